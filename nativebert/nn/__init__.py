@@ -1,0 +1,4 @@
+"""The reference model: plain modules over packed tokens, with gradients, hidden states and attention weights on request.
+
+It is the truth that parity is measured on, and what trains. :mod:`nativebert.engine` makes the fast form of it.
+"""

@@ -1,0 +1,47 @@
+"""Multi-head self-attention over packed tokens (Vaswani et al. 2017, arXiv:1706.03762, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nativebert.config import EncoderConfig, Layer
+from nativebert.nn.packed import Packed
+
+
+class Attention(nn.Module):
+    """``(T, H)`` -> ``(T, H)``: softmax(q k^T / sqrt(D)) v within each sequence, for each of ``A`` heads.
+
+    Sequences of equal length that stand beside each other are attended as one dense block, so nothing is masked and nothing padded.
+    """
+
+    def __init__(self, config: EncoderConfig, layer: Layer) -> None:
+        super().__init__()
+        H = config.width
+        self.heads, self.dropout = layer.heads, config.attention_dropout
+        self.q, self.k, self.v, self.o = (nn.Linear(H, H) for _ in range(4))
+
+    def forward(self, x: Tensor, batch: Packed, weights: list[Tensor] | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``(T, H)``.
+            batch: where its sequences begin and end.
+            weights: if given, the attention weights ``(n, A, l, l)`` of each of ``batch.runs`` are appended to it.
+        """
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        mixed: list[Tensor] = []
+        for start, n, length in batch.runs:
+            # (T, H) -> (n, A, l, D)
+            Q, K, V = (t[start : start + n * length].view(n, length, self.heads, -1).transpose(1, 2) for t in (q, k, v))
+            drop = self.dropout if self.training else 0.0
+            if weights is None:
+                y = F.scaled_dot_product_attention(Q, K, V, dropout_p=drop)
+            else:
+                probs = torch.softmax(Q @ K.transpose(-1, -2) * Q.shape[-1] ** -0.5, dim=-1)
+                weights.append(probs)
+                y = F.dropout(probs, drop) @ V
+            mixed.append(y.transpose(1, 2).reshape(n * length, -1))
+        out: Tensor = self.o(torch.cat(mixed) if mixed else v)
+        return out

@@ -1,0 +1,163 @@
+"""The whole model as users hold it: an encoder with a pooler, padded batches in, padded views out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nativebert.config import EncoderConfig
+from nativebert.errors import NotFound
+from nativebert.nn.encoder import Encoder
+from nativebert.nn.packed import Packed, Padding, pack
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from nativebert.hub import Snapshot
+    from nativebert.text.tokenizer import Tokenizer
+    from weights_map import Ledger
+
+
+class Pooler(nn.Module):
+    """BERT's pooler: tanh of a dense layer on the first token, ``(B, H)`` -> ``(B, H)``."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return torch.tanh(self.dense(first))
+
+
+@dataclass
+class Output:
+    """What a model returns. Cells that hold no token are zero.
+
+    Attributes:
+        last_hidden_state: ``(B, L, H)``.
+        pooler_output: ``(B, H)``, or None for a model without a pooler.
+        hidden_states: ``(B, L, H)`` after the embeddings and after each layer, if asked for.
+        attentions: ``(B, A, L, L)`` for each layer, if asked for.
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"Output({', '.join(f'{f.name}={_shape(v)}' for f in fields(self) if (v := getattr(self, f.name)) is not None)})"
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else f"{len(value)} x {list(value[0].shape)}" if value else "()"
+
+
+class Model(Encoder):
+    """A BERT-family model, made by :func:`nativebert.load`.
+
+    Attributes:
+        config: what the model is.
+        ledger: the weight map applied to its file, one row for each tensor; None for a model built from a config alone.
+        snapshot: the files it came from; None for a model built from a config alone.
+    """
+
+    ledger: Ledger | None = None
+    snapshot: Snapshot | None = None
+
+    def __init__(self, config: EncoderConfig, *, pooler: bool | None = None) -> None:
+        super().__init__(config)
+        self.pool = Pooler(config) if (config.pooler if pooler is None else pooler) else None
+
+    @property
+    def reference(self) -> str:
+        """Where the model came from, as its user wrote it."""
+        return self.snapshot.reference if self.snapshot else f"a new {self.config.family} model"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model's folder, read when it is first asked for.
+
+        Raises:
+            NotFound: there is none, or the model was built from a config alone.
+        """
+        from nativebert.text.tokenizer import Tokenizer
+
+        if self.snapshot is None:
+            raise NotFound("this model was built from a config alone and has no tokenizer; set model.tokenizer")
+        return Tokenizer.from_folder(self.snapshot.folder)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.token.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed.token.weight.dtype
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> Output:
+        """Run the model on a padded batch. Inside, only the real tokens are computed.
+
+        Args:
+            input_ids: token ids, ``(B, L)``.
+            attention_mask: ``(B, L)``, 1 for a real token; None where all are real.
+            token_type_ids: segment ids, ``(B, L)``; None for all zeros.
+            output_hidden_states: also return the states after the embeddings and after every layer.
+            output_attentions: also return every layer's attention weights.
+
+        Raises:
+            BadInput: wrong shapes, or ids outside the vocabulary.
+            TooLong: more tokens than the model has positions.
+        """
+        batch, padding = pack(input_ids, attention_mask, token_type_ids)
+        batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
+        trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)
+        return Output(
+            last_hidden_state=padding.pad(trace.hidden),
+            pooler_output=None if self.pool is None else padding.by_row(self.pool(first_tokens(trace.hidden, batch))),
+            hidden_states=None if trace.states is None else tuple(map(padding.pad, trace.states)),
+            attentions=None if trace.weights is None else tuple(_square(w, batch, padding) for w in trace.weights),
+        )
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.load.save`)."""
+        from nativebert.load import save
+
+        save(self, folder)
+
+
+def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
+    """The first token of each sequence, ``(B, H)``; zeros for a sequence without tokens."""
+    lengths = torch.tensor(batch.lengths, device=hidden.device)
+    starts = lengths.cumsum(0) - lengths
+    if not len(hidden):
+        return hidden.new_zeros(len(lengths), hidden.shape[-1])
+    return hidden[starts.clamp(max=len(hidden) - 1)] * (lengths > 0)[:, None]
+
+
+def _square(weights: list[Tensor], batch: Packed, padding: Padding) -> Tensor:
+    """Attention weights of each run, ``(n, A, l, l)`` -> of the padded batch, ``(B, A, L, L)``."""
+    B, L = padding.shape
+    heads = weights[0].shape[1] if weights else 0
+    out = torch.zeros((B, heads, L, L), dtype=weights[0].dtype if weights else None, device=padding.cells.device)
+    columns = padding.cells % L
+    rows = torch.tensor(padding.order, device=out.device)
+    done = len(batch.lengths) - sum(n for _, n, _ in batch.runs)  # empty sequences come first, and have no run
+    for (start, n, length), block in zip(batch.runs, weights):
+        at = columns[start : start + n * length].view(n, length)
+        row = rows[done : done + n]
+        out[row[:, None, None], :, at[:, :, None], at[:, None, :]] = block.permute(0, 2, 3, 1)
+        done += n
+    return out

@@ -1,0 +1,117 @@
+"""The one layout inside the model: the real tokens of several sequences, one after another, and no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nativebert.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Packed:
+    """``B`` sequences of ``T`` tokens in all. Only attention and pooling need to know where a sequence begins and ends.
+
+    Attributes:
+        ids: token ids, int64 ``(T,)``.
+        positions: position of each token in its sequence, int64 ``(T,)``.
+        segments: token type ids, int64 ``(T,)``, or None for all zeros.
+        lengths: tokens of each sequence; they add up to ``T``.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segments: Tensor | None
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Packed:
+        """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order."""
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        total = int(lengths.sum())
+
+        def flat(rows: Sequence[Sequence[int]]) -> Tensor:
+            return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, total))
+
+        starts = np.cumsum(lengths) - lengths
+        positions = torch.from_numpy(np.arange(total) - np.repeat(starts, lengths))
+        return cls(flat(sequences), positions, None if segments is None else flat(segments), tuple(lengths.tolist()))
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """Neighbouring sequences of equal length, as ``(first token, sequences, length)``: each run is one dense block."""
+        found, start = [], 0
+        for length, same in groupby(self.lengths):
+            n = sum(1 for _ in same)
+            if length:
+                found.append((start, n, length))
+            start += n * length
+        return found
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same batch on ``device``."""
+        move = None if self.segments is None else self.segments.to(device)
+        return Packed(self.ids.to(device), self.positions.to(device), move, self.lengths)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a packed batch stands in a padded ``(B, L)`` one: which cells are real, in packed order.
+
+    Sequences are packed from the shortest to the longest, so that equal lengths are neighbours.
+    """
+
+    cells: Tensor  # (T,) index into the flattened (B*L)
+    order: tuple[int, ...]  # packed sequence -> row of the padded batch
+    shape: tuple[int, int]  # B, L
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """``(T, ...)`` -> ``(B, L, ...)``, zeros where there is no token."""
+        out = packed.new_zeros((self.shape[0] * self.shape[1], *packed.shape[1:]))
+        return out.index_copy(0, self.cells, packed).unflatten(0, self.shape)
+
+    def by_row(self, per_sequence: Tensor) -> Tensor:
+        """``(B, ...)`` in packed order -> in row order."""
+        return per_sequence.new_empty(per_sequence.shape).index_copy(
+            0, torch.tensor(self.order, device=per_sequence.device), per_sequence
+        )
+
+
+def pack(input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> tuple[Packed, Padding]:
+    """Drop the padding of a batch.
+
+    A token's position is its column, as in the reference, so left padding and holes in the mask mean there what they mean here.
+
+    Args:
+        input_ids: ``(B, L)``, integers.
+        attention_mask: ``(B, L)``, 1 or True for real tokens; None for all real.
+        token_type_ids: ``(B, L)`` segment ids; None for all zeros.
+
+    Raises:
+        BadInput: a wrong shape or dtype.
+    """
+    if input_ids.dim() != 2:
+        raise BadInput(f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None].")
+    for name, other in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+        if other is not None and other.shape != input_ids.shape:
+            raise BadInput(f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(other.shape)}")
+    if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
+        raise BadInput(f"input_ids must be integers, not {input_ids.dtype}")
+    B, L = input_ids.shape
+    if attention_mask is None:
+        real = torch.ones((B, L), dtype=torch.bool, device=input_ids.device)
+    else:
+        real = attention_mask.to(device=input_ids.device) > 0
+    lengths = real.sum(1)
+    order = torch.argsort(lengths, stable=True)
+    rows, columns = torch.nonzero(real[order], as_tuple=True)
+    cells = order[rows] * L + columns
+    segments = None if token_type_ids is None else token_type_ids.to(input_ids.device).reshape(-1)[cells].long()
+    packed = Packed(input_ids.reshape(-1)[cells].long(), columns, segments, tuple(lengths[order].tolist()))
+    return packed, Padding(cells, tuple(order.tolist()), (B, L))

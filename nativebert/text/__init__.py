@@ -1,0 +1,1 @@
+"""Text on its way to the encoder: tokens, windows over long text, and packed batches."""

@@ -1,0 +1,56 @@
+"""What happens to a text that is longer than the model: cut it, or slide a window over it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+from nativebert.errors import BadInput
+
+TooLongPolicy = Literal["truncate", "window", "error"]
+
+
+class Window(NamedTuple):
+    """A stretch of a text's tokens, special tokens not counted.
+
+    Attributes:
+        start: first token of the window.
+        end: the one after its last.
+        own_start: first token that this window answers for; the windows' own stretches tile the text.
+        own_end: the one after the last it answers for.
+    """
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
+
+
+def check_policy(policy: str) -> TooLongPolicy:
+    """``policy`` itself. Raises :class:`BadInput` where it is not a known one."""
+    if policy not in get_args(TooLongPolicy):
+        raise BadInput(f"too_long must be 'truncate', 'window' or 'error', not {policy!r}")
+    return policy  # type: ignore[return-value]
+
+
+def windows(tokens: int, room: int, overlap: int) -> list[Window]:
+    """Windows over a text.
+
+    Each token is owned by exactly one window: the one in which it stands farther from an edge.
+
+    Args:
+        tokens: tokens of the text, special tokens not counted.
+        room: most tokens in a window, special tokens not counted.
+        overlap: tokens that neighbouring windows share; at most ``room // 2`` is used.
+
+    Raises:
+        BadInput: no room for a single token, or a negative overlap.
+    """
+    if room < 1 or overlap < 0:
+        raise BadInput(f"no window of {room} tokens with an overlap of {overlap} can be made; allow more tokens")
+    if tokens <= room:
+        return [Window(0, tokens, 0, tokens)]
+    overlap = min(overlap, room // 2)
+    starts = list(range(0, tokens - room, max(1, room - overlap))) + [tokens - room]
+    # the border between two windows lies in the middle of what they share
+    borders = [0, *((b + a + room) // 2 for a, b in zip(starts, starts[1:])), tokens]
+    return [Window(s, s + room, lo, hi) for s, lo, hi in zip(starts, borders, borders[1:])]

