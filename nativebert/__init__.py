@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nativebert.errors import NativeBertError
-    from nativebert.load import load
+    from nativebert.loading import load
     from nativebert.tasks.embed import Embedder
     from nativebert.text.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "nativebert.load",
+    "load": "nativebert.loading",
     "Embedder": "nativebert.tasks.embed",
     "Tokenizer": "nativebert.text.tokenizer",
     "NativeBertError": "nativebert.errors",
@@ -26,7 +26,6 @@ __all__ = ["Embedder", "NativeBertError", "Tokenizer", "load"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'nativebert' has no attribute {name!r}")
-    # `nativebert.load` is also the name of a submodule, which importing binds here: bind the function over it for good
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
 

@@ -20,6 +20,11 @@ POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+# Where the encoder's limits may stand; the first that is there counts. Reference: `Transformer.load_config`.
+TRANSFORMER_CONFIGS = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 # The last part of the class path that `Dense` writes down -> our name of the function
@@ -79,52 +84,104 @@ def read(snapshot: Snapshot) -> SentenceConfig:
         Refused: a module that nativebert does not compute.
     """
     extra = _fields(snapshot, "config_sentence_transformers.json")
-    limits = _fields(snapshot, "sentence_bert_config.json")
-    prompts = extra.get("prompts") or {}
-    if not isinstance(prompts, dict) or any(not isinstance(v, str) for v in prompts.values()):
-        raise Corrupt("config_sentence_transformers.json: 'prompts' must be an object of name: text")
+    prompts, default = _prompts(extra)
     similarity = extra.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
-        raise Refused(f"config_sentence_transformers.json: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
-    limit = limits.get("max_seq_length")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise Corrupt(f"sentence_bert_config.json: 'max_seq_length' must be a whole number above 0, not {limit!r}")
+        raise Refused(
+            f"config_sentence_transformers.json: similarity_fn_name is {similarity!r}; "
+            f"nativebert has {', '.join(SIMILARITIES)}"
+        )
+    name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
+    max_tokens, lowercase = _transformer(_fields(snapshot, name), name)
     pooling, include_prompt, then, assumed = _modules(snapshot)
     return SentenceConfig(
         pooling=pooling,
         include_prompt=include_prompt,
         then=then,
-        max_tokens=limit,
-        lowercase=bool(limits.get("do_lower_case", False)),
+        max_tokens=max_tokens,
+        lowercase=lowercase,
         prompts=prompts,
-        default_prompt=extra.get("default_prompt_name") if extra.get("default_prompt_name") in prompts else None,
+        default_prompt=default,
         similarity=similarity,
         assumed=assumed,
     )
 
 
-def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Dense | Literal["normalize"], ...], tuple[str, ...]]:
+def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    prompts = extra.get("prompts") or {}
+    if not isinstance(prompts, dict) or any(not isinstance(v, str) for v in prompts.values()):
+        raise Corrupt("config_sentence_transformers.json: 'prompts' must be an object of name: text")
+    default = extra.get("default_prompt_name")
+    if default is not None and not (isinstance(default, str) and default in prompts):
+        raise Corrupt(
+            f"config_sentence_transformers.json: default_prompt_name is {default!r}, "
+            f"and the prompts are {', '.join(prompts) or 'none'}"
+        )
+    return prompts, default
+
+
+def _transformer(data: Mapping[str, Any], name: str) -> tuple[int | None, bool]:
+    """The limit of tokens, and whether to lower-case."""
+    limit = data.get("max_seq_length")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise Corrupt(f"{name}: 'max_seq_length' must be a whole number above 0, not {limit!r}")
+    # Since version 5.4 this file can ask for other outputs of the encoder, or other ways of tokenising
+    modes = data.get("modality_config")
+    text = modes.get("text", {}) if isinstance(modes, dict) else modes
+    usual = {"method": "forward", "method_output_name": "last_hidden_state"}
+    for key, value, harmless in (
+        ("transformer_task", data.get("transformer_task"), ("feature-extraction",)),
+        ("module_output_name", data.get("module_output_name"), ("token_embeddings",)),
+        ("modality_config", text, (usual,)),
+        ("processing_kwargs", data.get("processing_kwargs"), ({},)),
+    ):
+        if value is not None and value not in harmless:
+            raise Refused(
+                f"{name}: {key} is {value!r}, which would change the vectors, and nativebert does not compute it"
+            )
+    return limit, _flag(data, "do_lower_case", False, name)
+
+
+def _modules(
+    snapshot: Snapshot,
+) -> tuple[tuple[str, ...], bool, tuple[Dense | Literal["normalize"], ...], tuple[str, ...]]:
     path = snapshot.path("modules.json")
     if path is None:
-        return ("mean",), True, (), ("it has no modules.json, so pooling was assumed: the mean of all tokens, not normalised",)
+        assumed = "it has no modules.json, so pooling was assumed: the mean of all tokens, not normalised"
+        return ("mean",), True, (), (assumed,)
     pooling: tuple[str, ...] | None = None
     include_prompt = True
     then: list[Dense | Literal["normalize"]] = []
-    for module in snapshot.modules():
-        folder, kind = module.get("path", ""), str(module.get("type", "")).rpartition(".")[2]
+    for place, module in enumerate(snapshot.modules()):
+        folder, written = module.get("path", ""), str(module.get("type", ""))
         if not isinstance(folder, str):
             raise Corrupt(f"{path}: module path {folder!r} is no string")
+        # a class of the same name in another package is other code, and may compute something else
+        kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
+            raise Refused(
+                f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "
+                "Transformer, Pooling, Dense, Normalize and Dropout"
+            )
+        expected = {0: "Transformer", 1: "Pooling"}.get(place)
+        if expected != kind and (expected or kind in ("Transformer", "Pooling")):
+            raise Refused(
+                f"{path} has {kind} as module {place}; nativebert computes "
+                "one Transformer, then one Pooling, then any number of Dense and Normalize"
+            )
         if kind == "Transformer":
             if folder:
-                raise Refused(f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling")
+                raise Refused(
+                    f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling"
+                )
         elif kind == "Pooling":
             pooling, include_prompt = _pooling(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
         elif kind == "Dense":
             then.append(_dense(_fields(snapshot, f"{folder}/config.json"), folder))
         elif kind == "Normalize":
+            _on_sentences(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
             then.append("normalize")
-        elif kind != "Dropout":  # dropout does nothing outside training
-            raise Refused(f"{path} has a module of type {kind!r}; nativebert knows Transformer, Pooling, Dense, Normalize and Dropout")
+        # dropout does nothing outside training
     if pooling is None:
         raise Refused(f"{path} names no Pooling module, so there is no sentence vector to make")
     return pooling, include_prompt, tuple(then), ()
@@ -135,12 +192,14 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
     modes = data.get("pooling_mode")
     if modes is None:
         if not any(flag in data for flag in POOLING_FLAGS):
-            raise Corrupt(f"{name} says nothing about how to pool (it should hold pooling_mode or pooling_mode_mean_tokens and the like)")
-        modes = [mode for flag, mode in POOLING_FLAGS.items() if data.get(flag)] or ["mean"]
+            raise Corrupt(
+                f"{name} says nothing about how to pool (it should hold pooling_mode or pooling_mode_mean_tokens and the like)"
+            )
+        modes = [mode for flag, mode in POOLING_FLAGS.items() if _flag(data, flag, False, name)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not modes or any(mode not in known for mode in modes):
         raise Refused(f"{name}: pooling {modes!r}; nativebert knows {', '.join(known)}")
-    return tuple(modes), bool(data.get("include_prompt", True))
+    return tuple(modes), _flag(data, "include_prompt", True, name)
 
 
 def _dense(data: Mapping[str, Any], folder: str) -> Dense:
@@ -150,14 +209,32 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
             raise Corrupt(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
         return value
 
-    if data.get("use_residual") or data.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise Refused(f"{folder}/config.json: a Dense module with a residual, or not on sentence vectors, is not computed by nativebert")
+    name = f"{folder}/config.json"
+    if _flag(data, "use_residual", False, name):
+        raise Refused(f"{name}: a Dense module with a residual is not computed by nativebert")
+    _on_sentences(data, name)
     path = str(data.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = _DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
     if activation is None:
-        raise Refused(f"{folder}/config.json: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}")
+        raise Refused(
+            f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}"
+        )
     assert activation in ACTIVATIONS
-    return Dense(folder, size("in_features"), size("out_features"), bool(data.get("bias", True)), activation)
+    return Dense(folder, size("in_features"), size("out_features"), _flag(data, "bias", True, name), activation)
+
+
+def _on_sentences(data: Mapping[str, Any], name: str) -> None:
+    """Refuse a module that reads or writes anything but sentence vectors."""
+    for key in ("module_input_name", "module_output_name"):
+        if (value := data.get(key)) not in (None, "sentence_embedding"):
+            raise Refused(f"{name}: {key} is {value!r}; nativebert computes this on sentence vectors only")
+
+
+def _flag(data: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
+    value = data.get(key, default)
+    if not isinstance(value, bool):
+        raise Corrupt(f"{name}: {key!r} must be true or false, not {value!r}")
+    return value
 
 
 def _fields(snapshot: Snapshot, name: str) -> Mapping[str, Any]:

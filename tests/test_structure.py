@@ -17,9 +17,9 @@ MAY = {
     "sentence": {"config", "errors", "hub"},
     "nn": {"config", "errors"},
     "engine": {"config", "errors", "nn"},
-    "load": {"arch", "config", "engine", "errors", "hub", "nn"},
-    "tasks": {"config", "engine", "errors", "hub", "load", "nn", "sentence", "text"},
-    "parity": {"config", "engine", "errors", "hub", "load", "nn", "tasks", "text"},
+    "loading": {"arch", "config", "engine", "errors", "hub", "nn"},
+    "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "sentence", "text"},
+    "parity": {"config", "engine", "errors", "hub", "loading", "nn", "tasks", "text"},
     "inspect": {"arch", "config", "errors", "hub", "sentence", "text"},
     "io": {"errors"},
     "console": set(),
@@ -27,7 +27,7 @@ MAY = {
     "__main__": {"cli"},
 }
 # The model needs its tokenizer and how to save itself, by name and at call time only: they are built on it.
-LATE = {("nn", "load"), ("nn", "text"), ("nn", "hub"), ("__init__", "load"), ("__init__", "tasks"), ("__init__", "text"), ("__init__", "errors")}
+LATE = {("nn", "loading"), ("nn", "text"), ("nn", "hub"), ("__init__", "loading"), ("__init__", "tasks"), ("__init__", "text"), ("__init__", "errors")}
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:

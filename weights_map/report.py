@@ -9,7 +9,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from weights_map.safetensors import Checkpoint
+from weights_map.safetensors import Checkpoint, describe
 from weights_map.template import is_integer
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ def megabytes(count: int) -> str:
 
 def size(shape: Sequence[int] | None) -> str:
     """``30522 x 384``; ``()`` for a single number; ``?`` where it is not known."""
-    if shape is None:
-        return "?"
-    return " x ".join(map(str, shape)) or "()"
+    return "?" if shape is None else describe("", shape)
 
 
 # -------------------------------------------------------------------- tables

@@ -64,8 +64,8 @@ def view(tensor: torch.Tensor) -> View:
     """
     if tensor.dtype not in _CODES or tensor.layout != torch.strided or tensor.is_meta:
         raise BadTensor(f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device} cannot be saved")
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    raw = plain.reshape(-1).view(torch.uint8).numpy()  # numpy has no bfloat16, but bytes it has
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu()
+    raw = plain.reshape(-1).view(torch.uint8).numpy()  # reshape copies if it must; numpy has no bfloat16, but bytes
     return View(_CODES[tensor.dtype], tuple(tensor.shape), raw.data if raw.nbytes else memoryview(b""))
 
 

@@ -58,7 +58,7 @@ def _shape(value: Any) -> str:
 
 
 class Model(Encoder):
-    """A BERT-family model, made by :func:`nativebert.load`.
+    """A BERT-family model, made by :func:`nativebert.loading`.
 
     Attributes:
         config: what the model is.
@@ -132,8 +132,8 @@ class Model(Encoder):
         )
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.load.save`)."""
-        from nativebert.load import save
+        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.loading.save`)."""
+        from nativebert.loading import save
 
         save(self, folder)
 

@@ -19,7 +19,7 @@ from nativebert import sentence
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS
 from nativebert.errors import Assumed, BadInput, Corrupt, TooLong, Truncated
-from nativebert.load import load, open_snapshot
+from nativebert.loading import load, open_snapshot
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
@@ -196,7 +196,7 @@ class Embedder:
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         began = time.perf_counter()
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        listed = _listed(texts)
         lead = self._prompt(prompt, prompt_name)
         skip = self._lead_tokens(lead) if lead and not self.config.include_prompt else 0
         out = np.empty((len(listed), self.dimension), np.float32)
@@ -329,6 +329,14 @@ class Embedder:
             Truncated,
             stacklevel=3,
         )
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, (bytes, dict)) or not isinstance(texts, Iterable):
+        raise BadInput(f"texts must be a list of strings, not {type(texts).__name__}")
+    return list(texts)
 
 
 def _combine(pooled: Tensor, pieces: list[list[int]], parts: NDArray[np.int64], special: int) -> Tensor:

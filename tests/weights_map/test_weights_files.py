@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -116,15 +117,17 @@ def test_same_bytes_looks_at_all_of_them() -> None:
 
 
 def test_what_is_written_is_what_the_library_reads(tmp_path: Path) -> None:
-    big, small = View("F32", (2, 1), memoryview(b"12345678")), View("U8", (3,), memoryview(b"abc"))
-    write(tmp_path / "a.safetensors", {"small": (small, small), "ü": (big,)}, {"k": "v"})
-    arrays = safetensors.numpy.load_file(tmp_path / "a.safetensors")
-    assert arrays["small"].tobytes() == b"abcabc"
-    assert arrays["ü"].tobytes() == b"12345678"
+    big, small = View("F32", (2, 1), memoryview(b"12345678")), View("BF16", (1,), memoryview(b"ab"))
+    write(tmp_path / "a.safetensors", {"small": (small, small, small), "ü": (big,)}, {"k": "v"})
+    with safetensors.safe_open(tmp_path / "a.safetensors", "numpy") as file:
+        assert file.metadata() == {"k": "v"}
+        assert file.get_tensor("ü").tobytes() == b"12345678"
+        assert file.get_slice("small").get_shape() == [3]
+    assert bytes(Checkpoint.open(tmp_path / "a.safetensors").view("small").buffer) == b"ababab"
     assert all(
         info.start % 4 == 0 for n, info in Checkpoint.open(tmp_path / "a.safetensors").tensors.items() if n == "ü"
     )
-    with pytest.raises(BadTensor, match="x: cannot be joined from U8 3, F32 2 x 1"):
+    with pytest.raises(BadTensor, match="x: cannot be joined from BF16 1, F32 2 x 1"):
         write(tmp_path / "b.safetensors", {"x": (small, big)})
     with pytest.raises(BadFile, match="cannot be written"):
         write(tmp_path / "no folder" / "b.safetensors", {})

@@ -116,6 +116,13 @@ def test_dims_of_the_config_are_cross_checked(ledger_of: Any) -> None:
     assert "embed.token.weight" not in ledger.check(shape=["embed.*"]).read()
 
 
+def test_a_tied_vote_does_not_depend_on_the_order_of_the_file(ledger_of: Any) -> None:
+    tensors = {"x": Blob.of((2,)), "y": Blob.of((3,))}
+    pair = WeightMap("pair", [tensor("x", "x", "N"), tensor("y", "y", "N")])
+    turned = dict(reversed(tensors.items()))
+    assert ledger_of(tensors, pair).dims == ledger_of(turned, pair).dims == {"N": 3}
+
+
 @pytest.mark.parametrize("shape", [(11,), (11, 4, 1), ()])
 def test_another_rank_is_another_shape(ledger_of: Any, shape: tuple[int, ...]) -> None:
     tensors = bert_tensors() | {"bert.embeddings.word_embeddings.weight": Blob.of(shape)}

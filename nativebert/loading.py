@@ -109,7 +109,7 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
 
 
 def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    stored = {target: views.DTYPES[row.dtype] for row in ledger.rows for target in row.targets if row.sources}
+    stored = {target: views.DTYPES[row.dtype] for row in ledger.rows for target in row.targets if row.dtype in views.DTYPES}
     out = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()

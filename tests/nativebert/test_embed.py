@@ -1,0 +1,211 @@
+"""The Embedder: order, batching, limits, windows, reports. What it computes is compared with others in test_parity_minilm.py."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import BERT, DISTILBERT, WORDS, minilm, texts, write_folder
+
+import nativebert as nb
+from nativebert.errors import Assumed, BadInput, TooLong, Truncated
+from nativebert.text.pack import plan
+from nativebert.text.window import windows
+
+
+# Where texts are cut on purpose or by the way, the tests that care ask for the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
+
+
+@pytest.fixture(scope="module")
+def embed() -> nb.Embedder:
+    return nb.Embedder(minilm(), device="cpu")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "tiny", BERT)
+
+
+def test_bits_do_not_depend_on_order_batch_or_company(embed: nb.Embedder) -> None:
+    some = [*texts(150, 40, seed=2), "", "a", "a", " ".join(WORDS * 9)]
+    base = embed(some)
+    r = random.Random(0)
+    for batch_tokens in (1, 7, 64, 500, 4096, 10**6):
+        order = r.sample(range(len(some)), len(some))
+        again = nb.Embedder(minilm(), device="cpu", batch_tokens=batch_tokens)([some[i] for i in order])
+        assert np.array_equal(again, base[order]), batch_tokens
+    for i in r.sample(range(len(some)), 25):
+        assert np.array_equal(embed([some[i]])[0], base[i])
+        company = r.sample(some, r.randint(1, 12))
+        assert np.array_equal(embed([*company, some[i]])[-1], base[i])
+
+
+@pytest.mark.parametrize("config", [BERT, DISTILBERT], ids=["bert", "distilbert"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
+def test_bits_with_every_pooling(tmp_path: Path, config: dict[str, object], pooling: str) -> None:
+    embedder = nb.Embedder(write_folder(tmp_path / "m", config), device="cpu", pooling=pooling, normalize=True)
+    some = texts(60, 12, seed=3)
+    base = embedder(some)
+    assert np.array_equal(embedder(some[::-1])[::-1], base)
+    assert all(np.array_equal(embedder([t])[0], v) for t, v in zip(some, base))
+    assert np.allclose(np.linalg.norm(base, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 1), (32, 4), (40, 8), (34, 2), (64, 1), (36, 3), (33, 3), (100, 4), (128, 2), (66, 1)])
+def test_bits_with_every_width_of_heads(tmp_path: Path, width: int, heads: int) -> None:
+    config = {**BERT, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 3 * width}
+    embedder = nb.Embedder(write_folder(tmp_path / "m", config), device="cpu", pooling="mean")
+    some = texts(80, 11, seed=4)
+    base = embedder(some)
+    assert np.array_equal(embedder(some[::-1])[::-1], base)
+    assert all(np.array_equal(embedder([t])[0], v) for t, v in zip(some, base))
+
+
+def test_order_duplicates_and_shapes(embed: nb.Embedder) -> None:
+    out = embed(["dog", "cat", "dog"])
+    assert out.shape == (3, 384)
+    assert out.dtype == np.float32
+    assert np.array_equal(out[0], out[2])
+    assert embed([]).shape == (0, 384)
+    assert embed("dog").shape == (1, 384)
+    assert np.array_equal(embed("dog")[0], out[0])
+    assert np.array_equal(embed(t for t in ["dog"])[0], out[0])
+    assert np.array_equal(embed(np.array(["dog", "cat"])), out[:2])
+    tensor = embed(["dog"], as_tensor=True)
+    assert isinstance(tensor, torch.Tensor)
+    assert np.array_equal(tensor.numpy()[0], out[0])
+
+
+@pytest.mark.parametrize("wrong", [[None], ["a", 3], [b"a"], [float("nan")], [["a", "b"], "c"], 7])
+def test_what_is_no_text_is_refused(embed: nb.Embedder, wrong: object) -> None:
+    with pytest.raises(BadInput):
+        embed(wrong)  # type: ignore[arg-type]
+
+
+def test_the_index_of_a_wrong_text_is_told(embed: nb.Embedder) -> None:
+    with pytest.raises(BadInput, match="text 2 "):
+        embed(["a", "b", None])  # type: ignore[list-item]
+
+
+def test_truncation_is_counted_and_warned_once(embed: nb.Embedder) -> None:
+    long = " ".join(["dog"] * 300)
+    with pytest.warns(Truncated, match=r"2 of 3 texts are longer than 256 tokens and were cut: 92 of 607 tokens \(15\.2%\)") as caught:
+        out, report = embed([long, "cat", long], return_report=True)
+    assert len(caught) == 1
+    assert report.tokens.tolist() == [256, 3, 256]
+    assert report.cut.tolist() == [46, 0, 46]
+    assert report.windows.tolist() == [1, 1, 1]
+    assert "92 cut off in 2 texts" in str(report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(embed([" ".join(["dog"] * 254)])[0], out[0])
+
+
+def test_error_policy(embed: nb.Embedder) -> None:
+    strict = nb.Embedder(minilm(), device="cpu", too_long="error", max_tokens=8)
+    assert strict(["a short one"]).shape == (1, 384)
+    with pytest.raises(TooLong, match="text 1 has 12 tokens and the limit is 8"):
+        strict(["dog", " ".join(["dog"] * 10)])
+
+
+def test_windows_read_everything() -> None:
+    whole = nb.Embedder(minilm(), device="cpu", too_long="window", max_tokens=12, overlap=4, normalize=False)
+    text = "the cat sat on a mat and a dog ran over it while winter rain fell"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out, report = whole([text, "dog"], return_report=True)
+    ids = whole.tokenizer.encode(text).ids
+    assert report.tokens.tolist() == [len(ids), 3]
+    assert report.cut.tolist() == [0, 0]
+    assert report.windows.tolist() == [2, 1]
+    parts = [ids[1:11], ids[-11:-1]]  # ten tokens of text in each window
+    words = [whole.tokenizer.decode(p) for p in parts]
+    by_hand = whole(words).mean(0)  # windows of equal length weigh the same
+    assert np.allclose(out[0], by_hand, atol=1e-6)
+    assert np.array_equal(whole([text])[0], out[0])
+
+
+def test_a_model_without_sentence_files_warns(tiny: Path) -> None:
+    with pytest.warns(Assumed, match=r"no modules\.json"):
+        nb.Embedder(tiny, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nb.Embedder(tiny, device="cpu", pooling="mean")
+
+
+def test_mean_pooling_by_hand(tiny: Path) -> None:
+    model = nb.load(tiny)
+    text = "deep learning is powerful"
+    with torch.no_grad():
+        hidden = model(torch.tensor([model.tokenizer.encode(text).ids])).last_hidden_state[0]
+    assert np.allclose(nb.Embedder(model, device="cpu", pooling="mean")([text])[0], hidden.mean(0).numpy(), atol=1e-6)
+    both = nb.Embedder(model, device="cpu", pooling=["cls", "max"])
+    assert both.dimension == 64
+    assert np.allclose(both([text])[0], torch.cat([hidden[0], hidden.amax(0)]).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pooling": "median"}, {"too_long": "cut"}, {"precision": "int3"}, {"device": "tpu"}, {"max_tokens": 0}, {"max_tokens": 41}, {"max_tokens": 2}, {"batch_tokens": -1}],
+    ids=str,
+)  # fmt: skip
+def test_wrong_options_say_what_is_right(tiny: Path, options: dict[str, object]) -> None:
+    with pytest.raises(BadInput), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nb.Embedder(tiny, **options)(["a"])  # type: ignore[arg-type]
+
+
+def test_reduced_precision_is_close_and_float32(embed: nb.Embedder) -> None:
+    some = texts(20, 20)
+    half = nb.Embedder(minilm(), device="cpu", precision="bfloat16")(some)
+    assert half.dtype == np.float32
+    assert 1e-6 < np.abs(half - embed(some)).max() < 2e-2
+
+
+def test_the_model_is_not_changed_by_preparing(tiny: Path) -> None:
+    model = nb.load(tiny)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    nb.Embedder(model, device="cpu", precision="bfloat16", pooling="cls")(["cat"])
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert model.dtype == torch.float32
+
+
+def test_similarity(embed: nb.Embedder) -> None:
+    v = embed(["a cat", "a kitten", "the interest rate"])
+    s = embed.similarity(v)
+    assert s.shape == (3, 3)
+    assert np.allclose(np.diag(s), 1, atol=1e-6)
+    assert s[0, 1] > s[0, 2]
+    assert np.allclose(embed.similarity(v[:1] * 3, v)[0], s[0], atol=1e-6)
+
+
+def test_progress_bar_is_shown_when_asked(embed: nb.Embedder, capsys: pytest.CaptureFixture[str]) -> None:
+    embed(["a"])
+    assert capsys.readouterr().err == ""
+
+
+def test_plan_covers_every_text_once_within_budget() -> None:
+    r = np.random.default_rng(0)
+    for budget in (1, 10, 100, 5000):
+        lengths = r.integers(0, 200, 300)
+        batches = plan(lengths, budget)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(300))
+        assert all(len(b) == 1 or lengths[b].sum() <= budget for b in batches)
+        flat = lengths[np.concatenate(batches)]
+        assert (np.diff(flat) <= 0).all()
+    assert plan(np.array([], np.int64), 5) == []
+
+
+def test_windows_own_every_token_once() -> None:
+    for tokens in range(60):
+        for room in range(1, 12):
+            for overlap in range(7):
+                spans = windows(tokens, room, overlap)
+                assert [t for w in spans for t in range(w.own_start, w.own_end)] == list(range(tokens))
+                assert all(w.start <= w.own_start <= w.own_end <= w.end and w.end - w.start <= room for w in spans)
+                assert all(a.end - b.start >= min(overlap, room // 2) for a, b in zip(spans, spans[1:]))
