@@ -11,12 +11,14 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nativebert.errors import Corrupt, Refused
+
+# A width beyond any model, and small enough that no product of two sizes overflows.
+WIDEST = 2**20
 
 # Names that transformers accepts in `hidden_act` / `activation`, and that nn/activation.py computes.
 ACTIVATIONS = frozenset(
@@ -151,7 +153,7 @@ class Fields:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(key, value, "a number")
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:  # false for NaN too
             raise self._wrong(key, value, f"a finite number between {low:g} and {high:g}")
         return float(value)
 
@@ -205,8 +207,8 @@ class Fields:
             by_id = {int(k): v for k, v in names.items()}
         except ValueError:
             raise self._wrong("id2label", names, "an object whose keys are whole numbers") from None
-        if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(by_id))):
-            raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap")
+        if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(names))):
+            raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap and none twice")
         if not by_id:
             return tuple(f"LABEL_{i}" for i in range(self.integer("num_labels", 0, low=0, high=10**6)))
         return tuple(by_id[i] for i in range(len(by_id)))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nativebert import sentence
-from nativebert.arch import read_config
+from nativebert.arch import Family, read_config
 from nativebert.config import EncoderConfig
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
 from nativebert.text.tokenizer import Tokenizer
-from weights_map import Checkpoint, Ledger
+from weights_map import Checkpoint, Ledger, Mismatch, report
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+HUB_TIMEOUT = 3.0  # seconds for the model card, which is not worth waiting for
+
+Facts = dict[str, Any]  # a name -> what json can write; a dictionary is a list of named values
 
 
 @dataclass(frozen=True)
@@ -20,128 +28,219 @@ class Inspection:
     """What :func:`inspect` found.
 
     Attributes:
-        facts: ``(group, name, value)``, for people.
+        facts: group -> name -> value, as JSON has it.
+        problems: why the model would not load, or not turn texts into vectors; one sentence each, empty for a good one.
         config: the canonical config.
         ledger: every tensor of the weight file and every parameter of the encoder, with what becomes of it.
     """
 
-    facts: tuple[tuple[str, str, str], ...]
+    facts: Mapping[str, Facts]
+    problems: tuple[str, ...]
     config: EncoderConfig
     ledger: Ledger
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as nested dictionaries, for JSON."""
-        grouped: dict[str, dict[str, str]] = {}
-        for group, name, value in self.facts:
-            grouped.setdefault(group, {})[name] = value
-        rows = [
-            {"status": r.status, "sources": list(r.sources), "targets": list(r.targets), "shape": r.shape and list(r.shape), "dtype": r.dtype, "note": r.note}
-            for r in self.ledger.rows
-        ]
-        return {**grouped, "ledger": rows}
+        """All of it as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` gives it."""
+        ledger = json.loads(report.as_json(self.ledger))
+        facts = {group: {_key(name): value for name, value in facts.items()} for group, facts in self.facts.items()}
+        return {**facts, "problems": list(self.problems), "ledger": ledger}
+
+    def shown(self) -> dict[str, list[tuple[str, str]]]:
+        """The facts for people: group -> ``(name, value)``."""
+        shown: dict[str, list[tuple[str, str]]] = {}
+        for group, facts in self.facts.items():
+            lines = shown.setdefault(group, [])
+            for name, value in facts.items():
+                if isinstance(value, dict):
+                    lines += [(f"{name.removesuffix('s')} {key}", _shown(part)) for key, part in value.items()]
+                elif value not in (None, [], ()):
+                    lines.append((name, _shown(value)))
+        return shown
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_").replace("-", "_")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value[:12])) + (f" and {len(value) - 12} more" if len(value) > 12 else "")
+    return str(value)
 
 
 def inspect(snapshot: Snapshot) -> Inspection:
     """Read a model's config, tokenizer, sentence-transformers files and weight header.
 
     Raises:
-        NativeBertError: a file is corrupt, or the model is refused.
+        NativeBertError: the config is corrupt, or refused.
         weights_map.WeightsMapError: the weight file is damaged.
     """
+    problems: list[str] = []
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.folder)
-    optional = [t for name in checkpoint.tensors for t in family.map.targets_of(name) if t.startswith("pool.")]
-    ledger = family.map.on(checkpoint, wanted=[*family.parameters(config), *optional], dims=config.dims)
-    facts = [
-        *_where(snapshot),
-        *_encoder(config),
-        *_weights(checkpoint, ledger),
-        *_tokenizer(snapshot),
-        *_sentence(snapshot, config),
-    ]
-    return Inspection(tuple(facts), config, ledger)
+    ledger = family.map.on(checkpoint, wanted=_wanted(family, config, checkpoint), dims=config.dims)
+    facts = {"model": _where(snapshot), "encoder": _encoder(config), "weights": _weights(checkpoint, ledger, problems)}
+    tokenizer = None
+    try:
+        tokenizer = Tokenizer.from_folder(snapshot.folder)
+        facts["tokenizer"] = _tokenizer(tokenizer, config, problems)
+    except NativeBertError as error:
+        problems.append(f"cannot tokenize: {error}")
+    try:
+        facts["sentences"] = _sentence(sentence.read(snapshot), config, tokenizer)
+    except NativeBertError as error:
+        problems.append(f"cannot make sentence vectors: {error}")
+    return Inspection(facts, tuple(problems), config, ledger)
 
 
-Facts = list[tuple[str, str, str]]
+def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
+    """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
+    tokenizer = Tokenizer.from_folder(snapshot.folder)
+    try:
+        return tokenizer.lowercased() if sentence.read(snapshot).lowercase else tokenizer
+    except NativeBertError:  # a folder whose vectors we cannot make still has tokens
+        return tokenizer
+
+
+def _wanted(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> list[str]:
+    """The parameters that :func:`nativebert.load` would ask for."""
+    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
+    return [*family.parameters(config), *(pooler if given.intersection(pooler) else [])]
 
 
 def _where(snapshot: Snapshot) -> Facts:
-    facts = [("model", "reference", snapshot.reference), ("model", "folder", str(snapshot.folder))]
-    if snapshot.repo:
-        facts.append(("model", "repository", snapshot.repo))
-    facts.append(("model", "revision", snapshot.revision or f"none ({snapshot.source})"))
-    facts.append(("model", "licence", licence(snapshot)))
-    return facts
+    source = {
+        "folder": "a folder",
+        "hub": "the Hub",
+        "cache": "the Hub's cache on this machine",
+        "package": "the copy in a Python package",
+    }[snapshot.source]
+    return {
+        "reference": snapshot.reference,
+        "repository": snapshot.repo,
+        "revision": snapshot.revision,
+        "source": source,
+        "folder": str(snapshot.folder),
+        "licence": licence(snapshot) or "not stated in the files here",
+    }
 
 
-def licence(snapshot: Snapshot) -> str:
-    """The licence that the model card's header states; the card is the repository's README.md."""
+def licence(snapshot: Snapshot) -> str | None:
+    """The licence that the model card states: in README.md's header or, for a model from the Hub, on the Hub."""
     card = snapshot.path("README.md")
-    header = card.read_text("utf-8", errors="replace").split("---")[1:2] if card else []
-    found = re.search(r"^license:\s*(\S+)\s*$", header[0], re.MULTILINE) if header else None
-    return found[1] if found else "not stated in the files here; see the model's page"
+    if card is not None:
+        return _card_licence(card.read_text("utf-8-sig", errors="replace"))
+    if snapshot.source != "hub":
+        return None
+    try:  # its README.md is not downloaded; that no answer comes is no reason to fail
+        from huggingface_hub import HfApi
+
+        endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+        about = HfApi(endpoint).model_info(str(snapshot.repo), revision=snapshot.revision, timeout=HUB_TIMEOUT)
+        data = about.card_data.to_dict() if about.card_data else {}
+    except Exception:
+        return None
+    return _named(data.get("license"), data.get("license_name"))
+
+
+def _card_licence(text: str) -> str | None:
+    header = re.match(r"---[ \t]*\r?\n(.*?)^---[ \t]*$", text, re.DOTALL | re.MULTILINE)
+    if header is None:
+        return None
+
+    def value(key: str) -> list[str]:
+        # YAML, but only as much of it as a licence needs: a word, a quoted word, a list of words
+        found = re.search(rf"^{key}:[ \t]*(\[[^]]*\]|[^\n]*)((?:\n[ \t]*-[ \t]+[^\n]*)*)", header[1], re.MULTILINE)
+        words = re.split(r"[,\n]", found[1].strip("[] \r") + found[2]) if found else []
+        cleaned = [re.sub(r"\s#.*", "", word).strip(" \t\r-").strip("'\"") for word in words]
+        return [word for word in cleaned if word and not word.startswith("#")]
+
+    return _named(value("license"), " ".join(value("license_name")))
+
+
+def _named(name: Any, other: Any) -> str | None:
+    names = [name] if isinstance(name, str) else name if isinstance(name, list) else []
+    known = ", ".join(map(str, names))
+    return (f"{known} ({other})" if other and known == "other" else known) or None
 
 
 def _encoder(config: EncoderConfig) -> Facts:
     layer = config.layers[0] if config.layers else None
-    facts = [
-        ("encoder", "family", config.family + (f" (saved as {config.architecture})" if config.architecture else "")),
-        ("encoder", "layers", str(len(config.layers))),
-        ("encoder", "width", str(config.width)),
-        ("encoder", "heads", f"{layer.heads} of {config.width // layer.heads}" if layer else "-"),
-        ("encoder", "feed-forward", f"{layer.inner}, {layer.activation}" if layer else "-"),
-        ("encoder", "vocabulary", f"{config.vocab_size:,}"),
-        ("encoder", "positions", str(config.positions)),
-        ("encoder", "segments", str(config.segments or "none")),
-        ("encoder", "norm epsilon", f"{config.norm_eps:g}"),
-    ]
-    if config.labels and config.source.get("id2label"):
-        facts.append(("encoder", "labels", ", ".join(config.labels[:12]) + (f" and {len(config.labels) - 12} more" if len(config.labels) > 12 else "")))
-    if config.unread:
-        facts.append(("encoder", "not understood", f"{', '.join(config.unread)} (keys of config.json that nativebert does not read)"))
-    return facts
+    return {
+        "family": config.family,
+        "saved as": config.architecture or None,
+        "layers": len(config.layers),
+        "width": config.width,
+        "heads": layer and layer.heads,
+        "head width": layer and config.width // layer.heads,
+        "feed-forward": layer and layer.inner,
+        "activation": layer and layer.activation,
+        "vocabulary": config.vocab_size,
+        "positions": config.positions,
+        "segments": config.segments,
+        "norm epsilon": config.norm_eps,
+        "labels": list(config.labels) if config.source.get("id2label") else [],
+        "not understood": [f"{key} (in config.json)" for key in config.unread],
+    }
 
 
-def _weights(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
-    counts: dict[str, int] = {}
-    for row in ledger.rows:
-        counts[row.status] = counts.get(row.status, 0) + 1
+def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Facts:
+    try:
+        ledger.check()
+    except Mismatch as error:
+        problems.append(f"would not load: {str(error).splitlines()[0]}")
+    read = [source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources]
+    if strange := [name for name in read if checkpoint.tensors[name].dtype not in FLOATS]:
+        dtypes = sorted({checkpoint.tensors[name].dtype for name in strange})
+        problems.append(f"would not load: {strange[0]} is stored as {', '.join(dtypes)}, not as {', '.join(FLOATS)}")
     infos = checkpoint.tensors.values()
-    parameters = sum(i.count for i in infos if i.dtype in ("F64", "F32", "F16", "BF16"))
-    return [
-        ("weights", "files", ", ".join(path.name for path in checkpoint.files)),
-        ("weights", "parameters", f"{parameters:,}"),
-        ("weights", "bytes", f"{checkpoint.nbytes:,}"),
-        ("weights", "dtypes", ", ".join(sorted({i.dtype for i in infos}))),
-        ("weights", "tensors", ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))),
-    ]
+    return {
+        "files": [path.name for path in checkpoint.files],
+        "bytes": checkpoint.nbytes,
+        "parameters": sum(info.count for info in infos if info.dtype in FLOATS),
+        "dtypes": sorted({info.dtype for info in infos}),
+        "tensors": len(infos),
+    }
 
 
-def _tokenizer(snapshot: Snapshot) -> Facts:
-    try:
-        tokenizer = Tokenizer.from_folder(snapshot.folder)
-    except NativeBertError as error:
-        return [("tokenizer", "problem", str(error))]
-    facts = [
-        ("tokenizer", "vocabulary", f"{tokenizer.vocab_size:,}"),
-        ("tokenizer", "lower-cases", "yes" if tokenizer.lowercase else "no"),
-        ("tokenizer", "longest text", str(tokenizer.max_length or "not stated")),
-        ("tokenizer", "digest", tokenizer.digest[:16]),
-    ]
-    return facts + [("tokenizer", "note", note) for note in tokenizer.notes]
+def _tokenizer(tokenizer: Tokenizer, config: EncoderConfig, problems: list[str]) -> Facts:
+    highest = max(tokenizer.vocab.values(), default=-1)
+    if highest >= config.vocab_size:
+        problems.append(f"cannot tokenize: the tokenizer gives ids up to {highest}, the model has {config.vocab_size}")
+    return {
+        "vocabulary": tokenizer.vocab_size,
+        "lower-cases": tokenizer.lowercase,
+        "longest text": tokenizer.max_length,
+        "digest": tokenizer.digest[:16],
+        "note": "; ".join(tokenizer.notes) or None,
+    }
 
 
-def _sentence(snapshot: Snapshot, config: EncoderConfig) -> Facts:
-    try:
-        read = sentence.read(snapshot)
-    except NativeBertError as error:
-        return [("sentences", "refused", str(error))]
-    steps = [" + ".join(read.pooling), *(s if s == "normalize" else f"dense {s.inward} -> {s.outward}, {s.activation}" for s in read.then)]
-    facts = [
-        ("sentences", "pooling", ", then ".join(steps) + (" (assumed)" if read.assumed else "")),
-        ("sentences", "longest text", f"{min(read.max_tokens or config.max_tokens, config.max_tokens)} tokens"),
-        ("sentences", "similarity", read.similarity),
-    ]
-    for name, prompt in (read.prompts or {}).items():
-        facts.append(("sentences", f"prompt {name!r}", repr(prompt) + (" (used by default)" if name == read.default_prompt else "")))
-    return facts
+def _sentence(read: sentence.SentenceConfig, config: EncoderConfig, tokenizer: Tokenizer | None) -> Facts:
+    limit = read.max_tokens or (tokenizer and tokenizer.max_length) or config.max_tokens
+    width = config.width * len(read.pooling)
+    then = []
+    for step in read.then:
+        if isinstance(step, sentence.Dense):
+            width = step.outward
+            then.append(f"dense {step.inward} to {step.outward}, {step.activation}")
+        else:
+            then.append(step)
+    return {
+        "pooling": list(read.pooling),
+        "assumed": "; ".join(read.assumed) or None,
+        "then": then,
+        "dimension": width,
+        "longest text": min(limit, config.max_tokens),
+        "lower-cases": read.lowercase or None,
+        "similarity": read.similarity,
+        "prompts": {name: repr(prompt) if not prompt.isprintable() else prompt for name, prompt in (read.prompts or {}).items()},
+        "default prompt": read.default_prompt,
+    }

@@ -6,6 +6,7 @@ parameter is accounted for are bytes touched, as views of the mapped file. A mod
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from os import PathLike
@@ -67,7 +68,7 @@ def load(
     tensors = views.tensors(ledger)
     views.check_finite(tensors)
     dtype: torch.dtype = getattr(torch, precision)
-    model.load_state_dict({name: t.to(target, dtype) for name, t in tensors.items()}, assign=True)
+    model.load_state_dict(_cast(tensors, target, dtype), assign=True)
     model.ledger, model.snapshot = ledger, snapshot
     return model.eval()
 
@@ -90,8 +91,9 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
     """Write a model to a folder that transformers and sentence-transformers load.
 
     The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
-    asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing. The
-    tokenizer, the config and the sentence-transformers files are copied as they are.
+    asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing; where it
+    does, the tensor is written wider and config.json says so. The tokenizer, the config and the sentence-transformers files are else
+    copied as they are.
 
     Raises:
         Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
@@ -100,12 +102,37 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
         raise Refused("a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())")
     to = Path(folder)
     to.mkdir(parents=True, exist_ok=True)
-    views.save(model.ledger, _in_file_dtypes(model.ledger, model.state_dict()), to)
+    if len(model.ledger.checkpoint.files) > 1 and (to / hub.WEIGHTS).exists():
+        raise Refused(f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder.")
+    tensors = _in_file_dtypes(model.ledger, model.state_dict())
+    views.save(model.ledger, tensors, to)
     for name in model.snapshot.companions():
         source, copy = model.snapshot.require(name), to / name
         if not (copy.exists() and copy.samefile(source)):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+    stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
+    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype)]:
+        _declare(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+
+
+def _declare(config: Path, dtype: torch.dtype) -> None:
+    """Say in config.json what the weights are stored as: transformers casts all of them to that when it loads them."""
+    data = json.loads(config.read_bytes())
+    data |= dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch."))
+    draft = config.with_name(".config.json.tmp")  # moved into place: in a Hub cache config.json is a link to a shared file
+    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(config)
+
+
+def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors in another precision. A finite weight must stay finite: float16 ends at 65504, and float32 before float64 does."""
+    cast = {name: t.to(device, dtype) for name, t in tensors.items()}
+    for name, t in tensors.items():
+        if torch.finfo(dtype).max < torch.finfo(t.dtype).max and t.numel() and not bool(cast[name].isfinite().all()):
+            most = float(t.abs().max())
+            raise Refused(f"{name} has weights up to {most:g}, which {dtype} cannot hold. Load the model with a wider precision=.")
+    return cast
 
 
 def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

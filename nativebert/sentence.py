@@ -1,5 +1,6 @@
-"""What a sentence-transformers folder says about turning token vectors into sentence vectors. Data only: no torch, no import of
-what the files name."""
+"""What a sentence-transformers folder says about turning token vectors into sentence vectors.
+
+Data only: no torch, no import of what the files name."""
 
 from __future__ import annotations
 
@@ -172,7 +173,8 @@ def _modules(
         if kind == "Transformer":
             if folder:
                 raise Refused(
-                    f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling"
+                    f"{path} keeps the encoder in the subfolder {folder!r}; "
+                    "load that folder itself and choose the pooling"
                 )
         elif kind == "Pooling":
             pooling, include_prompt = _pooling(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
@@ -193,7 +195,8 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
     if modes is None:
         if not any(flag in data for flag in POOLING_FLAGS):
             raise Corrupt(
-                f"{name} says nothing about how to pool (it should hold pooling_mode or pooling_mode_mean_tokens and the like)"
+                f"{name} says nothing about how to pool: "
+                "it should hold pooling_mode, or pooling_mode_mean_tokens and the like"
             )
         modes = [mode for flag, mode in POOLING_FLAGS.items() if _flag(data, flag, False, name)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
@@ -232,6 +235,8 @@ def _on_sentences(data: Mapping[str, Any], name: str) -> None:
 
 def _flag(data: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
     value = data.get(key, default)
+    if value is None and not default:
+        return False
     if not isinstance(value, bool):
         raise Corrupt(f"{name}: {key!r} must be true or false, not {value!r}")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.config import WIDEST, EncoderConfig, Fields, Layer
 from weights_map import WeightMap, linear, norm, table, tensor
 
 # fmt: off
@@ -61,7 +61,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     return EncoderConfig(
         family="bert",
         vocab_size=f.integer("vocab_size", 30522),
-        width=f.integer("hidden_size", 768),
+        width=f.integer("hidden_size", 768, high=WIDEST),
         layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
         positions=f.integer("max_position_embeddings", 512),
         segments=f.integer("type_vocab_size", 2),

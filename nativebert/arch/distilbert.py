@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.config import WIDEST, EncoderConfig, Fields, Layer
 from weights_map import WeightMap, linear, norm, table
 
 # fmt: off
@@ -60,7 +60,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     return EncoderConfig(
         family="distilbert",
         vocab_size=f.integer("vocab_size", 30522),
-        width=f.integer("dim", 768),
+        width=f.integer("dim", 768, high=WIDEST),
         layers=(layer,) * f.integer("n_layers", 6, low=0, high=1000),
         positions=f.integer("max_position_embeddings", 512),
         segments=0,

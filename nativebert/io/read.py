@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import difflib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
 from nativebert.errors import BadInput, NotFound
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
+_ENDINGS = {"": "txt", "text": "txt", "json": "jsonl", "ndjson": "jsonl"}
 
 
-def read_texts(source: str, *, column: str | None = None, format: str | None = None) -> list[str]:
-    """Read all texts of a file, in order.
+class Texts(NamedTuple):
+    """Texts in the order of their file, and the column (JSON key) that they were taken from, if any."""
+
+    texts: list[str]
+    column: str | None
+
+
+def read_texts(source: str, *, column: str | None = None, format: str | None = None) -> Texts:
+    """Read all texts of a file.
+
+    In a txt file every line is a text, an empty one too; the end of the last line begins no further text. CSV and TSV
+    files name their columns in the first row; blank lines between rows are no rows. In JSON lines each line is a string,
+    or an object that holds the text under the same key as all others.
 
     Args:
         source: a path, or ``-`` for standard input.
-        column: for CSV and JSON lines, the column (key) that holds the text; may be left out where there is only one.
+        column: for CSV and JSON lines, the column (key) that holds the text. It may be left out where there is only
+            one, or one called ``text``.
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
 
     Raises:
@@ -30,88 +42,140 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
         BadInput: not UTF-8, not in its format, no such column, or a text that is not a string; with the line's number.
     """
     format = _format(source, format)
+    name = "standard input" if source == "-" else source
     if format == "txt" and column is not None:
-        raise BadInput(f"{source} is read as plain text, one text a line, and has no columns; leave --column out or say --format csv")
-    with _open(source) as file:
-        try:
-            if format == "txt":
-                return [line.rstrip("\r\n") for line in file]
-            if format == "jsonl":
-                return list(_jsonl(file, source, column))
-            return list(_csv(file, source, column, "\t" if format == "tsv" else ","))
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{source} is not UTF-8 ({error.reason} at byte {error.start}); convert it, for example with iconv") from None
+        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: leave --column out, or say --format csv")
+    content = _decode(_bytes(source), name)
+    if format == "txt":
+        return Texts([line.removesuffix("\n") for line in io.StringIO(content, newline=None)], None)
+    rows = _jsonl(content, name, column) if format == "jsonl" else _csv(content, name, column, format)
+    found = next(rows)
+    return Texts(list(rows), found or None)
 
 
 def _format(source: str, format: str | None) -> str:
-    if format is None:
-        ending = Path(source).suffix.lower().lstrip(".")
-        format = {"": "txt", "json": "jsonl", "ndjson": "jsonl", "text": "txt"}.get(ending, ending)
-    if source != "-" and format not in FORMATS:
-        raise BadInput(f"cannot tell how to read {source}: say --format {'|'.join(FORMATS)}")
-    return format if format in FORMATS else "txt"
+    ending = Path(source).suffix.lower().lstrip(".")
+    format = format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
+    if format not in FORMATS:
+        raise BadInput(f"cannot tell how to read {source}: say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    return format
 
 
-@contextlib.contextmanager
-def _open(source: str) -> Iterator[TextIO]:
+def _bytes(source: str) -> bytes:
     if source == "-":
-        with io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="") as file:
-            yield file
-        return
+        return sys.stdin.buffer.read()
     path = Path(source)
-    if path.is_dir():
-        raise BadInput(f"{source} is a folder; name a file with texts in it")
     try:
-        file = path.open(encoding="utf-8-sig", newline="")
+        return path.read_bytes()
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [], n=1)
-        raise NotFound(f"there is no file {source}" + (f"; did you mean {path.parent / near[0]}?" if near else "")) from None
+        folder = path.parent
+        if not folder.is_dir():
+            raise NotFound(f"there is no file {source}: the folder {folder} does not exist") from None
+        near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir() if p.is_file()], n=1)
+        raise NotFound(f"there is no file {source}" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
+    except IsADirectoryError:
+        raise BadInput(f"{source} is a folder; name a file with texts in it") from None
     except OSError as error:
         raise BadInput(f"{source} cannot be read: {error.strerror}") from None
-    with file:
-        yield file
 
 
-def _csv(file: Iterable[str], source: str, column: str | None, delimiter: str) -> Iterator[str]:
-    rows = csv.reader(file, delimiter=delimiter, strict=True)
+def _decode(data: bytes, name: str) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadInput(f"{name} is not UTF-8 but UTF-16: convert it first, with iconv -f UTF-16 -t UTF-8")
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        where = f"line {line}: byte 0x{data[error.start]:02x} at {error.start}"
+        raise BadInput(
+            f"{name} is not UTF-8 ({where}): convert it first, for example with iconv -f LATIN1 -t UTF-8"
+        ) from None
+    if "\0" in content:
+        line = content.count("\n", 0, content.index("\0")) + 1
+        raise BadInput(f"{name} is no text file: it holds a NUL byte in line {line}")
+    return content
+
+
+def _csv(content: str, name: str, column: str | None, format: str) -> Iterator[str]:
+    """The column's name, then its values."""
+    limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if format == "tsv" else ",", strict=True)
+    line = 1  # where the present row begins
     try:
         header = next(rows, None)
-        if header is None:
-            raise BadInput(f"{source} is empty; the first line of a CSV file names its columns")
-        at = header.index(_column(column, header, source))
+        if not header:
+            raise BadInput(f"{name} is empty: the first line of a {format} file names its columns")
+        at = header.index(_column(column, header, name))
+        if header.count(header[at]) > 1:
+            raise BadInput(f"{name} has {header.count(header[at])} columns called {header[at]!r}: rename all but one")
+        yield header[at]
+        line = rows.line_num + 1
         for row in rows:
+            if row and len(row) != len(header):
+                raise BadInput(
+                    f"{name}, line {line}: {len(row)} fields, and the header has {len(header)}. "
+                    "A text that holds the separator or a line break must stand in double quotes"
+                )
             if row:
-                if at >= len(row):
-                    raise BadInput(f"{source}, line {rows.line_num}: {len(row)} fields, where the header has {len(header)}")
                 yield row[at]
+            line = rows.line_num + 1
     except csv.Error as error:
-        raise BadInput(f"{source}, line {rows.line_num}: {error}") from None
+        hint = "a double quote opens here and is not closed" if "unexpected end" in str(error) else str(error)
+        raise BadInput(f"{name}, line {line}: {hint}") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
-def _jsonl(file: Iterable[str], source: str, column: str | None) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
+def _jsonl(content: str, name: str, column: str | None) -> Iterator[str]:
+    """The key ("" where the lines are bare strings), then the texts."""
+    key: str | None = None
+    for number, line in enumerate(io.StringIO(content, newline=None), 1):
         if not line.strip():
             continue
+        where = f"{name}, line {number}"
         try:
             record: Any = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{source}, line {number}: not JSON ({error})") from None
-        if isinstance(record, dict):
-            record = record.get(key) if (key := _column(column, list(record), source, number)) else None
+        except (ValueError, RecursionError) as error:
+            array = " A JSON array over several lines? `jq -c '.[]'` writes it as JSON lines." if line[0] == "[" else ""
+            raise BadInput(f"{where}: not JSON ({error}).{array}") from None
+        if key is None:
+            if column is not None and isinstance(record, str):
+                raise BadInput(f"{where} is a bare string and has no key {column!r}: leave --column out")
+            key = _column(column, list(record), where) if isinstance(record, dict) else ""
+            yield key
+        if isinstance(record, dict) and key:
+            if key not in record:
+                raise BadInput(f"{where}: no {key!r}; there is {_some(list(record))}")
+            record = record[key]
+        elif key:
+            raise BadInput(f"{where}: {_shown(record)} is no object with {key!r}, as the first line is")
         if not isinstance(record, str):
-            raise BadInput(f"{source}, line {number}: the text is {json.dumps(record)[:40]}, not a string")
+            raise BadInput(f"{where}: the text is {_shown(record)}, not a string")
+        if not record.isascii() and any("\ud800" <= c <= "\udfff" for c in record):
+            raise BadInput(f"{where}: half a character (a lone surrogate, as \\ud83d): it was cut when it was written")
         yield record
+    if key is None:
+        yield ""
 
 
-def _column(asked: str | None, there: list[str], source: str, line: int = 1) -> str:
+def _column(asked: str | None, there: list[str], where: str) -> str:
     if asked is None:
         if len(there) == 1:
             return there[0]
         if "text" in there:
             return "text"
-        raise BadInput(f"{source} has {len(there)} columns ({', '.join(there[:8])}): say which one holds the text with --column")
+        raise BadInput(f"{where} has columns {_some(there)}: say with --column which of them holds the text")
     if asked not in there:
         near = difflib.get_close_matches(asked, there, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise BadInput(f"{source}, line {line}: no column {asked!r}; there is {', '.join(there[:8])}.{hint}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BadInput(f"{where} has no column {asked!r}; there is {_some(there)}{hint}")
     return asked
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(map(repr, names[:8])) or "none") + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:39] + "…"

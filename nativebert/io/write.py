@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import json
 import os
@@ -11,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,15 @@ from numpy.typing import NDArray
 from nativebert.errors import BadInput, DiskFull
 
 Vectors = NDArray[np.float32]
+Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
 
 
 def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
     """Write vectors in the format that the file's ending names.
 
     ``.npy`` holds the float32 matrix alone. ``.csv`` has a column ``text`` and columns ``d1`` to ``dN``; ``.jsonl`` has
-    ``{"text": ..., "embedding": [...]}`` on each line. Numbers are written with as many digits as float32 needs to come back exactly.
+    ``{"text": ..., "embedding": [...]}`` on each line. Numbers are written with as many digits as float32 needs to come
+    back exactly. A file that was there is replaced when the new one is whole; until then it stays as it is.
 
     Args:
         target: a path, or ``-`` for JSON lines on standard output.
@@ -33,11 +34,17 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
         texts: the ``n`` texts.
 
     Raises:
-        BadInput: an ending that says nothing, or a place that cannot be written to.
+        BadInput: an ending that says nothing, a place that cannot be written to, or numbers that are not finite.
         DiskFull: no room.
     """
     write = check_target(target)
+    if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
+        raise BadInput(
+            f"{bad:,} of {len(vectors):,} vectors hold numbers that are not finite; nothing was written. "
+            "float16 overflows in some models: use --precision float32 or bfloat16"
+        )
     if target == "-":
+        sys.stdout.flush()
         write(sys.stdout.buffer, vectors, texts)
         sys.stdout.buffer.flush()
         return
@@ -45,30 +52,47 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
         write(file, vectors, texts)
 
 
-def check_target(target: str) -> Callable[[BinaryIO, Vectors, Sequence[str]], None]:
+def check_target(target: str) -> Writer:
     """The writer for ``target``: ask before a long job, not after. Raises :class:`BadInput`."""
-    ending = ".jsonl" if target == "-" else Path(target).suffix.lower()
-    if ending not in WRITERS:
-        raise BadInput(f"cannot tell how to write {target}: give it one of the endings {', '.join(WRITERS)}, or - for JSON lines on standard output")
-    if target != "-" and not Path(target).absolute().parent.is_dir():
-        raise BadInput(f"there is no folder {Path(target).parent} to write {Path(target).name} to; make it first")
-    return WRITERS[ending]
+    if target == "-":
+        return _jsonl
+    path = Path(target)
+    if path.is_dir():
+        raise BadInput(f"{target} is a folder; name a file in it, like {path / 'vectors.npy'}")
+    if path.suffix.lower() not in WRITERS:
+        raise BadInput(
+            f"cannot tell how to write {target}: give it one of the endings {', '.join(WRITERS)}, "
+            "or write - for JSON lines on standard output"
+        )
+    folder = _final(path).parent
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {path.parent} to write {path.name} to; make it first")
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{target} is not a plain file; write - for JSON lines on standard output")
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise BadInput(f"{target} cannot be written: no permission")
+    return WRITERS[path.suffix.lower()]
+
+
+def _final(path: Path) -> Path:
+    """Where a link leads: the file it names is replaced, not the link."""
+    return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    draft = None
+def _whole(target: Path) -> Iterator[IO[bytes]]:
+    path, draft = _final(target), None
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name[:60]}.", delete=False) as file:
             draft = file.name
-            yield file  # type: ignore[misc]
-        os.chmod(draft, 0o666 & ~_umask())
+            yield file
+        os.chmod(draft, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(draft, path)
         draft = None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room on the disk for {path}; nothing was written") from error
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+            raise DiskFull(f"no room on the disk for {target}; nothing was written") from error
+        raise BadInput(f"{target} cannot be written: {error.strerror}") from error
     finally:
         if draft is not None:
             with contextlib.suppress(OSError):
@@ -81,30 +105,26 @@ def _umask() -> int:
     return mask
 
 
-def _npy(file: BinaryIO, vectors: Vectors, texts: Sequence[str]) -> None:
+def _npy(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     np.save(file, vectors)
 
 
-def _csv(file: BinaryIO, vectors: Vectors, texts: Sequence[str]) -> None:
-    import io
-
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    rows = csv.writer(text)
-    rows.writerow(["text", *(f"d{i + 1}" for i in range(vectors.shape[1]))])
-    for sentence, row in zip(texts, vectors, strict=True):
-        rows.writerow([sentence, *map(_digits, row.tolist())])
-    text.flush()
-    text.detach()
+def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
+    # Every text in quotes, so that no comma, quote, line break or leading space in it can be misread
+    file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}\n".encode())
+    for text, row in zip(texts, vectors, strict=True):
+        quoted = text.replace('"', '""')
+        file.write(f'"{quoted}",{",".join(map(_digits, row.tolist()))}\n'.encode())
 
 
-def _jsonl(file: BinaryIO, vectors: Vectors, texts: Sequence[str]) -> None:
-    for sentence, row in zip(texts, vectors, strict=True):
+def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
+    for text, row in zip(texts, vectors, strict=True):
         numbers = ", ".join(map(_digits, row.tolist()))
-        file.write(f'{{"text": {json.dumps(sentence, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode())
+        file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode())
 
 
 def _digits(value: float) -> str:
     return f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
 
 
-WRITERS: dict[str, Callable[[BinaryIO, Vectors, Sequence[str]], None]] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}
+WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}

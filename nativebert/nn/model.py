@@ -58,7 +58,7 @@ def _shape(value: Any) -> str:
 
 
 class Model(Encoder):
-    """A BERT-family model, made by :func:`nativebert.loading`.
+    """A BERT-family model, made by :func:`nativebert.load`.
 
     Attributes:
         config: what the model is.

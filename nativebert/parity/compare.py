@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return all(step.passed for step in self.steps)
+        return bool(self.steps) and all(step.passed for step in self.steps)
 
     @property
     def first(self) -> Difference | None:
@@ -79,7 +80,7 @@ def steps(output: object, mask: Tensor | None = None) -> dict[str, Tensor]:
 
 
 def compare(found: Steps, truth: Steps, reference: Steps | None = None, tolerance: float = TOLERANCE) -> Verdict:
-    """Compare full tensors.
+    """Compare full tensors. A step that only one of the two has is infinitely far off: nothing passes by being left out.
 
     Args:
         found: the steps to judge.
@@ -88,16 +89,15 @@ def compare(found: Steps, truth: Steps, reference: Steps | None = None, toleranc
         tolerance: allowed maximum absolute difference.
     """
     rows = []
-    for name, true in truth.items():
-        allowed = tolerance
-        if reference is not None:
-            allowed = max(allowed, SLACK * _distance(reference[name], true))
-        rows.append(Difference(name, _distance(found[name], true), allowed))
+    for name in [*truth, *(name for name in found if name not in truth)]:
+        own = _distance(reference.get(name), truth.get(name)) if reference is not None else 0.0
+        allowed = max(tolerance, SLACK * own) if math.isfinite(own) else tolerance
+        rows.append(Difference(name, _distance(found.get(name), truth.get(name)), allowed))
     return Verdict(tuple(rows))
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
-    if a.shape != b.shape:
+def _distance(a: Tensor | None, b: Tensor | None) -> float:
+    if a is None or b is None or a.shape != b.shape:
         return float("inf")
     return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
 

@@ -113,3 +113,25 @@ def texts(count: int, longest: int, seed: int = 0) -> list[str]:
     """Random texts of 0 to ``longest`` words."""
     r = random.Random(seed)
     return [" ".join(r.choices(WORDS, k=r.randint(0, longest))) for _ in range(count)]
+
+
+def unlike(model: torch.nn.Module, seed: int, std: float = 0.3) -> torch.nn.Module:
+    """Fill a model, of transformers or ours, with weights of healthy size: as they come, norms do nothing and biases are zero."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            norm = "norm" in name.lower() and name.endswith("weight")
+            p.copy_((1.0 if norm else 0.0) + (0.2 if norm else std) * torch.randn(p.shape, generator=g))
+    return model
+
+
+def masks(rows: int, columns: int) -> dict[str, torch.Tensor]:
+    """Attention masks, ``(rows, columns)``, by what is special about them. ``rows`` and ``columns`` should be 3 or more."""
+    right, left, holes = (torch.ones(rows, columns, dtype=torch.long) for _ in range(3))
+    for row in range(rows):
+        gone = row * (columns - 1) // max(rows - 1, 1)  # from none to all but one
+        right[row, columns - gone :] = 0
+        left[row, :gone] = 0
+        holes[row, row::3] = 0
+    holes[0, -1] = holes[1, 0] = 1
+    return {"right": right, "left": left, "holes": holes}

@@ -1,0 +1,100 @@
+"""Timing that holds on a machine whose speed drifts: contenders take turns in random order, and only ratios within a round count."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the work.
+
+    Attributes:
+        name: for the table.
+        run: does the whole work once.
+        setting: the setting it runs at (its best one, where there was a choice).
+    """
+
+    name: str
+    run: Callable[[], object]
+    setting: str = ""
+
+
+def best_setting(make: Callable[[int], Callable[[], object]], choices: list[int]) -> int:
+    """The choice with the shortest of two runs, after one to warm up."""
+    took = {}
+    for choice in choices:
+        run = make(choice)
+        run()
+        took[choice] = min(_seconds(run) for _ in range(2))
+    return min(took, key=lambda choice: took[choice])
+
+
+def interleave(contenders: list[Contender], rounds: int, seed: int = 0) -> dict[str, list[float]]:
+    """Seconds of each contender in each round; one round not counted comes first."""
+    order = random.Random(seed)
+    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for number in range(rounds + 1):
+        for contender in order.sample(contenders, len(contenders)):
+            took = _seconds(contender.run)
+            if number:
+                seconds[contender.name].append(took)
+    return seconds
+
+
+def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, tuple[float, float, float]]:
+    """How many times longer than ``base`` each took, round by round: least, median, most."""
+    found = {}
+    for name, times in seconds.items():
+        each = [t / b for t, b in zip(times, seconds[base], strict=True)]
+        found[name] = (min(each), statistics.median(each), max(each))
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    import os
+
+    cpu = ""
+    if (info := Path("/proc/cpuinfo")).exists():
+        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "")
+    found = {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu, "cores": str(os.cpu_count())}
+    for package in ("nativebert", "torch", "transformers", "sentence-transformers", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(name: str, contenders: list[Contender], seconds: dict[str, list[float]], base: str, work: dict[str, object]) -> Path:
+    """Write the figures as CSV, and all that goes with them as JSON; returns the CSV's path."""
+    RESULTS.mkdir(exist_ok=True)
+    compared = ratios(seconds, base)
+    path = RESULTS / f"{name}.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["contender", "setting", "median_seconds", f"times_{base}_min", f"times_{base}_median", f"times_{base}_max"])
+        for c in contenders:
+            rows.writerow([c.name, c.setting, f"{statistics.median(seconds[c.name]):.4f}", *(f"{r:.3f}" for r in compared[c.name])])
+    facts = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "work": work, "machine": machine(), "seconds": seconds}
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+    return path
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
