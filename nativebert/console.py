@@ -95,18 +95,19 @@ def say(message: str) -> None:
     print(f"nativebert: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
-def notes(package: str) -> AbstractContextManager[None]:
-    """While it lasts, warnings of a package are one line each, in the style of the errors."""
+def notes(package: str, words: Callable[[str], str] = str) -> AbstractContextManager[None]:
+    """While it lasts, warnings of a package are one line each, in the style of the errors; ``words`` rewords them."""
     import warnings
 
     @contextmanager
     def noted() -> Iterator[None]:
         with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=UserWarning, module=rf"{package}(\.|$)")
             show: Callable[..., None] = warnings.showwarning
 
             def note(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
                 if category.__module__.partition(".")[0] == package:
-                    say(f"note: {message}")
+                    say(f"note: {words(str(message))}")
                 else:
                     show(message, category, *rest, **options)
 

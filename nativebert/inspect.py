@@ -40,7 +40,7 @@ class Inspection:
     ledger: Ledger
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` gives it."""
+        """All of it as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` has it."""
         ledger = json.loads(report.as_json(self.ledger))
         facts = {group: {_key(name): value for name, value in facts.items()} for group, facts in self.facts.items()}
         return {**facts, "problems": list(self.problems), "ledger": ledger}
@@ -51,8 +51,10 @@ class Inspection:
         for group, facts in self.facts.items():
             lines = shown.setdefault(group, [])
             for name, value in facts.items():
-                if isinstance(value, dict):
-                    lines += [(f"{name.removesuffix('s')} {key}", _shown(part)) for key, part in value.items()]
+                if name == "licence" and value is None:
+                    lines.append((name, "not stated in the files here"))
+                elif isinstance(value, dict):
+                    lines += [(f"{name.removesuffix('s')} {key}", repr(part)) for key, part in value.items()]
                 elif value not in (None, [], ()):
                     lines.append((name, _shown(value)))
         return shown
@@ -128,7 +130,7 @@ def _where(snapshot: Snapshot) -> Facts:
         "revision": snapshot.revision,
         "source": source,
         "folder": str(snapshot.folder),
-        "licence": licence(snapshot) or "not stated in the files here",
+        "licence": licence(snapshot),
     }
 
 
@@ -144,7 +146,7 @@ def licence(snapshot: Snapshot) -> str | None:
 
         endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
         about = HfApi(endpoint).model_info(str(snapshot.repo), revision=snapshot.revision, timeout=HUB_TIMEOUT)
-        data = about.card_data.to_dict() if about.card_data else {}
+        data: Any = about.card_data or {}
     except Exception:
         return None
     return _named(data.get("license"), data.get("license_name"))
@@ -196,7 +198,9 @@ def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Fac
         ledger.check()
     except Mismatch as error:
         problems.append(f"would not load: {str(error).splitlines()[0]}")
-    read = [source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources]
+    read = [
+        source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources
+    ]
     if strange := [name for name in read if checkpoint.tensors[name].dtype not in FLOATS]:
         dtypes = sorted({checkpoint.tensors[name].dtype for name in strange})
         problems.append(f"would not load: {strange[0]} is stored as {', '.join(dtypes)}, not as {', '.join(FLOATS)}")
@@ -213,7 +217,10 @@ def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Fac
 def _tokenizer(tokenizer: Tokenizer, config: EncoderConfig, problems: list[str]) -> Facts:
     highest = max(tokenizer.vocab.values(), default=-1)
     if highest >= config.vocab_size:
-        problems.append(f"cannot tokenize: the tokenizer gives ids up to {highest}, the model has {config.vocab_size}")
+        problems.append(
+            f"cannot tokenize: the tokenizer gives ids up to {highest}, "
+            f"but the model has {config.vocab_size} rows for them"
+        )
     return {
         "vocabulary": tokenizer.vocab_size,
         "lower-cases": tokenizer.lowercase,
@@ -241,6 +248,6 @@ def _sentence(read: sentence.SentenceConfig, config: EncoderConfig, tokenizer: T
         "longest text": min(limit, config.max_tokens),
         "lower-cases": read.lowercase or None,
         "similarity": read.similarity,
-        "prompts": {name: repr(prompt) if not prompt.isprintable() else prompt for name, prompt in (read.prompts or {}).items()},
+        "prompts": dict(read.prompts or {}),
         "default prompt": read.default_prompt,
     }

@@ -28,8 +28,8 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
     """Read all texts of a file.
 
     In a txt file every line is a text, an empty one too; the end of the last line begins no further text. CSV and TSV
-    files name their columns in the first row; blank lines between rows are no rows. In JSON lines each line is a string,
-    or an object that holds the text under the same key as all others.
+    files name their columns in the first row; blank lines between rows are no rows. In JSON lines each line is a
+    string, or an object that holds the text under the same key as all others.
 
     Args:
         source: a path, or ``-`` for standard input.
@@ -44,7 +44,9 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
     format = _format(source, format)
     name = "standard input" if source == "-" else source
     if format == "txt" and column is not None:
-        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: leave --column out, or say --format csv")
+        raise BadInput(
+            f"{name} is read as txt, a text a line, which has no columns: leave --column out, or say --format csv"
+        )
     content = _decode(_bytes(source), name)
     if format == "txt":
         return Texts([line.removesuffix("\n") for line in io.StringIO(content, newline=None)], None)
@@ -57,6 +59,7 @@ def _format(source: str, format: str | None) -> str:
     ending = Path(source).suffix.lower().lstrip(".")
     format = format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
     if format not in FORMATS:
+        _bytes(source)  # that it is not there at all is the better message
         raise BadInput(f"cannot tell how to read {source}: say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     return format
 

@@ -124,7 +124,8 @@ def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
+    digits = f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
+    return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 
 
 WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +118,19 @@ def texts(count: int, longest: int, seed: int = 0) -> list[str]:
 
 
 def unlike(model: torch.nn.Module, seed: int, std: float = 0.3) -> torch.nn.Module:
-    """Fill a model, of transformers or ours, with weights of healthy size: as they come, norms do nothing and biases are zero."""
+    """Fill a model, of transformers or ours, with healthy weights: as they come, norms and biases do nothing."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
             norm = "norm" in name.lower() and name.endswith("weight")
-            p.copy_((1.0 if norm else 0.0) + (0.2 if norm else std) * torch.randn(p.shape, generator=g))
+            # wider products are scaled down, or float32 itself would be too coarse for the scores
+            size = 0.2 if norm else std * min(1.0, (16 / p.shape[-1]) ** 0.5) if p.dim() > 1 else std
+            p.copy_((1.0 if norm else 0.0) + size * torch.randn(p.shape, generator=g))
     return model
 
 
 def masks(rows: int, columns: int) -> dict[str, torch.Tensor]:
-    """Attention masks, ``(rows, columns)``, by what is special about them. ``rows`` and ``columns`` should be 3 or more."""
+    """Attention masks, ``(rows, columns)``, by what is special about them. Both should be 3 or more."""
     right, left, holes = (torch.ones(rows, columns, dtype=torch.long) for _ in range(3))
     for row in range(rows):
         gone = row * (columns - 1) // max(rows - 1, 1)  # from none to all but one
@@ -135,3 +139,14 @@ def masks(rows: int, columns: int) -> dict[str, torch.Tensor]:
         holes[row, row::3] = 0
     holes[0, -1] = holes[1, 0] = 1
     return {"right": right, "left": left, "holes": holes}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For tiny tensors: on a busy machine torch's threads wait a thousand times longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,28 +14,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import masks, minilm, unlike
+from models import masks, minilm, one_thread, unlike
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import nativebert as nb
 from nativebert.config import ACTIVATIONS
+from nativebert.engine.reference import copied
 from nativebert.nn.model import Model
 from nativebert.parity.compare import Steps, compare, run
 
 pytestmark = pytest.mark.reference
 
-EACH = 96  # models of each family
+EACH = 72  # models of each family
 
 # Class in transformers that makes the checkpoint -> whether it has a pooler. "BertModel" comes with and without.
 CLASSES = {
     "bert": {
-        "BertModel": True, "BertModel without pooler": False, "BertForMaskedLM": False, "BertForSequenceClassification": True,
-        "BertForPreTraining": True, "BertForTokenClassification": False, "BertForQuestionAnswering": False,
+        "BertModel": True, "BertModel without pooler": False, "BertForMaskedLM": False, "BertForPreTraining": True,
+        "BertForSequenceClassification": True, "BertForTokenClassification": False, "BertForQuestionAnswering": False,
     },
     "distilbert": dict.fromkeys([
-        "DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification", "DistilBertForTokenClassification",
-        "DistilBertForQuestionAnswering",
+        "DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification",
+        "DistilBertForTokenClassification", "DistilBertForQuestionAnswering",
     ], False),
 }  # fmt: skip
 
@@ -63,25 +66,36 @@ def grid(family: str) -> list[Case]:
     for n in range(EACH):
         r = random.Random(f"{family} {n}")
         heads = r.choice([1, 2, 3, 4])
-        common = {"vocab_size": r.choice([11, 30, 97]), "max_position_embeddings": r.choice([12, 16, 33]), "pad_token_id": r.choice([0, 0, 1])}
-        depth, width, inner, act = 1 + n % 4, heads * r.choice([3, 4, 8, 16]), r.choice([5, 16, 40, 96]), activations[n % len(activations)]
+        common = {
+            "vocab_size": r.choice([11, 30, 97]), "max_position_embeddings": r.choice([12, 16, 33]),
+            "pad_token_id": r.choice([0, 0, 1]),
+        }  # fmt: skip
+        depth, width, inner = 1 + n % 4, heads * r.choice([3, 4, 8, 16]), r.choice([5, 16, 40, 96])
+        act = activations[n % len(activations)]
         if family == "bert":
             config = common | {
-                "num_hidden_layers": depth, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner,
-                "hidden_act": act, "layer_norm_eps": [1e-12, 1e-5, 1e-7, 1e-3][n // 2 % 4], "type_vocab_size": 1 + n % 3,
+                "num_hidden_layers": depth, "hidden_size": width, "num_attention_heads": heads,
+                "intermediate_size": inner, "hidden_act": act, "type_vocab_size": r.choice([1, 2, 3]),
+                "layer_norm_eps": [1e-12, 1e-5, 1e-7, 1e-3][n // 2 % 4],
             }  # fmt: skip
         else:
             config = common | {
                 "n_layers": depth, "dim": width, "n_heads": heads, "hidden_dim": inner, "activation": act,
                 "sinusoidal_pos_embds": r.random() < 0.3,
             }  # fmt: skip
-        dtype = ["float32", "float32", "bfloat16", "float16"][n // 3 % 4]
-        sharded, old = n % 4 == 1, n % 5 == 2 and n % 4 != 1
-        cases.append(Case(family, classes[n % len(classes)], n, config, dtype, sharded, old))
+        dtype = ["float32", "float32", "bfloat16", "float16"][n // 7 % 4]
+        sharded, old = n % 5 == 1, n % 5 == 3
+        cases.append(Case(family, r.choice(classes), n, config, dtype, sharded, old))
     return cases
 
 
 GRID = [*grid("bert"), *grid("distilbert")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def make(case: Case, folder: Path) -> Any:
@@ -91,9 +105,10 @@ def make(case: Case, folder: Path) -> Any:
     name, _, rest = case.made_by.partition(" ")
     kind = getattr(transformers, name)
     options = {"add_pooling_layer": False} if rest else {}
-    model = kind(kind.config_class(**case.config, num_labels=3), **options).eval()
+    labels = 2 if name.endswith("QuestionAnswering") else 3
+    model = kind(kind.config_class(**case.config, num_labels=labels), **options).eval()
     unlike(model, case.seed)
-    model.to(getattr(torch, case.dtype)).save_pretrained(folder, max_shard_size="8KB" if case.sharded else "50GB")
+    model.to(getattr(torch, case.dtype)).save_pretrained(folder, max_shard_size=300 if case.sharded else 2**30)
     if case.old_spelling:
         respell(folder / "model.safetensors")
     model.set_attn_implementation("eager")
@@ -103,8 +118,10 @@ def make(case: Case, folder: Path) -> Any:
 def respell(path: Path) -> None:
     """The names of layer norms as TensorFlow left them in the first checkpoints."""
     with safe_open(path, "pt") as file:
-        old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    assert any("gamma" in name for name in old)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    spell = lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")  # noqa: E731
+    old = {spell(name): tensor for name, tensor in tensors.items()}
+    assert old.keys() != tensors.keys()
     save_file(old, path, {"format": "pt"})
 
 
@@ -115,13 +132,13 @@ def inputs(case: Case) -> list[tuple[str, torch.Tensor, torch.Tensor | None, tor
     ids = torch.randint(0, V, (4, L), generator=g)
     kinds = torch.randint(0, S, (4, L), generator=g) if S else None
     found = [("whole", ids, None, kinds), ("alone", ids[:1, : max(1, case.seed % L)], None, None)]
-    return found + [(name, ids, mask, kinds if n % 2 == 0 else None) for n, (name, mask) in enumerate(masks(4, L).items())]
+    return found + [(name, ids, mask, None if name == "left" else kinds) for name, mask in masks(4, L).items()]
 
 
 def steps_of(reference: Any, ids: torch.Tensor, mask: torch.Tensor | None, kinds: torch.Tensor | None) -> Steps:
     """What transformers computes.
 
-    Its pooler takes the first cell, whatever the mask says of it. Ours takes the first token: where these differ, its pooler is run on that.
+    Its pooler takes the first cell, whatever the mask says of it; ours the first token. Here its pooler is run on that.
     """
     found = run(reference, ids, mask, kinds)
     if "pooler" in found and mask is not None:
@@ -162,7 +179,8 @@ def test_every_step_of_a_tiny_model_and_every_byte_of_it_saved(case: Case, tmp_p
     reread = reload(case, back, dtype=torch.float64).base_model
     batches = inputs(case)
     reference = [steps_of(made, *batch[1:]) for batch in batches]
-    for (name, *batch), fp32, fp64 in zip(batches, reference, [steps_of(made.double(), *batch[1:]) for batch in batches]):
+    truth = [steps_of(made.double(), *batch[1:]) for batch in batches]
+    for (name, *batch), fp32, fp64 in zip(batches, reference, truth, strict=True):
         verdict = compare(run(model, *batch), fp64, fp32)
         assert verdict.passed, f"{name}:\n{verdict}"
         assert len(verdict.steps) == 1 + 2 * len(model.layers) + CLASSES[case.family][case.made_by]
@@ -184,7 +202,11 @@ def test_the_grid_is_wide(capsys: pytest.CaptureFixture[str]) -> None:
         assert {c.made_by for c in cases} == set(classes)
         assert {c.dtype for c in cases} == {"float32", "bfloat16", "float16"}
         assert {(c.sharded, c.old_spelling) for c in cases} == {(False, False), (True, False), (False, True)}
-        depth, heads, act = ("num_hidden_layers", "num_attention_heads", "hidden_act") if family == "bert" else ("n_layers", "n_heads", "activation")
+        keys = {
+            "bert": ["num_hidden_layers", "num_attention_heads", "hidden_act"],
+            "distilbert": ["n_layers", "n_heads", "activation"],
+        }
+        depth, heads, act = keys[family]
         assert seen(depth) == seen(heads) == {1, 2, 3, 4}
         assert seen(act) == ACTIVATIONS
         if family == "bert":
@@ -217,8 +239,17 @@ def trained(model: Model, seed: int) -> Model:
     return model
 
 
-CHANGED = [next(c for c in GRID if c.family == family and c.dtype == dtype and c.sharded == sharded and len(CLASSES[family]) - 1 == list(CLASSES[family]).index(c.made_by) or (c.family, c.dtype, c.sharded) == (family, dtype, sharded))
-           for family in CLASSES for dtype in ("float32", "bfloat16", "float16") for sharded in (False, True)]  # fmt: skip
+def same_weights(a: Model, b: Model) -> None:
+    """Bit for bit. (What they compute may differ in its last bit: it depends also on how a file aligns its tensors.)"""
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+CHANGED = [
+    next(c for c in GRID if (c.family, c.dtype, c.sharded) == (family, dtype, sharded))
+    for family in CLASSES
+    for dtype in ("float32", "bfloat16", "float16")
+    for sharded in (False, True)
+]
 
 
 @pytest.mark.parametrize("case", CHANGED, ids=str)
@@ -230,17 +261,19 @@ def test_a_trained_model_is_what_transformers_reloads(case: Case, tmp_path: Path
     assert hashes(tmp_path / "theirs") == before, "the file that was loaded has changed"
     assert hashes(tmp_path / "ours").keys() == before.keys()
     assert hashes(tmp_path / "ours") != before
-    ours_again = nb.load(tmp_path / "ours")
-    for options in ({}, {"dtype": torch.float32}):  # also in the dtype that config.json says, which must not be narrower
+    same_weights(model, nb.load(tmp_path / "ours"))
+    for options in ({}, {"dtype": torch.float32}):  # {}: what config.json says, which must not be narrower
         theirs = reload(case, tmp_path / "ours", **options).base_model
         for name, *batch in inputs(case):
-            found = run(model, *batch)
-            # how one matrix product is summed differs between the two: measured on the untouched model it is as large
-            verdict = compare(found, steps_of(theirs.double(), *batch), steps_of(theirs.float(), *batch), tolerance=1e-6)
+            fp32, fp64 = steps_of(theirs, *batch), steps_of(deepcopy(theirs).double(), *batch)
+            verdict = compare(run(model, *batch), fp64, fp32)
             assert verdict.passed, f"{name}:\n{verdict}"
-            assert all(torch.equal(t, found[step]) for step, t in run(ours_again, *batch).items())
-    moved = [p for (n, p), q in zip(nb.load(tmp_path / "theirs").named_parameters(), model.parameters()) if not torch.equal(p, q)]
-    assert len(moved) > len(list(model.parameters())) - 2 * len(model.layers) - 2
+            # both in float64, where rounding hides nothing: far below the 1e-6 that is promised
+            exact = compare(run(copied(model).double(), *batch), fp64, tolerance=1e-11)
+            assert exact.passed, f"{name} in float64:\n{exact}"
+    pairs = zip(nb.load(tmp_path / "theirs").parameters(), model.parameters(), strict=True)
+    # gradients of the keys' biases are zero: they do not change a softmax
+    assert sum(torch.equal(p, q) for p, q in pairs) <= len(model.layers)
 
 
 @pytest.mark.parametrize("case", [c for c in CHANGED if c.dtype != "float16"], ids=str)
@@ -257,8 +290,7 @@ def test_saving_onto_the_folder_it_came_from(case: Case, tmp_path: Path) -> None
     found = run(model, *batch)
     model.save(tmp_path)
     assert hashes(tmp_path) != before
-    again = nb.load(tmp_path)
-    assert all(torch.equal(t, found[step]) for step, t in run(again, *batch).items())
+    same_weights(model, nb.load(tmp_path))
     assert all(torch.equal(t, found[step]) for step, t in run(model, *batch).items()), "the model in memory has changed"
     assert {f.name for f in tmp_path.iterdir()} == names, "something was left lying about"
     reload(case, tmp_path)
@@ -274,8 +306,8 @@ def test_config_says_what_a_changed_half_precision_model_is_stored_as(tmp_path: 
     with torch.no_grad():
         model.layers[0].mlp.up.bias.add_(1e-6)  # and not that
     model.save(tmp_path / "wider")
-    dtypes = {name: json.loads((tmp_path / name / "config.json").read_text())["dtype"] for name in ("theirs", "exact", "wider")}
-    assert dtypes == {"theirs": "bfloat16", "exact": "bfloat16", "wider": "float32"}
+    says = lambda name: json.loads((tmp_path / name / "config.json").read_text())["dtype"]  # noqa: E731
+    assert [says(name) for name in ("theirs", "exact", "wider")] == ["bfloat16", "bfloat16", "float32"]
     assert reload(case, tmp_path / "wider").dtype == torch.float32
 
 
@@ -297,7 +329,7 @@ def test_minilm_saved_is_byte_identical_and_sentence_transformers_reads_it(tmp_p
     model = nb.load(minilm())
     model.save(tmp_path / "copy")
     assert hashes(tmp_path / "copy") == hashes(minilm())
-    texts = ["the cat sat on the mat", "deep learning is powerful", "", "a dog, a cat! a house? " * 30]
+    texts = ["the cat sat on the mat", "deep learning is powerful", "", "a dog, a cat! a house? " * 20]
     same = SentenceTransformer(str(tmp_path / "copy"), device="cpu").encode(texts)
     assert np.abs(nb.Embedder(tmp_path / "copy", device="cpu")(texts) - same).max() <= 1e-6
     with torch.no_grad():

@@ -1,0 +1,272 @@
+"""Texts from files and vectors to files: every text comes back as it was, every number to the last bit."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nativebert.errors import BadInput, DiskFull, NotFound
+from nativebert.io import write
+from nativebert.io.read import read_texts
+from nativebert.io.write import check_target, write_vectors
+
+# Texts that a careless reader or writer would change
+HARD = [
+    "plain", "", " leading and trailing ", 'a "quoted" word', '"', "comma, and; semicolon", "two\nlines",
+    "win\r\nlines", "mac\rlines", "tab\there", "日本語と絵文字 👩‍👩‍👧", "e\u0301 \u00e9",
+    "line\u2028separator\u0085next", "\ufeffmark", "'", "\\n",
+    "NA", "1.5", "=1+1", "a" * 200_000,
+]  # fmt: skip
+
+
+def numbers() -> np.ndarray:
+    """Any finite float32, by its bits; and the ends of the range."""
+    bits = np.random.default_rng(0).integers(0, 2**32, 4000, dtype=np.uint32).view(np.float32)
+    ends = np.array([0.0, -0.0, 1e-45, 3.4028235e38, -3.4028235e38, 1.1754944e-38, 0.1, 1 / 3], np.float32)
+    return np.concatenate([bits[np.isfinite(bits)], ends])
+
+
+def put(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("a\nb\n", ["a", "b"]),
+        ("a\nb", ["a", "b"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\rb\r", ["a", "b"]),
+        ("a\n\n\nb\n\n", ["a", "", "", "b", ""]),
+        ("\n", [""]),
+        ("", []),
+        ("\ufeffa\nb\n", ["a", "b"]),
+        (" a \n\tb\n", [" a ", "\tb"]),
+        ("a\u2028b\x0cc\x85d\n", ["a\u2028b\x0cc\x85d"]),
+        ('"a"\n', ['"a"']),
+    ],
+)
+def test_txt(tmp_path: Path, content: str, texts: list[str]) -> None:
+    assert read_texts(put(tmp_path, "t.txt", content)) == (texts, None)
+    assert read_texts(put(tmp_path, "t", content)).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "found", "texts"),
+    [
+        ("t.csv", "text\na\nb\n", None, "text", ["a", "b"]),
+        ("t.csv", "gloss\r\na\r\nb\r\n", None, "gloss", ["a", "b"]),
+        ("t.csv", "\ufefftext,n\na,1\n", None, "text", ["a"]),
+        ("t.csv", "n,text\n1,a\n\n2,b\n", None, "text", ["a", "b"]),
+        ("t.csv", "n,text\n1,a\n", "n", "n", ["1"]),
+        ("t.csv", 'text\n"a, ""b""\r\nc"\n""\n', None, "text", ['a, "b"\r\nc', ""]),
+        ("t.CSV", "text\n 5 \"inch\n", None, "text", [' 5 "inch']),
+        ("t.tsv", "n\ttext\n1\ta, b\n", None, "text", ["a, b"]),
+        ("t.jsonl", '{"text": "a\\nb", "n": 1}\n\n{"n": 2, "text": "é"}\n', None, "text", ["a\nb", "é"]),
+        ("t.ndjson", '{"q": "a"}\r\n{"q": "b", "text": "c"}\r\n', None, "q", ["a", "b"]),
+        ("t.json", '"a"\n"\\u00e9"', None, None, ["a", "é"]),
+        ("t.jsonl", '\ufeff{"q": "a", "text": "c"}', "q", "q", ["a"]),
+        ("t.jsonl", "", None, None, []),
+        ("t.csv", "text\n", None, "text", []),
+    ],
+)  # fmt: skip
+def test_columns(
+    tmp_path: Path, name: str, content: str, column: str | None, found: str | None, texts: list[str]
+) -> None:
+    assert read_texts(put(tmp_path, name, content), column=column) == (texts, found)
+
+
+def test_long_fields_leave_the_csv_module_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    assert read_texts(put(tmp_path, "t.csv", "text\n" + "a" * 300_000)).texts == ["a" * 300_000]
+    with pytest.raises(BadInput):
+        read_texts(put(tmp_path, "t.csv", "text\n" + "a," * 300_000))
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("format", [None, "csv"])
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, format: str | None) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufefftext\r\né\r\n".encode()), encoding="latin-1"))
+    assert read_texts("-", format=format).texts == (["é"] if format else ["text", "é"])
+
+
+def test_format_wins_over_the_ending(tmp_path: Path) -> None:
+    assert read_texts(put(tmp_path, "t.dat", "text\na\n"), format="csv").texts == ["a"]
+    assert read_texts(put(tmp_path, "t.csv", "text\na\n"), format="txt").texts == ["text", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "message"),
+    [
+        ("t.md", "a", None, "say --format txt, csv, tsv or jsonl"),
+        ("t.txt", "a", "text", "leave --column out, or say --format csv"),
+        ("t.txt", b"one\ncaf\xe9\n", None, r"not UTF-8 \(line 2: byte 0xe9 at 7\).*iconv"),
+        ("t.txt", b"x" * 9000 + b"\n\x93NUMPY", None, r"line 2: byte 0x93 at 9001"),  # beyond the first buffer
+        ("t.txt", "\ufeffa".encode("utf-16-le"), None, "UTF-16"),
+        ("t.txt", "a\nb\0", None, "NUL byte in line 2"),
+        ("t.csv", "", None, "t.csv is empty"),
+        ("t.csv", "a,b\n1,2\n", None, "columns 'a', 'b': say with --column"),
+        ("t.csv", "a,bee\n1,2\n", "be", "no column 'be'; there is 'a', 'bee'; did you mean 'bee'"),
+        ("t.csv", "text,text\n1,2\n", None, "2 columns called 'text'"),
+        ("t.csv", "text\na\nHello, world\n", None, "line 3: 2 fields, and the header has 1.*double quotes"),
+        ("t.csv", 'n,text\n1,"two\nlines"\n2\n', None, "line 4: 1 fields, and the header has 2"),
+        ("t.csv", 'text\na\n"open\nb\nc\n', None, "line 3: a double quote opens here"),
+        ("t.csv", 'text\n"a"b\n', None, "line 2"),
+        ("t.jsonl", '{"text": "a"}\n{"text": }\n', None, "line 2: not JSON"),
+        ("t.json", '[\n{"text": "a"}\n]', None, "line 1: not JSON.*jq -c"),
+        ("t.jsonl", '["a"]\n', None, r'line 1: the text is \["a"\], not a string'),
+        ("t.jsonl", '{"text": null}\n', None, "line 1: the text is null, not a string"),
+        ("t.jsonl", '{"text": "a"}\n{"test": "b"}\n', None, "line 2: no 'text'; there is 'test'"),
+        ("t.jsonl", '{"text": "a"}\n"b"\n', None, 'line 2: "b" is no object'),
+        ("t.jsonl", '"a"\n', "text", "leave --column out"),
+        ("t.jsonl", '"a"\n{"text": "b"}\n', None, "line 2: the text is"),
+        ("t.jsonl", '"\\ud83d"\n', None, "line 1: half a character"),
+        ("t.jsonl", "[" * 100_000, None, "line 1: not JSON"),
+        ("t.jsonl", '{"a": "x", "b": "y"}\n', None, "line 1 has columns 'a', 'b'"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, name: str, content: str | bytes, column: str | None, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_texts(put(tmp_path, name, content), column=column)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    put(tmp_path, "sentences.txt", "a")
+    with pytest.raises(NotFound, match=r"did you mean .*sentences\.txt"):
+        read_texts(str(tmp_path / "sentence.txt"))
+    with pytest.raises(NotFound, match="there is no file"):  # and not that its ending is unknown
+        read_texts(str(tmp_path / "sentences.tx"))
+    with pytest.raises(NotFound, match=r"the folder .*nowhere does not exist"):
+        read_texts(str(tmp_path / "nowhere" / "a.txt"))
+    with pytest.raises(BadInput, match="is a folder"):
+        read_texts(str(tmp_path))
+
+
+# ---- writing
+
+
+def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    vectors = numbers()
+    vectors = vectors[: len(vectors) // 8 * 8].reshape(-1, 8)
+    texts = [str(i) for i in range(len(vectors))]
+    bits = vectors.view(np.uint32)
+    for name in ("v.npy", "v.csv", "v.jsonl"):
+        write_vectors(str(tmp_path / name), vectors, texts)
+    assert np.array_equal(np.load(tmp_path / "v.npy").view(np.uint32), bits)
+    with (tmp_path / "v.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["text", *(f"d{i}" for i in range(1, 9))]
+    assert np.array_equal(np.array([row[1:] for row in rows], np.float32).view(np.uint32), bits)
+    lines = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32).view(np.uint32), bits)
+    assert [row[0] for row in rows] == [line["text"] for line in lines] == texts
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_texts_come_back_as_they_were(tmp_path: Path, ending: str) -> None:
+    target = tmp_path / f"v.{ending}"
+    write_vectors(str(target), np.zeros((len(HARD), 2), np.float32), HARD)
+    if ending == "csv":
+        with target.open(newline="", encoding="utf-8") as file:
+            old = csv.field_size_limit(10**6)
+            assert [row["text"] for row in csv.DictReader(file, strict=True)] == HARD
+            csv.field_size_limit(old)
+    else:
+        assert [json.loads(line)["text"] for line in target.read_text("utf-8").split("\n")[:-1]] == HARD
+    assert read_texts(str(target)) == (HARD, "text")
+
+
+def test_no_texts(tmp_path: Path) -> None:
+    for name in ("v.npy", "v.csv", "v.jsonl"):
+        write_vectors(str(tmp_path / name), np.zeros((0, 3), np.float32), [])
+    assert np.load(tmp_path / "v.npy").shape == (0, 3)
+    assert (tmp_path / "v.csv").read_text() == "text,d1,d2,d3\n"
+    assert (tmp_path / "v.jsonl").read_bytes() == b""
+
+
+def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    write_vectors("-", np.array([[1, 0.1]], np.float32), ["é\n"])
+    assert capfdbinary.readouterr().out == '{"text": "é\\n", "embedding": [1, 0.100000001]}\n'.encode()
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"1 of 2 vectors hold numbers that are not finite.*bfloat16"):
+        write_vectors(str(tmp_path / "v.csv"), np.array([[1, 2], [np.inf, np.nan]], np.float32), ["a", "b"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFull, "no room on the disk for .*v.csv"),
+        (OSError(errno.EIO, "Input/output error"), BadInput, "v.csv cannot be written: Input/output error"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+def test_whole_or_not_at_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: BaseException,
+    kind: type[BaseException],
+    message: str | None,
+) -> None:
+    put(tmp_path, "v.csv", "old")
+
+    def fails(file: io.BytesIO, *_: object) -> None:
+        file.write(b"half")
+        raise fault
+
+    monkeypatch.setitem(write.WRITERS, ".csv", fails)
+    with pytest.raises(kind, match=message):
+        write_vectors(str(tmp_path / "v.csv"), np.zeros((1, 2), np.float32), ["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["v.csv"]
+    assert (tmp_path / "v.csv").read_text() == "old"
+
+
+def test_what_was_there_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    old = Path(put(tmp_path, "old.jsonl", "old"))
+    old.chmod(0o640)
+    (tmp_path / "link.jsonl").symlink_to("old.jsonl")
+    write_vectors(str(tmp_path / "link.jsonl"), np.zeros((1, 1), np.float32), ["a"])
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert old.read_text() == '{"text": "a", "embedding": [0]}\n'
+    assert old.stat().st_mode & 0o777 == 0o640
+    mask = os.umask(0o027)
+    try:
+        write_vectors(str(tmp_path / "new.csv"), np.zeros((1, 1), np.float32), ["a"])
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "new.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(target: Path, message: str) -> None:
+        with pytest.raises(BadInput, match=message):
+            check_target(str(target))
+
+    refused(tmp_path, "is a folder; name a file in it")
+    refused(tmp_path / "v.parquet", r"one of the endings .npy, .csv, .jsonl, or write -")
+    refused(tmp_path / "v", "cannot tell how to write")
+    refused(tmp_path / "nowhere" / "v.npy", "there is no folder .*nowhere.*make it first")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused(tmp_path / "pipe.npy", "not a plain file")
+    assert check_target("-") is check_target(str(tmp_path / "V.JSONL"))
+    put(tmp_path, "there.npy", "")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).is_dir())  # root may write anywhere
+    refused(tmp_path / "there.npy", "no permission")
+    check_target(str(tmp_path / "new.npy"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    refused(tmp_path / "new.npy", "no permission")
