@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nativebert.errors import Corrupt, Refused
 
@@ -41,17 +41,67 @@ HARMLESS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of the encoder.
+    """One layer of the encoder, as it is run.
 
     Attributes:
         heads: attention heads, ``A``.
         inner: width of the feed-forward part, ``F``.
         activation: its activation, one of :data:`ACTIVATIONS`.
+        block: which set of weights it runs, as indices below ``layers``; empty for one of its own.
+        window: a token sees those at most this far away; None for all.
+        rope_theta: base of the rotary positions (arXiv:2104.09864); None for none.
+        first_norm: whether a pre-norm layer begins with a norm (ModernBERT's first one does not).
     """
 
     heads: int
     inner: int
     activation: str
+    block: tuple[int, ...] = ()
+    window: int | None = None
+    rope_theta: float | None = None
+    first_norm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What turns hidden states into logits: maybe a dense layer, its activation and a norm; then the last linear layer.
+
+    Attributes:
+        name: where its parameters stand, ``head.<name>.*``.
+        on: what it reads: every token, the first one, their mean, or the pooler's output.
+        classes: outputs, ``C``.
+        dense: width of the dense layer before the last; None for none.
+        activation: of that dense layer.
+        norm: whether a layer norm follows it.
+        dense_bias: whether the dense layer has a bias.
+        last: name of the last layer below ``head.<name>``.
+        tied: whether the last layer's weight is the token table.
+        dropout: probability, when training, before the dense (if ``dropout_first``) and the last layer.
+        dropout_first: see ``dropout``.
+    """
+
+    name: str
+    on: Literal["tokens", "first", "mean", "pooled"]
+    classes: int
+    dense: int | None = None
+    activation: str = "linear"
+    norm: bool = False
+    dense_bias: bool = True
+    last: str = "out"
+    tied: bool = False
+    dropout: float = 0.0
+    dropout_first: bool = False
+
+
+# What a class name of transformers ends in -> the heads it has. `ForPreTraining` differs by family: EncoderConfig.pretraining.
+ARCHITECTURES = {
+    "ForMaskedLM": ("lm",),
+    "ForNextSentencePrediction": ("nsp",),
+    "ForSequenceClassification": ("classify",),
+    "ForTokenClassification": ("tag",),
+    "ForQuestionAnswering": ("answer",),
+    "ForMultipleChoice": ("choose",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +112,28 @@ class EncoderConfig:
         family: name of the family, as in ``model_type``.
         vocab_size: rows of the token table, ``V``.
         width: model width, ``H``.
-        layers: one :class:`Layer` for each, in order.
-        positions: rows of the position table, ``P``.
+        layers: one :class:`Layer` for each that is run, in order.
+        positions: rows of the position table, ``P``; for rotary positions, the most that the model was made for.
         segments: rows of the segment (token type) table, ``S``; 0 where the family has none.
         norm_eps: epsilon of every layer norm.
         pad_id: id of the padding token.
+        embedding_width: width of the embedding tables, ``E``; None for the model's width.
+        project: whether a linear layer leads from the embeddings to the model's width.
+        position_table: whether positions are learned, and added to the tokens.
+        positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
+        buckets: buckets of a learned bias by distance, added to attention scores (MPNet); 0 for none.
+        norm_first: whether norms come before attention and feed-forward and once more at the end (ModernBERT).
+        gated: whether the feed-forward part is gated (arXiv:2002.05202).
+        attention_bias, inner_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
         initializer_range: standard deviation of freshly made weights.
         pooler: whether the family has a pooler (a dense layer with tanh on the first token).
-        labels: names of the classes of a head, from ``id2label``; empty where the config names none.
+        heads: the heads that the family has, by task.
+        pretraining: the tasks of transformers' ``ForPreTraining`` class of the family.
+        tied: whether the config ties the masked-LM output to the token table.
+        labels: names of the classes of a head, from ``id2label``.
+        problem_type: ``single_label_classification``, ``multi_label_classification``, ``regression``, or ``""`` where the config has none.
         architecture: the class that transformers saved the checkpoint from (``architectures[0]``), or ``""``.
         unread: keys of the config.json that nativebert neither reads nor knows to be harmless; ``inspect`` shows them.
         source: the config.json itself, kept for saving.
@@ -85,11 +147,25 @@ class EncoderConfig:
     segments: int
     norm_eps: float
     pad_id: int = 0
+    embedding_width: int | None = None
+    project: bool = False
+    position_table: bool = True
+    positions_after_pad: bool = False
+    buckets: int = 0
+    norm_first: bool = False
+    gated: bool = False
+    attention_bias: bool = True
+    inner_bias: bool = True
+    norm_bias: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     pooler: bool = True
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    pretraining: tuple[str, ...] = ()
+    tied: bool = True
     labels: tuple[str, ...] = ()
+    problem_type: str = ""
     architecture: str = ""
     unread: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -97,18 +173,35 @@ class EncoderConfig:
     @property
     def dims(self) -> dict[str, int]:
         """The sizes that the weight file must agree with, by the letters of the weight map."""
-        return {
+        known = {
             "V": self.vocab_size,
             "H": self.width,
-            "P": self.positions,
-            **({"S": self.segments} if self.segments else {}),
-            **({"F": self.layers[0].inner} if self.layers else {}),
+            "E": self.embedding_width or self.width,
+            "P": self.positions if self.position_table else 0,
+            "S": self.segments,
+            "F": self.layers[0].inner if self.layers else 0,
+            "K": self.buckets,
+            "A": self.layers[0].heads if self.layers else 0,
         }
+        return {letter: size for letter, size in known.items() if size}
 
     @property
     def max_tokens(self) -> int:
         """Most tokens that one sequence can have, special tokens included."""
-        return self.positions
+        return self.positions - (self.pad_id + 1 if self.positions_after_pad else 0)
+
+    @property
+    def blocks(self) -> dict[tuple[int, ...], Layer]:
+        """The distinct sets of layer weights, by their indices below ``layers``, each with a layer that runs it."""
+        return {layer.block or (n,): layer for n, layer in reversed(list(enumerate(self.layers)))}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the heads that ``architecture`` names; none for a bare encoder."""
+        if self.architecture.endswith("ForPreTraining"):
+            return self.pretraining
+        named = next((tasks for end, tasks in ARCHITECTURES.items() if self.architecture.endswith(end)), ())
+        return tuple(task for task in named if task in self.heads)
 
 
 class Fields:
@@ -171,6 +264,20 @@ class Fields:
             raise self._wrong(key, value, "a string")
         return value
 
+    def listed(self, key: str, default: list[str]) -> list[str]:
+        """A list of strings. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, default)
+        if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+            raise self._wrong(key, value, "a list of strings")
+        return value
+
+    def section(self, key: str) -> dict[str, Any]:
+        """An object, empty where there is none. Raises :class:`Corrupt` for anything else."""
+        value = self._get(key, {})
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return value
+
     def activation(self, key: str, default: Any = ...) -> str:
         """The name of an activation. Raises :class:`Refused` for one that nativebert does not compute."""
         value = self.text(key, default)
@@ -199,7 +306,7 @@ class Fields:
         self.only("quantization_config", why="the weights are stored quantised")
 
     def labels(self) -> tuple[str, ...]:
-        """Class names in order of their ids, from ``id2label`` or, failing that, as many ``LABEL_i`` as ``num_labels`` says."""
+        """Class names in order of their ids, from ``id2label`` or, failing that, as many ``LABEL_i`` as ``num_labels`` says (2 by default)."""
         names = self._get("id2label", {})
         if not isinstance(names, dict):
             raise self._wrong("id2label", names, "an object of id: name")
@@ -210,8 +317,25 @@ class Fields:
         if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(names))):
             raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap and none twice")
         if not by_id:
-            return tuple(f"LABEL_{i}" for i in range(self.integer("num_labels", 0, low=0, high=10**6)))
+            return tuple(f"LABEL_{i}" for i in range(self.integer("num_labels", 2, low=1, high=10**6)))
         return tuple(by_id[i] for i in range(len(by_id)))
+
+    def problem_type(self) -> str:
+        """``problem_type``, or ``""`` where there is none."""
+        self.only("problem_type", "single_label_classification", "multi_label_classification", "regression", why="an unknown kind of problem")
+        return str(self.data.get("problem_type") or "")
+
+    def common(self) -> dict[str, Any]:
+        """What reads the same in every family: labels, problem type, architecture, ties, and the source itself. Read it last."""
+        self.encoder_only()
+        return {
+            "labels": self.labels(),
+            "problem_type": self.problem_type(),
+            "architecture": self.architecture(),
+            "tied": self.boolean("tie_word_embeddings", True),
+            "initializer_range": self.number("initializer_range", 0.02),
+            "source": dict(self.data),
+        }
 
     def architecture(self) -> str:
         """The first of ``architectures``, or ``""``."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nativebert import hub
 from nativebert.arch import read_config
+from nativebert.config import EncoderConfig
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
@@ -30,6 +31,7 @@ PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 def load(
     reference: str | PathLike[str] | Snapshot,
     *,
+    head: str | None = "auto",
     device: str = "cpu",
     precision: str = "float32",
     revision: str | None = None,
@@ -43,6 +45,8 @@ def load(
 
     Args:
         reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``.
+        head: the task of the head: ``"lm"``, ``"classify"``, ``"tag"``, ``"answer"``, ``"choose"``, ``"nsp"``, ``"sop"``, ``"rtd"``; ``"auto"`` for
+            those that the checkpoint was saved with, None for none. Heads that are left out are kept for saving.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``: what the parameters are cast to.
         revision: branch, tag or commit on the Hub.
@@ -61,16 +65,42 @@ def load(
     checkpoint = Checkpoint.open(snapshot.folder)
     # what the file says of optional parts decides whether the model has them
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    tasks = _tasks(config, head, given)
     with torch.device("meta"):
-        model = Model(config, pooler=any(name.startswith("pool.") for name in given))
-    ledger = family.map.on(checkpoint, wanted=model.state_dict(), dims=config.dims).check()
+        model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
+    labels = {"C": spec.classes for spec in (config.heads[task] for task in tasks) if spec.name in ("classifier", "sequence", "trunk", "sop")}
+    ledger = family.map.on(checkpoint, wanted=model.state_dict(), dims=config.dims | labels)
+    ledger = _check(ledger, config)
     _only_floats(ledger)
     tensors = views.tensors(ledger)
     views.check_finite(tensors)
     dtype: torch.dtype = getattr(torch, precision)
-    model.load_state_dict(_cast(tensors, target, dtype), assign=True)
+    model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
+    for tied, leader in ledger.ties().items():
+        module, _, leaf = tied.rpartition(".")
+        setattr(model.get_submodule(module), leaf, model.get_parameter(leader))
     model.ledger, model.snapshot = ledger, snapshot
     return model.eval()
+
+
+def _tasks(config: EncoderConfig, head: str | None, given: set[str]) -> tuple[str, ...]:
+    """The tasks of the heads to load."""
+    if head is None:
+        return ()
+    if head != "auto":
+        if head not in config.heads:
+            raise BadInput(f"{config.family} has no head {head!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone")
+        return (head,)
+    # a checkpoint may name a class and yet hold the encoder alone
+    return tuple(task for task in config.tasks if any(name.startswith(f"head.{config.heads[task].name}.") for name in given))
+
+
+def _check(ledger: Ledger, config: EncoderConfig) -> Ledger:
+    if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
+        untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
+        if untied:
+            raise Refused(f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had")
+    return ledger.check()
 
 
 def open_snapshot(

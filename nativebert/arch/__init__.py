@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 # model_type in config.json -> file in this folder
 FAMILIES = {
+    "albert": "albert",
     "bert": "bert",
+    "camembert": "roberta",
     "distilbert": "distilbert",
+    "electra": "electra",
+    "modernbert": "modernbert",
+    "mpnet": "mpnet",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
 }
 
 
@@ -40,9 +47,23 @@ class Family(NamedTuple):
         names = []
         for rule in self.map.rules:
             for template in rule.targets:
-                filled = [template.fill({"i": i}) for i in range(len(config.layers))] if template.slots else [template.text]
-                names += [name for name in filled if not self.map.may_leave_out(name)]
+                at = [dict(zip(("i", "j"), block)) for block in config.blocks] if template.slots else [{}]
+                names += [name for slots in at if _has(config, name := template.fill(slots)) and not self.map.may_leave_out(name)]
         return names
+
+
+def _has(config: EncoderConfig, name: str) -> bool:
+    """Whether a model with this config has a parameter that its family's map has a rule for."""
+    *module, leaf = name.split(".")
+    if module[:2] == ["embed", "project"]:
+        return config.project
+    if module[-1] == "attn_norm" and not config.blocks[tuple(map(int, module[1:-1]))].first_norm:
+        return False
+    if leaf == "bias":
+        if module[-1].endswith("norm"):
+            return config.norm_bias
+        return {"attn": config.attention_bias, "mlp": config.inner_bias}.get(module[-2], True)
+    return True
 
 
 def family(name: str) -> Family:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nativebert.config import WIDEST, EncoderConfig, Fields, Layer
+from nativebert.arch.heads import bert_like
+from nativebert.config import EncoderConfig, Fields, Head, Layer
 from weights_map import WeightMap, linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                                     our module               dims
-ENCODER = [
-    table ("embeddings.word_embeddings",                          "embed.token",            "V H"),
-    table ("embeddings.position_embeddings",                      "embed.position",         "P H"),
-    table ("embeddings.token_type_embeddings",                    "embed.segment",          "S H"),
-    norm  ("embeddings.LayerNorm",                                "embed.norm",             "H"),
+EMBEDDINGS = [
+    table ("embeddings.word_embeddings",                          "embed.token",            "V E"),
+    table ("embeddings.position_embeddings",                      "embed.position",         "P E"),
+    table ("embeddings.token_type_embeddings",                    "embed.segment",          "S E"),
+    norm  ("embeddings.LayerNorm",                                "embed.norm",             "E"),
+]
+LAYERS = [
     linear("encoder.layer.{i}.attention.self.query",              "layers.{i}.attn.q",      "H H"),
     linear("encoder.layer.{i}.attention.self.key",                "layers.{i}.attn.k",      "H H"),
     linear("encoder.layer.{i}.attention.self.value",              "layers.{i}.attn.v",      "H H"),
@@ -23,6 +26,8 @@ ENCODER = [
     linear("encoder.layer.{i}.intermediate.dense",                "layers.{i}.mlp.up",      "F H"),
     linear("encoder.layer.{i}.output.dense",                      "layers.{i}.mlp.down",    "H F"),
     norm  ("encoder.layer.{i}.output.LayerNorm",                  "layers.{i}.mlp_norm",    "H"),
+]
+POOLER = [
     linear("pooler.dense",                                        "pool.dense",             "H H"),
 ]
 HEADS = [
@@ -30,19 +35,22 @@ HEADS = [
     norm  ("cls.predictions.transform.LayerNorm",                 "head.lm.norm",           "H"),
     table ("cls.predictions.decoder",                             "head.lm.out",            "V H"),
     tensor("cls.predictions.bias",                                "head.lm.out.bias",       "V"),
-    linear("cls.seq_relationship",                                "head.nsp",               "2 H"),
-    linear("classifier",                                          "head.classifier",        "C H"),
-    linear("qa_outputs",                                          "head.qa",                "2 H"),
+    tensor("cls.predictions.decoder.bias",                        "head.lm.bias_again",     "V"),
+    linear("cls.seq_relationship",                                "head.nsp.out",           "2 H"),
+    linear("classifier",                                          "head.classifier.out",    "C H"),
+    linear("qa_outputs",                                          "head.qa.out",            "2 H"),
 ]
 # fmt: on
+SPELLINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+TIES = {"head.lm.out.weight": "embed.token.weight", "head.lm.bias_again": "head.lm.out.bias"}
 
 MAP = WeightMap(
     "bert",
-    ENCODER,
+    EMBEDDINGS + LAYERS + POOLER,
     heads=HEADS,
     prefixes=("bert.", ""),
-    spellings={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
-    ties={"head.lm.out.weight": "embed.token.weight"},
+    spellings=SPELLINGS,
+    ties=TIES,
     derived=["embeddings.position_ids"],
     carried=["pool.*", "head.*"],
 )
@@ -51,28 +59,31 @@ MAP = WeightMap(
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
     """Translate a BERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "bert")
-    f.encoder_only()
     f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
         heads=f.integer("num_attention_heads", 12),
         inner=f.integer("intermediate_size", 3072),
         activation=f.activation("hidden_act", "gelu"),
     )
+    common = f.common()
+    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30522)
+    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    heads = bert_like(
+        width=width, vocab=vocab, labels=len(common["labels"]), activation=layer.activation, dropout=f.number("classifier_dropout", dropout)
+    )
     return EncoderConfig(
         family="bert",
-        vocab_size=f.integer("vocab_size", 30522),
-        width=f.integer("hidden_size", 768, high=WIDEST),
+        vocab_size=vocab,
+        width=width,
         layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
         positions=f.integer("max_position_embeddings", 512),
         segments=f.integer("type_vocab_size", 2),
         norm_eps=f.number("layer_norm_eps", 1e-12),
         pad_id=f.integer("pad_token_id", 0, low=0),
-        dropout=f.number("hidden_dropout_prob", 0.1, high=1.0),
+        dropout=dropout,
         attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
-        initializer_range=f.number("initializer_range", 0.02),
-        pooler=True,
-        labels=f.labels(),
-        architecture=f.architecture(),
+        heads={**heads, "nsp": Head("nsp", "pooled", 2)},
+        pretraining=("lm", "nsp"),
         unread=f.unread(),
-        source=dict(hf),
+        **common,
     )

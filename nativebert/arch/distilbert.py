@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nativebert.config import WIDEST, EncoderConfig, Fields, Layer
+from nativebert.arch.bert import SPELLINGS
+from nativebert.arch.heads import bert_like
+from nativebert.config import EncoderConfig, Fields, Head, Layer
 from weights_map import WeightMap, linear, norm, table
 
 # fmt: off
@@ -30,9 +32,9 @@ HEADS = [
     linear("vocab_transform",                              "head.lm.dense",          "H H"),
     norm  ("vocab_layer_norm",                             "head.lm.norm",           "H"),
     linear("vocab_projector",                              "head.lm.out",            "V H"),
-    linear("pre_classifier",                               "head.dense",             "H H"),
-    linear("classifier",                                   "head.classifier",        "C H"),
-    linear("qa_outputs",                                   "head.qa",                "2 H"),
+    linear("pre_classifier",                               "head.classifier.dense",  "H H"),
+    linear("classifier",                                   "head.classifier.out",    "C H"),
+    linear("qa_outputs",                                   "head.qa.out",            "2 H"),
 ]
 # fmt: on
 
@@ -41,7 +43,7 @@ MAP = WeightMap(
     ENCODER,
     heads=HEADS,
     prefixes=("distilbert.", ""),
-    spellings={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
+    spellings=SPELLINGS,
     ties={"head.lm.out.weight": "embed.token.weight"},
     derived=["embeddings.position_ids"],
     carried=["head.*"],
@@ -51,28 +53,32 @@ MAP = WeightMap(
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
     """Translate a DistilBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "distilbert")
-    f.encoder_only()
     layer = Layer(
         heads=f.integer("n_heads", 12),
         inner=f.integer("hidden_dim", 4 * 768),
         activation=f.activation("activation", "gelu"),
     )
+    common = f.common()
+    width, vocab, labels = f.integer("dim", 768), f.integer("vocab_size", 30522), len(common["labels"])
+    drop = f.number("seq_classif_dropout", 0.2, high=1.0)
+    dropout = f.number("dropout", 0.1, high=1.0)
+    heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=dropout)
+    for task, classes in (("classify", labels), ("choose", 1)):
+        heads[task] = Head("classifier", "first", classes, dense=width, activation="relu", dropout=drop)
     return EncoderConfig(
         family="distilbert",
-        vocab_size=f.integer("vocab_size", 30522),
-        width=f.integer("dim", 768, high=WIDEST),
+        vocab_size=vocab,
+        width=width,
         layers=(layer,) * f.integer("n_layers", 6, low=0, high=1000),
         positions=f.integer("max_position_embeddings", 512),
         segments=0,
         norm_eps=1e-12,
         pad_id=f.integer("pad_token_id", 0, low=0),
-        dropout=f.number("dropout", 0.1, high=1.0),
+        dropout=dropout,
         attention_dropout=f.number("attention_dropout", 0.1, high=1.0),
-        initializer_range=f.number("initializer_range", 0.02),
         pooler=False,
-        labels=f.labels(),
-        architecture=f.architecture(),
-        # sinusoidal positions are stored in the file like learned ones; the others concern heads in training
-        unread=f.unread(harmless=["sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout"]),
-        source=dict(hf),
+        heads=heads,
+        # sinusoidal positions are stored in the file like learned ones
+        unread=f.unread(harmless=["sinusoidal_pos_embds", "qa_dropout"]),
+        **common,
     )

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
-from nativebert.nn.attention import Attention
+from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
+from nativebert.nn.place import Place, places, turned
 
 # With fewer rows a matrix product takes another path, with another order of summation (measured: F.linear below 12 rows, oneDNN at 1).
 MIN_ROWS = 16
@@ -32,8 +33,8 @@ _FUSED = {"gelu": ("gelu", "none"), "gelu_python": ("gelu", "none"), "gelu_new":
 class Product:
     """``x @ weight.T + bias``, then an activation or a sum with the residual."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: str | None = None) -> None:
-        self.bias = bias.detach()
+    def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
+        self.bias = None if bias is None else bias.detach()
         self.act: Callable[[Tensor], Tensor] | None = ACTIVATION[activation] if activation else None
         self.packed = _has_onednn()
         weight = weight.detach()
@@ -41,6 +42,14 @@ class Product:
         self.end = ("none", "")
         if self.packed and activation in _FUSED:
             self.end, self.act = _FUSED[activation], None
+
+    @classmethod
+    def of(cls, *layers: nn.Linear, activation: str | None = None) -> Product:
+        """One product for one linear layer, or for several of the same input side by side."""
+        if len(layers) == 1:
+            return cls(layers[0].weight, layers[0].bias, activation)
+        biases = [layer.bias for layer in layers]
+        return cls(torch.cat([layer.weight for layer in layers]), None if biases[0] is None else torch.cat(biases), activation)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
@@ -60,28 +69,58 @@ class _Norm:
     """A layer norm with its parameters at hand."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
-        self.args = (list(norm.normalized_shape), norm.weight.detach(), norm.bias.detach(), norm.eps)
+        self.args = (list(norm.normalized_shape), norm.weight.detach(), None if norm.bias is None else norm.bias.detach(), norm.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.layer_norm(x, *self.args)
 
 
 class _Block:
-    def __init__(self, block: nn.Module, activation: str) -> None:
-        attn: Attention = block.attn  # type: ignore[assignment]
+    """A layer, norms after or before its parts."""
+
+    def __init__(self, block: PostNormBlock | PreNormBlock, activation: str) -> None:
+        attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
-        parts = (attn.q, attn.k, attn.v)
-        self.qkv = Product(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
-        self.o = Product(attn.o.weight, attn.o.bias)
-        self.up = Product(block.mlp.up.weight, block.mlp.up.bias, activation)  # type: ignore[union-attr, arg-type]
-        self.down = Product(block.mlp.down.weight, block.mlp.down.bias)  # type: ignore[union-attr, arg-type]
-        self.attn_norm, self.mlp_norm = _Norm(block.attn_norm), _Norm(block.mlp_norm)  # type: ignore[arg-type]
+        self.qkv = Product.of(attn.q, attn.k, attn.v)
+        self.o = Product.of(attn.o)
+        self.up = Product.of(mlp.up, activation=activation)
+        self.gate = None if mlp.gate is None else Product.of(mlp.gate)
+        self.down = Product.of(mlp.down)
+        self.attn_norm = _Norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else None
+        self.mlp_norm = _Norm(block.mlp_norm)
+        self.norm_first = isinstance(block, PreNormBlock)
 
-    def __call__(self, x: Tensor, batch: Packed) -> Tensor:
-        x = self.attn_norm(self.o.plus(self.attend(self.qkv(x), batch), x))  # (T, H)
-        return self.mlp_norm(self.down.plus(self.up(x), x))
+    def __call__(self, x: Tensor, batch: Packed, place: Place) -> Tensor:
+        if self.norm_first:
+            y = x if self.attn_norm is None else self.attn_norm(x)
+            x = self.o.plus(self.attention(self.qkv(y), batch, place), x)  # (T, H)
+            return self.down.plus(self.inner(self.mlp_norm(x)), x)
+        assert self.attn_norm is not None
+        x = self.attn_norm(self.o.plus(self.attention(self.qkv(x), batch, place), x))
+        return self.mlp_norm(self.down.plus(self.inner(x), x))
 
-    def attend(self, qkv: Tensor, batch: Packed) -> Tensor:
+    def inner(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        return y if self.gate is None else y.mul_(self.gate(x))
+
+    def attention(self, qkv: Tensor, batch: Packed, place: Place) -> Tensor:
+        """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
+        T, H = qkv.shape[0], qkv.shape[1] // 3
+        if place.turn is not None:
+            qk = qkv[: len(batch.ids), : 2 * H].unflatten(-1, (2 * self.heads, -1))
+            qkv[: len(batch.ids), : 2 * H] = turned(qk, place.turn).flatten(1)
+        mixed = []
+        for number, (start, n, length) in enumerate(batch.runs):
+            # (n*l, 3H) -> 3 x (n, A, l, D)
+            q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            bias = None if place.bias is None else place.bias[number]
+            mixed.append(attend(q, k, v, bias).transpose(1, 2).reshape(n * length, H))
+        if (filled := T - sum(batch.lengths)) > 0:
+            mixed.append(qkv.new_zeros(filled, H))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def attend(self, qkv: Tensor, batch: Packed) -> Tensor:
         """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
         T, H = qkv.shape[0], qkv.shape[1] // 3
         mixed = []
@@ -94,7 +133,7 @@ class _Block:
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention within sequences of equal length, ``(n, A, l, D)``, each bitwise as if it were alone.
 
     Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is no multiple of 16, rows are not
@@ -107,7 +146,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (F.pad(t, (0, fill)) for t in (q, k, v))
     if alone := q.shape[0] * q.shape[1] == 1:
         q, k, v = (t.expand(2, -1, -1, -1) for t in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, scale=D**-0.5)[..., :D]
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=D**-0.5)[..., :D]
     return mixed[:1] if alone else mixed
 
 
@@ -123,8 +162,11 @@ class CpuPlan:
             model = copied(model).float().cpu()
         self._model = model
         with torch.no_grad():
-            self._blocks = [_Block(b, layer.activation) for b, layer in zip(model.layers, model.config.layers, strict=True)]
-        self._norm = _Norm(model.embed.norm)
+            made = {id(block): _Block(block, layer.activation) for block, layer in zip(model.blocks(), model.config.layers, strict=True)}
+            self._blocks = [made[id(block)] for block in model.blocks()]
+            self._project = None if model.embed.project is None else Product.of(model.embed.project)
+        self._first_norm = _Norm(model.embed.norm)
+        self._last_norm = None if model.norm is None else _Norm(model.norm)
 
     @torch.inference_mode()
     def run(self, batch: Packed) -> Tensor:
@@ -133,17 +175,22 @@ class CpuPlan:
         x = self._embed(batch)
         if T < MIN_ROWS:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - T))
-        for block in self._blocks:
-            x = block(x, batch)
-        return x[:T]
+        if self._project is not None:
+            x = self._project(x)
+        table = None if self._model.distance is None else self._model.distance.weight
+        for block, place in zip(self._blocks, places(self._model.config, batch, table)):
+            x = block(x, batch, place)
+        x = x[:T]
+        return x if self._last_norm is None else self._last_norm(x)
 
     def _embed(self, batch: Packed) -> Tensor:
         embed = self._model.embed
         x = F.embedding(batch.ids, embed.token.weight)
         if embed.segment is not None:
             x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)
-        x += F.embedding(batch.positions, embed.position.weight)
-        return self._norm(x)
+        if embed.position is not None:
+            x += F.embedding(batch.positions, embed.position.weight)
+        return self._first_norm(x)
 
 
 def _has_onednn() -> bool:

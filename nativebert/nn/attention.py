@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig, Layer
 from nativebert.nn.packed import Packed
+from nativebert.nn.place import Place, turned
 
 
 class Attention(nn.Module):
-    """``(T, H)`` -> ``(T, H)``: softmax(q k^T / sqrt(D)) v within each sequence, for each of ``A`` heads.
+    """``(T, H)`` -> ``(T, H)``: softmax(q k^T / sqrt(D) + bias) v within each sequence, for each of ``A`` heads.
 
     Sequences of equal length that stand beside each other are attended as one dense block, so nothing is masked and nothing padded.
     """
@@ -20,28 +21,35 @@ class Attention(nn.Module):
         super().__init__()
         H = config.width
         self.heads, self.dropout = layer.heads, config.attention_dropout
-        self.q, self.k, self.v, self.o = (nn.Linear(H, H) for _ in range(4))
+        self.q, self.k, self.v, self.o = (nn.Linear(H, H, bias=config.attention_bias) for _ in range(4))
 
-    def forward(self, x: Tensor, batch: Packed, weights: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
         """Attend.
 
         Args:
             x: ``(T, H)``.
             batch: where its sequences begin and end.
+            place: rotary positions and bias of this layer.
             weights: if given, the attention weights ``(n, A, l, l)`` of each of ``batch.runs`` are appended to it.
         """
-        q, k, v = self.q(x), self.k(x), self.v(x)
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)) for part in (self.q, self.k, self.v))  # (T, A, D)
+        if place.turn is not None:
+            q, k = turned(q, place.turn), turned(k, place.turn)
+        drop = self.dropout if self.training else 0.0
         mixed: list[Tensor] = []
-        for start, n, length in batch.runs:
-            # (T, H) -> (n, A, l, D)
-            Q, K, V = (t[start : start + n * length].view(n, length, self.heads, -1).transpose(1, 2) for t in (q, k, v))
-            drop = self.dropout if self.training else 0.0
+        for number, (start, n, length) in enumerate(batch.runs):
+            # (T, A, D) -> (n, A, l, D)
+            Q, K, V = (t[start : start + n * length].unflatten(0, (n, length)).transpose(1, 2) for t in (q, k, v))
+            bias = None if place.bias is None else place.bias[number]
+            if bias is not None:
+                bias = bias.to(Q.dtype)
             if weights is None:
-                y = F.scaled_dot_product_attention(Q, K, V, dropout_p=drop)
+                y = F.scaled_dot_product_attention(Q, K, V, attn_mask=bias, dropout_p=drop)
             else:
-                probs = torch.softmax(Q @ K.transpose(-1, -2) * Q.shape[-1] ** -0.5, dim=-1)
+                scores = Q @ K.transpose(-1, -2) * Q.shape[-1] ** -0.5
+                probs = torch.softmax(scores if bias is None else scores + bias, dim=-1)
                 weights.append(probs)
                 y = F.dropout(probs, drop) @ V
             mixed.append(y.transpose(1, 2).reshape(n * length, -1))
-        out: Tensor = self.o(torch.cat(mixed) if mixed else v)
+        out: Tensor = self.o(torch.cat(mixed) if mixed else v.flatten(1))
         return out

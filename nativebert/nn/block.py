@@ -1,41 +1,64 @@
-"""The layer that BERT and its relatives repeat: attention, add and norm, feed-forward, add and norm."""
+"""The layers: BERT's, with norms after each part, and ModernBERT's, with norms before."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig, Layer
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.attention import Attention
 from nativebert.nn.packed import Packed
+from nativebert.nn.place import Place
 
 
 class FeedForward(nn.Module):
-    """``(T, H)`` -> ``(T, F)`` -> activation -> ``(T, H)``."""
+    """``(T, H)`` -> ``(T, F)`` -> activation, times a gate if there is one -> ``(T, H)``."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
-        self.up = nn.Linear(config.width, layer.inner)
-        self.down = nn.Linear(layer.inner, config.width)
+        H, F, bias = config.width, layer.inner, config.inner_bias
+        self.up = nn.Linear(H, F, bias=bias)
+        self.gate = nn.Linear(H, F, bias=bias) if config.gated else None
+        self.down = nn.Linear(F, H, bias=bias)
         self.act = ACTIVATION[layer.activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(self.act(self.up(x)))
-        return y
+        y = self.act(self.up(x))
+        if self.gate is not None:
+            y = y * self.gate(x)
+        z: Tensor = self.down(y)
+        return z
 
 
 class PostNormBlock(nn.Module):
-    """Norms come after the residual sums, as in the original transformer."""
+    """Norms come after the residual sums, as in the original transformer (BERT and its relatives)."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
         self.attn = Attention(config, layer)
-        self.attn_norm = nn.LayerNorm(config.width, config.norm_eps)
+        self.attn_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
         self.mlp = FeedForward(config, layer)
-        self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps)
+        self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, batch: Packed, weights: list[Tensor] | None = None) -> Tensor:
-        x = self.attn_norm(self.dropout(self.attn(x, batch, weights)) + x)  # (T, H)
+    def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
+        x = self.attn_norm(self.dropout(self.attn(x, batch, place, weights)) + x)  # (T, H)
         x = self.mlp_norm(self.dropout(self.mlp(x)) + x)
         return x
+
+
+class PreNormBlock(nn.Module):
+    """Norms come before attention and feed-forward, and the residual runs past them (ModernBERT)."""
+
+    def __init__(self, config: EncoderConfig, layer: Layer) -> None:
+        super().__init__()
+        self.attn_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.first_norm else nn.Identity()
+        self.attn = Attention(config, layer)
+        self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
+        self.mlp = FeedForward(config, layer)
+        self.dropout = nn.Dropout(config.attention_dropout)
+
+    def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.attn_norm(x), batch, place, weights))  # (T, H)
+        return torch.add(x, self.mlp(self.mlp_norm(x)))

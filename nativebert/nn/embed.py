@@ -16,16 +16,19 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.token = nn.Embedding(config.vocab_size, config.width)
-        self.position = nn.Embedding(config.positions, config.width)
-        self.segment = nn.Embedding(config.segments, config.width) if config.segments else None
-        self.norm = nn.LayerNorm(config.width, config.norm_eps)
+        E = config.embedding_width or config.width
+        self.token = nn.Embedding(config.vocab_size, E)
+        self.position = nn.Embedding(config.positions, E) if config.position_table else None
+        self.segment = nn.Embedding(config.segments, E) if config.segments else None
+        self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.Linear(E, config.width) if config.project else None
 
     def forward(self, batch: Packed) -> Tensor:
-        x = self.token(batch.ids)  # (T, H)
+        x: Tensor = self.token(batch.ids)  # (T, E)
         if self.segment is not None:
             x = x + (self.segment.weight[0] if batch.segments is None else self.segment(batch.segments))
-        x = x + self.position(batch.positions)
-        dropped: Tensor = self.dropout(self.norm(x))
-        return dropped
+        if self.position is not None:
+            x = x + self.position(batch.positions)
+        x = self.dropout(self.norm(x))
+        return x if self.project is None else self.project(x)

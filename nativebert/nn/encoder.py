@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
 from nativebert.errors import BadInput, TooLong
-from nativebert.nn.block import PostNormBlock
+from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
 from nativebert.nn.packed import Packed
+from nativebert.nn.place import places
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,21 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embeddings(config)
-        self.layers = nn.ModuleList(PostNormBlock(config, layer) for layer in config.layers)
+        self.distance = nn.Embedding(config.buckets, config.layers[0].heads) if config.buckets and config.layers else None
+        self.layers = nn.ModuleList()
+        for block, layer in sorted(config.blocks.items()):
+            *groups, _ = block
+            home = self.layers
+            for group in groups:
+                if group == len(home):
+                    home.append(nn.ModuleList())
+                home = home[group]  # type: ignore[assignment]
+            home.append(PreNormBlock(config, layer) if config.norm_first else PostNormBlock(config, layer))
+        self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.norm_first else None
+
+    def blocks(self) -> list[nn.Module]:
+        """The layers as they are run: the same one several times where weights are shared."""
+        return [self.get_submodule("layers." + ".".join(map(str, layer.block or (n,)))) for n, layer in enumerate(self.config.layers)]
 
     def encode(self, batch: Packed, *, states: bool = False, weights: bool = False) -> Trace:
         """Run the encoder on packed tokens.
@@ -53,13 +68,16 @@ class Encoder(nn.Module):
         self._check(batch)
         x = self.embed(batch)
         kept, seen = [x], []
-        for block in self.layers:
+        where = places(self.config, batch, None if self.distance is None else self.distance.weight)
+        for block, place in zip(self.blocks(), where, strict=True):
             layer_weights: list[Tensor] | None = [] if weights else None
-            x = block(x, batch, layer_weights)
+            x = block(x, batch, place, layer_weights)
             if states:
                 kept.append(x)
             if layer_weights is not None:
                 seen.append(layer_weights)
+        if self.norm is not None:
+            kept[-1] = x = self.norm(x)  # the last state is the result, as in the reference
         return Trace(x, tuple(kept) if states else None, tuple(seen) if weights else None)
 
     def _check(self, batch: Packed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig
 from nativebert.errors import NotFound
 from nativebert.nn.encoder import Encoder
+from nativebert.nn.heads import Head, first_tokens
 from nativebert.nn.packed import Packed, Padding, pack
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Output:
     Attributes:
         last_hidden_state: ``(B, L, H)``.
         pooler_output: ``(B, H)``, or None for a model without a pooler.
+        logits: of the model's head (the first, if it has several): ``(B, L, C)`` for a head on tokens, ``(B, L)`` for replaced-token
+            detection, ``(B, C)`` for one on sequences, ``(B, choices)`` for multiple choice; None without a head.
+        all_logits: of each head, by task.
         hidden_states: ``(B, L, H)`` after the embeddings and after each layer, if asked for.
         attentions: ``(B, A, L, L)`` for each layer, if asked for.
     """
@@ -48,9 +52,21 @@ class Output:
     pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    logits: Tensor | None = None
+    all_logits: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def start_logits(self) -> Tensor | None:
+        """Of question answering: that the answer begins at a token, ``(B, L)``."""
+        return self.all_logits["answer"][..., 0] if "answer" in self.all_logits else None
+
+    @property
+    def end_logits(self) -> Tensor | None:
+        """Of question answering: that the answer ends with a token, ``(B, L)``."""
+        return self.all_logits["answer"][..., 1] if "answer" in self.all_logits else None
 
     def __repr__(self) -> str:
-        return f"Output({', '.join(f'{f.name}={_shape(v)}' for f in fields(self) if (v := getattr(self, f.name)) is not None)})"
+        return f"Output({', '.join(f'{f.name}={_shape(v)}' for f in fields(self) if isinstance(v := getattr(self, f.name), (Tensor, tuple)))})"
 
 
 def _shape(value: Any) -> str:
@@ -62,6 +78,7 @@ class Model(Encoder):
 
     Attributes:
         config: what the model is.
+        tasks: the tasks of its heads; empty for a bare encoder.
         ledger: the weight map applied to its file, one row for each tensor; None for a model built from a config alone.
         snapshot: the files it came from; None for a model built from a config alone.
     """
@@ -69,9 +86,13 @@ class Model(Encoder):
     ledger: Ledger | None = None
     snapshot: Snapshot | None = None
 
-    def __init__(self, config: EncoderConfig, *, pooler: bool | None = None) -> None:
+    def __init__(self, config: EncoderConfig, *, pooler: bool | None = None, tasks: tuple[str, ...] = ()) -> None:
         super().__init__(config)
-        self.pool = Pooler(config) if (config.pooler if pooler is None else pooler) else None
+        self.tasks = tasks
+        specs = [config.heads[task] for task in tasks]
+        needed = any(spec.on == "pooled" for spec in specs)
+        self.pool = Pooler(config) if needed or (config.pooler if pooler is None else pooler) else None
+        self.head = nn.ModuleDict({spec.name: Head(spec, config) for spec in specs})
 
     @property
     def reference(self) -> str:
@@ -121,30 +142,39 @@ class Model(Encoder):
             BadInput: wrong shapes, or ids outside the vocabulary.
             TooLong: more tokens than the model has positions.
         """
-        batch, padding = pack(input_ids, attention_mask, token_type_ids)
+        choices = 0
+        if input_ids.dim() == 3 and self.tasks == ("choose",):
+            choices = input_ids.shape[1]
+            input_ids, attention_mask, token_type_ids = (t if t is None else t.flatten(0, 1) for t in (input_ids, attention_mask, token_type_ids))
+        batch, padding = pack(input_ids, attention_mask, token_type_ids, after=self.position_pad)
         batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
         trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)
+        pooled = None if self.pool is None else self.pool(first_tokens(trace.hidden, batch))
+        logits: dict[str, Tensor] = {}
+        for task in self.tasks:
+            spec = self.config.heads[task]
+            found = self.head[spec.name](trace.hidden, batch, pooled)
+            found = padding.pad(found) if spec.on == "tokens" else padding.by_row(found)
+            logits[task] = found.view(-1, choices) if choices else found[..., 0] if task == "rtd" else found
         return Output(
             last_hidden_state=padding.pad(trace.hidden),
-            pooler_output=None if self.pool is None else padding.by_row(self.pool(first_tokens(trace.hidden, batch))),
+            pooler_output=None if pooled is None else padding.by_row(pooled),
             hidden_states=None if trace.states is None else tuple(map(padding.pad, trace.states)),
             attentions=None if trace.weights is None else tuple(_square(w, batch, padding) for w in trace.weights),
+            logits=logits[self.tasks[0]] if self.tasks else None,
+            all_logits=logits,
         )
+
+    @property
+    def position_pad(self) -> int | None:
+        """The padding id, where positions count from the one after it; else None."""
+        return self.config.pad_id if self.config.positions_after_pad else None
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.loading.save`)."""
         from nativebert.loading import save
 
         save(self, folder)
-
-
-def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
-    """The first token of each sequence, ``(B, H)``; zeros for a sequence without tokens."""
-    lengths = torch.tensor(batch.lengths, device=hidden.device)
-    starts = lengths.cumsum(0) - lengths
-    if not len(hidden):
-        return hidden.new_zeros(len(lengths), hidden.shape[-1])
-    return hidden[starts.clamp(max=len(hidden) - 1)] * (lengths > 0)[:, None]
 
 
 def _square(weights: list[Tensor], batch: Packed, padding: Padding) -> Tensor:

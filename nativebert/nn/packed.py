@@ -20,28 +20,41 @@ class Packed:
 
     Attributes:
         ids: token ids, int64 ``(T,)``.
-        positions: position of each token in its sequence, int64 ``(T,)``.
+        positions: row of the position table for each token, int64 ``(T,)``.
+        columns: index of each token in its sequence, int64 ``(T,)``; mostly the same as ``positions``.
         segments: token type ids, int64 ``(T,)``, or None for all zeros.
         lengths: tokens of each sequence; they add up to ``T``.
     """
 
     ids: Tensor
     positions: Tensor
+    columns: Tensor
     segments: Tensor | None
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Packed:
-        """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order."""
+    def of(cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None, *, after: int | None = None) -> Packed:
+        """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order.
+
+        Args:
+            sequences: token ids.
+            segments: segment ids.
+            after: the padding id, for families that count positions from the one after it (:func:`after_pad`).
+        """
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         total = int(lengths.sum())
 
         def flat(rows: Sequence[Sequence[int]]) -> Tensor:
             return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, total))
 
-        starts = np.cumsum(lengths) - lengths
-        positions = torch.from_numpy(np.arange(total) - np.repeat(starts, lengths))
-        return cls(flat(sequences), positions, None if segments is None else flat(segments), tuple(lengths.tolist()))
+        ids, starts = flat(sequences), np.cumsum(lengths) - lengths
+        columns = positions = torch.from_numpy(np.arange(total) - np.repeat(starts, lengths))
+        if after is not None:
+            real = ids != after
+            seen = real.cumsum(0)
+            before = (seen - real.long())[torch.from_numpy(starts[lengths > 0])]  # counted before each sequence begins
+            positions = (seen - before.repeat_interleave(torch.from_numpy(lengths[lengths > 0]))) * real + after
+        return cls(ids, positions, columns, None if segments is None else flat(segments), tuple(lengths.tolist()))
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -57,7 +70,7 @@ class Packed:
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on ``device``."""
         move = None if self.segments is None else self.segments.to(device)
-        return Packed(self.ids.to(device), self.positions.to(device), move, self.lengths)
+        return Packed(self.ids.to(device), self.positions.to(device), self.columns.to(device), move, self.lengths)
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,18 @@ class Padding:
         )
 
 
-def pack(input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> tuple[Packed, Padding]:
+def after_pad(ids: Tensor, pad: int) -> Tensor:
+    """Positions of RoBERTa and MPNet, ``(B, L)``: tokens count from ``pad + 1``, padding tokens are all at ``pad``.
+
+    Reference: transformers ``create_position_ids_from_input_ids``.
+    """
+    real = ids != pad
+    return real.cumsum(1) * real + pad
+
+
+def pack(
+    input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, *, after: int | None = None
+) -> tuple[Packed, Padding]:
     """Drop the padding of a batch.
 
     A token's position is its column, as in the reference, so left padding and holes in the mask mean there what they mean here.
@@ -92,6 +116,7 @@ def pack(input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tenso
         input_ids: ``(B, L)``, integers.
         attention_mask: ``(B, L)``, 1 or True for real tokens; None for all real.
         token_type_ids: ``(B, L)`` segment ids; None for all zeros.
+        after: the padding id, for families that count positions from the one after it.
 
     Raises:
         BadInput: a wrong shape or dtype.
@@ -113,5 +138,6 @@ def pack(input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tenso
     rows, columns = torch.nonzero(real[order], as_tuple=True)
     cells = order[rows] * L + columns
     segments = None if token_type_ids is None else token_type_ids.to(input_ids.device).reshape(-1)[cells].long()
-    packed = Packed(input_ids.reshape(-1)[cells].long(), columns, segments, tuple(lengths[order].tolist()))
+    positions = columns if after is None else after_pad(input_ids, after).reshape(-1)[cells]
+    packed = Packed(input_ids.reshape(-1)[cells].long(), positions, columns, segments, tuple(lengths[order].tolist()))
     return packed, Padding(cells, tuple(order.tolist()), (B, L))

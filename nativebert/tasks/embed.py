@@ -142,7 +142,7 @@ class Embedder:
         self._prefix, self._suffix = self.tokenizer.frame
         if self.max_tokens <= len(self._prefix) + len(self._suffix):
             raise BadInput(f"max_tokens={self.max_tokens} leaves no room for text beside {len(self._prefix) + len(self._suffix)} special tokens")
-        self._segments = bool(model.config.segments)
+        self._after = model.position_pad
         self._plan = prepare(model, target, precision)
         width = model.config.width * len(self.pooling)
         for step in self._then:
@@ -303,7 +303,7 @@ class Embedder:
         pooled: list[Tensor] = []
         done = 0.0
         for rows in batches:
-            packed = Packed.of([pieces[i] for i in rows])
+            packed = Packed.of([pieces[i] for i in rows], after=self._after)
             pooled.append(pool(self._plan.run(packed), packed, self.pooling, skip).cpu())
             done += len(rows) * len(parts) / len(pieces)
             bar.reach(int(done))

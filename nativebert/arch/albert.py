@@ -1,0 +1,92 @@
+"""ALBERT (Lan et al. 2019, arXiv:1909.11942). Reference: transformers ``models/albert/modeling_albert.py``.
+
+Narrow embeddings with a linear layer to the model's width; the layers share their weights by groups, each of ``inner_group_num`` layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nativebert.arch.bert import EMBEDDINGS, SPELLINGS, TIES
+from nativebert.arch.heads import bert_like
+from nativebert.config import EncoderConfig, Fields, Head, Layer
+from nativebert.errors import Refused
+from weights_map import WeightMap, linear, norm, table, tensor
+
+L = "encoder.albert_layer_groups.{i}.albert_layers.{j}"
+# fmt: off
+#            checkpoint module                           our module                   dims
+ENCODER = [
+    linear("encoder.embedding_hidden_mapping_in",       "embed.project",              "H E"),
+    linear(L + ".attention.query",                      "layers.{i}.{j}.attn.q",      "H H"),
+    linear(L + ".attention.key",                        "layers.{i}.{j}.attn.k",      "H H"),
+    linear(L + ".attention.value",                      "layers.{i}.{j}.attn.v",      "H H"),
+    linear(L + ".attention.dense",                      "layers.{i}.{j}.attn.o",      "H H"),
+    norm  (L + ".attention.LayerNorm",                  "layers.{i}.{j}.attn_norm",   "H"),
+    linear(L + ".ffn",                                  "layers.{i}.{j}.mlp.up",      "F H"),
+    linear(L + ".ffn_output",                           "layers.{i}.{j}.mlp.down",    "H F"),
+    norm  (L + ".full_layer_layer_norm",                "layers.{i}.{j}.mlp_norm",    "H"),
+    linear("pooler",                                    "pool.dense",                 "H H"),
+]
+HEADS = [
+    linear("predictions.dense",                         "head.lm.dense",              "E H"),
+    norm  ("predictions.LayerNorm",                     "head.lm.norm",               "E"),
+    table ("predictions.decoder",                       "head.lm.out",                "V E"),
+    tensor("predictions.bias",                          "head.lm.out.bias",           "V"),
+    tensor("predictions.decoder.bias",                  "head.lm.bias_again",         "V"),
+    linear("sop_classifier.classifier",                 "head.sop.out",               "C H"),
+    linear("classifier",                                "head.classifier.out",        "C H"),
+    linear("qa_outputs",                                "head.qa.out",                "2 H"),
+]
+# fmt: on
+
+MAP = WeightMap(
+    "albert",
+    EMBEDDINGS + ENCODER,
+    heads=HEADS,
+    prefixes=("albert.", ""),
+    spellings=SPELLINGS,
+    ties=TIES,
+    derived=["embeddings.position_ids"],
+    carried=["pool.*", "head.*"],
+)
+
+
+def config(hf: Mapping[str, Any]) -> EncoderConfig:
+    """Translate an ALBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    f = Fields(hf, "albert")
+    f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
+    layer = Layer(
+        heads=f.integer("num_attention_heads", 64),
+        inner=f.integer("intermediate_size", 16384),
+        activation=f.activation("hidden_act", "gelu_new"),
+    )
+    depth, groups = f.integer("num_hidden_layers", 12, low=0, high=1000), f.integer("num_hidden_groups", 1, high=1000)
+    inner = f.integer("inner_group_num", 1, high=1000)
+    if groups > max(depth, 1) or depth * inner > 1000:
+        raise Refused(f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many")
+    run = [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
+    common = f.common()
+    width, narrow, vocab = f.integer("hidden_size", 4096), f.integer("embedding_size", 128), f.integer("vocab_size", 30000)
+    labels, drop = len(common["labels"]), f.number("classifier_dropout_prob", 0.1, high=1.0)
+    heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=drop, dense=narrow)
+    return EncoderConfig(
+        family="albert",
+        vocab_size=vocab,
+        width=width,
+        layers=tuple(replace(layer, block=block) for block in run),
+        positions=f.integer("max_position_embeddings", 512),
+        segments=f.integer("type_vocab_size", 2),
+        norm_eps=f.number("layer_norm_eps", 1e-12),
+        pad_id=f.integer("pad_token_id", 0, low=0),
+        embedding_width=narrow,
+        project=True,
+        dropout=f.number("hidden_dropout_prob", 0.0, high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", 0.0, high=1.0),
+        heads={**heads, "sop": Head("sop", "pooled", labels, dropout=drop)},
+        pretraining=("lm", "sop"),
+        unread=f.unread(harmless=["down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"]),
+        **common,
+    )

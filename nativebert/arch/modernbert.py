@@ -1,0 +1,113 @@
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663). Reference: transformers ``models/modernbert/modeling_modernbert.py``.
+
+Norms before attention and feed-forward, rotary positions, a gated feed-forward part; two layers of three see a window of neighbours only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nativebert.config import EncoderConfig, Fields, Head, Layer
+from nativebert.errors import Corrupt, Refused
+from weights_map import WeightMap, linear, norm, table
+
+# fmt: off
+#            checkpoint module           our module                      dims
+ENCODER = [
+    table ("embeddings.tok_embeddings", "embed.token",                   "V H"),
+    norm  ("embeddings.norm",           "embed.norm",                    "H"),
+    norm  ("layers.{i}.attn_norm",      "layers.{i}.attn_norm",          "H"),
+    linear("layers.{i}.attn.Wqkv",      "layers.{i}.attn.{q,k,v}",       "3H H"),
+    linear("layers.{i}.attn.Wo",        "layers.{i}.attn.o",             "H H"),
+    norm  ("layers.{i}.mlp_norm",       "layers.{i}.mlp_norm",           "H"),
+    linear("layers.{i}.mlp.Wi",         "layers.{i}.mlp.{up,gate}",      "2F H"),
+    linear("layers.{i}.mlp.Wo",         "layers.{i}.mlp.down",           "H F"),
+    norm  ("final_norm",                "norm",                          "H"),
+]
+HEADS = [
+    linear("head.dense",                "head.trunk.dense",              "H H"),
+    norm  ("head.norm",                 "head.trunk.norm",               "H"),
+    linear("decoder",                   "head.trunk.decoder",            "V H"),
+    linear("classifier",                "head.trunk.out",                "C H"),
+]
+# fmt: on
+
+MAP = WeightMap(
+    "modernbert",
+    ENCODER,
+    heads=HEADS,
+    prefixes=("model.", ""),
+    ties={"head.trunk.decoder.weight": "embed.token.weight"},
+    carried=["head.*"],
+)
+
+
+def config(hf: Mapping[str, Any]) -> EncoderConfig:
+    """Translate a ModernBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    f = Fields(hf, "modernbert")
+    common = f.common()
+    width, vocab, labels = f.integer("hidden_size", 768), f.integer("vocab_size", 50368), len(common["labels"])
+    drop, bias = f.number("classifier_dropout", 0.0, high=1.0), f.boolean("classifier_bias", False)
+    f.only("decoder_bias", True, why="the masked-LM output has no bias")
+    f.only("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier")
+    over = "mean" if hf.get("classifier_pooling") == "mean" else "first"
+    activation = f.activation("classifier_activation", "gelu")
+
+    def head(on: Any, classes: int, last: str = "out") -> Head:
+        tied = last == "decoder"
+        return Head("trunk", on, classes, width, activation, norm=True, dense_bias=bias, last=last, tied=tied, dropout=0.0 if tied else drop)
+
+    return EncoderConfig(
+        family="modernbert",
+        vocab_size=vocab,
+        width=width,
+        layers=_layers(f),
+        positions=f.integer("max_position_embeddings", 8192),
+        segments=0,
+        norm_eps=f.number("norm_eps", 1e-5),
+        pad_id=f.integer("pad_token_id", 50283, low=0),
+        position_table=False,
+        norm_first=True,
+        gated=True,
+        attention_bias=f.boolean("attention_bias", False),
+        inner_bias=f.boolean("mlp_bias", False),
+        norm_bias=f.boolean("norm_bias", False),
+        dropout=f.number("embedding_dropout", 0.0, high=1.0),
+        attention_dropout=f.number("attention_dropout", 0.0, high=1.0),
+        pooler=False,
+        heads={
+            "lm": head("tokens", vocab, "decoder"),
+            "classify": head(over, labels),
+            "tag": head("tokens", labels),
+            "answer": head("tokens", 2),
+            "choose": head(over, 1),
+        },
+        unread=f.unread(
+            harmless=["mlp_dropout", "initializer_cutoff_factor", "deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index",
+                      "reference_compile", "repad_logits_with_grad", "embedding_dropout", "layer_norm_eps", "position_embedding_type"]
+        ),
+        **common,
+    )  # fmt: skip
+
+
+def _layers(f: Fields) -> tuple[Layer, ...]:
+    heads, inner, activation = f.integer("num_attention_heads", 12), f.integer("intermediate_size", 1152), f.activation("hidden_activation", "gelu")
+    depth = f.integer("num_hidden_layers", 22, low=0, high=1000)
+    every = f.integer("global_attn_every_n_layers", 3)
+    kinds = f.listed("layer_types", ["sliding_attention" if n % every else "full_attention" for n in range(depth)])
+    if len(kinds) != depth or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        raise Corrupt(f"config.json (modernbert): layer_types must be {depth} times full_attention or sliding_attention")
+    f.only("rope_scaling", why="rotary positions are stretched")
+    ropes = f.section("rope_parameters")
+    theta = {"full_attention": f.number("global_rope_theta", 160_000.0), "sliding_attention": f.number("local_rope_theta", 10_000.0)}
+    for kind in theta:
+        rope = ropes.get(kind) or {}
+        if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+            raise Refused(f"config.json (modernbert): rope_parameters of {kind} are {rope!r}; nativebert computes the default ones only")
+        theta[kind] = Fields(rope, "modernbert, rope_parameters").number("rope_theta", theta[kind], low=1e-3)
+    window = f.integer("local_attention", 128) // 2
+    return tuple(
+        Layer(heads, inner, activation, window=window if kind == "sliding_attention" else None, rope_theta=theta[kind], first_norm=n > 0)
+        for n, kind in enumerate(kinds)
+    )

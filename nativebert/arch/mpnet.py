@@ -1,0 +1,78 @@
+"""MPNet (Song et al. 2020, arXiv:2004.09297). Reference: transformers ``models/mpnet/modeling_mpnet.py``.
+
+RoBERTa without segments; attention scores get a learned bias by distance, in buckets, the same in every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nativebert.arch.bert import SPELLINGS, TIES
+from nativebert.arch.heads import roberta_like
+from nativebert.arch.roberta import HEADS
+from nativebert.config import EncoderConfig, Fields, Layer
+from weights_map import WeightMap, linear, norm, table
+
+# fmt: off
+#            checkpoint module                             our module               dims
+ENCODER = [
+    table ("embeddings.word_embeddings",                  "embed.token",            "V H"),
+    table ("embeddings.position_embeddings",              "embed.position",         "P H"),
+    norm  ("embeddings.LayerNorm",                        "embed.norm",             "H"),
+    table ("encoder.relative_attention_bias",             "distance",               "K A"),
+    linear("encoder.layer.{i}.attention.attn.q",          "layers.{i}.attn.q",      "H H"),
+    linear("encoder.layer.{i}.attention.attn.k",          "layers.{i}.attn.k",      "H H"),
+    linear("encoder.layer.{i}.attention.attn.v",          "layers.{i}.attn.v",      "H H"),
+    linear("encoder.layer.{i}.attention.attn.o",          "layers.{i}.attn.o",      "H H"),
+    norm  ("encoder.layer.{i}.attention.LayerNorm",       "layers.{i}.attn_norm",   "H"),
+    linear("encoder.layer.{i}.intermediate.dense",        "layers.{i}.mlp.up",      "F H"),
+    linear("encoder.layer.{i}.output.dense",              "layers.{i}.mlp.down",    "H F"),
+    norm  ("encoder.layer.{i}.output.LayerNorm",          "layers.{i}.mlp_norm",    "H"),
+    linear("pooler.dense",                                "pool.dense",             "H H"),
+]
+# fmt: on
+
+MAP = WeightMap(
+    "mpnet",
+    ENCODER,
+    heads=HEADS,
+    prefixes=("mpnet.", ""),
+    spellings=SPELLINGS,
+    ties=TIES,
+    derived=["embeddings.position_ids"],
+    carried=["pool.*", "head.*"],
+)
+
+
+def config(hf: Mapping[str, Any]) -> EncoderConfig:
+    """Translate an MPNet config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    f = Fields(hf, "mpnet")
+    # whatever the table's size, the reference reads its first 32 rows
+    f.only("relative_attention_num_buckets", 32, why="the bias by distance has another number of buckets than 32")
+    f.only("pad_token_id", 1, why="the reference counts positions from 2, whatever the padding token is")
+    layer = Layer(
+        heads=f.integer("num_attention_heads", 12),
+        inner=f.integer("intermediate_size", 3072),
+        activation=f.activation("hidden_act", "gelu"),
+    )
+    common = f.common()
+    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30527)
+    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    return EncoderConfig(
+        family="mpnet",
+        vocab_size=vocab,
+        width=width,
+        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
+        positions=f.integer("max_position_embeddings", 512),
+        segments=0,
+        norm_eps=f.number("layer_norm_eps", 1e-12),
+        pad_id=1,
+        positions_after_pad=True,
+        buckets=32,
+        dropout=dropout,
+        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=dropout),
+        unread=f.unread(),
+        **common,
+    )

@@ -1,0 +1,72 @@
+"""RoBERTa (Liu et al. 2019, arXiv:1907.11692), and XLM-RoBERTa and CamemBERT, which differ in their training and vocabulary alone.
+
+Reference: transformers ``models/roberta/modeling_roberta.py``. BERT's encoder; positions count from ``pad_id + 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER, SPELLINGS, TIES
+from nativebert.arch.heads import roberta_like
+from nativebert.config import EncoderConfig, Fields, Layer
+from weights_map import WeightMap, linear, norm, table, tensor
+
+# fmt: off
+#            checkpoint module            our module                 dims
+HEADS = [
+    linear("lm_head.dense",              "head.lm.dense",            "H H"),
+    norm  ("lm_head.layer_norm",         "head.lm.norm",             "H"),
+    table ("lm_head.decoder",            "head.lm.out",              "V H"),
+    tensor("lm_head.bias",               "head.lm.out.bias",         "V"),
+    tensor("lm_head.decoder.bias",       "head.lm.bias_again",       "V"),
+    linear("classifier.dense",           "head.sequence.dense",      "H H"),
+    linear("classifier.out_proj",        "head.sequence.out",        "C H"),
+    linear("classifier",                 "head.classifier.out",      "C H"),
+    linear("qa_outputs",                 "head.qa.out",              "2 H"),
+]
+# fmt: on
+
+MAP = WeightMap(
+    "roberta",
+    EMBEDDINGS + LAYERS + POOLER,
+    heads=HEADS,
+    prefixes=("roberta.", ""),
+    spellings=SPELLINGS,
+    ties=TIES,
+    derived=["embeddings.position_ids"],
+    carried=["pool.*", "head.*"],
+)
+
+
+def config(hf: Mapping[str, Any]) -> EncoderConfig:
+    """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    name = str(hf.get("model_type", "roberta"))
+    f = Fields(hf, name)
+    f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
+    layer = Layer(
+        heads=f.integer("num_attention_heads", 12),
+        inner=f.integer("intermediate_size", 3072),
+        activation=f.activation("hidden_act", "gelu"),
+    )
+    common = f.common()
+    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30522 if name == "xlm-roberta" else 50265)
+    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    return EncoderConfig(
+        family=name,
+        vocab_size=vocab,
+        width=width,
+        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
+        positions=f.integer("max_position_embeddings", 512),
+        segments=f.integer("type_vocab_size", 2),
+        norm_eps=f.number("layer_norm_eps", 1e-12),
+        pad_id=f.integer("pad_token_id", 1, low=0),
+        positions_after_pad=True,
+        dropout=dropout,
+        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout)),
+        pretraining=("lm",),
+        unread=f.unread(),
+        **common,
+    )

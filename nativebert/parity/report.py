@@ -1,0 +1,357 @@
+"""Run a checkpoint through nativebert and through transformers, and say whether they are the same model, and if not, where they part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nativebert.arch import family, read_config
+from nativebert.config import EncoderConfig
+from nativebert.errors import BadInput, NativeBertError
+from nativebert.loading import load, open_snapshot
+from nativebert.nn.model import Model
+from nativebert.parity.compare import SLACK, TOLERANCE, steps
+from nativebert.parity.trace import outputs_of
+
+if TYPE_CHECKING:
+    from nativebert.hub import Snapshot
+
+TEXTS = (
+    "Deep learning is powerful.",
+    "a",
+    "",
+    "The ferry to the island leaves at half past nine, unless the wind is from the west, in which case it does not leave at all.",
+    "Übermäßig naïve Café — 東京 is 9,650 km away… 🙂",
+    "x = f(y); # 100% of [brackets], (parentheses) & symbols/slashes: ok?",
+    "rain " * 60,
+    "An embedding is a point; a sentence is a road. " * 9,
+)
+
+# task -> the class of transformers that has the head, and the names of its logits
+_CLASSES = {
+    (): ("AutoModel", {}),
+    ("lm",): ("AutoModelForMaskedLM", {"lm": "logits"}),
+    ("nsp",): ("AutoModelForNextSentencePrediction", {"nsp": "logits"}),
+    ("classify",): ("AutoModelForSequenceClassification", {"classify": "logits"}),
+    ("tag",): ("AutoModelForTokenClassification", {"tag": "logits"}),
+    ("answer",): ("AutoModelForQuestionAnswering", {}),
+    ("choose",): ("AutoModelForMultipleChoice", {"choose": "logits"}),
+    ("rtd",): ("AutoModelForPreTraining", {"rtd": "logits"}),
+    ("lm", "nsp"): ("AutoModelForPreTraining", {"lm": "prediction_logits", "nsp": "seq_relationship_logits"}),
+    ("lm", "sop"): ("AutoModelForPreTraining", {"lm": "prediction_logits", "sop": "sop_logits"}),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that both models computed.
+
+    Attributes:
+        name: ``embeddings``, ``layers.3.attention`` (its weights), ``layers.3``, ``pooler``, ``logits.classify``; or an operation by our name.
+        kind: ``output``, which the verdict is about, or ``operation``, which says where it comes from.
+        max_abs: largest absolute difference from the reference in float64, over all real tokens.
+        relative: that, over the reference's largest value.
+        ulp: that, in units in the last place of the reference's largest value, in the precision that was compared.
+        cosine: least cosine between two rows.
+        own: the reference's own largest difference, in the same precision.
+        allowed: the most that ``max_abs`` may be.
+    """
+
+    name: str
+    kind: str
+    max_abs: float
+    relative: float
+    ulp: float
+    cosine: float
+    own: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.max_abs <= self.allowed  # False for NaN
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of :func:`check`.
+
+    Attributes:
+        steps: outputs and operations, in the order of execution.
+        weights: parameters whose values differ from the reference's, with the largest difference.
+        settings: settings that the two configs read differently: name -> (ours, the reference's).
+        tokens: texts whose token ids differ.
+        facts: revision, hashes, versions, device, and what was run.
+    """
+
+    steps: tuple[Step, ...]
+    weights: dict[str, float]
+    settings: dict[str, tuple[str, str]]
+    tokens: tuple[str, ...]
+    facts: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        outputs = [step for step in self.steps if step.kind == "output"]
+        return all(step.passed for step in outputs) and not self.weights and not self.tokens and not self.settings
+
+    @property
+    def first(self) -> Step | None:
+        """Where the two part: the first operation, or else the first output, that is too far off."""
+        off = [step for step in self.steps if not step.passed]
+        return next((step for step in off if step.kind == "operation"), off[0] if off else None)
+
+    @property
+    def worst(self) -> Step:
+        """The output that is nearest to its limit, or farthest beyond."""
+        return max((s for s in self.steps if s.kind == "output"), key=lambda s: s.max_abs / s.allowed if s.max_abs == s.max_abs else math.inf)
+
+    def verdict(self) -> str:
+        """One or more lines of plain words."""
+        if self.passed:
+            worst = self.worst
+            return f"PASS: the same model. Nearest to its limit: {worst.name}, {worst.max_abs:.1e} of {worst.allowed:.1e} allowed."
+        lines = []
+        if self.first is not None:
+            s = self.first
+            lines.append(f"the first {s.kind} that diverges is {s.name}: {s.max_abs:.1e}, where {s.allowed:.1e} is allowed")
+        lines += [f"weights differ: {name} by up to {most:.1e}" for name, most in list(self.weights.items())[:8]]
+        if len(self.weights) > 8:
+            lines.append(f"and {len(self.weights) - 8} more tensors")
+        lines += [f"settings differ: {name} is {ours}, in the reference {theirs}" for name, (ours, theirs) in self.settings.items()]
+        lines += [f"token ids differ: {text[:60]!r}" for text in self.tokens[:3]]
+        return "FAIL: " + "\n      ".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {
+            "passed": self.passed,
+            "verdict": self.verdict(),
+            "facts": self.facts,
+            "weights": self.weights,
+            "settings": {k: list(v) for k, v in self.settings.items()},
+            "tokens": list(self.tokens),
+            "steps": [{**asdict(step), "passed": step.passed} for step in self.steps],
+        }
+
+    def json(self) -> str:
+        """:meth:`as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+
+
+def check(
+    model: str | PathLike[str] | Model,
+    *,
+    against: str | PathLike[str] | None = None,
+    texts: Sequence[str] | None = None,
+    head: str | None = "auto",
+    dtype: str = "float32",
+    offline: bool | None = None,
+    revision: str | None = None,
+) -> Report:
+    """Compare a model with transformers' reading of the same checkpoint, or of another one.
+
+    The reference is transformers in float64 with eager attention. Allowed are 1e-5 in float32, or 1.5 times what transformers in the same
+    precision is itself away from that reference, whichever is larger.
+
+    Args:
+        model: folder, Hub id, or a loaded model (then ``head``, ``dtype`` and ``revision`` are its own).
+        against: folder or Hub id for the reference; by default the model's own.
+        texts: what to run; by default eight that differ in length and script.
+        head: as of :func:`nativebert.load`.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        offline, revision: as of :func:`nativebert.load`.
+
+    Raises:
+        NativeBertError: the model cannot be had, or transformers (extra ``parity``) is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise NativeBertError("parity needs transformers: pip install 'nativebert[parity]'") from None
+    ours = model if isinstance(model, Model) else load(open_snapshot(model, revision=revision, offline=offline), head=head, precision=dtype)
+    dtype = str(ours.dtype).removeprefix("torch.")
+    snapshot = ours.snapshot if against is None else open_snapshot(against, offline=offline)
+    if snapshot is None:
+        raise BadInput("this model was built from a config alone: say what to compare it with, against=")
+    if ours.tasks not in _CLASSES:
+        raise BadInput(f"transformers has no class with the heads {', '.join(ours.tasks)}")
+    transformers.logging.set_verbosity_error()
+    name, logits = _CLASSES[ours.tasks]
+    load_theirs = getattr(transformers, name).from_pretrained
+    theirs, truth = (
+        load_theirs(str(snapshot.folder), dtype=d, attn_implementation="eager").eval() for d in (ours.dtype, torch.float64)
+    )
+    texts = list(texts or TEXTS)
+    tokens = _different_tokens(ours, snapshot, texts)
+    ids, mask, segments = _batch(ours, texts)
+    found = _run(ours, theirs, truth, ids, mask, segments, logits)
+    return Report(
+        steps=tuple(found),
+        weights=_different_weights(ours, truth),
+        settings=_different_settings(ours.config, theirs.config.to_dict()),
+        tokens=tuple(tokens),
+        facts=_facts(ours, snapshot, dtype, len(texts), int(mask.sum())),
+    )
+
+
+def _batch(ours: Model, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+    rows = [ids[: ours.config.max_tokens] for ids in ours.tokenizer.ids_batch(texts).ids]
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), ours.config.pad_id)
+    mask = torch.zeros_like(ids)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)], mask[n, : len(row)] = torch.tensor(row), 1
+    segments = None
+    if ours.config.segments > 1:  # the second half of each text is its second segment
+        segments = ((mask.cumsum(1) * 2 > mask.sum(1, keepdim=True)) & (mask > 0)).long()
+    return ids, mask, segments
+
+
+def _run(
+    ours: Model, theirs: Any, truth: Any, ids: Tensor, mask: Tensor, segments: Tensor | None, logits: dict[str, str]
+) -> list[Step]:
+    if ours.tasks == ("choose",):
+        ids, mask, segments = (t if t is None else t[: len(t) // 2 * 2].view(-1, 2, t.shape[-1]) for t in (ids, mask, segments))
+    given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    flat = mask.flatten(0, -2)
+    with torch.no_grad():
+        a, b, c = ours(ids, mask, segments, **wanted), theirs(**given, **wanted), truth(**given, **wanted)
+    outputs = [steps(x, flat) for x in (a, b, c)]
+    for task, ours_logits in a.all_logits.items():
+        for found, x in zip(outputs, (a, b, c), strict=True):
+            if task == "answer":
+                value = torch.stack([x.start_logits, x.end_logits], -1)
+            else:
+                value = ours_logits if x is a else getattr(x, logits[task])
+            on_tokens = ours.config.heads[task].on == "tokens"
+            found[f"logits.{task}"] = value.masked_fill(mask.reshape(*mask.shape, *[1] * (value.dim() - 2)) == 0, 0.0) if on_tokens else value
+    found = [_step(name, "output", outputs[0][name], outputs[1][name], true, ours.dtype) for name, true in outputs[2].items() if name in outputs[0]]
+    weight_map = family(ours.config.family).map
+    token_ids, token_mask, token_segments = (t if t is None else t.flatten(0, -2) for t in (ids, mask, segments))
+    if token_ids is not None and token_mask is not None and ours.tasks != ("choose",):
+        mine, exact = outputs_of(ours, truth, weight_map, token_ids, token_mask, token_segments)
+        _, own = outputs_of(ours, theirs, weight_map, token_ids, token_mask, token_segments)
+        found = _in_order(found, [_operation(name, n, call, own, exact, ours.dtype) for name, calls in mine.items() if name in exact for n, call in enumerate(calls)])
+    return found
+
+
+def _operation(name: str, call: int, ours: Tensor, own: dict[str, list[Tensor]], exact: dict[str, list[Tensor]], dtype: torch.dtype) -> Step:
+    shown = name if len(exact[name]) == 1 else f"{name} (call {call + 1})"
+    return _step(shown, "operation", ours, own[name][call], exact[name][call], dtype)
+
+
+def _in_order(outputs: list[Step], operations: list[Step]) -> list[Step]:
+    """Each layer's operations before its outputs."""
+
+    def layer(name: str) -> int:
+        if name.startswith(("embed", "distance")):
+            return -1
+        parts = name.split(".")
+        return int(parts[1]) if parts[0] == "layers" else 10**6
+
+    merged = [(layer(s.name), 0, s) for s in operations] + [(layer(s.name), 1, s) for s in outputs]
+    return [step for _, _, step in sorted(merged, key=lambda item: item[:2])]
+
+
+def _step(name: str, kind: str, ours: Tensor, own: Tensor, true: Tensor, dtype: torch.dtype) -> Step:
+    a, b, t = ours.double(), own.double(), true.double()
+    if a.shape != t.shape:
+        return Step(name, kind, math.inf, math.inf, math.inf, 0.0, 0.0, 0.0)
+    difference, scale = float((a - t).abs().max()), float(t.abs().max())
+    own_error = float((b - t).abs().max())
+    rows_a, rows_t = a.reshape(-1, a.shape[-1]), t.reshape(-1, t.shape[-1])
+    real = rows_t.abs().sum(1) > 0
+    cosine = torch.nn.functional.cosine_similarity(rows_a[real], rows_t[real], dim=1, eps=1e-300)
+    eps = torch.finfo(dtype).eps
+    spacing = eps * 2 ** math.floor(math.log2(scale)) if scale > 0 else eps
+    tolerance = TOLERANCE if dtype == torch.float32 else 0.0
+    # what an operation gives may be large: its limit grows with it
+    limit = max(tolerance * max(1.0, scale), 3 * own_error) if kind == "operation" else max(tolerance, SLACK * own_error)
+    return Step(name, kind, difference, difference / scale if scale else difference, difference / spacing, float(cosine.min()) if len(cosine) else 1.0, own_error, limit)
+
+
+def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
+    weight_map = family(ours.config.family).map
+    mine = ours.state_dict()
+    found = {}
+    for name, value in theirs.state_dict().items():
+        targets = weight_map.targets_of(name)
+        for target, part in zip(targets, value.chunk(len(targets)) if targets else ()):
+            if target in mine:
+                other = mine[target]
+                same_shape = other.shape == part.shape
+                most = float((other.double() - part.to(other.dtype).double()).abs().max()) if same_shape else math.inf
+                if not most <= 0:
+                    found[target] = most
+    return found
+
+
+def _different_settings(ours: EncoderConfig, theirs: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    other = read_config(theirs)[1]
+    skip = {"source", "unread", "architecture", "labels", "problem_type", "heads", "initializer_range", "pretraining", "dropout", "attention_dropout"}
+    differ = (f.name for f in fields(EncoderConfig) if f.name not in skip and getattr(ours, f.name) != getattr(other, f.name))
+    return {name: (str(getattr(ours, name)), str(getattr(other, name))) for name in differ}
+
+
+def _different_tokens(ours: Model, snapshot: Snapshot, texts: Sequence[str]) -> list[str]:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(snapshot.folder))
+    return [t for t, ids in zip(texts, ours.tokenizer.ids_batch(texts).ids, strict=True) if theirs(t)["input_ids"] != ids]
+
+
+def _facts(ours: Model, against: Snapshot, dtype: str, texts: int, tokens: int) -> dict[str, str]:
+    facts = {"model": ours.reference, "against": f"transformers, {against.reference}", "dtype": dtype, "texts": str(texts), "tokens": str(tokens)}
+    if ours.snapshot is not None and ours.ledger is not None:
+        facts["revision"] = ours.snapshot.revision or ours.snapshot.source
+        digest = hashlib.sha256()
+        for path in ours.ledger.checkpoint.files:
+            digest.update(path.read_bytes())
+        facts["weights sha256"] = digest.hexdigest()
+        facts["tokenizer sha256"] = ours.tokenizer.digest
+    facts["device"] = f"{ours.device}, {platform.processor() or platform.machine()}"
+    for package in ("nativebert", "torch", "transformers", "tokenizers"):
+        facts[package] = str(version(package))
+    facts["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return facts
+
+
+def plot(report: Report, path: str | PathLike[str]) -> None:
+    """Draw the differences step by step: what was found, what is allowed, and the reference's own error.
+
+    Raises:
+        NativeBertError: matplotlib (extra ``plot``) is not installed.
+    """
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise NativeBertError("a plot needs matplotlib: pip install 'nativebert[plot]'") from None
+    shown = [step for step in report.steps if step.kind == "output"]
+    figure, axes = plt.subplots(figsize=(max(6.0, 0.32 * len(shown) + 2), 4.2), layout="constrained")
+    x = range(len(shown))
+    floor = 1e-9
+    axes.plot(x, [max(s.allowed, floor) for s in shown], color="0.6", linestyle="--", label="allowed")
+    axes.plot(x, [max(s.own, floor) for s in shown], color="0.6", marker=".", linewidth=1, label="transformers' own error")
+    axes.bar(x, [max(s.max_abs, floor) for s in shown], color=["#2a7f62" if s.passed else "#c0392b" for s in shown], label="nativebert")
+    axes.set_yscale("log")
+    axes.set_xticks(list(x), [s.name for s in shown], rotation=90, fontsize=8)
+    axes.set_ylabel("largest difference from float64")
+    axes.set_title(f"{report.facts['model']}: {'pass' if report.passed else 'fail'}", loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
