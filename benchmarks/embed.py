@@ -26,10 +26,54 @@ from nativebert.hub import resolve
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BATCHES = [8, 16, 32, 64, 128]
-WORDS = (
-    "a small boat with one sail used for fishing near the coast of warm countries relating to or made from wool money that is lent "
-    "and has to be returned later person who studies stars moving slowly without purpose state in which nothing can be decided"
-).split()
+WORDS = [
+    "a",
+    "small",
+    "boat",
+    "with",
+    "one",
+    "sail",
+    "used",
+    "for",
+    "fishing",
+    "near",
+    "the",
+    "coast",
+    "of",
+    "warm",
+    "countries",
+    "relating",
+    "to",
+    "or",
+    "made",
+    "from",
+    "wool",
+    "money",
+    "that",
+    "is",
+    "lent",
+    "and",
+    "has",
+    "to",
+    "be",
+    "returned",
+    "later",
+    "person",
+    "who",
+    "studies",
+    "stars",
+    "moving",
+    "slowly",
+    "without",
+    "purpose",
+    "state",
+    "in",
+    "which",
+    "nothing",
+    "can",
+    "be",
+    "decided",
+]
 
 
 def sentences(count: int) -> list[str]:
@@ -71,12 +115,20 @@ def main() -> None:
     ]
     seconds = harness.interleave(contenders, args.rounds)
     tokens = int(embedder(texts, return_report=True)[1].tokens.sum())
-    work: dict[str, object] = {"model": args.model, "texts": len(texts), "tokens": tokens, "threads": args.threads, "rounds": args.rounds}
+    work: dict[str, object] = {
+        "model": args.model,
+        "texts": len(texts),
+        "tokens": tokens,
+        "threads": args.threads,
+        "rounds": args.rounds,
+    }
     path = harness.save(args.name, contenders, seconds, "nativebert", work)
     print(json.dumps(work), "\n")
     for name, (least, median, most) in harness.ratios(seconds, "nativebert").items():
         setting = next(c.setting for c in contenders if c.name == name)
-        print(f"{name:24} {sorted(seconds[name])[args.rounds // 2]:8.3f} s   x{median:.2f}  ({least:.2f} to {most:.2f})   {setting}")
+        print(
+            f"{name:24} {sorted(seconds[name])[args.rounds // 2]:8.3f} s   x{median:.2f}  ({least:.2f} to {most:.2f})   {setting}"
+        )
     print(f"\nwritten to {path} and .json")
 
 

@@ -69,7 +69,9 @@ def machine() -> dict[str, str]:
 
     cpu = ""
     if (info := Path("/proc/cpuinfo")).exists():
-        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "")
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), ""
+        )
     found = {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu, "cores": str(os.cpu_count())}
     for package in ("nativebert", "torch", "transformers", "sentence-transformers", "tokenizers"):
         try:
@@ -86,9 +88,13 @@ def save(name: str, contenders: list[Contender], seconds: dict[str, list[float]]
     path = RESULTS / f"{name}.csv"
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["contender", "setting", "median_seconds", f"times_{base}_min", f"times_{base}_median", f"times_{base}_max"])
+        rows.writerow(
+            ["contender", "setting", "median_seconds", f"times_{base}_min", f"times_{base}_median", f"times_{base}_max"]
+        )
         for c in contenders:
-            rows.writerow([c.name, c.setting, f"{statistics.median(seconds[c.name]):.4f}", *(f"{r:.3f}" for r in compared[c.name])])
+            rows.writerow(
+                [c.name, c.setting, f"{statistics.median(seconds[c.name]):.4f}", *(f"{r:.3f}" for r in compared[c.name])]
+            )
     facts = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "work": work, "machine": machine(), "seconds": seconds}
     path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
     return path

@@ -22,20 +22,19 @@ WIDEST = 2**20
 
 # Names that transformers accepts in `hidden_act` / `activation`, and that nn/activation.py computes.
 ACTIVATIONS = frozenset(
-    "gelu gelu_python gelu_new gelu_fast gelu_accurate gelu_pytorch_tanh gelu_10 quick_gelu "
-    "relu relu2 relu6 leaky_relu silu swish mish tanh sigmoid linear".split()
+    """gelu gelu_python gelu_new gelu_fast gelu_accurate gelu_pytorch_tanh gelu_10 quick_gelu relu relu2 relu6 leaky_relu silu swish
+    mish tanh sigmoid linear""".split()
 )
 
 # Keys of a config.json that change no number that an encoder computes.
 HARMLESS = frozenset(
-    "_name_or_path architectures auto_map model_type transformers_version torch_dtype dtype use_cache output_past "
-    "output_attentions output_hidden_states return_dict gradient_checkpointing torchscript initializer_range "
-    "initializer_factor attn_implementation _attn_implementation_autoset chunk_size_feed_forward bos_token_id eos_token_id "
-    "cls_token_id sep_token_id mask_token_id pad_token_id decoder_start_token_id classifier_dropout hidden_dropout_prob "
-    "attention_probs_dropout_prob label2id finetuning_task task_specific_params language gradient_checkpointing "
-    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type "
-    "num_labels _num_labels id2label problem_type tie_word_embeddings use_bfloat16 is_encoder_decoder prefix "
-    "sentence_transformers tokenizer_class".split()
+    """_name_or_path architectures auto_map model_type transformers_version torch_dtype dtype use_cache output_past output_attentions
+    output_hidden_states return_dict gradient_checkpointing torchscript initializer_range initializer_factor attn_implementation
+    _attn_implementation_autoset chunk_size_feed_forward bos_token_id eos_token_id cls_token_id sep_token_id mask_token_id pad_token_id
+    decoder_start_token_id classifier_dropout hidden_dropout_prob attention_probs_dropout_prob label2id finetuning_task
+    task_specific_params language directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head
+    pooler_type num_labels _num_labels id2label problem_type tie_word_embeddings use_bfloat16 is_encoder_decoder prefix
+    sentence_transformers tokenizer_class""".split()
 )
 
 
@@ -221,7 +220,9 @@ class Fields:
         value = self.data.get(key)
         if value is None:
             if default is ...:
-                raise Corrupt(f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}")
+                raise Corrupt(
+                    f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}"
+                )
             return default
         return value
 
@@ -282,7 +283,9 @@ class Fields:
         """The name of an activation. Raises :class:`Refused` for one that nativebert does not compute."""
         value = self.text(key, default)
         if value not in ACTIVATIONS:
-            raise Refused(f"config.json ({self.family}): {key} is {value!r}; nativebert computes {', '.join(sorted(ACTIVATIONS))}.")
+            raise Refused(
+                f"config.json ({self.family}): {key} is {value!r}; nativebert computes {', '.join(sorted(ACTIVATIONS))}."
+            )
         return value
 
     def only(self, key: str, *allowed: Any, why: str) -> None:
@@ -295,7 +298,9 @@ class Fields:
         """
         value = self._get(key, None)
         if value is not None and not any(value == a and type(value) is type(a) for a in allowed):
-            raise Refused(f"config.json ({self.family}): {key} is {_short(value)}: {why}. nativebert does not compute that, and will not pretend to.")
+            raise Refused(
+                f"config.json ({self.family}): {key} is {_short(value)}: {why}. nativebert does not compute that, and will not pretend to."
+            )
 
     def encoder_only(self) -> None:
         """Refuse what is common to the configs of all families and that an encoder here cannot honour."""
@@ -322,7 +327,13 @@ class Fields:
 
     def problem_type(self) -> str:
         """``problem_type``, or ``""`` where there is none."""
-        self.only("problem_type", "single_label_classification", "multi_label_classification", "regression", why="an unknown kind of problem")
+        self.only(
+            "problem_type",
+            "single_label_classification",
+            "multi_label_classification",
+            "regression",
+            why="an unknown kind of problem",
+        )
         return str(self.data.get("problem_type") or "")
 
     def common(self) -> dict[str, Any]:
@@ -349,11 +360,17 @@ class Fields:
         return tuple(sorted(set(self.data) - self._read - HARMLESS - set(harmless)))
 
 
-def check_heads(config: EncoderConfig) -> EncoderConfig:
-    """Return ``config``, or raise :class:`Corrupt` where the width cannot be divided among the heads."""
+def check_sizes(config: EncoderConfig) -> EncoderConfig:
+    """Return ``config``, or raise :class:`Corrupt` where a width is absurd or cannot be divided among the heads."""
+    if max(config.width, config.embedding_width or 0) > WIDEST:
+        raise Corrupt(
+            f"config.json ({config.family}): a width of {config.width} (embeddings: {config.embedding_width}) is beyond any model"
+        )
     for layer in config.layers:
         if config.width % layer.heads:
-            raise Corrupt(f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads")
+            raise Corrupt(
+                f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads"
+            )
     return config
 
 

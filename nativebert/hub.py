@@ -400,9 +400,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     bar: Any = None if progress is None else partial(tqdm, disable=not progress)
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     with _explained(ask, endpoint):
-        info = HfApi(endpoint).model_info(
-            ask.repo, revision=ask.revision, token=token, timeout=TIMEOUT, files_metadata=True
-        )
+        info = HfApi(endpoint).model_info(ask.repo, revision=ask.revision, token=token, timeout=TIMEOUT, files_metadata=True)
         if info.sha is None or not COMMIT.fullmatch(info.sha):
             raise ValueError("an answer without a commit")
     commit: str = info.sha
@@ -437,9 +435,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
             blob = path.resolve()
             path.unlink()
             blob.unlink(missing_ok=True)
-            raise Corrupt(
-                f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it."
-            )
+            raise Corrupt(f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it.")
         return path
 
     wanted = _choose(set(files), str(ask), ask.weights, get)

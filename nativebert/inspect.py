@@ -198,9 +198,7 @@ def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Fac
         ledger.check()
     except Mismatch as error:
         problems.append(f"would not load: {str(error).splitlines()[0]}")
-    read = [
-        source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources
-    ]
+    read = [source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources]
     if strange := [name for name in read if checkpoint.tensors[name].dtype not in FLOATS]:
         dtypes = sorted({checkpoint.tensors[name].dtype for name in strange})
         problems.append(f"would not load: {strange[0]} is stored as {', '.join(dtypes)}, not as {', '.join(FLOATS)}")
@@ -218,8 +216,7 @@ def _tokenizer(tokenizer: Tokenizer, config: EncoderConfig, problems: list[str])
     highest = max(tokenizer.vocab.values(), default=-1)
     if highest >= config.vocab_size:
         problems.append(
-            f"cannot tokenize: the tokenizer gives ids up to {highest}, "
-            f"but the model has {config.vocab_size} rows for them"
+            f"cannot tokenize: the tokenizer gives ids up to {highest}, but the model has {config.vocab_size} rows for them"
         )
     return {
         "vocabulary": tokenizer.vocab_size,

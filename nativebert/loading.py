@@ -68,8 +68,10 @@ def load(
     tasks = _tasks(config, head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    labels = {"C": spec.classes for spec in (config.heads[task] for task in tasks) if spec.name in ("classifier", "sequence", "trunk", "sop")}
-    ledger = family.map.on(checkpoint, wanted=model.state_dict(), dims=config.dims | labels)
+    classes = [config.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd", "answer")]
+    ledger = family.map.on(
+        checkpoint, wanted=model.state_dict(), dims={**config.dims, **({"C": classes[0]} if classes else {})}
+    )
     ledger = _check(ledger, config)
     _only_floats(ledger)
     tensors = views.tensors(ledger)
@@ -89,7 +91,9 @@ def _tasks(config: EncoderConfig, head: str | None, given: set[str]) -> tuple[st
         return ()
     if head != "auto":
         if head not in config.heads:
-            raise BadInput(f"{config.family} has no head {head!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone")
+            raise BadInput(
+                f"{config.family} has no head {head!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone"
+            )
         return (head,)
     # a checkpoint may name a class and yet hold the encoder alone
     return tuple(task for task in config.tasks if any(name.startswith(f"head.{config.heads[task].name}.") for name in given))
@@ -99,7 +103,9 @@ def _check(ledger: Ledger, config: EncoderConfig) -> Ledger:
     if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
         untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
         if untied:
-            raise Refused(f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had")
+            raise Refused(
+                f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had"
+            )
     return ledger.check()
 
 
@@ -129,11 +135,15 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
         Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
     """
     if model.ledger is None or model.snapshot is None:
-        raise Refused("a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())")
+        raise Refused(
+            "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
+        )
     to = Path(folder)
     to.mkdir(parents=True, exist_ok=True)
     if len(model.ledger.checkpoint.files) > 1 and (to / hub.WEIGHTS).exists():
-        raise Refused(f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder.")
+        raise Refused(
+            f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
+        )
     tensors = _in_file_dtypes(model.ledger, model.state_dict())
     views.save(model.ledger, tensors, to)
     for name in model.snapshot.companions():
@@ -161,7 +171,9 @@ def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtyp
     for name, t in tensors.items():
         if torch.finfo(dtype).max < torch.finfo(t.dtype).max and t.numel() and not bool(cast[name].isfinite().all()):
             most = float(t.abs().max())
-            raise Refused(f"{name} has weights up to {most:g}, which {dtype} cannot hold. Load the model with a wider precision=.")
+            raise Refused(
+                f"{name} has weights up to {most:g}, which {dtype} cannot hold. Load the model with a wider precision=."
+            )
     return cast
 
 

@@ -89,8 +89,7 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     similarity = extra.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise Refused(
-            f"config_sentence_transformers.json: similarity_fn_name is {similarity!r}; "
-            f"nativebert has {', '.join(SIMILARITIES)}"
+            f"config_sentence_transformers.json: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}"
         )
     name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
     max_tokens, lowercase = _transformer(_fields(snapshot, name), name)
@@ -137,9 +136,7 @@ def _transformer(data: Mapping[str, Any], name: str) -> tuple[int | None, bool]:
         ("processing_kwargs", data.get("processing_kwargs"), ({},)),
     ):
         if value is not None and value not in harmless:
-            raise Refused(
-                f"{name}: {key} is {value!r}, which would change the vectors, and nativebert does not compute it"
-            )
+            raise Refused(f"{name}: {key} is {value!r}, which would change the vectors, and nativebert does not compute it")
     return limit, _flag(data, "do_lower_case", False, name)
 
 
@@ -173,8 +170,7 @@ def _modules(
         if kind == "Transformer":
             if folder:
                 raise Refused(
-                    f"{path} keeps the encoder in the subfolder {folder!r}; "
-                    "load that folder itself and choose the pooling"
+                    f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling"
                 )
         elif kind == "Pooling":
             pooling, include_prompt = _pooling(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
@@ -195,8 +191,7 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
     if modes is None:
         if not any(flag in data for flag in POOLING_FLAGS):
             raise Corrupt(
-                f"{name} says nothing about how to pool: "
-                "it should hold pooling_mode, or pooling_mode_mean_tokens and the like"
+                f"{name} says nothing about how to pool: it should hold pooling_mode, or pooling_mode_mean_tokens and the like"
             )
         modes = [mode for flag, mode in POOLING_FLAGS.items() if _flag(data, flag, False, name)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
@@ -219,9 +214,7 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
     path = str(data.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = _DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
     if activation is None:
-        raise Refused(
-            f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}"
-        )
+        raise Refused(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}")
     assert activation in ACTIVATIONS
     return Dense(folder, size("in_features"), size("out_features"), _flag(data, "bias", True, name), activation)
 

@@ -27,7 +27,15 @@ MAY = {
     "__main__": {"cli"},
 }
 # The model needs its tokenizer and how to save itself, by name and at call time only: they are built on it.
-LATE = {("nn", "loading"), ("nn", "text"), ("nn", "hub"), ("__init__", "loading"), ("__init__", "tasks"), ("__init__", "text"), ("__init__", "errors")}
+LATE = {
+    ("nn", "loading"),
+    ("nn", "text"),
+    ("nn", "hub"),
+    ("__init__", "loading"),
+    ("__init__", "tasks"),
+    ("__init__", "text"),
+    ("__init__", "errors"),
+}
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:

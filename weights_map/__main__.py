@@ -47,9 +47,7 @@ def choose(checkpoint: Checkpoint, known: dict[str, WeightMap], name: str | None
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, or 2 for an error, which is told in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m weights_map", description="Shows what a safetensors checkpoint holds."
-    )
+    parser = argparse.ArgumentParser(prog="python -m weights_map", description="Shows what a safetensors checkpoint holds.")
     parser.add_argument("file", metavar="FILE", help="a .safetensors file, an index of shards, or a folder")
     parser.add_argument("--family", metavar="NAME", help="read it as this family's, whatever fits best")
     parser.add_argument("--format", choices=FORMATS, default="text")
@@ -78,8 +76,7 @@ def render(checkpoint: Checkpoint, ledger: Ledger | None, form: str, every: bool
     lines = report.facts(checkpoint)
     width = max(len(name) for name, _ in lines) if form == "text" else 0
     return (
-        "\n".join(f"{name.ljust(width)}  {value}" if width else f"- {name}: {value}" for name, value in lines)
-        + f"\n\n{body}"
+        "\n".join(f"{name.ljust(width)}  {value}" if width else f"- {name}: {value}" for name, value in lines) + f"\n\n{body}"
     )
 
 

@@ -261,9 +261,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 # -------------------------------------------------------------------- drawing up
 
 
-def draw(
-    weight_map: WeightMap, checkpoint: Checkpoint, wanted: Iterable[str] | None, dims: Mapping[str, int] | None
-) -> Ledger:
+def draw(weight_map: WeightMap, checkpoint: Checkpoint, wanted: Iterable[str] | None, dims: Mapping[str, int] | None) -> Ledger:
     """The ledger of a file; see :meth:`WeightMap.on`."""
     return _Draft(weight_map, checkpoint, wanted, dims).ledger()
 
@@ -344,9 +342,7 @@ class _Draft:
         self.prefix = max(self.map.prefixes, key=lambda prefix: prefixes[prefix])
         self.entries = [self._entry(rule, dict(bindings), found) for (rule, bindings), found in groups.items()]
 
-    def _tensor_row(
-        self, status: Status, info: TensorInfo, prefix: str = "", spelling: str = "", note: str = ""
-    ) -> None:
+    def _tensor_row(self, status: Status, info: TensorInfo, prefix: str = "", spelling: str = "", note: str = "") -> None:
         self.rows.append(Row(status, (info.name,), (), info.shape, info.dtype, "", prefix, spelling, note))
 
     def _entry(self, rule: Rule, bindings: dict[str, int], found: list[tuple[str, Claim]]) -> _Entry:
@@ -355,9 +351,7 @@ class _Draft:
             first, _ = chosen.setdefault(claim.form.part, (name, claim))
             if first != name:
                 note = f"a second copy of {first!r}, which is the one that is used"
-                self._tensor_row(
-                    "unexpected", self.checkpoint.tensors[name], claim.form.prefix, claim.form.spelling, note
-                )
+                self._tensor_row("unexpected", self.checkpoint.tensors[name], claim.form.prefix, claim.form.spelling, note)
         forms = [claim.form for _, (_, claim) in sorted(chosen.items())]
         names = tuple(chosen[part][0] for part in sorted(chosen))
         target = rule.targets[0].fill(bindings)
@@ -444,11 +438,7 @@ class _Draft:
             if target not in place or other not in place:
                 continue
             row, leader = self.rows[place[target]], self.rows[place[other]]
-            if (
-                leader.status not in LOADED
-                or not self._wants(other)
-                or row.status not in ("loaded", "carried", "unexpected")
-            ):
+            if leader.status not in LOADED or not self._wants(other) or row.status not in ("loaded", "carried", "unexpected"):
                 continue
             one, two = self.checkpoint.view(row.sources[0]), self.checkpoint.view(leader.sources[0])
             if (one.dtype, one.shape) == (two.dtype, two.shape) and same_bytes(one.buffer, two.buffer):

@@ -139,9 +139,7 @@ class WeightMap:
             for name in (target, other):
                 found = self._targets.find(name)
                 if found is None or found[1][0].kind != "loaded":
-                    raise BadRule(
-                        f"map {self.name!r}: tie {target!r}: no rule gives {name!r} from one tensor of its own"
-                    )
+                    raise BadRule(f"map {self.name!r}: tie {target!r}: no rule gives {name!r} from one tensor of its own")
             if other in self.ties:
                 raise BadRule(f"map {self.name!r}: tie {target!r}: {other!r} is tied itself; name what it is tied to")
 
@@ -211,9 +209,7 @@ class WeightMap:
 
     # ---------------------------------------------------------------- files
 
-    def on(
-        self, checkpoint: Checkpoint, wanted: Iterable[str] | None = None, dims: Mapping[str, int] | None = None
-    ) -> Ledger:
+    def on(self, checkpoint: Checkpoint, wanted: Iterable[str] | None = None, dims: Mapping[str, int] | None = None) -> Ledger:
         """This map applied to one file: a row for every tensor and for every wanted parameter.
 
         Args:

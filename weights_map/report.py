@@ -128,8 +128,7 @@ def fold(rows: Iterable[Row]) -> list[Folded]:
         kind = (_numberless(row.sources), _numberless(row.targets), row.shape, row.dtype, row.status, row.rule)
         groups.setdefault(kind, []).append(row)
     return [
-        (_folded([row.sources for row in group]), _folded([row.targets for row in group]), group)
-        for group in groups.values()
+        (_folded([row.sources for row in group]), _folded([row.targets for row in group]), group) for group in groups.values()
     ]
 
 

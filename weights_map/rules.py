@@ -118,11 +118,7 @@ def linear(source: str, target: str, dims: str, bias: bool = True) -> list[Rule]
 def norm(source: str, target: str, dims: str, bias: bool = True) -> list[Rule]:
     """A normalisation: ``dims`` is its width; gives ``weight`` and, unless told otherwise, ``bias``."""
     (width,) = _read(dims, 1, f"norm({source!r})")
-    return [
-        rule
-        for leaf in ["weight", "bias"][: 1 + bias]
-        for rule in tensor(f"{source}.{leaf}", f"{target}.{leaf}", width)
-    ]
+    return [rule for leaf in ["weight", "bias"][: 1 + bias] for rule in tensor(f"{source}.{leaf}", f"{target}.{leaf}", width)]
 
 
 def _read(dims: str, count: int, what: str) -> list[str]:

@@ -223,9 +223,7 @@ class Checkpoint:
         content, places = _read_index(index)
         names = sorted(set(places.values()))
         if absent := [name for name in names if not (index.parent / name).exists()]:
-            raise BadFile(
-                f"{index}: {len(absent)} of {len(names)} shards are not beside it; download {', '.join(absent[:5])}"
-            )
+            raise BadFile(f"{index}: {len(absent)} of {len(names)} shards are not beside it; download {', '.join(absent[:5])}")
         shards = [_File.open(index.parent / name) for name in names]
         for shard in shards:
             for name in shard.tensors:
@@ -328,9 +326,7 @@ def _size(parts: Stack) -> int:
     return sum(part.buffer.nbytes for part in parts)
 
 
-def write(
-    path: str | os.PathLike[str], tensors: Mapping[str, Stack], metadata: Mapping[str, str] | None = None
-) -> None:
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Stack], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a new safetensors file, whole or not at all.
 
     Args:

@@ -103,6 +103,4 @@ def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
             bad.append(f"{name} ({nan} NaN, {infinite} infinite of {values.numel()})")
     if bad:
         more = f", and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise BadFile(
-            f"weights that are not finite: {', '.join(bad[:5])}{more}; the file is damaged or its training failed"
-        )
+        raise BadFile(f"weights that are not finite: {', '.join(bad[:5])}{more}; the file is damaged or its training failed")

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from nativebert.config import EncoderConfig, check_heads
+from nativebert.config import EncoderConfig, check_sizes
 from nativebert.errors import Corrupt, Refused
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class Family(NamedTuple):
         for rule in self.map.rules:
             for template in rule.targets:
                 at = [dict(zip(("i", "j"), block)) for block in config.blocks] if template.slots else [{}]
-                names += [name for slots in at if _has(config, name := template.fill(slots)) and not self.map.may_leave_out(name)]
+                names += [
+                    name for slots in at if _has(config, name := template.fill(slots)) and not self.map.may_leave_out(name)
+                ]
         return names
 
 
@@ -89,6 +91,8 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
     """
     name = hf.get("model_type")
     if not isinstance(name, str):
-        raise Corrupt(f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}.")
+        raise Corrupt(
+            f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
+        )
     found = family(name)
-    return found, check_heads(found.config(hf))
+    return found, check_sizes(found.config(hf))

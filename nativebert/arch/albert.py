@@ -66,7 +66,9 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     depth, groups = f.integer("num_hidden_layers", 12, low=0, high=1000), f.integer("num_hidden_groups", 1, high=1000)
     inner = f.integer("inner_group_num", 1, high=1000)
     if groups > max(depth, 1) or depth * inner > 1000:
-        raise Refused(f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many")
+        raise Refused(
+            f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many"
+        )
     run = [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
     common = f.common()
     width, narrow, vocab = f.integer("hidden_size", 4096), f.integer("embedding_size", 128), f.integer("vocab_size", 30000)

@@ -69,7 +69,11 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30522)
     dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
     heads = bert_like(
-        width=width, vocab=vocab, labels=len(common["labels"]), activation=layer.activation, dropout=f.number("classifier_dropout", dropout)
+        width=width,
+        vocab=vocab,
+        labels=len(common["labels"]),
+        activation=layer.activation,
+        dropout=f.number("classifier_dropout", dropout),
     )
     return EncoderConfig(
         family="bert",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from nativebert.config import Head
 
 
-def bert_like(*, width: int, vocab: int, labels: int, activation: str, dropout: float, dense: int | None = None) -> dict[str, Head]:
+def bert_like(
+    *, width: int, vocab: int, labels: int, activation: str, dropout: float, dense: int | None = None
+) -> dict[str, Head]:
     """BERT's heads: one linear layer on the pooler's output, or on every token.
 
     Args:

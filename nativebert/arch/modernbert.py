@@ -56,7 +56,18 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
 
     def head(on: Any, classes: int, last: str = "out") -> Head:
         tied = last == "decoder"
-        return Head("trunk", on, classes, width, activation, norm=True, dense_bias=bias, last=last, tied=tied, dropout=0.0 if tied else drop)
+        return Head(
+            "trunk",
+            on,
+            classes,
+            width,
+            activation,
+            norm=True,
+            dense_bias=bias,
+            last=last,
+            tied=tied,
+            dropout=0.0 if tied else drop,
+        )
 
     return EncoderConfig(
         family="modernbert",
@@ -92,7 +103,11 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
 
 
 def _layers(f: Fields) -> tuple[Layer, ...]:
-    heads, inner, activation = f.integer("num_attention_heads", 12), f.integer("intermediate_size", 1152), f.activation("hidden_activation", "gelu")
+    heads, inner, activation = (
+        f.integer("num_attention_heads", 12),
+        f.integer("intermediate_size", 1152),
+        f.activation("hidden_activation", "gelu"),
+    )
     depth = f.integer("num_hidden_layers", 22, low=0, high=1000)
     every = f.integer("global_attn_every_n_layers", 3)
     kinds = f.listed("layer_types", ["sliding_attention" if n % every else "full_attention" for n in range(depth)])
@@ -100,14 +115,26 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
         raise Corrupt(f"config.json (modernbert): layer_types must be {depth} times full_attention or sliding_attention")
     f.only("rope_scaling", why="rotary positions are stretched")
     ropes = f.section("rope_parameters")
-    theta = {"full_attention": f.number("global_rope_theta", 160_000.0), "sliding_attention": f.number("local_rope_theta", 10_000.0)}
+    theta = {
+        "full_attention": f.number("global_rope_theta", 160_000.0),
+        "sliding_attention": f.number("local_rope_theta", 10_000.0),
+    }
     for kind in theta:
         rope = ropes.get(kind) or {}
         if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-            raise Refused(f"config.json (modernbert): rope_parameters of {kind} are {rope!r}; nativebert computes the default ones only")
+            raise Refused(
+                f"config.json (modernbert): rope_parameters of {kind} are {rope!r}; nativebert computes the default ones only"
+            )
         theta[kind] = Fields(rope, "modernbert, rope_parameters").number("rope_theta", theta[kind], low=1e-3)
     window = f.integer("local_attention", 128) // 2
     return tuple(
-        Layer(heads, inner, activation, window=window if kind == "sliding_attention" else None, rope_theta=theta[kind], first_norm=n > 0)
+        Layer(
+            heads,
+            inner,
+            activation,
+            window=window if kind == "sliding_attention" else None,
+            rope_theta=theta[kind],
+            first_norm=n > 0,
+        )
         for n, kind in enumerate(kinds)
     )

@@ -65,7 +65,9 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         positions_after_pad=True,
         dropout=dropout,
         attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
-        heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout)),
+        heads=roberta_like(
+            width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout)
+        ),
         pretraining=("lm",),
         unread=f.unread(),
         **common,

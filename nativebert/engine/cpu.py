@@ -27,7 +27,13 @@ MIN_ROWS = 16
 ALIGNED = 16  # floats in 64 bytes: see attend()
 
 # Activations that oneDNN computes at the end of a product: its name, and the algorithm it wants to hear.
-_FUSED = {"gelu": ("gelu", "none"), "gelu_python": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+_FUSED = {
+    "gelu": ("gelu", "none"),
+    "gelu_python": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+}
 
 
 class Product:
@@ -49,7 +55,9 @@ class Product:
         if len(layers) == 1:
             return cls(layers[0].weight, layers[0].bias, activation)
         biases = [layer.bias for layer in layers]
-        return cls(torch.cat([layer.weight for layer in layers]), None if biases[0] is None else torch.cat(biases), activation)
+        return cls(
+            torch.cat([layer.weight for layer in layers]), None if biases[0] is None else torch.cat([*biases]), activation
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
@@ -69,7 +77,12 @@ class _Norm:
     """A layer norm with its parameters at hand."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
-        self.args = (list(norm.normalized_shape), norm.weight.detach(), None if norm.bias is None else norm.bias.detach(), norm.eps)
+        self.args = (
+            list(norm.normalized_shape),
+            norm.weight.detach(),
+            None if norm.bias is None else norm.bias.detach(),
+            norm.eps,
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.layer_norm(x, *self.args)
@@ -107,7 +120,7 @@ class _Block:
         """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
         T, H = qkv.shape[0], qkv.shape[1] // 3
         if place.turn is not None:
-            qk = qkv[: len(batch.ids), : 2 * H].unflatten(-1, (2 * self.heads, -1))
+            qk = qkv[: len(batch.ids), : 2 * H].view(len(batch.ids), 2 * self.heads, -1)
             qkv[: len(batch.ids), : 2 * H] = turned(qk, place.turn).flatten(1)
         mixed = []
         for number, (start, n, length) in enumerate(batch.runs):
@@ -115,19 +128,6 @@ class _Block:
             q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             bias = None if place.bias is None else place.bias[number]
             mixed.append(attend(q, k, v, bias).transpose(1, 2).reshape(n * length, H))
-        if (filled := T - sum(batch.lengths)) > 0:
-            mixed.append(qkv.new_zeros(filled, H))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-
-
-def attend(self, qkv: Tensor, batch: Packed) -> Tensor:
-        """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
-        T, H = qkv.shape[0], qkv.shape[1] // 3
-        mixed = []
-        for start, n, length in batch.runs:
-            # (n*l, 3H) -> 3 x (n, A, l, D)
-            q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-            mixed.append(attend(q, k, v).transpose(1, 2).reshape(n * length, H))
         if (filled := T - sum(batch.lengths)) > 0:
             mixed.append(qkv.new_zeros(filled, H))
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
@@ -162,7 +162,10 @@ class CpuPlan:
             model = copied(model).float().cpu()
         self._model = model
         with torch.no_grad():
-            made = {id(block): _Block(block, layer.activation) for block, layer in zip(model.blocks(), model.config.layers, strict=True)}
+            made = {
+                id(block): _Block(block, layer.activation)
+                for block, layer in zip(model.blocks(), model.config.layers, strict=True)
+            }
             self._blocks = [made[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
         self._first_norm = _Norm(model.embed.norm)
@@ -194,4 +197,5 @@ class CpuPlan:
 
 
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -44,9 +44,7 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
     format = _format(source, format)
     name = "standard input" if source == "-" else source
     if format == "txt" and column is not None:
-        raise BadInput(
-            f"{name} is read as txt, a text a line, which has no columns: leave --column out, or say --format csv"
-        )
+        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: leave --column out, or say --format csv")
     content = _decode(_bytes(source), name)
     if format == "txt":
         return Texts([line.removesuffix("\n") for line in io.StringIO(content, newline=None)], None)
@@ -90,9 +88,7 @@ def _decode(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"line {line}: byte 0x{data[error.start]:02x} at {error.start}"
-        raise BadInput(
-            f"{name} is not UTF-8 ({where}): convert it first, for example with iconv -f LATIN1 -t UTF-8"
-        ) from None
+        raise BadInput(f"{name} is not UTF-8 ({where}): convert it first, for example with iconv -f LATIN1 -t UTF-8") from None
     if "\0" in content:
         line = content.count("\n", 0, content.index("\0")) + 1
         raise BadInput(f"{name} is no text file: it holds a NUL byte in line {line}")

@@ -53,7 +53,9 @@ class PreNormBlock(nn.Module):
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
-        self.attn_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.first_norm else nn.Identity()
+        self.attn_norm = (
+            nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.first_norm else nn.Identity()
+        )
         self.attn = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
         self.mlp = FeedForward(config, layer)

@@ -49,9 +49,13 @@ class Encoder(nn.Module):
             home.append(PreNormBlock(config, layer) if config.norm_first else PostNormBlock(config, layer))
         self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.norm_first else None
 
-    def blocks(self) -> list[nn.Module]:
+    def blocks(self) -> list[PostNormBlock | PreNormBlock]:
         """The layers as they are run: the same one several times where weights are shared."""
-        return [self.get_submodule("layers." + ".".join(map(str, layer.block or (n,)))) for n, layer in enumerate(self.config.layers)]
+        found: list[PostNormBlock | PreNormBlock] = []
+        for n, layer in enumerate(self.config.layers):
+            path = ".".join(map(str, layer.block or (n,)))
+            found.append(self.get_submodule(f"layers.{path}"))  # type: ignore[arg-type]
+        return found
 
     def encode(self, batch: Packed, *, states: bool = False, weights: bool = False) -> Trace:
         """Run the encoder on packed tokens.
@@ -84,7 +88,10 @@ class Encoder(nn.Module):
         """An index beyond a table is a crash on CUDA and a bare IndexError on the CPU: say which one it is before it happens."""
         if not batch.ids.numel():
             return
-        checks = [("token id", batch.ids, self.config.vocab_size, BadInput), ("position", batch.positions, self.config.positions, TooLong)]
+        checks = [
+            ("token id", batch.ids, self.config.vocab_size, BadInput),
+            ("position", batch.positions, self.config.positions, TooLong),
+        ]
         if batch.segments is not None:
             checks.append(("token type id", batch.segments, self.config.segments or 1, BadInput))
         for name, values, size, error in checks:

@@ -64,4 +64,3 @@ def mean_tokens(hidden: Tensor, batch: Packed) -> Tensor:
     owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
     sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden)
     return sums / lengths.clamp(min=1)[:, None]
-

@@ -145,7 +145,9 @@ class Model(Encoder):
         choices = 0
         if input_ids.dim() == 3 and self.tasks == ("choose",):
             choices = input_ids.shape[1]
-            input_ids, attention_mask, token_type_ids = (t if t is None else t.flatten(0, 1) for t in (input_ids, attention_mask, token_type_ids))
+            input_ids = input_ids.flatten(0, 1)
+            attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
+            token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
         batch, padding = pack(input_ids, attention_mask, token_type_ids, after=self.position_pad)
         batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
         trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)

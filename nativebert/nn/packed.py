@@ -33,7 +33,9 @@ class Packed:
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None, *, after: int | None = None) -> Packed:
+    def of(
+        cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None, *, after: int | None = None
+    ) -> Packed:
         """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order.
 
         Args:
@@ -87,7 +89,7 @@ class Padding:
     def pad(self, packed: Tensor) -> Tensor:
         """``(T, ...)`` -> ``(B, L, ...)``, zeros where there is no token."""
         out = packed.new_zeros((self.shape[0] * self.shape[1], *packed.shape[1:]))
-        return out.index_copy(0, self.cells, packed).unflatten(0, self.shape)
+        return out.index_copy(0, self.cells, packed).view(*self.shape, *packed.shape[1:])
 
     def by_row(self, per_sequence: Tensor) -> Tensor:
         """``(B, ...)`` in packed order -> in row order."""
@@ -122,7 +124,9 @@ def pack(
         BadInput: a wrong shape or dtype.
     """
     if input_ids.dim() != 2:
-        raise BadInput(f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None].")
+        raise BadInput(
+            f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None]."
+        )
     for name, other in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
         if other is not None and other.shape != input_ids.shape:
             raise BadInput(f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(other.shape)}")

@@ -44,7 +44,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
         key = (layer.rope_theta, layer.window)
         if key not in made:
             turn = None if layer.rope_theta is None else rotary(batch.columns, layer.rope_theta, config.width // layer.heads)
-            bias = None
+            bias: list[Tensor | None] | None = None
             if table is not None:
                 bias = [table[buckets(d, config.buckets)].permute(0, 3, 1, 2) for d in _distances(batch)]
             elif layer.window is not None:

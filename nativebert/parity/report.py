@@ -114,13 +114,18 @@ class Report:
     @property
     def worst(self) -> Step:
         """The output that is nearest to its limit, or farthest beyond."""
-        return max((s for s in self.steps if s.kind == "output"), key=lambda s: s.max_abs / s.allowed if s.max_abs == s.max_abs else math.inf)
+        return max(
+            (s for s in self.steps if s.kind == "output"),
+            key=lambda s: s.max_abs / s.allowed if s.max_abs == s.max_abs else math.inf,
+        )
 
     def verdict(self) -> str:
         """One or more lines of plain words."""
         if self.passed:
             worst = self.worst
-            return f"PASS: the same model. Nearest to its limit: {worst.name}, {worst.max_abs:.1e} of {worst.allowed:.1e} allowed."
+            return (
+                f"PASS: the same model. Nearest to its limit: {worst.name}, {worst.max_abs:.1e} of {worst.allowed:.1e} allowed."
+            )
         lines = []
         if self.first is not None:
             s = self.first
@@ -128,7 +133,9 @@ class Report:
         lines += [f"weights differ: {name} by up to {most:.1e}" for name, most in list(self.weights.items())[:8]]
         if len(self.weights) > 8:
             lines.append(f"and {len(self.weights) - 8} more tensors")
-        lines += [f"settings differ: {name} is {ours}, in the reference {theirs}" for name, (ours, theirs) in self.settings.items()]
+        lines += [
+            f"settings differ: {name} is {ours}, in the reference {theirs}" for name, (ours, theirs) in self.settings.items()
+        ]
         lines += [f"token ids differ: {text[:60]!r}" for text in self.tokens[:3]]
         return "FAIL: " + "\n      ".join(lines)
 
@@ -179,14 +186,18 @@ def check(
         import transformers
     except ImportError:
         raise NativeBertError("parity needs transformers: pip install 'nativebert[parity]'") from None
-    ours = model if isinstance(model, Model) else load(open_snapshot(model, revision=revision, offline=offline), head=head, precision=dtype)
+    ours = (
+        model
+        if isinstance(model, Model)
+        else load(open_snapshot(model, revision=revision, offline=offline), head=head, precision=dtype)
+    )
     dtype = str(ours.dtype).removeprefix("torch.")
     snapshot = ours.snapshot if against is None else open_snapshot(against, offline=offline)
     if snapshot is None:
         raise BadInput("this model was built from a config alone: say what to compare it with, against=")
     if ours.tasks not in _CLASSES:
         raise BadInput(f"transformers has no class with the heads {', '.join(ours.tasks)}")
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     name, logits = _CLASSES[ours.tasks]
     load_theirs = getattr(transformers, name).from_pretrained
     theirs, truth = (
@@ -222,7 +233,9 @@ def _run(
     ours: Model, theirs: Any, truth: Any, ids: Tensor, mask: Tensor, segments: Tensor | None, logits: dict[str, str]
 ) -> list[Step]:
     if ours.tasks == ("choose",):
-        ids, mask, segments = (t if t is None else t[: len(t) // 2 * 2].view(-1, 2, t.shape[-1]) for t in (ids, mask, segments))
+        pairs = len(ids) // 2 * 2
+        ids, mask = (t[:pairs].view(-1, 2, t.shape[-1]) for t in (ids, mask))
+        segments = None if segments is None else segments[:pairs].view(-1, 2, segments.shape[-1])
     given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
     wanted = {"output_hidden_states": True, "output_attentions": True}
     flat = mask.flatten(0, -2)
@@ -236,18 +249,31 @@ def _run(
             else:
                 value = ours_logits if x is a else getattr(x, logits[task])
             on_tokens = ours.config.heads[task].on == "tokens"
-            found[f"logits.{task}"] = value.masked_fill(mask.reshape(*mask.shape, *[1] * (value.dim() - 2)) == 0, 0.0) if on_tokens else value
-    found = [_step(name, "output", outputs[0][name], outputs[1][name], true, ours.dtype) for name, true in outputs[2].items() if name in outputs[0]]
+            found[f"logits.{task}"] = (
+                value.masked_fill(mask.reshape(*mask.shape, *[1] * (value.dim() - 2)) == 0, 0.0) if on_tokens else value
+            )
+    compared = [
+        _step(name, "output", outputs[0][name], outputs[1][name], true, ours.dtype)
+        for name, true in outputs[2].items()
+        if name in outputs[0]
+    ]
+    if ours.tasks == ("choose",):
+        return compared
     weight_map = family(ours.config.family).map
-    token_ids, token_mask, token_segments = (t if t is None else t.flatten(0, -2) for t in (ids, mask, segments))
-    if token_ids is not None and token_mask is not None and ours.tasks != ("choose",):
-        mine, exact = outputs_of(ours, truth, weight_map, token_ids, token_mask, token_segments)
-        _, own = outputs_of(ours, theirs, weight_map, token_ids, token_mask, token_segments)
-        found = _in_order(found, [_operation(name, n, call, own, exact, ours.dtype) for name, calls in mine.items() if name in exact for n, call in enumerate(calls)])
-    return found
+    mine, exact = outputs_of(ours, truth, weight_map, ids, mask, segments)
+    _, own = outputs_of(ours, theirs, weight_map, ids, mask, segments)
+    inside = [
+        _operation(name, n, call, own, exact, ours.dtype)
+        for name, calls in mine.items()
+        if name in exact
+        for n, call in enumerate(calls)
+    ]
+    return _in_order(compared, inside)
 
 
-def _operation(name: str, call: int, ours: Tensor, own: dict[str, list[Tensor]], exact: dict[str, list[Tensor]], dtype: torch.dtype) -> Step:
+def _operation(
+    name: str, call: int, ours: Tensor, own: dict[str, list[Tensor]], exact: dict[str, list[Tensor]], dtype: torch.dtype
+) -> Step:
     shown = name if len(exact[name]) == 1 else f"{name} (call {call + 1})"
     return _step(shown, "operation", ours, own[name][call], exact[name][call], dtype)
 
@@ -279,7 +305,16 @@ def _step(name: str, kind: str, ours: Tensor, own: Tensor, true: Tensor, dtype: 
     tolerance = TOLERANCE if dtype == torch.float32 else 0.0
     # what an operation gives may be large: its limit grows with it
     limit = max(tolerance * max(1.0, scale), 3 * own_error) if kind == "operation" else max(tolerance, SLACK * own_error)
-    return Step(name, kind, difference, difference / scale if scale else difference, difference / spacing, float(cosine.min()) if len(cosine) else 1.0, own_error, limit)
+    return Step(
+        name,
+        kind,
+        difference,
+        difference / scale if scale else difference,
+        difference / spacing,
+        float(cosine.min()) if len(cosine) else 1.0,
+        own_error,
+        limit,
+    )
 
 
 def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
@@ -300,7 +335,18 @@ def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
 
 def _different_settings(ours: EncoderConfig, theirs: dict[str, Any]) -> dict[str, tuple[str, str]]:
     other = read_config(theirs)[1]
-    skip = {"source", "unread", "architecture", "labels", "problem_type", "heads", "initializer_range", "pretraining", "dropout", "attention_dropout"}
+    skip = {
+        "source",
+        "unread",
+        "architecture",
+        "labels",
+        "problem_type",
+        "heads",
+        "initializer_range",
+        "pretraining",
+        "dropout",
+        "attention_dropout",
+    }
     differ = (f.name for f in fields(EncoderConfig) if f.name not in skip and getattr(ours, f.name) != getattr(other, f.name))
     return {name: (str(getattr(ours, name)), str(getattr(other, name))) for name in differ}
 
@@ -313,7 +359,13 @@ def _different_tokens(ours: Model, snapshot: Snapshot, texts: Sequence[str]) -> 
 
 
 def _facts(ours: Model, against: Snapshot, dtype: str, texts: int, tokens: int) -> dict[str, str]:
-    facts = {"model": ours.reference, "against": f"transformers, {against.reference}", "dtype": dtype, "texts": str(texts), "tokens": str(tokens)}
+    facts = {
+        "model": ours.reference,
+        "against": f"transformers, {against.reference}",
+        "dtype": dtype,
+        "texts": str(texts),
+        "tokens": str(tokens),
+    }
     if ours.snapshot is not None and ours.ledger is not None:
         facts["revision"] = ours.snapshot.revision or ours.snapshot.source
         digest = hashlib.sha256()
@@ -347,7 +399,12 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
     floor = 1e-9
     axes.plot(x, [max(s.allowed, floor) for s in shown], color="0.6", linestyle="--", label="allowed")
     axes.plot(x, [max(s.own, floor) for s in shown], color="0.6", marker=".", linewidth=1, label="transformers' own error")
-    axes.bar(x, [max(s.max_abs, floor) for s in shown], color=["#2a7f62" if s.passed else "#c0392b" for s in shown], label="nativebert")
+    axes.bar(
+        x,
+        [max(s.max_abs, floor) for s in shown],
+        color=["#2a7f62" if s.passed else "#c0392b" for s in shown],
+        label="nativebert",
+    )
     axes.set_yscale("log")
     axes.set_xticks(list(x), [s.name for s in shown], rotation=90, fontsize=8)
     axes.set_ylabel("largest difference from float64")

@@ -51,7 +51,9 @@ def same_operations(theirs: nn.Module, weight_map: WeightMap) -> dict[str, tuple
     return found
 
 
-def outputs_of(ours: Model, theirs: nn.Module, weight_map: WeightMap, ids: Tensor, mask: Tensor, segments: Tensor | None) -> tuple[Outputs, Outputs]:
+def outputs_of(
+    ours: Model, theirs: nn.Module, weight_map: WeightMap, ids: Tensor, mask: Tensor, segments: Tensor | None
+) -> tuple[Outputs, Outputs]:
     """Run both models; returns what their common operations gave, under our names, for real tokens only.
 
     Operations on whole sequences (pooler, classifiers) are compared by the logits and the pooler's output instead.
@@ -59,7 +61,11 @@ def outputs_of(ours: Model, theirs: nn.Module, weight_map: WeightMap, ids: Tenso
     names = same_operations(theirs, weight_map)
     mine = {name: module for name, module in operations(ours).items() if any(name in parts for parts in names.values())}
     given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
-    with torch.no_grad(), listening(mine) as heard, listening({n: m for n, m in operations(theirs).items() if n in names}) as reference:
+    with (
+        torch.no_grad(),
+        listening(mine) as heard,
+        listening({n: m for n, m in operations(theirs).items() if n in names}) as reference,
+    ):
         ours(ids, mask, segments)
         theirs(**given)
     _, padding = pack(ids, mask, segments)

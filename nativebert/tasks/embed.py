@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -114,6 +114,8 @@ class Embedder:
         target = choose_device(device)
         self.device, self.precision = str(target), precision
         self.too_long, self.overlap = check_policy(too_long), overlap
+        if batch_tokens is not None and batch_tokens < 1:
+            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens}")
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
         snapshot: Snapshot | None
         if isinstance(model, (str, PathLike)):
@@ -141,7 +143,9 @@ class Embedder:
         self.max_tokens = self._limit(max_tokens, model)
         self._prefix, self._suffix = self.tokenizer.frame
         if self.max_tokens <= len(self._prefix) + len(self._suffix):
-            raise BadInput(f"max_tokens={self.max_tokens} leaves no room for text beside {len(self._prefix) + len(self._suffix)} special tokens")
+            raise BadInput(
+                f"max_tokens={self.max_tokens} leaves no room for text beside {len(self._prefix) + len(self._suffix)} special tokens"
+            )
         self._after = model.position_pad
         self._plan = prepare(model, target, precision)
         width = model.config.width * len(self.pooling)
@@ -162,12 +166,6 @@ class Embedder:
         steps = [" + ".join(self.pooling), *(s if s == "normalize" else f"dense {s.config.outward}" for s in self._then)]
         return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(steps)}, {self.device}, {self.precision})"
 
-    @overload
-    def __call__(self, texts: Iterable[str], *, return_report: Literal[True], **options: Any) -> tuple[Vectors, EmbedReport]: ...
-    @overload
-    def __call__(self, texts: Iterable[str], *, as_tensor: Literal[True], **options: Any) -> Tensor: ...
-    @overload
-    def __call__(self, texts: Iterable[str], **options: Any) -> Vectors: ...
     def __call__(
         self,
         texts: Iterable[str],
@@ -364,7 +362,10 @@ class _Dense:
         self.config = config
         name = f"{config.folder}/model.safetensors"
         checkpoint = Checkpoint.open(snapshot.require(name))
-        shapes = {"linear.weight": (config.outward, config.inward), **({"linear.bias": (config.outward,)} if config.bias else {})}
+        shapes = {
+            "linear.weight": (config.outward, config.inward),
+            **({"linear.bias": (config.outward,)} if config.bias else {}),
+        }
         found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
         if found != shapes:
             raise Corrupt(f"{name} holds {found}, but its config.json asks for {shapes}")
@@ -373,7 +374,9 @@ class _Dense:
 
     def check(self, width: int) -> int:
         if width != self.config.inward:
-            raise Corrupt(f"{self.config.folder}/config.json takes vectors of {self.config.inward}, but what comes before gives {width}")
+            raise Corrupt(
+                f"{self.config.folder}/config.json takes vectors of {self.config.inward}, but what comes before gives {width}"
+            )
         return self.config.outward
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -385,10 +388,12 @@ class _Progress:
     """A bar on stderr: from tqdm, which huggingface_hub brings."""
 
     def __init__(self, total: int, show: bool | None) -> None:
-        from huggingface_hub.utils import tqdm
+        from tqdm.auto import tqdm
 
         # disable=None: not where stderr is no terminal
-        self._bar = tqdm(total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show, name="nativebert")
+        self._bar = tqdm(
+            total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show, name="nativebert"
+        )
         self._base = 0
 
     def __enter__(self) -> _Progress:

@@ -117,7 +117,6 @@ class Tokenizer:
 
     def __init__(self, core: tokenizers.Tokenizer, config: Mapping[str, Any], files: Mapping[str, bytes], where: Path):
         self._core, self._config, self._files, self._where = core, config, dict(files), where
-        self._lower = False
         self.notes: tuple[str, ...] = ()
         """What the files disagreed about, and which of them was followed."""
 
@@ -160,9 +159,7 @@ class Tokenizer:
         item = text if pair is None else (text, pair)
         return Encoding(self._run([item], self._core.encode_batch, special_tokens)[0])
 
-    def encode_batch(
-        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True
-    ) -> list[Encoding]:
+    def encode_batch(self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True) -> list[Encoding]:
         """Tokenise many texts, or many pairs, on all cores: a list, a numpy array or a pandas column of them."""
         return [Encoding(raw) for raw in self._run(_checked(texts), self._core.encode_batch, special_tokens)]
 
@@ -179,19 +176,24 @@ class Tokenizer:
         return Ids([raw.ids for raw in raws], segments)
 
     def lowercased(self) -> Tokenizer:
-        """The same tokenizer for texts put in lower case first, as ``do_lower_case`` of sentence-transformers asks.
+        """The same tokenizer for texts put in lower case first, as ``do_lower_case`` of sentence-transformers asks."""
+        if self.lowercase:
+            return self
+        from tokenizers import Tokenizer as Core
+        from tokenizers import normalizers
 
-        Its offsets count characters of the text in lower case, which for a few letters is longer.
-        """
+        core = Core.from_str(self._core.to_str())
+        core.encode_special_tokens = self._core.encode_special_tokens
+        # letter by letter, unlike str.lower(), which knows the end of a Greek word
+        steps = [normalizers.Lowercase(), *([core.normalizer] if core.normalizer is not None else [])]
+        core.normalizer = normalizers.Sequence(steps)
         twin = copy(self)
-        twin._lower = True
+        twin._core = core
         return twin
 
     def _run(
         self, items: list[Any], encode: Callable[..., Any], special_tokens: bool, first: int = 0
     ) -> list[tokenizers.Encoding]:
-        if self._lower:
-            items = [i.lower() if isinstance(i, str) else tuple(part.lower() for part in i) for i in items]
         try:
             with _trusting_nothing(self._where):
                 return encode(items, add_special_tokens=special_tokens)  # type: ignore[no-any-return]
@@ -243,7 +245,7 @@ class Tokenizer:
     def lowercase(self) -> bool:
         """Does upper case make no difference?"""
         normalizer = self._core.normalizer
-        return self._lower or (normalizer is not None and normalizer.normalize_str("A") == "a")
+        return normalizer is not None and normalizer.normalize_str("A") == "a"
 
     @property
     def max_length(self) -> int | None:
@@ -397,9 +399,7 @@ def _options(content: dict[str, Any]) -> dict[str, Any]:
 
 def _add_tokens(core: tokenizers.Tokenizer, content: dict[str, Any], options: dict[str, Any]) -> list[str]:
     """Make the special and added tokens known, in the reference's order, which decides about new ids."""
-    others = {
-        name: token for name, token in options.items() if name.endswith("_token") and isinstance(token, str | dict)
-    }
+    others = {name: token for name, token in options.items() if name.endswith("_token") and isinstance(token, str | dict)}
     order = [options.get(name) for name in _NAMES] + [*others.values(), *options["named"].values()]
     named = {_text(token): token for token in order if token is not None}
     extra = {_text(token): token for token in options["extra_special_tokens"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 from nativebert.errors import BadInput
@@ -50,7 +51,7 @@ def windows(tokens: int, room: int, overlap: int) -> list[Window]:
     if tokens <= room:
         return [Window(0, tokens, 0, tokens)]
     overlap = min(overlap, room // 2)
-    starts = list(range(0, tokens - room, max(1, room - overlap))) + [tokens - room]
+    starts = [*range(0, tokens - room, max(1, room - overlap)), tokens - room]
     # the border between two windows lies in the middle of what they share
-    borders = [0, *((b + a + room) // 2 for a, b in zip(starts, starts[1:])), tokens]
-    return [Window(s, s + room, lo, hi) for s, lo, hi in zip(starts, borders, borders[1:])]
+    borders = [0, *((b + a + room) // 2 for a, b in pairwise(starts)), tokens]
+    return [Window(s, s + room, lo, hi) for s, (lo, hi) in zip(starts, pairwise(borders))]

@@ -31,9 +31,7 @@ from nativebert.parity.compare import run  # noqa: E402
 SIZES = {"vocab_size": 29, "max_position_embeddings": 8}
 MODELS = {
     "bert": BertForPreTraining(
-        BertConfig(
-            **SIZES, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=20, type_vocab_size=2
-        )
+        BertConfig(**SIZES, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=20, type_vocab_size=2)
     ),
     "distilbert": DistilBertForMaskedLM(DistilBertConfig(**SIZES, dim=16, n_layers=4, n_heads=2, hidden_dim=20)),
 }

@@ -158,9 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             info = {"id": name, "modelId": name, "sha": commit, "private": repo.private, "gated": repo.gated}
             return self.send_json(info | {"siblings": siblings, "tags": [], "downloads": 0})
         if route == "tree":
-            return self.send_json(
-                [{"type": "file", "path": n, "size": len(d), "oid": git_name(d)} for n, d in files.items()]
-            )
+            return self.send_json([{"type": "file", "path": n, "size": len(d), "oid": git_name(d)} for n, d in files.items()])
         assert file is not None
         if repo.gated and token is None:
             return self.error(401, "GatedRepo", f"Access to model {name} is restricted.")

@@ -53,7 +53,11 @@ def bert_tensors(config: dict[str, Any], seed: int = 0, prefix: str = "", pooler
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         shapes |= {f"{layer}.attention.self.{n}": (H, H) for n in ("query", "key", "value")}
-        shapes |= {f"{layer}.attention.output.dense": (H, H), f"{layer}.intermediate.dense": (F, H), f"{layer}.output.dense": (H, F)}
+        shapes |= {
+            f"{layer}.attention.output.dense": (H, H),
+            f"{layer}.intermediate.dense": (F, H),
+            f"{layer}.output.dense": (H, F),
+        }
         shapes |= {f"{layer}.attention.output.LayerNorm": (H,), f"{layer}.output.LayerNorm": (H,)}
     return {prefix + name: t for name, t in _random(shapes, g).items()}
 
@@ -70,7 +74,12 @@ def distilbert_tensors(config: dict[str, Any], seed: int = 0, prefix: str = "") 
     for i in range(config["n_layers"]):
         layer = f"transformer.layer.{i}"
         shapes |= {f"{layer}.attention.{n}": (H, H) for n in ("q_lin", "k_lin", "v_lin", "out_lin")}
-        shapes |= {f"{layer}.ffn.lin1": (F, H), f"{layer}.ffn.lin2": (H, F), f"{layer}.sa_layer_norm": (H,), f"{layer}.output_layer_norm": (H,)}
+        shapes |= {
+            f"{layer}.ffn.lin1": (F, H),
+            f"{layer}.ffn.lin2": (H, F),
+            f"{layer}.sa_layer_norm": (H,),
+            f"{layer}.output_layer_norm": (H,),
+        }
     return {prefix + name: t for name, t in _random(shapes, g).items()}
 
 
@@ -101,14 +110,41 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, torch.
 def batch(lengths: list[int], vocab: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Random ids and the mask of a padded batch with sequences of these lengths."""
     g = torch.Generator().manual_seed(seed)
-    ids, mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long), torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    ids, mask = (
+        torch.zeros(len(lengths), max(lengths), dtype=torch.long),
+        torch.zeros(len(lengths), max(lengths), dtype=torch.long),
+    )
     for row, n in enumerate(lengths):
         ids[row, :n] = torch.randint(5, vocab, (n,), generator=g)
         mask[row, :n] = 1
     return ids, mask
 
 
-WORDS = "the cat sat on a mat dog deep learning is powerful running , . ? unbelievable winter island of stone and rain quietly".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "dog",
+    "deep",
+    "learning",
+    "is",
+    "powerful",
+    "running",
+    ",",
+    ".",
+    "?",
+    "unbelievable",
+    "winter",
+    "island",
+    "of",
+    "stone",
+    "and",
+    "rain",
+    "quietly",
+]
 
 
 def texts(count: int, longest: int, seed: int = 0) -> list[str]:

@@ -242,9 +242,7 @@ def test_most_similar_in_blocks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (["tokenize", "-x", "a"], "unknown option '-x'.*write --"),
     ],
 )
-def test_errors_are_one_line(
-    run: Run, tiny: Path, lines: Path, tmp_path: Path, argv: list[str], message: str | None
-) -> None:
+def test_errors_are_one_line(run: Run, tiny: Path, lines: Path, tmp_path: Path, argv: list[str], message: str | None) -> None:
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "head.csv").write_text("text\n")
     (tmp_path / "same.csv").write_text("text\na\n")
@@ -276,9 +274,7 @@ def test_a_weight_file_that_does_not_fit_is_one_line_too(run: Run, lines: Path, 
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_whatever_happens(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
-) -> None:
+def test_whatever_happens(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str) -> None:
     def fails(*_: object, **__: object) -> None:
         raise error
 

@@ -12,7 +12,7 @@ from models import BERT, DISTILBERT, minilm, write_folder
 
 import nativebert as nb
 from nativebert.arch import FAMILIES, family, read_config
-from nativebert.config import ACTIVATIONS, WIDEST, EncoderConfig, Fields, Layer, check_heads
+from nativebert.config import ACTIVATIONS, WIDEST, EncoderConfig, Fields, Layer, check_sizes
 from nativebert.errors import Corrupt, Refused
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.model import Model
@@ -132,7 +132,7 @@ def test_heads_must_divide_the_width() -> None:
     layer = Layer(heads=5, inner=8, activation="gelu")
     config = EncoderConfig("bert", 10, 32, (layer,), 8, 2, 1e-12)
     with pytest.raises(Corrupt, match="width 32 is not a multiple of the 5 attention heads"):
-        check_heads(config)
+        check_sizes(config)
 
 
 # ---- activations
@@ -152,9 +152,7 @@ def test_activations_equal_those_of_transformers() -> None:
 
     x = torch.linspace(-30, 30, 6001, dtype=torch.float64)
     for name, function in ACTIVATION.items():
-        assert (function(x) - ACT2FN[name](x)).abs().max() <= 1e-9, (
-            name
-        )  # gelu_fast writes its constant with ten digits
+        assert (function(x) - ACT2FN[name](x)).abs().max() <= 1e-9, name  # gelu_fast writes its constant with ten digits
 
 
 # ---- families
@@ -194,9 +192,7 @@ def test_what_transformers_writes_has_no_key_that_is_unread(name: str) -> None:
     assert config.unread == ()
     assert config.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert len(config.layers) == theirs["num_hidden_layers" if name == "bert" else "n_layers"]
-    dropouts = (
-        ("hidden_dropout_prob", "attention_probs_dropout_prob") if name == "bert" else ("dropout", "attention_dropout")
-    )
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob") if name == "bert" else ("dropout", "attention_dropout")
     assert (config.dropout, config.attention_dropout) == tuple(theirs[key] for key in dropouts)
 
 
@@ -244,9 +240,7 @@ def test_distilbert_knows_no_eps_of_its_own() -> None:
 @pytest.mark.parametrize(("name", "key"), [("bert", "hidden_size"), ("distilbert", "dim")])
 def test_the_widest_config_overflows_nothing(name: str, key: str) -> None:
     most = {"vocab_size": 2**31 - 1, "max_position_embeddings": 2**31 - 1, key: WIDEST}
-    most |= (
-        {"intermediate_size": 2**31 - 1, "type_vocab_size": 2**31 - 1} if name == "bert" else {"hidden_dim": 2**31 - 1}
-    )
+    most |= {"intermediate_size": 2**31 - 1, "type_vocab_size": 2**31 - 1} if name == "bert" else {"hidden_dim": 2**31 - 1}
     with torch.device("meta"):
         assert Model(read_config(TINY[name] | most)[1]).embed.token.weight.shape == (2**31 - 1, WIDEST)
     with pytest.raises(Corrupt, match=f"'{key}' must be between"):

@@ -80,9 +80,7 @@ def test_saved_again_it_is_the_same_file(family: str, tmp_path: Path) -> None:
 def test_transformers_is_not_needed() -> None:
     """Everything above once more, in a process that cannot import it."""
     forbid = "import sys; sys.modules.update(dict.fromkeys(['transformers', 'sentence_transformers']))"
-    again = (
-        f"import pytest; raise SystemExit(pytest.main([{__file__!r}, '-k', 'every_step', '-p', 'no:cacheprovider']))"
-    )
+    again = f"import pytest; raise SystemExit(pytest.main([{__file__!r}, '-k', 'every_step', '-p', 'no:cacheprovider']))"
     done = subprocess.run([sys.executable, "-c", f"{forbid}; {again}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("......")

@@ -194,9 +194,7 @@ def test_weights_that_the_precision_cannot_hold(folder: Path, refused: Refuses) 
     assert nb.load(folder, precision="bfloat16").dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    "pretend", [b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(60), b"<!DOCTYPE html>", b"GGUF" + bytes(60)]
-)
+@pytest.mark.parametrize("pretend", [b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(60), b"<!DOCTYPE html>", b"GGUF" + bytes(60)])
 def test_something_else_under_the_name(folder: Path, refused: Refuses, pretend: bytes) -> None:
     (folder / WEIGHTS).write_bytes(pretend)
     refused(folder, BadFile, "not a safetensors file", "safetensors format")
@@ -311,12 +309,8 @@ def test_half_a_pooler(folder: Path, refused: Refuses) -> None:
     refused(folder, Mismatch, "missing", "pooler.dense.bias")
 
 
-@pytest.mark.parametrize(
-    ("config", "tensors"), [(BERT, distilbert_tensors(DISTILBERT)), (DISTILBERT, bert_tensors(BERT))]
-)
-def test_another_family(
-    folder: Path, refused: Refuses, config: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> None:
+@pytest.mark.parametrize(("config", "tensors"), [(BERT, distilbert_tensors(DISTILBERT)), (DISTILBERT, bert_tensors(BERT))])
+def test_another_family(folder: Path, refused: Refuses, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     write_folder(folder, config, tensors)
     refused(folder, Mismatch, "missing", "unexpected")
 

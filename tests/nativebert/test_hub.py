@@ -99,9 +99,7 @@ def test_the_cache_is_where_huggingface_hub_has_it(variables: dict[str, str]) ->
     names = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
     env = {key: value for key, value in os.environ.items() if key not in names} | variables
     code = "import nativebert.hub as n, huggingface_hub.constants as k; print(str(n._hub_cache()) == k.HF_HUB_CACHE)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout.strip() == "True"
-    )
+    assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout.strip() == "True"
 
 
 # ---- folders
@@ -174,9 +172,7 @@ def test_a_folder_has_no_revision(alone: Path) -> None:
         ({**MINIMAL, "modules.json": modules("2_D"), "2_D/pytorch_model.bin": b""}, Refused, "2_D/pytorch_model.bin"),
     ],
 )  # fmt: skip
-def test_a_folder_that_is_no_model(
-    alone: Path, files: dict[str, bytes], error: type[NativeBertError], message: str
-) -> None:
+def test_a_folder_that_is_no_model(alone: Path, files: dict[str, bytes], error: type[NativeBertError], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         resolve(write(alone / "model", files))
     assert str(alone / "model") in str(caught.value)
@@ -357,9 +353,7 @@ def test_a_package_has_no_revisions(package: Path, hub: HubServer) -> None:
         assert (snapshot.revision, snapshot.source) == (commit, "hub")
 
 
-def test_a_packaged_model_that_is_not_installed_comes_from_the_hub(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_packaged_model_that_is_not_installed_comes_from_the_hub(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     commit = hub.add(MINILM, MINIMAL)
     snapshot = resolve("all-MiniLM-L6-v2")
@@ -500,9 +494,7 @@ def test_branches_and_tags(hub: HubServer) -> None:
 
 def test_no_such_model(hub: HubServer) -> None:
     for token in (None, "hf_good"):
-        with pytest.raises(
-            NotFound, match=r"no model owner/nam at http.*Check the spelling.*private model.*token="
-        ) as caught:
+        with pytest.raises(NotFound, match=r"no model owner/nam at http.*Check the spelling.*private model.*token=") as caught:
             resolve("owner/nam", token=token)
         assert "\n" not in str(caught.value)
         assert len(hub.requests) == 1  # said at once
@@ -512,9 +504,7 @@ def test_no_such_model(hub: HubServer) -> None:
 def test_no_such_revision(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     for revision in ("v9", "0" * 40):
-        with pytest.raises(
-            NotFound, match=rf"owner/name has no revision '{revision}' .*: give a branch, a tag or a commit"
-        ):
+        with pytest.raises(NotFound, match=rf"owner/name has no revision '{revision}' .*: give a branch, a tag or a commit"):
             resolve("owner/name", revision=revision)
 
 
@@ -531,9 +521,7 @@ def test_a_private_model(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_gated_model(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL, gated=True)
-    with pytest.raises(
-        Gated, match=rf"owner/name is gated: accept its terms at {hub.url}/owner/name, and pass the token"
-    ):
+    with pytest.raises(Gated, match=rf"owner/name is gated: accept its terms at {hub.url}/owner/name, and pass the token"):
         resolve("owner/name")
     assert contents(resolve("owner/name", token="hf_good")) == MINIMAL
 
@@ -594,9 +582,7 @@ def test_dropped_connections_are_resumed(hub: HubServer, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("reset", "reason"), [(False, "RemoteProtocolError"), (True, "ReadError")])
-def test_connections_that_always_drop(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch, reset: bool, reason: str
-) -> None:
+def test_connections_that_always_drop(hub: HubServer, monkeypatch: pytest.MonkeyPatch, reset: bool, reason: str) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     hub.add("owner/name", MINIMAL)
     hub.drop_after, hub.drops, hub.reset = 0, 1000, reset
@@ -650,9 +636,7 @@ def test_a_full_disk(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     needed = f"{sum(map(len, MINIMAL.values())):,}"
     with monkeypatch.context() as patch:
         patch.setattr(file_download, "http_get", full)
-        with pytest.raises(
-            DiskFull, match=rf"no room in {tmp_path}.* for owner/name: it needs {needed} bytes.*cache_dir="
-        ):
+        with pytest.raises(DiskFull, match=rf"no room in {tmp_path}.* for owner/name: it needs {needed} bytes.*cache_dir="):
             resolve("owner/name")
     assert list((tmp_path / "hf_home").rglob("*.incomplete")) == []
     assert contents(resolve("owner/name")) == MINIMAL

@@ -79,9 +79,7 @@ def test_facts_of_minilm() -> None:
 
 @pytest.mark.parametrize("tokenizer", [None, 20, 500])
 @pytest.mark.parametrize("limit", [None, 16, 300])
-def test_limit_and_dimension_are_those_of_the_embedder(
-    tmp_path: Path, tokenizer: int | None, limit: int | None
-) -> None:
+def test_limit_and_dimension_are_those_of_the_embedder(tmp_path: Path, tokenizer: int | None, limit: int | None) -> None:
     folder = write_folder(tmp_path / "m", BERT)
     if limit:
         sentences(folder, {"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
@@ -231,9 +229,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
-def test_licence_on_the_hub(
-    hub: HubServer, cards: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_licence_on_the_hub(hub: HubServer, cards: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "m", BERT)
     files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"README.md": b"---\nlicense: mit\n---"}
     commit = hub.add("owner/tiny", files)

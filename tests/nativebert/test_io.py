@@ -83,9 +83,7 @@ def test_txt(tmp_path: Path, content: str, texts: list[str]) -> None:
         ("t.csv", "text\n", None, "text", []),
     ],
 )  # fmt: skip
-def test_columns(
-    tmp_path: Path, name: str, content: str, column: str | None, found: str | None, texts: list[str]
-) -> None:
+def test_columns(tmp_path: Path, name: str, content: str, column: str | None, found: str | None, texts: list[str]) -> None:
     assert read_texts(put(tmp_path, name, content), column=column) == (texts, found)
 
 

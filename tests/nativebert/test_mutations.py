@@ -285,9 +285,7 @@ def test_a_tie_that_a_file_breaks_is_reported(tmp_path: Path, decoder: str, stat
     tensors = bert_tensors(BERT)
     table = tensors["embeddings.word_embeddings.weight"]
     if decoder != "absent":
-        tensors["cls.predictions.decoder.weight"] = {"same": table.clone(), "other": table * 2}.get(
-            decoder, table.clone()
-        )
+        tensors["cls.predictions.decoder.weight"] = {"same": table.clone(), "other": table * 2}.get(decoder, table.clone())
     if decoder == "one bit":
         tensors["cls.predictions.decoder.weight"].view(torch.int32)[3, 5] ^= 1
     folder = write_folder(tmp_path, BERT, tensors)

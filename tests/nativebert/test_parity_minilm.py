@@ -88,12 +88,18 @@ def test_embeddings_equal_sentence_transformers() -> None:
     with pytest.warns(Truncated, match="of 120 texts are longer than 256 tokens"):
         ours = nb.Embedder(minilm(), device="cpu")(some)
     assert np.abs(ours - theirs.encode(some, batch_size=16)).max() <= 1e-6
-    assert np.abs(nb.Embedder(minilm(), device="cpu").similarity(ours[:9]) - theirs.similarity(ours[:9], ours[:9]).numpy()).max() <= 1e-6
+    assert (
+        np.abs(nb.Embedder(minilm(), device="cpu").similarity(ours[:9]) - theirs.similarity(ours[:9], ours[:9]).numpy()).max()
+        <= 1e-6
+    )
 
 
 def test_gradients_equal_transformers(model: Model, references: tuple[Any, Any]) -> None:
     ids, mask, _ = encode(model, corpus()[:6])
-    reference, target = references[0], torch.randn(6, ids.shape[1], 384, generator=torch.Generator().manual_seed(0)) * mask[..., None]
+    reference, target = (
+        references[0],
+        torch.randn(6, ids.shape[1], 384, generator=torch.Generator().manual_seed(0)) * mask[..., None],
+    )
     ledger = model.ledger
     assert ledger is not None
     for m in (model, reference):

@@ -88,9 +88,7 @@ def test_pooling(tmp_path: Path, config: dict[str, Any], pooling: tuple[str, ...
     assert read.pooling == pooling
     assert read.include_prompt
     assert not read.assumed
-    assert not sentence.read(
-        saved(tmp_path, TRANSFORMER, ("Pooling", {**config, "include_prompt": False}))
-    ).include_prompt
+    assert not sentence.read(saved(tmp_path, TRANSFORMER, ("Pooling", {**config, "include_prompt": False}))).include_prompt
 
 
 def test_all_that_a_folder_says(tmp_path: Path) -> None:
@@ -322,9 +320,7 @@ def test_default_prompt_and_limit(tmp_path: Path) -> None:
     assert same(other)
     assert same(none)
     assert np.abs(default[0] - other[0]).max() > 1e-3
-    put(
-        folder, "sentence_bert_config.json", {"max_seq_length": 7, "do_lower_case": False}
-    )  # as older versions wrote it
+    put(folder, "sentence_bert_config.json", {"max_seq_length": 7, "do_lower_case": False})  # as older versions wrote it
     shorter = both(folder)
     assert same(shorter)
     assert np.abs(shorter[0] - default[0]).max() > 1e-3

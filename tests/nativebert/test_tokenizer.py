@@ -1,7 +1,5 @@
 """The tokenizer against transformers, against ids worked out by hand, and against files and texts made to break it."""
 
-# ruff: noqa: E501
-
 from __future__ import annotations
 
 import copy
@@ -128,9 +126,7 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def folder(
-    path: Path, *files: str, config: Any = None, tokens: Any = None, added: Any = None, model: Any = None
-) -> Path:
+def folder(path: Path, *files: str, config: Any = None, tokens: Any = None, added: Any = None, model: Any = None) -> Path:
     """A model folder: ``files`` copied from MiniLM, and the JSON files given."""
     path.mkdir(parents=True, exist_ok=True)
     for name in files:
@@ -156,13 +152,9 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "cased": lambda p: folder(p, "vocab.txt", config={**BERT, "do_lower_case": False}),
     "model type only": lambda p: folder(p, "vocab.txt", model={"model_type": "bert"}),
     "distilbert": lambda p: folder(p, "vocab.txt", config={"tokenizer_class": "DistilBertTokenizerFast"}),
-    "electra by type": lambda p: folder(
-        p, "vocab.txt", config={"do_lower_case": False}, model={"model_type": "electra"}
-    ),
+    "electra by type": lambda p: folder(p, "vocab.txt", config={"do_lower_case": False}, model={"model_type": "electra"}),
     "lower, accents kept": lambda p: folder(p, "vocab.txt", config={**BERT, "strip_accents": False}),
-    "cased, accents gone": lambda p: folder(
-        p, "vocab.txt", config={**BERT, "do_lower_case": False, "strip_accents": True}
-    ),
+    "cased, accents gone": lambda p: folder(p, "vocab.txt", config={**BERT, "do_lower_case": False, "strip_accents": True}),
     "chinese in words": lambda p: folder(p, "vocab.txt", config={**BERT, "tokenize_chinese_chars": False}),
     "never_split is ignored": lambda p: folder(
         p, "vocab.txt", config={**BERT, "never_split": ["hello"], "do_basic_tokenize": False}
@@ -253,9 +245,7 @@ def reference() -> Iterator[Any]:
 def facts(encoding: Any) -> dict[str, Any]:
     """All there is to know about a ``tokenizers.Encoding``, under our names."""
     names = ["ids", "type_ids", "tokens", "offsets", "word_ids", "sequence_ids"]
-    return {name: getattr(encoding, name) for name in names} | {
-        "special": [x == 1 for x in encoding.special_tokens_mask]
-    }
+    return {name: getattr(encoding, name) for name in names} | {"special": [x == 1 for x in encoding.special_tokens_mask]}
 
 
 def ours(encoding: Any) -> dict[str, Any]:
@@ -284,9 +274,7 @@ def test_equals_transformers(name: str, tmp_path: Path, reference: Any) -> None:
         else:
             assert fast.type_ids is None
             assert not any(any(encoding.type_ids) for encoding in expected.encodings)
-    assert [e.ids for e in mine.encode_batch(HARD, special_tokens=False)] == theirs(HARD, add_special_tokens=False)[
-        "input_ids"
-    ]
+    assert [e.ids for e in mine.encode_batch(HARD, special_tokens=False)] == theirs(HARD, add_special_tokens=False)["input_ids"]
 
     assert mine.vocab == theirs.get_vocab()
     assert mine.vocab_size == len(theirs)
@@ -600,11 +588,7 @@ def test_the_first_text_may_have_another_number(small: Tokenizer) -> None:
 def test_lowercased(tmp_path: Path) -> None:
     cased = made(tmp_path, do_lower_case=False)
     lower = cased.lowercased()
-    assert (
-        lower.ids_batch(["Caf\u00e9 Cafe DEEP"]).ids
-        == cased.ids_batch(["caf\u00e9 cafe deep"]).ids
-        == [[2, 1, 16, 5, 3]]
-    )
+    assert lower.ids_batch(["Caf\u00e9 Cafe DEEP"]).ids == cased.ids_batch(["caf\u00e9 cafe deep"]).ids == [[2, 1, 16, 5, 3]]
     assert lower.ids_batch([("DEEP", "The")]).ids == [[2, 5, 3, 14, 3]]
     assert lower.encode("DEEP").ids == [2, 5, 3]
     assert (lower.lowercase, cased.lowercase) == (True, False)

@@ -74,9 +74,7 @@ def test_json_has_every_row_and_is_stable(ledger: Ledger) -> None:
     assert json.loads(report.as_json(WeightMap("none", []).on(ledger.checkpoint, wanted=[])))["dims"] == {}
 
 
-@pytest.mark.parametrize(
-    ("numbers", "text"), [([0], "0"), ([2, 0, 1], "0-2"), ([0, 1, 3, 5, 6], "0-1,3,5-6"), ([], "")]
-)
+@pytest.mark.parametrize(("numbers", "text"), [([0], "0"), ([2, 0, 1], "0-2"), ([0, 1, 3, 5, 6], "0-1,3,5-6"), ([], "")])
 def test_ranges(numbers: list[int], text: str) -> None:
     assert report.ranges(numbers) == text
 

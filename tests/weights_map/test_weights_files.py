@@ -124,9 +124,7 @@ def test_what_is_written_is_what_the_library_reads(tmp_path: Path) -> None:
         assert file.get_tensor("ü").tobytes() == b"12345678"
         assert file.get_slice("small").get_shape() == [3]
     assert bytes(Checkpoint.open(tmp_path / "a.safetensors").view("small").buffer) == b"ababab"
-    assert all(
-        info.start % 4 == 0 for n, info in Checkpoint.open(tmp_path / "a.safetensors").tensors.items() if n == "ü"
-    )
+    assert all(info.start % 4 == 0 for n, info in Checkpoint.open(tmp_path / "a.safetensors").tensors.items() if n == "ü")
     with pytest.raises(BadTensor, match="x: cannot be joined from BF16 1, F32 2 x 1"):
         write(tmp_path / "b.safetensors", {"x": (small, big)})
     with pytest.raises(BadFile, match="cannot be written"):

@@ -159,9 +159,7 @@ def test_derived_and_unknown_tensors(ledger_of: Any) -> None:
 
 
 def test_missing_becomes_new_only_where_the_caller_says_so(ledger_of: Any) -> None:
-    ledger = ledger_of(
-        bert_tensors(), wanted=[*names(), "head.out.weight", "head.out.bias", "head.lm.out.bias"], dims={"C": 3}
-    )
+    ledger = ledger_of(bert_tensors(), wanted=[*names(), "head.out.weight", "head.out.bias", "head.lm.out.bias"], dims={"C": 3})
     row = row_of(ledger, "head.out.weight")
     assert (row.status, row.shape, row.note) == ("missing", (3, 4), "the file lacks classifier.weight")
     assert row_of(ledger, "head.lm.out.bias").shape == (11,)
@@ -241,9 +239,7 @@ def test_one_tensor_is_cut_and_two_are_joined(ledger_of: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_cut_or_joined(
-    ledger_of: Any, tensors: dict[str, Blob], target: str, status: str, note: str
-) -> None:
+def test_what_cannot_be_cut_or_joined(ledger_of: Any, tensors: dict[str, Blob], target: str, status: str, note: str) -> None:
     row = row_of(ledger_of(tensors, QKV), target)
     assert (row.status, row.note) == (status, note)
     assert set(row.sources) == set(tensors)
@@ -316,9 +312,7 @@ def test_an_untied_decoder_of_a_head_left_out_is_carried(ledger_of: Any) -> None
 
 def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
     tensors = bert_tensors(30)
-    tensors["bert.encoder.layer.2.attention.self.qery.weight"] = tensors.pop(
-        "bert.encoder.layer.2.attention.self.query.weight"
-    )
+    tensors["bert.encoder.layer.2.attention.self.qery.weight"] = tensors.pop("bert.encoder.layer.2.attention.self.query.weight")
     with pytest.raises(Mismatch) as error:
         ledger_of(tensors, wanted=[*names(20), "head.out.weight"], dims=DIMS).check()
     message = str(error.value)

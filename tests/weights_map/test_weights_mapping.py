@@ -183,9 +183,7 @@ def test_old_spellings_and_prefixes_are_known_and_ours_is_written() -> None:
 
 def test_names_for_a_new_file() -> None:
     m = WeightMap("m", [linear("l.{i}.qkv", "x.{i}.{q,k,v}", "3H H", bias=False)], prefixes=("p.", ""))
-    assert m.names(["x.2.q.weight", "x.2.v.weight"], "") == dict.fromkeys(
-        ["x.2.q.weight", "x.2.v.weight"], ("l.2.qkv.weight",)
-    )
+    assert m.names(["x.2.q.weight", "x.2.v.weight"], "") == dict.fromkeys(["x.2.q.weight", "x.2.v.weight"], ("l.2.qkv.weight",))
     with pytest.raises(UnknownName, match=r"no rule gives x\.q"):
         m.names(["x.q"])
 

@@ -36,9 +36,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     order=st.randoms(use_true_random=False),
 )
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_read_then_save_is_byte_identical(
-    tmp_path: Path, world: World, metadata: Any, padding: int, order: Any
-) -> None:
+def test_read_then_save_is_byte_identical(tmp_path: Path, world: World, metadata: Any, padding: int, order: Any) -> None:
     names = order.sample(list(world.tensors), len(world.tensors))
     path = put(tmp_path / "a.safetensors", world.tensors, metadata=metadata, padding=padding, header_order=names)
     ledger = world.map().on(Checkpoint.open(path), world.wanted, world.dims)
@@ -95,9 +93,7 @@ def test_another_dtype_or_shape_gets_a_fresh_header(tmp_path: Path) -> None:
     tensors = bert_tensors(gamma=True) | {"extra": Blob.of((3,), "U8")}
     checkpoint = Checkpoint.open(put(tmp_path / "a.safetensors", tensors, metadata={"k": "v"}))
     half, longer = np.zeros((11, 4), np.float16), np.ones((9, 4), np.float32)
-    bert().on(checkpoint).save(
-        {"embed.token.weight": half, "embed.position.weight": longer}, tmp_path / "b.safetensors"
-    )
+    bert().on(checkpoint).save({"embed.token.weight": half, "embed.position.weight": longer}, tmp_path / "b.safetensors")
     saved = Checkpoint.open(tmp_path / "b.safetensors")
     assert saved.metadata == {"k": "v"}
     assert set(saved.tensors) == set(tensors)
@@ -165,9 +161,7 @@ def test_a_tied_tensor_follows_what_it_is_tied_to(tmp_path: Path) -> None:
             if there:
                 expected[decoder] = expected[token]
             assert (tmp_path / "b.safetensors").read_bytes() == raw(expected)
-        with pytest.raises(
-            BadTensor, match=r"'head\.lm\.out\.weight': it is tied to 'embed\.token\.weight', but differs"
-        ):
+        with pytest.raises(BadTensor, match=r"'head\.lm\.out\.weight': it is tied to 'embed\.token\.weight', but differs"):
             ledger.save({"embed.token.weight": new, "head.lm.out.weight": new * 2}, tmp_path / "c.safetensors")
         with pytest.raises(BadTensor, match="but differs"):
             ledger.save({"head.lm.out.weight": new}, tmp_path / "c.safetensors")
@@ -214,9 +208,7 @@ def test_shards_change_only_where_they_must(tmp_path: Path) -> None:
     assert index["weight_map"] == {**json.loads(before[name])["weight_map"], "classifier.bias": last}
     assert index["metadata"]["total_size"] == checkpoint.nbytes + 4
     saved = Checkpoint.open(tmp_path / "b")
-    assert data(saved) == {n: b.data for n, b in tensors.items()} | {
-        "classifier.bias": np.ones(2, np.float16).tobytes()
-    }
+    assert data(saved) == {n: b.data for n, b in tensors.items()} | {"classifier.bias": np.ones(2, np.float16).tobytes()}
     ledger.save({"embed.token.weight": np.zeros((11, 4), np.float16)}, tmp_path / "c")
     index = json.loads(contents(tmp_path / "c")[name])
     assert index["metadata"]["total_size"] == Checkpoint.open(tmp_path / "c").nbytes == checkpoint.nbytes - 88

@@ -31,19 +31,14 @@ def test_tensors_of_every_dtype_pass_both_ways(tmp_path: Path, dtype: torch.dtyp
 
 
 def test_tensors_are_the_mapped_file_itself(tmp_path: Path) -> None:
-    path = put(
-        tmp_path / "a.safetensors", bert_tensors(), padding=-len(put(tmp_path / "x", bert_tensors()).read_bytes()) % 4
-    )
+    path = put(tmp_path / "a.safetensors", bert_tensors(), padding=-len(put(tmp_path / "x", bert_tensors()).read_bytes()) % 4)
     before = path.read_bytes()
     ledger = bert().on(Checkpoint.open(path))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tensors = adapter.tensors(ledger)
     tensors["embed.norm.bias"].fill_(2.0)
-    assert (
-        bytes(ledger.checkpoint.view("bert.embeddings.LayerNorm.bias").buffer)
-        == torch.full((4,), 2.0).numpy().tobytes()
-    )
+    assert bytes(ledger.checkpoint.view("bert.embeddings.LayerNorm.bias").buffer) == torch.full((4,), 2.0).numpy().tobytes()
     assert path.read_bytes() == before
     adapter.save(ledger, tensors, path)
     assert torch.equal(safetensors.torch.load_file(path)["bert.embeddings.LayerNorm.bias"], torch.full((4,), 2.0))
@@ -85,9 +80,7 @@ def test_tied_tensors_are_one(tmp_path: Path) -> None:
     assert "head.lm.out.weight" not in adapter.tensors(ledger)
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2], ids=str
-)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2], ids=str)
 def test_numbers_that_are_not_finite_are_named_and_counted(dtype: torch.dtype) -> None:
     fine: dict[str, Any] = {
         "ids": torch.arange(3),
