@@ -19,7 +19,7 @@ MAY = {
     "engine": {"config", "errors", "nn"},
     "loading": {"arch", "config", "engine", "errors", "hub", "nn"},
     "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "sentence", "text"},
-    "parity": {"config", "engine", "errors", "hub", "loading", "nn", "tasks", "text"},
+    "parity": {"arch", "config", "engine", "errors", "hub", "loading", "nn", "tasks", "text"},
     "inspect": {"arch", "config", "errors", "hub", "sentence", "text"},
     "io": {"errors"},
     "console": set(),

@@ -95,10 +95,11 @@ def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        # the 8-bit floats have no aminmax: they are small, so widened
-        values = tensor.detach() if tensor.dtype.itemsize > 1 else tensor.detach().to(torch.float32)
-        low, high = values.aminmax()  # a NaN anywhere makes both NaN
-        if not (low.isfinite() and high.isfinite()):
+        # Whatever is not finite makes the sum so: one pass, in float32 at least. A sum that overflows is looked at again.
+        values = tensor.detach()
+        values = values if values.dtype.itemsize > 1 else values.to(torch.float32)  # the 8-bit floats have no sum
+        wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+        if not values.sum(dtype=wide).isfinite() and not values.isfinite().all():
             nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
             bad.append(f"{name} ({nan} NaN, {infinite} infinite of {values.numel()})")
     if bad:

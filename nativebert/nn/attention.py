@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig, Layer
+from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import Place, turned
 
@@ -21,7 +22,7 @@ class Attention(nn.Module):
         super().__init__()
         H = config.width
         self.heads, self.dropout = layer.heads, config.attention_dropout
-        self.q, self.k, self.v, self.o = (nn.Linear(H, H, bias=config.attention_bias) for _ in range(4))
+        self.q, self.k, self.v, self.o = (Linear(H, H, bias=config.attention_bias) for _ in range(4))
 
     def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
         """Attend.

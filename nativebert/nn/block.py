@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig, Layer
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.attention import Attention
+from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import Place
 
@@ -18,9 +19,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
         H, F, bias = config.width, layer.inner, config.inner_bias
-        self.up = nn.Linear(H, F, bias=bias)
-        self.gate = nn.Linear(H, F, bias=bias) if config.gated else None
-        self.down = nn.Linear(F, H, bias=bias)
+        self.up = Linear(H, F, bias=bias)
+        self.gate = Linear(H, F, bias=bias) if config.gated else None
+        self.down = Linear(F, H, bias=bias)
         self.act = ACTIVATION[layer.activation]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
+from nativebert.nn.layers import Linear, Table
 from nativebert.nn.packed import Packed
 
 
@@ -17,12 +18,12 @@ class Embeddings(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         E = config.embedding_width or config.width
-        self.token = nn.Embedding(config.vocab_size, E)
-        self.position = nn.Embedding(config.positions, E) if config.position_table else None
-        self.segment = nn.Embedding(config.segments, E) if config.segments else None
+        self.token = Table(config.vocab_size, E)
+        self.position = Table(config.positions, E) if config.position_table else None
+        self.segment = Table(config.segments, E) if config.segments else None
         self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.project = nn.Linear(E, config.width) if config.project else None
+        self.project = Linear(E, config.width) if config.project else None
 
     def forward(self, batch: Packed) -> Tensor:
         x: Tensor = self.token(batch.ids)  # (T, E)

@@ -11,6 +11,7 @@ from nativebert.config import EncoderConfig
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
+from nativebert.nn.layers import Table
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import places
 
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embeddings(config)
-        self.distance = nn.Embedding(config.buckets, config.layers[0].heads) if config.buckets and config.layers else None
+        self.distance = Table(config.buckets, config.layers[0].heads) if config.buckets and config.layers else None
         self.layers = nn.ModuleList()
         for block, layer in sorted(config.blocks.items()):
             *groups, _ = block

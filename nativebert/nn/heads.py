@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig
 from nativebert.config import Head as Spec
 from nativebert.nn.activation import ACTIVATION
+from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed
 
 
@@ -17,9 +18,9 @@ class Head(nn.Module):
     def __init__(self, spec: Spec, config: EncoderConfig) -> None:
         super().__init__()
         self.spec = spec
-        self.dense = nn.Linear(config.width, spec.dense, bias=spec.dense_bias) if spec.dense else None
+        self.dense = Linear(config.width, spec.dense, bias=spec.dense_bias) if spec.dense else None
         self.norm = nn.LayerNorm(spec.dense or config.width, config.norm_eps, bias=config.norm_bias) if spec.norm else None
-        self.add_module(spec.last, nn.Linear(spec.dense or config.width, spec.classes))
+        self.add_module(spec.last, Linear(spec.dense or config.width, spec.classes))
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, hidden: Tensor, batch: Packed, pooled: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from nativebert.config import EncoderConfig
 from nativebert.errors import NotFound
 from nativebert.nn.encoder import Encoder
 from nativebert.nn.heads import Head, first_tokens
+from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed, Padding, pack
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Pooler(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width)
+        self.dense = Linear(config.width, config.width)
 
     def forward(self, first: Tensor) -> Tensor:
         return torch.tanh(self.dense(first))

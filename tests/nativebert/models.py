@@ -29,6 +29,28 @@ DISTILBERT = {
     "model_type": "distilbert", "architectures": ["DistilBertModel"], "vocab_size": len(VOCAB), "dim": 32, "n_layers": 2, "n_heads": 4,
     "hidden_dim": 48, "activation": "gelu", "max_position_embeddings": 40, "pad_token_id": 0,
 }  # fmt: skip
+_ROBERTA = {**BERT, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
+TINY: dict[str, dict[str, Any]] = {
+    "bert": BERT,
+    "distilbert": DISTILBERT,
+    "roberta": _ROBERTA | {"model_type": "roberta", "architectures": ["RobertaModel"]},
+    "xlm-roberta": _ROBERTA | {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]},
+    "camembert": _ROBERTA | {"model_type": "camembert", "architectures": ["CamembertModel"]},
+    "electra": BERT | {"model_type": "electra", "architectures": ["ElectraModel"], "embedding_size": 24},
+    "albert": BERT | {
+        "model_type": "albert", "architectures": ["AlbertModel"], "embedding_size": 24, "num_hidden_groups": 1, "inner_group_num": 1,
+    },
+    "mpnet": {
+        **{key: value for key, value in BERT.items() if key != "type_vocab_size"}, "model_type": "mpnet",
+        "architectures": ["MPNetModel"], "pad_token_id": 1, "relative_attention_num_buckets": 32,
+    },
+    "modernbert": {
+        "model_type": "modernbert", "architectures": ["ModernBertModel"], "vocab_size": len(VOCAB), "hidden_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "hidden_activation": "gelu",
+        "max_position_embeddings": 40, "norm_eps": 1e-5, "pad_token_id": 0, "local_attention": 6, "global_attn_every_n_layers": 3,
+    },
+}  # fmt: skip
+"""A small config.json of each family, by its ``model_type``."""
 
 
 def minilm() -> Path:
@@ -83,6 +105,19 @@ def distilbert_tensors(config: dict[str, Any], seed: int = 0, prefix: str = "") 
     return {prefix + name: t for name, t in _random(shapes, g).items()}
 
 
+def tensors_of(config: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random weights of an encoder of any family, under the names that its map has for them."""
+    from nativebert.arch import read_config
+    from nativebert.nn.model import Model
+
+    found, parsed = read_config(config)
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, p in unlike(Model(parsed), seed).state_dict().items():
+        (source,) = found.map.sources_of(name, "")
+        parts.setdefault(source, []).append(p)
+    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+
+
 def _random(shapes: dict[str, tuple[int, ...]], g: torch.Generator) -> dict[str, torch.Tensor]:
     out = {}
     for name, shape in shapes.items():
@@ -100,7 +135,8 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, torch.
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     if tensors is None:
-        tensors = bert_tensors(config) if config["model_type"] == "bert" else distilbert_tensors(config)
+        named = {"bert": bert_tensors, "distilbert": distilbert_tensors}
+        tensors = named.get(config["model_type"], tensors_of)(config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import BERT, DISTILBERT, minilm, write_folder
+from models import BERT, DISTILBERT, TINY, minilm, write_folder
 
 import nativebert as nb
 from nativebert.arch import FAMILIES, family, read_config
@@ -17,7 +17,30 @@ from nativebert.errors import Corrupt, Refused
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.model import Model
 
-TINY = {"bert": BERT, "distilbert": DISTILBERT}
+# name -> (segments, pooler, epsilon, most tokens, padding id, width of the embeddings, keys of dims) of the tiny configs
+EXPECTED: dict[str, tuple[int, bool, float, int, int, int | None, str]] = {
+    "albert": (2, True, 1e-12, 40, 0, 24, "VEHPSFA"),
+    "bert": (2, True, 1e-12, 40, 0, None, "VEHPSFA"),
+    "camembert": (1, True, 1e-5, 38, 1, None, "VEHPSFA"),
+    "distilbert": (0, False, 1e-12, 40, 0, None, "VEHPFA"),
+    "electra": (2, False, 1e-12, 40, 0, 24, "VEHPSFA"),
+    "modernbert": (0, False, 1e-5, 40, 0, None, "VEHFA"),
+    "mpnet": (0, True, 1e-12, 38, 1, None, "VEHPFKA"),
+    "roberta": (1, True, 1e-5, 38, 1, None, "VEHPSFA"),
+    "xlm-roberta": (1, True, 1e-5, 38, 1, None, "VEHPSFA"),
+}
+# name -> (vocabulary, width, positions, layers, the first of them) of a config.json that says nothing
+BARE = {
+    "albert": (30000, 4096, 512, 12, Layer(64, 16384, "gelu_new", block=(0, 0))),
+    "bert": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "camembert": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "distilbert": (30522, 768, 512, 6, Layer(12, 3072, "gelu")),
+    "electra": (30522, 256, 512, 12, Layer(4, 1024, "gelu")),
+    "modernbert": (50368, 768, 8192, 22, Layer(12, 1152, "gelu", rope_theta=160_000.0, first_norm=False)),
+    "mpnet": (30527, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "roberta": (50265, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "xlm-roberta": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
+}
 
 
 def fields(**data: Any) -> Fields:
@@ -163,9 +186,10 @@ def test_the_tiny_config_of_each_family(name: str) -> None:
     found, config = read_config(TINY[name])
     assert (found.name, config.family) == (name, name)
     assert (config.vocab_size, config.width, len(config.layers), config.positions) == (len_of_vocab(), 32, 2, 40)
-    assert config.layers[0] == config.layers[1] == Layer(heads=4, inner=48, activation="gelu")
-    assert (config.segments, config.pooler) == ((2, True) if name == "bert" else (0, False))
-    assert (config.norm_eps, config.max_tokens, config.pad_id) == (1e-12, 40, 0)
+    assert [(layer.heads, layer.inner, layer.activation) for layer in config.layers] == [(4, 48, "gelu")] * 2
+    sizes = config.segments, config.pooler, config.norm_eps, config.max_tokens, config.pad_id, config.embedding_width
+    # ELECTRA and ALBERT name the width of their tables, the others have one width
+    assert sizes == EXPECTED[name][:-1]
     assert config.unread == ()
     assert config.source == TINY[name]
     assert config.source is not TINY[name]
@@ -178,28 +202,24 @@ def len_of_vocab() -> int:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_bare_config_means_what_it_means_to_transformers(name: str) -> None:
     _, config = read_config({"model_type": name})
-    assert (config.vocab_size, config.width, config.positions) == (30522, 768, 512)
-    assert config.layers == (Layer(12, 3072, "gelu"),) * (12 if name == "bert" else 6)
+    assert (config.vocab_size, config.width, config.positions, len(config.layers), config.layers[0]) == BARE[name]
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_transformers_writes_has_no_key_that_is_unread(name: str) -> None:
+def test_what_transformers_writes_is_what_a_bare_config_means_and_has_no_key_that_is_unread(name: str) -> None:
     from transformers import AutoConfig
 
-    theirs = AutoConfig.for_model(name, num_labels=3).to_dict()
-    _, config = read_config(theirs)
+    assert read_config(AutoConfig.for_model(name).to_dict())[1] == read_config({"model_type": name})[1]
+    _, config = read_config(AutoConfig.for_model(name, num_labels=3).to_dict())
     assert config.unread == ()
     assert config.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert len(config.layers) == theirs["num_hidden_layers" if name == "bert" else "n_layers"]
-    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob") if name == "bert" else ("dropout", "attention_dropout")
-    assert (config.dropout, config.attention_dropout) == tuple(theirs[key] for key in dropouts)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_key_that_nobody_knows_is_reported(name: str) -> None:
-    _, config = read_config(TINY[name] | {"rope_theta": 1e4, "embedding_size": 16})
-    assert config.unread == ("embedding_size", "rope_theta")
+    _, config = read_config(TINY[name] | {"rope_theta": 1e4, "embedding_width": 16})
+    assert config.unread == ("embedding_width", "rope_theta")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -243,14 +263,14 @@ def test_the_widest_config_overflows_nothing(name: str, key: str) -> None:
     most |= {"intermediate_size": 2**31 - 1, "type_vocab_size": 2**31 - 1} if name == "bert" else {"hidden_dim": 2**31 - 1}
     with torch.device("meta"):
         assert Model(read_config(TINY[name] | most)[1]).embed.token.weight.shape == (2**31 - 1, WIDEST)
-    with pytest.raises(Corrupt, match=f"'{key}' must be between"):
+    with pytest.raises(Corrupt, match=f"a width of {WIDEST + 1} .*is beyond any model"):
         read_config(TINY[name] | {key: WIDEST + 1})
 
 
 def test_unknown_families() -> None:
     with pytest.raises(Refused, match="The nearest one it knows is 'distilbert'"):
         family("distilbret")
-    with pytest.raises(Refused, match="It knows: bert, distilbert"):
+    with pytest.raises(Refused, match="It knows: albert, bert, camembert, distilbert, electra"):
         family("os")
     for wrong in (None, 3, ["bert"], {}):
         with pytest.raises(Corrupt, match="no usable 'model_type'"):
@@ -269,7 +289,7 @@ def test_the_map_gives_exactly_what_the_model_has(name: str, depth: int) -> None
     assert len(names) == len(set(names))
     assert set(names) == {key for key in model.state_dict() if not key.startswith("pool.")}
     assert {key for key in model.state_dict() if key.startswith("pool.")} == (
-        {"pool.dense.weight", "pool.dense.bias"} if name == "bert" else set()
+        {"pool.dense.weight", "pool.dense.bias"} if EXPECTED[name][1] else set()
     )
     assert all(found.map.rule_of(key) for key in model.state_dict())
 
@@ -279,7 +299,8 @@ def test_the_sizes_of_the_config_are_those_of_the_file(name: str, tmp_path: Path
     model = nb.load(write_folder(tmp_path, TINY[name]))
     assert model.ledger is not None
     assert {k: v for k, v in model.ledger.dims.items() if k in model.config.dims} == model.config.dims
-    assert set(model.config.dims) == (set("VHPSF") if name == "bert" else set("VHPF"))
+    assert set(model.config.dims) == set(EXPECTED[name][-1])
+    assert not any(row.status in ("missing", "new", "unexpected") for row in model.ledger.rows)
 
 
 def test_minilm() -> None:
