@@ -51,7 +51,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         activation=f.activation("hidden_act", "gelu"),
     )
     common = f.common()
-    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30522 if name == "xlm-roberta" else 50265)
+    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 50265 if name == "roberta" else 30522)
     dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
     return EncoderConfig(
         family=name,

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike
@@ -22,10 +22,11 @@ from nativebert.errors import BadInput, NativeBertError
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.parity.compare import SLACK, TOLERANCE, steps
-from nativebert.parity.trace import outputs_of
+from nativebert.parity.trace import Local, operations, operations_of, same_operations
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
+    from weights_map import WeightMap
 
 TEXTS = (
     "Deep learning is powerful.",
@@ -66,6 +67,8 @@ class Step:
         cosine: least cosine between two rows.
         own: the reference's own largest difference, in the same precision.
         allowed: the most that ``max_abs`` may be.
+        local: of an operation: how far it is from the reference's on the very input that ours had, whatever came before.
+        local_allowed: the most that ``local`` may be.
     """
 
     name: str
@@ -76,10 +79,12 @@ class Step:
     cosine: float
     own: float
     allowed: float
+    local: float = 0.0
+    local_allowed: float = 0.0
 
     @property
     def passed(self) -> bool:
-        return self.max_abs <= self.allowed  # False for NaN
+        return self.max_abs <= self.allowed and self.local <= self.local_allowed  # False for NaN
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class Report:
     @property
     def passed(self) -> bool:
         outputs = [step for step in self.steps if step.kind == "output"]
-        return all(step.passed for step in outputs) and not self.weights and not self.tokens and not self.settings
+        differs = self.weights or self.tokens or self.settings
+        return bool(outputs) and all(step.passed for step in outputs) and not differs
 
     @property
     def first(self) -> Step | None:
@@ -129,13 +135,18 @@ class Report:
         lines = []
         if self.first is not None:
             s = self.first
-            lines.append(f"the first {s.kind} that diverges is {s.name}: {s.max_abs:.1e}, where {s.allowed:.1e} is allowed")
+            off, most = (s.max_abs, s.allowed) if s.local <= s.local_allowed else (s.local, s.local_allowed)
+            alone = "" if s.local <= s.local_allowed else " by itself, given the same input"
+            lines.append(f"the first {s.kind} that diverges is {s.name}: {off:.1e}{alone}, where {most:.1e} is allowed")
+        elif not self.steps:
+            lines.append("the two cannot be run on the same tokens")
         lines += [f"weights differ: {name} by up to {most:.1e}" for name, most in list(self.weights.items())[:8]]
         if len(self.weights) > 8:
             lines.append(f"and {len(self.weights) - 8} more tensors")
-        lines += [
-            f"settings differ: {name} is {ours}, in the reference {theirs}" for name, (ours, theirs) in self.settings.items()
-        ]
+        settings = list(self.settings.items())
+        lines += [f"settings differ: {name} is {ours}, in the reference {theirs}" for name, (ours, theirs) in settings[:8]]
+        if len(settings) > 8:
+            lines.append(f"and {len(settings) - 8} more settings")
         lines += [f"token ids differ: {text[:60]!r}" for text in self.tokens[:3]]
         return "FAIL: " + "\n      ".join(lines)
 
@@ -198,6 +209,7 @@ def check(
     if ours.tasks not in _CLASSES:
         raise BadInput(f"transformers has no class with the heads {', '.join(ours.tasks)}")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     name, logits = _CLASSES[ours.tasks]
     load_theirs = getattr(transformers, name).from_pretrained
     theirs, truth = (
@@ -205,19 +217,21 @@ def check(
     )
     texts = list(texts or TEXTS)
     tokens = _different_tokens(ours, snapshot, texts)
-    ids, mask, segments = _batch(ours, texts)
-    found = _run(ours, theirs, truth, ids, mask, segments, logits)
+    other = read_config(theirs.config.to_dict())[1]
+    ids, mask, segments = _batch(ours, texts, min(ours.config.max_tokens, other.max_tokens))
+    runs = int(ids.max()) < other.vocab_size and (segments is None or other.segments > 1)
+    found = _run(ours, theirs, truth, ids, mask, segments, logits) if runs else []
     return Report(
         steps=tuple(found),
         weights=_different_weights(ours, truth),
-        settings=_different_settings(ours.config, theirs.config.to_dict()),
+        settings={**_different_settings(ours.config, other), **_different_eps(ours, truth)},
         tokens=tuple(tokens),
         facts=_facts(ours, snapshot, dtype, len(texts), int(mask.sum())),
     )
 
 
-def _batch(ours: Model, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
-    rows = [ids[: ours.config.max_tokens] for ids in ours.tokenizer.ids_batch(texts).ids]
+def _batch(ours: Model, texts: Sequence[str], most: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    rows = [ids[:most] for ids in ours.tokenizer.ids_batch(texts).ids]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), ours.config.pad_id)
     mask = torch.zeros_like(ids)
@@ -259,23 +273,27 @@ def _run(
     ]
     if ours.tasks == ("choose",):
         return compared
-    weight_map = family(ours.config.family).map
-    mine, exact = outputs_of(ours, truth, weight_map, ids, mask, segments)
-    _, own = outputs_of(ours, theirs, weight_map, ids, mask, segments)
+    weight_map = _map_of(truth)
+    exact = operations_of(ours, truth, weight_map, ids, mask, segments)
+    own = operations_of(ours, theirs, weight_map, ids, mask, segments).theirs
     inside = [
-        _operation(name, n, call, own, exact, ours.dtype)
-        for name, calls in mine.items()
-        if name in exact
-        for n, call in enumerate(calls)
+        _operation(name, n, len(calls), call, own[name], exact.theirs[name], exact.local[name][n], ours.dtype)
+        for name, calls in exact.ours.items()
+        for n, call in enumerate(calls[: len(exact.theirs[name])])
     ]
     return _in_order(compared, inside)
 
 
+def _map_of(theirs: Any) -> WeightMap:
+    return family(theirs.config.model_type).map
+
+
 def _operation(
-    name: str, call: int, ours: Tensor, own: dict[str, list[Tensor]], exact: dict[str, list[Tensor]], dtype: torch.dtype
+    name: str, call: int, calls: int, ours: Tensor, own: list[Tensor], exact: list[Tensor], local: Local, dtype: torch.dtype
 ) -> Step:
-    shown = name if len(exact[name]) == 1 else f"{name} (call {call + 1})"
-    return _step(shown, "operation", ours, own[name][call], exact[name][call], dtype)
+    shown = name if calls == 1 else f"{name} (call {call + 1})"
+    step = _step(shown, "operation", ours, own[call], exact[call], dtype)
+    return replace(step, local=local.max_abs, local_allowed=local.allowed)
 
 
 def _in_order(outputs: list[Step], operations: list[Step]) -> list[Step]:
@@ -303,8 +321,8 @@ def _step(name: str, kind: str, ours: Tensor, own: Tensor, true: Tensor, dtype: 
     eps = torch.finfo(dtype).eps
     spacing = eps * 2 ** math.floor(math.log2(scale)) if scale > 0 else eps
     tolerance = TOLERANCE if dtype == torch.float32 else 0.0
-    # what an operation gives may be large: its limit grows with it
-    limit = max(tolerance * max(1.0, scale), 3 * own_error) if kind == "operation" else max(tolerance, SLACK * own_error)
+    # what an operation gives may be large: its limit grows with it, 24 units in the last place of the largest
+    limit = max(24 * eps * scale, 3 * own_error) if kind == "operation" else max(tolerance, SLACK * own_error)
     return Step(
         name,
         kind,
@@ -318,7 +336,7 @@ def _step(name: str, kind: str, ours: Tensor, own: Tensor, true: Tensor, dtype: 
 
 
 def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
-    weight_map = family(ours.config.family).map
+    weight_map = _map_of(theirs)
     mine = ours.state_dict()
     found = {}
     for name, value in theirs.state_dict().items():
@@ -333,8 +351,18 @@ def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
     return found
 
 
-def _different_settings(ours: EncoderConfig, theirs: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    other = read_config(theirs)[1]
+def _different_eps(ours: Model, theirs: Any) -> dict[str, tuple[str, str]]:
+    """Norm by norm, as they stand in memory."""
+    found = {}
+    mine, other = operations(ours), operations(theirs)
+    for name, targets in same_operations(theirs, _map_of(theirs)).items():
+        a, b = mine.get(targets[0]), other[name]
+        if isinstance(a, torch.nn.LayerNorm) and isinstance(b, torch.nn.LayerNorm) and a.eps != b.eps:
+            found[f"{targets[0]}.eps"] = (str(a.eps), str(b.eps))
+    return found
+
+
+def _different_settings(ours: EncoderConfig, other: EncoderConfig) -> dict[str, tuple[str, str]]:
     skip = {
         "source",
         "unread",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +19,43 @@ Outputs = dict[str, list[Tensor]]
 """Module -> what it gave at each of its calls (more than one where layers share weights)."""
 
 
+@dataclass(frozen=True)
+class Local:
+    """One call of one of our operations, repeated by the reference's module in float64 on the very input that ours had.
+
+    Attributes:
+        max_abs: largest difference: what this operation adds by itself, whatever happened before it.
+        allowed: what rounding can explain.
+    """
+
+    max_abs: float
+    allowed: float
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What the operations of both models gave, under our names.
+
+    Attributes:
+        ours, theirs: outputs for real tokens.
+        local: how each call of ours compares with the reference's module on the same input.
+    """
+
+    ours: Outputs
+    theirs: Outputs
+    local: dict[str, list[Local]]
+
+
 @contextmanager
-def listening(modules: Mapping[str, nn.Module]) -> Iterator[Outputs]:
-    """Record what modules give while the block runs, in the order of their first call."""
+def listening(modules: Mapping[str, nn.Module], inputs: Outputs | None = None) -> Iterator[Outputs]:
+    """Record what modules give (and are given, in ``inputs``) while the block runs, in the order of their first call."""
     heard: Outputs = defaultdict(list)
 
     def hear(name: str) -> object:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+        def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
             heard[name].append(output.detach())
+            if inputs is not None:
+                inputs.setdefault(name, []).append(given[0].detach())
 
         return hook
 
@@ -51,19 +82,26 @@ def same_operations(theirs: nn.Module, weight_map: WeightMap) -> dict[str, tuple
     return found
 
 
-def outputs_of(
+def operations_of(
     ours: Model, theirs: nn.Module, weight_map: WeightMap, ids: Tensor, mask: Tensor, segments: Tensor | None
-) -> tuple[Outputs, Outputs]:
-    """Run both models; returns what their common operations gave, under our names, for real tokens only.
+) -> Operations:
+    """Run both models and record their common operations.
 
     Operations on whole sequences (pooler, classifiers) are compared by the logits and the pooler's output instead.
+
+    Args:
+        ours: the model.
+        theirs: the reference; in float64 for ``local`` to mean something.
+        weight_map: of the reference's family: which of its modules is which of ours.
+        ids, mask, segments: the padded batch.
     """
     names = same_operations(theirs, weight_map)
     mine = {name: module for name, module in operations(ours).items() if any(name in parts for parts in names.values())}
     given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
+    inputs: Outputs = {}
     with (
         torch.no_grad(),
-        listening(mine) as heard,
+        listening(mine, inputs) as heard,
         listening({n: m for n, m in operations(theirs).items() if n in names}) as reference,
     ):
         ours(ids, mask, segments)
@@ -76,8 +114,44 @@ def outputs_of(
         parts = [_at_tokens(call, cells, padded).chunk(len(names[name]), dim=-1) for call in calls]
         for number, target in enumerate(names[name]):
             renamed[target] = [part[number] for part in parts]
-    tokens = {name: calls for name, calls in heard.items() if all(call.shape[0] == T for call in calls)}
-    return tokens, {name: renamed[name] for name in tokens if name in renamed}
+    tokens = {
+        name: calls for name, calls in heard.items() if name in renamed and all(call.shape == (T, call.shape[-1]) for call in calls)
+    }
+    local: dict[str, list[Local]] = {}
+    for name, targets in names.items():
+        module = theirs.get_submodule(name)
+        for number, target in enumerate(targets):
+            if target in tokens:
+                pairs = zip(inputs[target], tokens[target])
+                local[target] = [_local(module, number, len(targets), x, y) for x, y in pairs]
+    return Operations(tokens, {name: renamed[name] for name in tokens}, local)
+
+
+def _local(module: nn.Module, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
+    """Our ``x -> y`` against part ``number`` of the reference's module; the limits are those of sums in the precision of ``y``."""
+    eps = torch.finfo(y.dtype).eps
+    x = x.double()
+    weight, bias = (None if p is None else p.detach().double() for p in (module.weight, module.bias))
+    if isinstance(module, nn.Linear):
+        assert weight is not None
+        if x.shape[-1] != weight.shape[1]:
+            return Local(math.inf, 0.0)
+        weight = weight.chunk(parts)[number]
+        bias = None if bias is None else bias.chunk(parts)[number]
+        exact = torch.nn.functional.linear(x, weight, bias)
+        terms = torch.nn.functional.linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
+        # of the sum of what is added, as cancellation makes the result smaller; errors of a sum grow with the root of its terms
+        allowed = (4 + 0.5 * math.sqrt(weight.shape[1])) * eps * float(terms.max())
+    else:
+        assert isinstance(module, nn.LayerNorm)
+        if x.shape[-1:] != module.normalized_shape:
+            return Local(math.inf, 0.0)
+        exact = torch.nn.functional.layer_norm(x, list(module.normalized_shape), weight, bias, module.eps)
+        spread = (x.var(-1, unbiased=False) + module.eps).sqrt()
+        scale = float((x.abs().amax(-1) / spread).max())
+        most = 1.0 if weight is None else float(weight.abs().max())
+        allowed = 8 * eps * (scale * most + (0.0 if bias is None else float(bias.abs().max())))
+    return Local(float((y.double() - exact).abs().max()) if y.shape == exact.shape else math.inf, allowed)
 
 
 def _at_tokens(output: Tensor, cells: Tensor, padded: int) -> Tensor:

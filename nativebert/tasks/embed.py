@@ -19,6 +19,7 @@ from nativebert import sentence
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS
 from nativebert.errors import Assumed, BadInput, Corrupt, TooLong, Truncated
+from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
@@ -27,7 +28,6 @@ from nativebert.text.pack import plan
 from nativebert.text.window import check_policy, windows
 
 if TYPE_CHECKING:
-    from nativebert.hub import Snapshot
     from nativebert.nn.model import Model
 
 # Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
@@ -76,7 +76,8 @@ class Embedder:
     whatever it is batched with.
 
     Args:
-        model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), or a :class:`~nativebert.nn.model.Model`.
+        model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
+            :class:`~nativebert.nn.model.Model`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. Vectors are float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
@@ -97,7 +98,7 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | PathLike[str] | Model,
+        model: str | PathLike[str] | Snapshot | Model,
         *,
         device: str = "auto",
         precision: str = "float32",
@@ -118,9 +119,9 @@ class Embedder:
             raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens}")
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
         snapshot: Snapshot | None
-        if isinstance(model, (str, PathLike)):
+        if isinstance(model, (str, PathLike, Snapshot)):
             snapshot = open_snapshot(model, revision=revision, offline=offline, token=token)
-            model = load(snapshot)
+            model = load(snapshot, head=None)
         else:
             snapshot = model.snapshot
         self.reference, self.snapshot = model.reference, snapshot
@@ -357,7 +358,7 @@ class _Dense:
 
     def __init__(self, config: sentence.Dense, snapshot: Snapshot) -> None:
         from weights_map import Checkpoint
-        from weights_map.torch import tensor
+        from weights_map.torch import check_finite, tensor
 
         self.config = config
         name = f"{config.folder}/model.safetensors"
@@ -369,8 +370,9 @@ class _Dense:
         found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
         if found != shapes:
             raise Corrupt(f"{name} holds {found}, but its config.json asks for {shapes}")
-        self.weight = tensor(checkpoint.view("linear.weight")).float()
-        self.bias = tensor(checkpoint.view("linear.bias")).float() if config.bias else None
+        weights = {key: tensor(checkpoint.view(key)).float() for key in shapes}
+        check_finite(weights)
+        self.weight, self.bias = weights["linear.weight"], weights.get("linear.bias")
 
     def check(self, width: int) -> int:
         if width != self.config.inward:

@@ -201,6 +201,15 @@ def unlike(model: torch.nn.Module, seed: int, std: float = 0.3) -> torch.nn.Modu
     return model
 
 
+def their_logits(output: Any, task: str) -> torch.Tensor:
+    """What an output of transformers calls the logits of a task."""
+    if task == "answer":
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    several = {"lm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits"}
+    found = output.get(several.get(task, ""))  # where one class has several heads
+    return output.logits if found is None else found
+
+
 def masks(rows: int, columns: int) -> dict[str, torch.Tensor]:
     """Attention masks, ``(rows, columns)``, by what is special about them. Both should be 3 or more."""
     right, left, holes = (torch.ones(rows, columns, dtype=torch.long) for _ in range(3))

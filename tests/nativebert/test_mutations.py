@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def transpose_a_square(m: Model) -> None:
 
 
 def forget_a_layer(m: Model) -> None:
-    del m.layers[-1]
+    m.config = replace(m.config, layers=m.config.layers[:-1])
 
 
 def one_nan(m: Model) -> None:
@@ -116,7 +117,7 @@ def one_nan(m: Model) -> None:
 
 
 def forget_the_pooler(m: Model) -> None:
-    m.pool = None
+    m.pool, m.tasks = None, ()
 
 
 # What is done -> the step at which it must be noticed. "last" is the last layer.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import masks, minilm, one_thread, unlike
+from models import masks, minilm, one_thread, their_logits, unlike
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -233,7 +233,8 @@ def trained(model: Model, seed: int) -> Model:
     ids = torch.randint(0, model.config.vocab_size, (3, 8), generator=g)
     out = model(ids)
     pooled = 0.0 if out.pooler_output is None else out.pooler_output.sum()
-    ((out.last_hidden_state * torch.randn(out.last_hidden_state.shape, generator=g)).sum() + pooled).backward()
+    heads = sum((logits * torch.randn(logits.shape, generator=g)).sum() for logits in out.all_logits.values())
+    ((out.last_hidden_state * torch.randn(out.last_hidden_state.shape, generator=g)).sum() + pooled + heads).backward()
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     model.zero_grad()
     return model
@@ -242,6 +243,16 @@ def trained(model: Model, seed: int) -> Model:
 def same_weights(a: Model, b: Model) -> None:
     """Bit for bit. (What they compute may differ in its last bit: it depends also on how a file aligns its tensors.)"""
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def same_heads(model: Model, theirs: Any, case: Case) -> None:
+    """Both in float64: the logits of every head."""
+    given = {"input_ids": inputs(case)[0][1]}
+    with torch.no_grad():
+        truth, found = deepcopy(theirs).double()(**given), copied(model).double()(**given).all_logits
+    assert bool(found) == ("For" in case.made_by)
+    for task, logits in found.items():
+        assert (logits - their_logits(truth, task)).abs().max() <= 1e-11, task
 
 
 CHANGED = [
@@ -263,7 +274,9 @@ def test_a_trained_model_is_what_transformers_reloads(case: Case, tmp_path: Path
     assert hashes(tmp_path / "ours") != before
     same_weights(model, nb.load(tmp_path / "ours"))
     for options in ({}, {"dtype": torch.float32}):  # {}: what config.json says, which must not be narrower
-        theirs = reload(case, tmp_path / "ours", **options).base_model
+        whole = reload(case, tmp_path / "ours", **options)
+        same_heads(model, whole, case)
+        theirs = whole.base_model
         for name, *batch in inputs(case):
             fp32, fp64 = steps_of(theirs, *batch), steps_of(deepcopy(theirs).double(), *batch)
             verdict = compare(run(model, *batch), fp64, fp32)
