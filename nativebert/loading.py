@@ -68,7 +68,7 @@ def load(
     tasks = _tasks(config, head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    classes = [config.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd", "answer")]
+    classes = [config.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd")]
     ledger = family.map.on(
         checkpoint, wanted=model.state_dict(), dims={**config.dims, **({"C": classes[0]} if classes else {})}
     )

@@ -59,6 +59,8 @@ def _has(config: EncoderConfig, name: str) -> bool:
     *module, leaf = name.split(".")
     if module[:2] == ["embed", "project"]:
         return config.project
+    if module == ["distance"]:
+        return bool(config.buckets and config.layers)
     if module[-1] == "attn_norm" and not config.blocks[tuple(map(int, module[1:-1]))].first_norm:
         return False
     if leaf == "bias":

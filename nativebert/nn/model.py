@@ -126,6 +126,7 @@ class Model(Encoder):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
         *,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
@@ -136,6 +137,7 @@ class Model(Encoder):
             input_ids: token ids, ``(B, L)``.
             attention_mask: ``(B, L)``, 1 for a real token; None where all are real.
             token_type_ids: segment ids, ``(B, L)``; None for all zeros.
+            position_ids: rows of the position table, ``(B, L)`` or ``(1, L)``; None for the family's own rule.
             output_hidden_states: also return the states after the embeddings and after every layer.
             output_attentions: also return every layer's attention weights.
 
@@ -149,7 +151,8 @@ class Model(Encoder):
             input_ids = input_ids.flatten(0, 1)
             attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
             token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
-        batch, padding = pack(input_ids, attention_mask, token_type_ids, after=self.position_pad)
+            position_ids = None if position_ids is None else position_ids.flatten(0, 1)
+        batch, padding = pack(input_ids, attention_mask, token_type_ids, position_ids, after=self.position_pad)
         batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
         trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)
         pooled = None if self.pool is None else self.pool(first_tokens(trace.hidden, batch))

@@ -108,7 +108,12 @@ def after_pad(ids: Tensor, pad: int) -> Tensor:
 
 
 def pack(
-    input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, *, after: int | None = None
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    token_type_ids: Tensor | None,
+    position_ids: Tensor | None = None,
+    *,
+    after: int | None = None,
 ) -> tuple[Packed, Padding]:
     """Drop the padding of a batch.
 
@@ -118,16 +123,18 @@ def pack(
         input_ids: ``(B, L)``, integers.
         attention_mask: ``(B, L)``, 1 or True for real tokens; None for all real.
         token_type_ids: ``(B, L)`` segment ids; None for all zeros.
+        position_ids: ``(B, L)`` or ``(1, L)`` rows of the position table, in place of the family's own rule.
         after: the padding id, for families that count positions from the one after it.
 
     Raises:
         BadInput: a wrong shape or dtype.
     """
     if input_ids.dim() != 2:
-        raise BadInput(
-            f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None]."
-        )
-    for name, other in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+        raise BadInput(f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None].")
+    if position_ids is not None and position_ids.shape[:1] == (1,):
+        position_ids = position_ids.expand(len(input_ids), -1)
+    others = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}
+    for name, other in others.items():
         if other is not None and other.shape != input_ids.shape:
             raise BadInput(f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(other.shape)}")
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
@@ -141,7 +148,15 @@ def pack(
     order = torch.argsort(lengths, stable=True)
     rows, columns = torch.nonzero(real[order], as_tuple=True)
     cells = order[rows] * L + columns
-    segments = None if token_type_ids is None else token_type_ids.to(input_ids.device).reshape(-1)[cells].long()
-    positions = columns if after is None else after_pad(input_ids, after).reshape(-1)[cells]
-    packed = Packed(input_ids.reshape(-1)[cells].long(), positions, columns, segments, tuple(lengths[order].tolist()))
+
+    def at_cells(padded: Tensor) -> Tensor:
+        return padded.to(cells.device).reshape(-1)[cells].long()
+
+    positions = columns
+    if position_ids is not None:
+        positions = at_cells(position_ids)
+    elif after is not None:
+        positions = at_cells(after_pad(input_ids, after))
+    segments = None if token_type_ids is None else at_cells(token_type_ids)
+    packed = Packed(at_cells(input_ids), positions, columns, segments, tuple(lengths[order].tolist()))
     return packed, Padding(cells, tuple(order.tolist()), (B, L))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -31,16 +32,18 @@ def pool(hidden: Tensor, batch: Packed, modes: tuple[str, ...], skip: int = 0) -
 
     Args:
         hidden: token vectors, ``(T, H)``.
-        batch: where the sequences begin and end; none may be empty.
+        batch: where the sequences begin and end.
         modes: names in :data:`POOLS`; several are concatenated.
         skip: leading tokens to leave out (the tokens of a prompt that is not to be pooled).
 
     Returns:
-        ``(B, H * len(modes))`` in float32.
+        ``(B, H * len(modes))`` in float32; zeros for a sequence without tokens.
     """
-    hidden = hidden.float()
-    rows = []
-    for start, n, length in batch.runs:
-        x = hidden[start : start + n * length].view(n, length, -1)
-        rows.append(torch.cat([POOLS[mode](x, min(skip, length - 1)) for mode in modes], dim=1))
+    hidden, start = hidden.float(), 0
+    rows = [hidden.new_zeros(0, hidden.shape[-1] * len(modes))]
+    for length, same in groupby(batch.lengths):
+        n = sum(1 for _ in same)
+        x = hidden[start : start + n * length].view(n, length, -1) if length else hidden.new_zeros(n, 1, hidden.shape[-1])
+        rows.append(torch.cat([POOLS[mode](x, min(skip, x.shape[1] - 1)) for mode in modes], dim=1))
+        start += n * length
     return torch.cat(rows)

@@ -124,7 +124,7 @@ def test_labels() -> None:
     assert fields(id2label={"1": "b", "0": "a"}).labels() == ("a", "b")
     assert fields(id2label={str(i): f"L{i}" for i in range(12)}).labels()[10] == "L10"  # by number, not by letter
     assert fields(num_labels=2).labels() == ("LABEL_0", "LABEL_1")
-    assert fields().labels() == fields(id2label={}).labels() == fields(id2label=None).labels() == ()
+    assert fields().labels() == fields(id2label={}).labels() == fields(id2label=None).labels() == ("LABEL_0", "LABEL_1")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ import torch
 from models import BERT, DISTILBERT, WORDS, minilm, texts, write_folder
 
 import nativebert as nb
+from nativebert.engine import prepare
 from nativebert.errors import Assumed, BadInput, TooLong, Truncated
+from nativebert.nn.packed import Packed
+from nativebert.nn.pool import POOLS, pool
 from nativebert.text.pack import plan
 from nativebert.text.window import windows
 
@@ -177,6 +180,18 @@ def test_the_model_is_not_changed_by_preparing(tiny: Path) -> None:
     nb.Embedder(model, device="cpu", precision="bfloat16", pooling="cls")(["cat"])
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert model.dtype == torch.float32
+
+
+def test_a_sequence_without_tokens_pools_to_zeros(tiny: Path) -> None:
+    model = nb.load(tiny)
+    batch = Packed.of([[5, 6], [], [7], []])
+    hidden = prepare(model, "cpu").run(batch)
+    for mode in POOLS:
+        pooled = pool(hidden, batch, (mode,))
+        assert pooled.shape == (4, 32)
+        assert torch.equal(pooled[[1, 3]], torch.zeros(2, 32))
+        assert torch.equal(pooled[2], hidden[2])
+    assert prepare(model, "cpu").run(Packed.of([[]])).shape == (0, 32)
 
 
 def test_similarity(embed: nb.Embedder) -> None:

@@ -1,0 +1,204 @@
+"""Tiny models of every family with every head, made by transformers, and what it computes from them."""
+
+from __future__ import annotations
+
+import zlib
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from models import their_logits, unlike
+from safetensors.torch import load_file, save_file
+
+from nativebert.config import ARCHITECTURES
+from nativebert.parity.compare import Steps, steps
+
+SIZES = {
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 30,
+}  # fmt: skip
+_ROBERTA = {**SIZES, "pad_token_id": 1, "type_vocab_size": 2}
+_MODERN = {
+    **SIZES, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
+}  # fmt: skip
+# Variant of a family, "family" or "family what" -> its config.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "distilbert": {"vocab_size": 60, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 30},
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA | {"type_vocab_size": 1},
+    "camembert": _ROBERTA | {"type_vocab_size": 1},
+    "electra": SIZES | {"embedding_size": 24},
+    "electra wide": SIZES | {"embedding_size": 32},
+    "albert": SIZES | {"embedding_size": 24},
+    "albert groups": SIZES | {"embedding_size": 24, "num_hidden_groups": 2, "inner_group_num": 2},
+    "mpnet": SIZES,
+    "modernbert": _MODERN,
+    "modernbert global": _MODERN | {"global_attn_every_n_layers": 1},
+    "modernbert biased": _MODERN
+    | {
+        "num_hidden_layers": 5, "global_attn_every_n_layers": 2, "attention_bias": True, "mlp_bias": True, "norm_bias": True,
+        "classifier_bias": True, "classifier_pooling": "mean", "local_attention": 4,
+    },
+}  # fmt: skip
+STEM = {
+    "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
+    "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
+}  # fmt: skip
+# What transformers has: the common classes of every family, and those that some have.
+COMMON = ["Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction")]
+MORE = {"bert": ["ForPreTraining", "ForNextSentencePrediction"], "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
+PRETRAINING = {"bert": ("lm", "nsp"), "albert": ("lm", "sop"), "electra": ("rtd",)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A variant with the head of one of transformers' classes."""
+
+    variant: str
+    end: str  # of the class's name
+
+    def __str__(self) -> str:
+        return f"{self.variant.replace(' ', '_')}-{self.end}"
+
+    @property
+    def family(self) -> str:
+        return self.variant.split()[0]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return PRETRAINING[self.family] if self.end == "ForPreTraining" else ARCHITECTURES.get(self.end, ())
+
+    @property
+    def segments(self) -> bool:
+        return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in ("distilbert", "mpnet", "modernbert")
+
+    @property
+    def kind(self) -> Any:
+        import transformers
+
+        return getattr(transformers, STEM[self.family] + self.end)
+
+    def model(self, **changes: Any) -> Any:
+        """The model with healthy weights, in evaluation mode, computing attention as written."""
+        labels = 2 if self.end == "ForQuestionAnswering" else 5
+        model = self.kind(self.kind.config_class(**VARIANTS[self.variant] | {"num_labels": labels} | changes)).eval()
+        unlike(model, zlib.crc32(str(self).encode()))
+        model.tie_weights()
+        model.set_attn_implementation("eager")
+        return model
+
+
+EVERY = [Made(variant, end) for variant in VARIANTS for end in COMMON + MORE.get(variant.split()[0], [])]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A padded batch; sequences are pairs of choices where the task is to choose."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    segments: torch.Tensor | None
+
+    @classmethod
+    def of(cls, made: Made, lengths: tuple[int, ...] = (20, 11, 11, 3), seed: int = 0, vocab: int = 60) -> Batch:
+        from nativebert.arch import family
+
+        pad = family(made.family).config({"model_type": made.family, **VARIANTS[made.variant]}).pad_id
+        g = torch.Generator().manual_seed(seed)
+        ids = torch.randint(5, vocab, (len(lengths), max(lengths)), generator=g)
+        mask = torch.zeros_like(ids)
+        for row, length in enumerate(lengths):
+            mask[row, :length] = 1
+        ids[mask == 0] = pad
+        ids[0, min(7, max(lengths) - 2)] = pad  # a padding token that is none
+        kinds = torch.randint(0, 2, ids.shape, generator=g) * mask if made.segments else None
+        return cls(ids, mask, kinds)
+
+    def given(self, choices: int = 0) -> dict[str, torch.Tensor]:
+        """As arguments of a model; ``(B / choices, choices, L)`` where the task is to choose."""
+        named = {"input_ids": self.ids, "attention_mask": self.mask, "token_type_ids": self.segments}
+        return {k: v.view(-1, choices, v.shape[-1]) if choices else v for k, v in named.items() if v is not None}
+
+    @cached_property
+    def rows(self) -> list[Batch]:
+        """Each sequence by itself, without its padding."""
+        found = []
+        for row, length in enumerate(self.mask.sum(1).tolist()):
+            at = slice(row, row + 1), slice(0, length)
+            found.append(Batch(self.ids[at], self.mask[at], None if self.segments is None else self.segments[at]))
+        return found
+
+
+def steps_with_logits(output: Any, logits: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
+    """Every step of an output, ours or theirs, zeros where there is no token."""
+    found = steps(output, batch.mask)
+    for task, values in logits.items():
+        if values.shape[:2] == batch.mask.shape:
+            values = values.masked_fill(batch.mask.view(*batch.mask.shape, *[1] * (values.dim() - 2)) == 0, 0.0)
+        found[f"logits of {task}"] = values
+    return found
+
+
+def theirs(model: Any, made: Made, batch: Batch, *, choices: int = 2) -> Steps:
+    """What transformers computes from a batch. ModernBERT gets each sequence alone: padding makes it NaN there."""
+    if made.family == "modernbert" and not bool(batch.mask.all()):
+        return _stacked([theirs(model, made, row, choices=1) for row in batch.rows], batch.mask.shape[1])
+    with torch.no_grad():
+        given = batch.given(choices if made.tasks == ("choose",) else 0)
+        output = model(**given, output_hidden_states=True, output_attentions=True)
+    return steps_with_logits(output, {task: their_logits(output, task) for task in made.tasks}, batch)
+
+
+def ours(model: Any, made: Made, batch: Batch) -> Steps:
+    """What nativebert computes from it."""
+    with torch.no_grad():
+        given = batch.given(2 if made.tasks == ("choose",) else 0)
+        output = model(**given, output_hidden_states=True, output_attentions=True)
+    found = steps_with_logits(output, output.all_logits, batch)
+    if made.end != "Model":  # transformers' classes with a head do not return it
+        found.pop("pooler", None)
+    return found
+
+
+def _stacked(rows: list[Steps], L: int) -> Steps:
+    found = {}
+    for name in rows[0]:
+        if name == "logits of choose":
+            found[name] = torch.cat([row[name] for row in rows]).view(-1, 2)
+        elif name.startswith("logits of classify"):
+            found[name] = torch.cat([row[name] for row in rows])
+        elif name.endswith("attention"):
+            found[name] = torch.cat([_grown(_grown(row[name], 2, L), 3, L) for row in rows])
+        else:
+            found[name] = torch.cat([_grown(row[name], 1, L) for row in rows])
+    return found
+
+
+def _grown(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    shape = list(x.shape)
+    shape[axis] = size - shape[axis]
+    return torch.cat([x, x.new_zeros(shape)], axis)
+
+
+def write(model: Any, folder: Path, how: str) -> Any:
+    """Have transformers save the model as one of :data:`FILES`; returns it with the values that the file has, in float32."""
+    dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(how, torch.float32)
+    deepcopy(model).to(dtype).save_pretrained(folder, max_shard_size=2000 if how == "shards" else 2**30)
+    if how == "gamma":
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        old = {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): t
+            for name, t in tensors.items()
+        }
+        assert old.keys() != tensors.keys()
+        save_file(old, path, {"format": "pt"})
+    same = deepcopy(model)  # its buffers (rotary frequencies) are never rounded
+    with torch.no_grad():
+        for p in same.parameters():
+            p.copy_(p.to(dtype))
+    return same

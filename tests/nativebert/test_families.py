@@ -1,0 +1,163 @@
+"""Every family with every head: what transformers made is read, computed and written back, full tensors and every byte."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from families import EVERY, VARIANTS, Batch, Made, ours, theirs, write
+from models import one_thread
+
+import nativebert as nb
+from nativebert.arch import FAMILIES
+from nativebert.engine import prepare
+from nativebert.errors import BadInput
+from nativebert.nn.packed import Packed
+from nativebert.parity.compare import compare
+from weights_map import WeightsMapError
+
+pytestmark = pytest.mark.reference
+
+WORST: dict[str, float] = {}  # cell -> its largest difference
+
+
+def files(made: Made) -> list[str]:
+    """How the checkpoint is stored: precisions, shards, the old names of layer norms."""
+    named_layer_norm = made.family not in ("distilbert", "modernbert") or made.variant == "distilbert"
+    half = ["float16"] if made.end == "ForSequenceClassification" else []
+    return ["float32", "bfloat16", *half, "shards", *(["gamma"] if named_layer_norm else [])]
+
+
+GRID = [(made, how) for made in EVERY for how in files(made)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    found = [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in found}
+
+
+@pytest.mark.parametrize("made", EVERY, ids=str)
+def test_a_family_with_a_head(made: Made, tmp_path: Path) -> None:
+    """Computed as transformers computes it; saved as it was; and what was saved loads in transformers as if it had saved it."""
+    base, batch = made.model(), Batch.of(made)
+    for how in files(made):
+        folder, back = tmp_path / how, tmp_path / f"{how} again"
+        reference = write(base, folder, how)
+        model = nb.load(folder)
+        assert model.tasks == made.tasks
+        fp32, fp64 = theirs(reference, made, batch), theirs(deepcopy(reference).double(), made, batch)
+        verdict = compare(ours(model, made, batch), fp64, fp32)
+        assert verdict.passed, f"{how}:\n{verdict}"
+        assert len(verdict.steps) == 1 + 2 * len(fp64_layers(reference)) + ("pooler" in fp64) + len(made.tasks)
+        WORST[f"{made}-{how}"] = verdict.worst.max_abs
+
+        model.save(back)
+        assert hashes(back) == hashes(folder), how
+        assert (len(hashes(back)) > 1) == (how == "shards")
+        reread, info = made.kind.from_pretrained(
+            back, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+        assert not any(info.values()), (how, info)
+        again = theirs(reread.eval(), made, batch)
+        assert max(float((again[step] - fp32[step]).abs().max()) for step in fp32) <= 1e-6, how
+
+
+def fp64_layers(model: torch.nn.Module) -> range:
+    return range(model.config.num_hidden_layers)  # type: ignore[union-attr]
+
+
+def test_the_grid_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    import transformers
+
+    assert {made.family for made in EVERY} == set(FAMILIES)
+    heads = [name.removeprefix("Bert") for name in dir(transformers) if name.startswith("BertFor") and "LMHead" not in name]
+    for made in EVERY:  # no class of transformers' is left out
+        stem = made.kind.__name__.removesuffix(made.end)
+        has = {end for end in heads if hasattr(transformers, stem + end)} - {"ForCausalLM"}
+        listed = {other.end for other in EVERY if other.variant == made.variant} - {"Model"}
+        # the RoBERTa family has no pretraining class; MPNet's is a bare base class
+        assert has - listed <= {"ForPreTraining"} and listed <= has, made
+    assert len(GRID) >= 350
+    if len(WORST) == len(GRID):
+        worst = max(WORST, key=WORST.__getitem__)
+        with capsys.disabled():
+            print(f"\n{len(GRID)} cells of families, heads and files; the worst is {worst}, {WORST[worst]:.1e}", end="")
+
+
+# ---- heads that are asked for
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_heads_by_name(variant: str, tmp_path: Path) -> None:
+    made = Made(variant, "ForTokenClassification")
+    write(made.model(), tmp_path / "tag", "float32")
+    assert nb.load(tmp_path / "tag", head="tag").tasks == nb.load(tmp_path / "tag").tasks == ("tag",)
+    assert nb.load(tmp_path / "tag", head=None).tasks == ()
+    with pytest.raises(WeightsMapError) as missing:
+        nb.load(tmp_path / "tag", head="answer")
+    assert "head." in str(missing.value)
+    if made.family != "modernbert":  # which has the same names for both, and C is another
+        assert "qa_outputs.weight" in str(missing.value)
+    with pytest.raises(BadInput, match=r"has no head 'sentiment'; it has lm, classify, tag, answer, choose.* or head=None"):
+        nb.load(tmp_path / "tag", head="sentiment")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_head_that_is_left_out_is_kept(variant: str, tmp_path: Path) -> None:
+    made = Made(variant, "ForMaskedLM")
+    write(made.model(), tmp_path / "file", "float32")
+    model = nb.load(tmp_path / "file", head=None)
+    assert model.ledger is not None
+    assert not any(name.startswith("head.") for name in model.state_dict())
+    assert any(row.status == "carried" for row in model.ledger.rows)
+    with torch.no_grad():
+        model.embed.token.weight.mul_(2.0)
+    model.save(tmp_path / "changed")
+    with torch.no_grad():
+        model.embed.token.weight.mul_(0.5)
+    model.save(tmp_path / "back")
+    assert hashes(tmp_path / "back") == hashes(tmp_path / "file") != hashes(tmp_path / "changed")
+    # the decoder goes with the table that it is tied to
+    changed, table = nb.load(tmp_path / "changed"), nb.load(tmp_path / "changed").embed.token.weight
+    assert torch.equal(changed.get_parameter(_decoder(changed)), table)
+
+
+def _decoder(model: nb.Model) -> str:
+    head = model.config.heads["lm"]
+    return f"head.{head.name}.{head.last}.weight"
+
+
+# ---- the plan for the CPU
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_plan_for_the_cpu_is_the_reference_and_the_same_bits_in_any_company(variant: str, tmp_path: Path) -> None:
+    made = Made(variant, "Model")
+    write(made.model(), tmp_path, "float32")
+    model = nb.load(tmp_path)
+    plan, r, pad = prepare(model, "cpu"), random.Random(variant), model.position_pad
+    longest = model.config.max_tokens
+    texts = [[r.randrange(60) for _ in range(r.randint(1, longest))] for _ in range(40)]
+    texts[3] = [7, 1, 9, 0, 8]
+    together = Packed.of(texts, after=pad)
+    hidden = plan.run(together)
+    with torch.no_grad():
+        assert (hidden - model.encode(together).hidden).abs().max() <= 1e-5
+    parts = hidden.split([len(text) for text in texts])
+    by_length = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
+    in_order = plan.run(Packed.of([texts[n] for n in by_length], after=pad)).split([len(texts[n]) for n in by_length])
+    for n, part in zip(by_length, in_order, strict=True):
+        assert torch.equal(part, parts[n])
+    for text, part in zip(texts, parts, strict=True):
+        assert torch.equal(plan.run(Packed.of([text], after=pad)), part)
