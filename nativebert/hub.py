@@ -397,7 +397,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     from huggingface_hub import HfApi, hf_hub_download
     from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-    bar: Any = None if progress is None else partial(tqdm, disable=not progress)
+    bars: dict[str, Any] = {} if progress is None else {"tqdm_class": partial(tqdm, disable=not progress)}
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     with _explained(ask, endpoint):
         info = HfApi(endpoint).model_info(ask.repo, revision=ask.revision, token=token, timeout=TIMEOUT, files_metadata=True)
@@ -420,7 +420,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
                         cache_dir=ask.cache,
                         token=token,
                         endpoint=endpoint,
-                        tqdm_class=bar,
+                        **bars,
                     )
                 break
             except Unreachable as error:  # huggingface_hub resumes when the line is closed, but not when it is reset
