@@ -26,8 +26,8 @@ BAD, ERROR, INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0; 1 where ``inspect`` finds that a model would not work, or for a bug in nativebert; 2 for an error, which is told
-    in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
+    0; 1 where ``inspect`` finds that a model would not work, where ``parity`` or ``invariance`` fail, or for a bug in
+    nativebert; 2 for an error, which is told in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -151,13 +151,20 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="nativebert",
-        description="BERT encoders you can audit: embed texts, inspect models, tokenize.",
+        description="BERT encoders you can audit: embed texts, inspect models, tokenize, prove that the numbers are right.",
         epilog="`nativebert COMMAND --help` tells more. A model is a folder, or its name on the Hub, owner/name, "
         "with @revision if wanted; the Hub is asked only for what is not on this machine yet.",
     )
     parser.add_argument("--version", action="version", version=f"nativebert {__version__}", help="show the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for describe in (_embed_options, _inspect_options, _tokenize_options):
+    for describe in (
+        _embed_options,
+        _inspect_options,
+        _tokenize_options,
+        _parity_options,
+        _invariance_options,
+        _convert_options,
+    ):
         command = describe(commands)
         where = command.add_argument_group("options of every command")
         where.add_argument("--revision", metavar="REV", help="branch, tag or commit of the model on the Hub")
@@ -238,6 +245,63 @@ def _tokenize_options(commands: Any) -> _Parser:
     parser.add_argument("--pair", metavar="TEXT", help="a second text, to go with each")
     parser.add_argument("--json", action="store_true", help="a JSON object for each text, on a line")
     parser.set_defaults(run=_tokenize)
+    return parser
+
+
+def _parity_options(commands: Any) -> _Parser:
+    parser: _Parser = commands.add_parser(
+        "parity",
+        usage="%(prog)s MODEL [options]",
+        help="is it the same model as transformers reads from the same files?",
+        description="Run a checkpoint through nativebert and through transformers (in float64), compare every layer, the "
+        "outputs, the weights, the settings and the token ids, and say where the two part. The exit code is 1 if they do. "
+        "Needs the extra parity.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    parser.add_argument("--against", metavar="REF", help="what transformers reads instead: another folder or name")
+    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: eight built in)")
+    parser.add_argument("--head", default="auto", metavar="TASK", help="of the model: lm, classify, ...; none for no head")
+    dtypes = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help="default: %(default)s")
+    parser.add_argument("--all", action="store_true", help="also show every operation, not only the outputs of layers")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+    parser.add_argument("--plot", metavar="FILE", help="draw the differences: .png, .svg or .pdf (extra plot)")
+    parser.set_defaults(run=_parity)
+    return parser
+
+
+def _invariance_options(commands: Any) -> _Parser:
+    parser: _Parser = commands.add_parser(
+        "invariance",
+        usage="%(prog)s MODEL [options]",
+        help="does a text's vector depend on what it is batched with?",
+        description="Embed the same texts in many orders, batch sizes and companies on this machine, and say how equal the "
+        "results are: to the last bit, or within what. The exit code is 1 if float32 on the CPU is not equal to the last bit.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
+    precisions = ("float32", "bfloat16", "float16")
+    parser.add_argument("--precision", default="float32", choices=precisions, help="default: %(default)s")
+    parser.add_argument("--trials", type=_count, default=10, metavar="N", help="of each kind (default: %(default)s)")
+    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 48 built in)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the trials (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+    parser.set_defaults(run=_invariance)
+    return parser
+
+
+def _convert_options(commands: Any) -> _Parser:
+    parser: _Parser = commands.add_parser(
+        "convert",
+        usage="%(prog)s SOURCE [-o FOLDER] [options]",
+        help="pytorch_model.bin -> model.safetensors, without running what a pickle may hide",
+        description="Read a folder's pytorch_model.bin (or its shards), or one .bin or .pt file, in a process of its own that "
+        "accepts nothing but tensors, and write model.safetensors. A file that holds anything else is refused.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="folder with a pytorch_model.bin, or a .bin, .pt or .pth file")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to (default: beside the source)")
+    parser.add_argument("--time-limit", type=_count, default=600, metavar="SECONDS", help="default: %(default)s")
+    parser.set_defaults(run=_convert)
     return parser
 
 
@@ -416,6 +480,119 @@ def _tokenize(args: argparse.Namespace) -> int:
             print()
         title = f"{both}  ({len(e):,} tokens{more})"
         table(rows, ["#", "id", "token", "characters", "word", "segment"], title=title)
+    return 0
+
+
+def _parity(args: argparse.Namespace) -> int:
+    from nativebert.console import facts, notes, table
+    from nativebert.parity import report
+
+    texts = _texts(args.texts)
+    with notes("nativebert", partial(_as_options, args)):
+        found = report.check(
+            args.model,
+            against=args.against,
+            texts=texts,
+            head=None if args.head == "none" else args.head,
+            dtype=args.dtype,
+            revision=args.revision,
+            offline=args.offline,
+        )
+    out = _write_report(args.json, found.as_dict())
+    if args.plot:
+        report.plot(found, args.plot)
+    facts({"": list(found.facts.items())}, file=out)
+    print(file=out)
+    failing = {step.name for step in found.steps if not step.passed}
+    shown = [step for step in found.steps if step.kind == "output" or args.all or step.name in failing]
+    rows = []
+    for s in shown:
+        # of an operation that is wrong by itself, that is what matters
+        off, allowed = (s.max_abs, s.allowed) if s.local <= s.local_allowed else (s.local, s.local_allowed)
+        numbers = (f"{off:.1e}", f"{allowed:.1e}", f"{s.relative:.1e}", f"{s.ulp:,.1f}", _cosine(s.cosine))
+        rows.append((s.name, s.kind, *numbers, "" if s.passed else "differs"))
+    table(rows, ["step", "", "max abs", "allowed", "relative", "ULP", "1 - cosine", ""], file=out)
+    print(file=out)
+    print(found.verdict(), file=out)
+    return 0 if found.passed else BAD
+
+
+def _cosine(cosine: float) -> str:
+    return f"{max(0.0, 1 - cosine):.0e}"
+
+
+def _texts(source: str | None) -> list[str] | None:
+    from nativebert.errors import BadInput
+    from nativebert.io.read import read_texts
+
+    if source is None:
+        return None
+    _explain_waiting(source)
+    texts = read_texts(source).texts
+    if not texts:
+        raise BadInput(f"{_name(source, 'input')} holds no texts")
+    return texts
+
+
+def _write_report(target: str | None, report: dict[str, Any]) -> TextIO:
+    """Write a report, if asked for; returns the stream that is free for people."""
+    if target == "-":
+        print(_json(report, indent=2))
+        return sys.stderr
+    if target is not None:
+        import json
+
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return sys.stdout
+
+
+def _invariance(args: argparse.Namespace) -> int:
+    from nativebert.console import facts, notes, table
+    from nativebert.parity import invariance
+
+    texts = _texts(args.texts)
+    with notes("nativebert", partial(_as_options, args)):
+        found = invariance.check(
+            args.model,
+            device=args.device,
+            precision=args.precision,
+            trials=args.trials,
+            texts=texts,
+            seed=args.seed,
+            revision=args.revision,
+            offline=args.offline,
+        )
+    out = _write_report(args.json, found.as_dict())
+    facts({"": list(found.facts.items())}, file=out)
+    print(file=out)
+    rows = [
+        (k.name, str(k.trials), f"{k.equal:,} of {k.compared:,}", f"{k.vectors:.1e}" if k.vectors else "0", f"{k.states:.1e}" if k.states else "0")
+        for k in found.kinds
+    ]
+    table(rows, ["what changes", "trials", "equal to the last bit", "vectors within", "token states within"], file=out)
+    print(file=out)
+    print(found.verdict(), file=out)
+    return 0 if found.passed else BAD
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from nativebert.console import facts
+    from nativebert.convert import convert
+
+    done = convert(args.source, args.output, time_limit=args.time_limit)
+    for one in done.files:
+        lines = [
+            ("from", ", ".join(map(str, one.sources))),
+            ("to", f"{one.target}, {one.tensors:,} tensors, {one.bytes:,} bytes"),
+        ]
+        if one.dropped:
+            lines.append(("left out, tied", ", ".join(f"{a} (is {b})" for a, b in one.dropped.items())))
+        if one.cloned:
+            lines.append(("written apart", ", ".join(one.cloned)))
+        facts({"": lines})
+    if done.copied:
+        facts({"": [("copied", ", ".join(done.copied))]})
     return 0
 
 
