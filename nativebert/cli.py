@@ -282,8 +282,8 @@ def _invariance_options(commands: Any) -> _Parser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
     precisions = ("float32", "bfloat16", "float16")
     parser.add_argument("--precision", default="float32", choices=precisions, help="default: %(default)s")
-    parser.add_argument("--trials", type=_count, default=10, metavar="N", help="of each kind (default: %(default)s)")
-    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 48 built in)")
+    parser.add_argument("--trials", type=_count, default=5, metavar="N", help="of each kind (default: %(default)s)")
+    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 32 built in)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the trials (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     parser.set_defaults(run=_invariance)
@@ -567,7 +567,13 @@ def _invariance(args: argparse.Namespace) -> int:
     facts({"": list(found.facts.items())}, file=out)
     print(file=out)
     rows = [
-        (k.name, str(k.trials), f"{k.equal:,} of {k.compared:,}", f"{k.vectors:.1e}" if k.vectors else "0", f"{k.states:.1e}" if k.states else "0")
+        (
+            k.name,
+            str(k.trials),
+            f"{k.equal:,} of {k.compared:,}",
+            f"{k.vectors:.1e}" if k.vectors else "0",
+            f"{k.states:.1e}" if k.states else "0",
+        )
         for k in found.kinds
     ]
     table(rows, ["what changes", "trials", "equal to the last bit", "vectors within", "token states within"], file=out)

@@ -11,11 +11,11 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nativebert.errors import Corrupt, Refused
+from nativebert.errors import BadInput, Corrupt, Refused
 
 # A width beyond any model, and small enough that no product of two sizes overflows.
 WIDEST = 2**20
@@ -90,6 +90,13 @@ class Head:
     tied: bool = False
     dropout: float = 0.0
     dropout_first: bool = False
+
+    def parameters(self, norm_bias: bool = True) -> list[str]:
+        """The names of its parameters; ``norm_bias`` says whether the model's norms have a bias."""
+        parts = [(self.last, True)]
+        parts += [("dense", self.dense_bias)] if self.dense else []
+        parts += [("norm", norm_bias)] if self.norm else []
+        return [f"head.{self.name}.{part}.{leaf}" for part, bias in parts for leaf in ("weight", "bias")[: 1 + bias]]
 
 
 # What a class name of transformers ends in -> the heads it has. `ForPreTraining` differs by family: EncoderConfig.pretraining.
@@ -201,6 +208,31 @@ class EncoderConfig:
             return self.pretraining
         named = next((tasks for end, tasks in ARCHITECTURES.items() if self.architecture.endswith(end)), ())
         return tuple(task for task in named if task in self.heads)
+
+    def choose(self, head: str | None, given: Collection[str]) -> tuple[str, ...]:
+        """The tasks of the heads to load.
+
+        Args:
+            head: a task; ``"auto"`` for those that the checkpoint was saved with; None for none.
+            given: parameters that the file gives. A checkpoint may name a class and yet hold the encoder alone.
+
+        Raises:
+            BadInput: the family has no such head.
+        """
+        if head is None:
+            return ()
+        if head == "auto":
+            return tuple(task for task in self.tasks if any(n.startswith(f"head.{self.heads[task].name}.") for n in given))
+        if head not in self.heads:
+            raise BadInput(
+                f"{self.family} has no head {head!r}; it has {', '.join(self.heads)}, or head=None for the encoder alone"
+            )
+        return (head,)
+
+    def dims_with(self, tasks: Iterable[str]) -> dict[str, int]:
+        """:attr:`dims`, and the classes ``C`` of the heads for these tasks."""
+        classes = next((self.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd")), None)
+        return {**self.dims, **({"C": classes} if classes else {})}
 
 
 class Fields:

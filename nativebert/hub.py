@@ -278,8 +278,9 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
     if foreign := sorted(name for name in heads if FOREIGN.fullmatch(name[len(prefix) :])):
         raise Refused(
             f"{where} has its weights only as {', '.join(foreign)}, and nativebert opens no pickle, which can run code "
-            f"hidden in it. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert "
-            "or with torch.load(file, weights_only=True) and safetensors.torch.save_file, and pass the new folder."
+            f"hidden in it. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert, "
+            "or, for a pytorch_model.bin in a folder, by `nativebert convert FOLDER`, which uses torch.load with "
+            "weights_only=True in a process of its own."
         )
     if prefix:
         return []  # a part without weights: pooling, normalisation

@@ -86,8 +86,8 @@ def inspect(snapshot: Snapshot) -> Inspection:
     problems: list[str] = []
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.folder)
-    ledger = family.map.on(checkpoint, wanted=_wanted(family, config, checkpoint), dims=config.dims)
-    facts = {"model": _where(snapshot), "encoder": _encoder(config), "weights": _weights(checkpoint, ledger, problems)}
+    ledger, tasks = _ledger(family, config, checkpoint)
+    facts = {"model": _where(snapshot), "encoder": _encoder(config, tasks), "weights": _weights(checkpoint, ledger, problems)}
     tokenizer = None
     try:
         tokenizer = Tokenizer.from_folder(snapshot.folder)
@@ -110,11 +110,16 @@ def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
         return tokenizer
 
 
-def _wanted(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> list[str]:
-    """The parameters that :func:`nativebert.load` would ask for."""
+def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tuple[Ledger, tuple[str, ...]]:
+    """The ledger that :func:`nativebert.load` would draw up, and the tasks of the heads that it would load."""
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    tasks = config.choose("auto", given)
+    heads = [config.heads[task] for task in tasks]
     pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
-    return [*family.parameters(config), *(pooler if given.intersection(pooler) else [])]
+    has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
+    wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
+    wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
+    return family.map.on(checkpoint, wanted=wanted, dims=config.dims_with(tasks)), tasks
 
 
 def _where(snapshot: Snapshot) -> Facts:
@@ -173,13 +178,19 @@ def _named(name: Any, other: Any) -> str | None:
     return (f"{known} ({other})" if other and known == "other" else known) or None
 
 
-def _encoder(config: EncoderConfig) -> Facts:
+def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
     layer = config.layers[0] if config.layers else None
+    local = sum(each.window is not None for each in config.layers)
+    window = next((each.window for each in config.layers if each.window is not None), None)
     return {
         "family": config.family,
         "saved as": config.architecture or None,
+        "head": [f"{task}: {config.heads[task].classes} outputs on {config.heads[task].on}" for task in tasks],
         "layers": len(config.layers),
+        "layers that share weights": len(config.layers) - len(config.blocks) or None,
+        "layers with a window": f"{local}, of {window} tokens to each side" if local else None,
         "width": config.width,
+        "embedding width": config.embedding_width,
         "heads": layer and layer.heads,
         "head width": layer and config.width // layer.heads,
         "feed-forward": layer and layer.inner,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from weights_map import Checkpoint, Ledger
 from weights_map import torch as views
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+BIAS, SECOND_BIAS = "head.lm.out.bias", "head.lm.bias_again"
 
 
 def load(
@@ -65,16 +66,14 @@ def load(
     checkpoint = Checkpoint.open(snapshot.folder)
     # what the file says of optional parts decides whether the model has them
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
-    tasks = _tasks(config, head, given)
+    tasks = config.choose(head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    classes = [config.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd")]
-    ledger = family.map.on(
-        checkpoint, wanted=model.state_dict(), dims={**config.dims, **({"C": classes[0]} if classes else {})}
-    )
+    names = _stored(model.state_dict(), config, given)
+    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks))
     ledger = _check(ledger, config)
     _only_floats(ledger)
-    tensors = views.tensors(ledger)
+    tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors)
     dtype: torch.dtype = getattr(torch, precision)
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
@@ -85,18 +84,14 @@ def load(
     return model.eval()
 
 
-def _tasks(config: EncoderConfig, head: str | None, given: set[str]) -> tuple[str, ...]:
-    """The tasks of the heads to load."""
-    if head is None:
-        return ()
-    if head != "auto":
-        if head not in config.heads:
-            raise BadInput(
-                f"{config.family} has no head {head!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone"
-            )
-        return (head,)
-    # a checkpoint may name a class and yet hold the encoder alone
-    return tuple(task for task in config.tasks if any(name.startswith(f"head.{config.heads[task].name}.") for name in given))
+def _stored(names: Iterable[str], config: EncoderConfig, given: set[str]) -> dict[str, str]:
+    """Name of each parameter in the map -> its name in the model.
+
+    A file with the masked-LM output tied has its bias twice. With ``tie_word_embeddings=false`` they are two, and the reference reads
+    the second.
+    """
+    second = not config.tied and SECOND_BIAS in given
+    return {SECOND_BIAS if second and name == BIAS else name: name for name in names}
 
 
 def _check(ledger: Ledger, config: EncoderConfig) -> Ledger:
@@ -144,7 +139,9 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
         raise Refused(
             f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
         )
-    tensors = _in_file_dtypes(model.ledger, model.state_dict())
+    state = model.state_dict()
+    names = _stored(state, model.config, {target for row in model.ledger.rows if row.sources for target in row.targets})
+    tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
     views.save(model.ledger, tensors, to)
     for name in model.snapshot.companions():
         source, copy = model.snapshot.require(name), to / name

@@ -30,6 +30,37 @@ FAMILIES = {
     "xlm-roberta": "roberta",
 }
 
+# Families that are asked for and not here: what stands between them and an encoder of BERT's kind.
+OTHERS = {
+    "deberta": "its attention is disentangled: content and relative positions are scored apart",
+    "deberta-v2": "its attention is disentangled: content and relative positions are scored apart",
+    "longformer": "its attention is sparse",
+    "big_bird": "its attention is sparse",
+    "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
+    "convbert": "its layers mix attention with convolutions",
+    "funnel": "it pools its tokens from layer to layer",
+    "xlnet": "its attention is relative to where the other tokens stand",
+    "xlm-roberta-xl": "its norms come before attention and feed-forward",
+    "roformer": "its positions are rotary, and its blocks are otherwise BERT's",
+    "nomic_bert": "its code comes with the checkpoint: rotary positions, gated layers",
+    "new": "its code comes with the checkpoint: rotary positions, gated layers",
+    "jina_bert_v2": "its code comes with the checkpoint: attention is biased by distance",
+    "gpt2": "it is a decoder",
+    "llama": "it is a decoder",
+    "mistral": "it is a decoder",
+    "qwen2": "it is a decoder",
+    "qwen3": "it is a decoder",
+    "opt": "it is a decoder",
+    "t5": "it is an encoder with a decoder",
+    "bart": "it is an encoder with a decoder",
+    "mbart": "it is an encoder with a decoder",
+    "clip": "it reads images beside text",
+}
+# Where spelling does not tell which family is nearest.
+NEAREST = {"deberta": "bert", "deberta-v2": "bert", "roformer": "modernbert", "nomic_bert": "modernbert", "new": "modernbert",
+           "jina_bert_v2": "bert", "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+           "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
+
 
 class _Translate(Protocol):
     def __call__(self, hf: Mapping[str, Any], /) -> EncoderConfig: ...
@@ -77,11 +108,26 @@ def family(name: str) -> Family:
         Refused: no such family here; the message names the nearest one.
     """
     if name not in FAMILIES:
-        near = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
-        hint = f" The nearest one it knows is {near[0]!r}." if near else ""
-        raise Refused(f"nativebert does not know the model family {name!r}.{hint} It knows: {', '.join(sorted(FAMILIES))}.")
+        raise Refused(_unknown(name))
     module = importlib.import_module(f"nativebert.arch.{FAMILIES[name]}")
     return Family(name, module.MAP, module.config)
+
+
+def _unknown(name: str) -> str:
+    """What to say of a family that is not here: what differs where that is known, the nearest one, and what to do."""
+    what = OTHERS.get(name) or OTHERS.get(name.replace("_", "-"))
+    why = f": {what}" if what else ""
+    near = NEAREST.get(name) or next(iter(difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)), "")
+    if what and name not in NEAREST:
+        near = ""  # a decoder that is spelled like an encoder is not near it
+    hint = f" The nearest one it knows is {near!r}." if near else ""
+    todo = (
+        "Run this checkpoint with transformers."
+        if what
+        else "If the checkpoint is one of these under another name, set model_type in its config.json; "
+        "else run it with transformers, or add the family (docs/adding-a-family.md)."
+    )
+    return f"nativebert does not know the model family {name!r}{why}.{hint} It knows: {', '.join(sorted(FAMILIES))}. {todo}"
 
 
 def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:

@@ -18,8 +18,11 @@ class Embeddings(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         E = config.embedding_width or config.width
-        self.token = Table(config.vocab_size, E)
-        self.position = Table(config.positions, E) if config.position_table else None
+        # the rows of padding get no gradient, as in the reference
+        pad = config.pad_id if config.pad_id < config.vocab_size else None
+        self.token = Table(config.vocab_size, E, padding_idx=pad)
+        pad = config.pad_id if config.positions_after_pad and config.pad_id < config.positions else None
+        self.position = Table(config.positions, E, padding_idx=pad) if config.position_table else None
         self.segment = Table(config.segments, E) if config.segments else None
         self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)

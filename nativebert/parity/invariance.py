@@ -25,7 +25,7 @@ from nativebert.parity.report import TEXTS
 from nativebert.tasks.embed import Embedder
 from nativebert.text.pack import plan
 
-COUNT = 48  # texts by default
+COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch
 
 Results = dict[int, tuple[Tensor, Tensor]]
@@ -85,7 +85,11 @@ class Report:
             return f"EQUAL to the last bit, in all {sum(kind.compared for kind in counted):,} comparisons."
         most, states = max(kind.vectors for kind in counted), max(kind.states for kind in counted)
         within = f"vectors within {most:.1e}, token states within {states:.1e}"
-        return f"FAIL: not equal to the last bit, as float32 on the CPU should be: {within}" if self.promised else f"EQUAL within: {within}."
+        return (
+            f"FAIL: not equal to the last bit, as float32 on the CPU should be: {within}"
+            if self.promised
+            else f"EQUAL within: {within}."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -108,7 +112,7 @@ def check(
     *,
     device: str = "auto",
     precision: str = "float32",
-    trials: int = 10,
+    trials: int = 5,
     texts: Sequence[str] | None = None,
     seed: int = 0,
     offline: bool | None = None,
@@ -122,7 +126,7 @@ def check(
         model: folder, Hub id, or a loaded model.
         device, precision: as of :class:`~nativebert.tasks.embed.Embedder`.
         trials: how often each kind of change is tried.
-        texts: by default 48 of all lengths that the model takes.
+        texts: by default 32 of all lengths that the model takes.
         seed: of the random choices.
         offline, revision: as of :func:`nativebert.load`.
 
@@ -209,7 +213,7 @@ def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> R
     packed = Packed.of([rows[n] for n in which], after=embedder._after)
     hidden = embedder._plan.run(packed)
     vectors = embedder._finish(pool(hidden, packed, embedder.pooling, 0).cpu())
-    states = hidden.float().cpu().split(list(packed.lengths))
+    states: tuple[Tensor, ...] = torch.split(hidden.float().cpu(), list(packed.lengths))
     return {n: (state, torch.from_numpy(vector.copy())) for n, state, vector in zip(which, states, vectors)}
 
 

@@ -222,7 +222,11 @@ def check(
     other = read_config(theirs.config.to_dict())[1]
     ids, mask, segments = _batch(ours, texts, min(ours.config.max_tokens, other.max_tokens))
     runs = int(ids.max()) < other.vocab_size and (segments is None or other.segments > 1)
-    found = _run(ours, theirs, truth, ids, mask, segments, logits) if runs else []
+    batches = [(ids, mask, segments)]
+    if any(layer.window is not None for layer in ours.config.layers):
+        # the reference gives NaN for a padding token with no real one in its window, and real tokens catch it
+        batches = _without_padding(ids, mask, segments, pairs=ours.tasks == ("choose",))
+    found = _worst([_run(ours, theirs, truth, *batch, logits) for batch in batches]) if runs else []
     return Report(
         steps=tuple(found),
         weights=_different_weights(ours, truth),
@@ -243,6 +247,34 @@ def _batch(ours: Model, texts: Sequence[str], most: int) -> tuple[Tensor, Tensor
     if ours.config.segments > 1:  # the second half of each text is its second segment
         segments = ((mask.cumsum(1) * 2 > mask.sum(1, keepdim=True)) & (mask > 0)).long()
     return ids, mask, segments
+
+
+def _without_padding(
+    ids: Tensor, mask: Tensor, segments: Tensor | None, *, pairs: bool
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """The batch in parts of equal length; multiple choice needs two of each, and gets each twice."""
+    lengths = mask.sum(1)
+    found = []
+    for length in sorted(set(lengths.tolist())):
+        rows = torch.nonzero(lengths == length)[:, 0]
+        rows = torch.cat([rows, rows]) if pairs else rows
+        part = None if segments is None else segments[rows, :length]
+        found.append((ids[rows, :length], mask[rows, :length], part))
+    return found
+
+
+def _worst(runs: list[list[Step]]) -> list[Step]:
+    """Several batches as if they were one: the largest of each."""
+    if len(runs) == 1:
+        return runs[0]
+    merged = []
+    for same in zip(*runs, strict=True):
+        a, *_ = same
+        numbers = {
+            f.name: max(getattr(s, f.name) for s in same) for f in fields(Step) if f.name not in ("name", "kind", "cosine")
+        }
+        merged.append(Step(a.name, a.kind, cosine=min(s.cosine for s in same), **numbers))
+    return merged
 
 
 def _run(
@@ -430,21 +462,33 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
     except ImportError:
         raise NativeBertError("a plot needs matplotlib: pip install 'nativebert[plot]'") from None
     shown = [step for step in report.steps if step.kind == "output"]
-    figure, axes = plt.subplots(figsize=(max(6.0, 0.32 * len(shown) + 2), 4.2), layout="constrained")
+    if not shown:
+        raise BadInput("there is nothing to draw: the two could not be run on the same tokens")
     x = range(len(shown))
-    floor = 1e-9
-    axes.plot(x, [max(s.allowed, floor) for s in shown], color="0.6", linestyle="--", label="allowed")
-    axes.plot(x, [max(s.own, floor) for s in shown], color="0.6", marker=".", linewidth=1, label="transformers' own error")
-    axes.bar(
-        x,
-        [max(s.max_abs, floor) for s in shown],
-        color=["#2a7f62" if s.passed else "#c0392b" for s in shown],
-        label="nativebert",
-    )
+    most = 1e3 * max(s.allowed for s in shown)  # what is infinitely far off must end somewhere
+    floor = max(1e-12, 0.1 * min(max(s.own, 1e-9) for s in shown))
+
+    def height(value: float) -> float:
+        return min(max(value, floor), most) if value == value else most
+
+    figure, axes = plt.subplots(figsize=(max(6.0, 0.28 * len(shown) + 2), 4.4), layout="constrained")
+    for passed, colour, label in ((True, "#2a7f62", "nativebert"), (False, "#c0392b", "nativebert, too far off")):
+        at = [n for n in x if shown[n].passed is passed]
+        if at:
+            axes.bar(at, [height(shown[n].max_abs) for n in at], color=colour, label=label)
+    axes.plot(x, [height(s.own) for s in shown], "_", color="black", markersize=9, label="transformers, same precision")
+    axes.plot(x, [height(s.allowed) for s in shown], color="0.5", linestyle="--", label="allowed")
     axes.set_yscale("log")
+    axes.set_ylim(floor, 3 * max(height(max(s.max_abs, s.allowed)) for s in shown))
+    axes.set_xlim(-0.7, len(shown) - 0.3)
     axes.set_xticks(list(x), [s.name for s in shown], rotation=90, fontsize=8)
     axes.set_ylabel("largest difference from float64")
-    axes.set_title(f"{report.facts['model']}: {'pass' if report.passed else 'fail'}", loc="left")
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{report.facts['model']}, {report.facts['dtype']}: {'pass' if report.passed else 'fail'}", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:  # an ending that matplotlib does not know
+        raise BadInput(f"cannot draw to {path}: {error}") from None
+    finally:
+        plt.close(figure)

@@ -67,7 +67,7 @@ def listening(modules: Mapping[str, nn.Module], inputs: Outputs | None = None) -
             handle.remove()
 
 
-def operations(model: nn.Module) -> dict[str, nn.Module]:
+def operations(model: nn.Module) -> dict[str, nn.Linear | nn.LayerNorm]:
     """The modules that compute: linear layers and norms, by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.LayerNorm))}
 
@@ -95,14 +95,14 @@ def operations_of(
         weight_map: of the reference's family: which of its modules is which of ours.
         ids, mask, segments: the padded batch.
     """
-    names = same_operations(theirs, weight_map)
+    names, modules = same_operations(theirs, weight_map), operations(theirs)
     mine = {name: module for name, module in operations(ours).items() if any(name in parts for parts in names.values())}
     given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
     inputs: Outputs = {}
     with (
         torch.no_grad(),
         listening(mine, inputs) as heard,
-        listening({n: m for n, m in operations(theirs).items() if n in names}) as reference,
+        listening({n: modules[n] for n in names}) as reference,
     ):
         ours(ids, mask, segments)
         theirs(**given)
@@ -115,11 +115,13 @@ def operations_of(
         for number, target in enumerate(names[name]):
             renamed[target] = [part[number] for part in parts]
     tokens = {
-        name: calls for name, calls in heard.items() if name in renamed and all(call.shape == (T, call.shape[-1]) for call in calls)
+        name: calls
+        for name, calls in heard.items()
+        if name in renamed and all(call.shape == (T, call.shape[-1]) for call in calls)
     }
     local: dict[str, list[Local]] = {}
     for name, targets in names.items():
-        module = theirs.get_submodule(name)
+        module = modules[name]
         for number, target in enumerate(targets):
             if target in tokens:
                 pairs = zip(inputs[target], tokens[target])
@@ -127,13 +129,13 @@ def operations_of(
     return Operations(tokens, {name: renamed[name] for name in tokens}, local)
 
 
-def _local(module: nn.Module, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
+def _local(module: nn.Linear | nn.LayerNorm, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
     """Our ``x -> y`` against part ``number`` of the reference's module; the limits are those of sums in the precision of ``y``."""
     eps = torch.finfo(y.dtype).eps
     x = x.double()
-    weight, bias = (None if p is None else p.detach().double() for p in (module.weight, module.bias))
+    weight = module.weight.detach().double()
+    bias = None if module.bias is None else module.bias.detach().double()
     if isinstance(module, nn.Linear):
-        assert weight is not None
         if x.shape[-1] != weight.shape[1]:
             return Local(math.inf, 0.0)
         weight = weight.chunk(parts)[number]
@@ -143,14 +145,12 @@ def _local(module: nn.Module, number: int, parts: int, x: Tensor, y: Tensor) -> 
         # of the sum of what is added, as cancellation makes the result smaller; errors of a sum grow with the root of its terms
         allowed = (4 + 0.5 * math.sqrt(weight.shape[1])) * eps * float(terms.max())
     else:
-        assert isinstance(module, nn.LayerNorm)
         if x.shape[-1:] != module.normalized_shape:
             return Local(math.inf, 0.0)
         exact = torch.nn.functional.layer_norm(x, list(module.normalized_shape), weight, bias, module.eps)
         spread = (x.var(-1, unbiased=False) + module.eps).sqrt()
         scale = float((x.abs().amax(-1) / spread).max())
-        most = 1.0 if weight is None else float(weight.abs().max())
-        allowed = 8 * eps * (scale * most + (0.0 if bias is None else float(bias.abs().max())))
+        allowed = 8 * eps * (scale * float(weight.abs().max()) + (0.0 if bias is None else float(bias.abs().max())))
     return Local(float((y.double() - exact).abs().max()) if y.shape == exact.shape else math.inf, allowed)
 
 

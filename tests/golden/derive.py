@@ -1,7 +1,8 @@
 """Derive the golden data in this folder from transformers: `make golden`.
 
-Two tiny checkpoints with random weights, written by transformers as it writes any, and what it computes from them in
-float64: every hidden state, every attention map, the pooler, full tensors. tests/nativebert/test_golden.py compares
+Tiny checkpoints with random weights, written by transformers as it writes any, and what it computes from them in
+float64: every hidden state, every attention map, the pooler, the logits, full tensors. Two of them, bert/ and
+distilbert/, with several batches; and in heads/ one for each family and head. tests/nativebert/test_golden.py compares
 with them where transformers is not installed. Run twice, this writes the same bytes; versions.json says by which
 versions.
 """
@@ -24,6 +25,7 @@ from transformers import BertConfig, BertForPreTraining, DistilBertConfig, Disti
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "nativebert"))
 
+from families import EVERY, Batch, Made, theirs  # noqa: E402
 from models import masks, one_thread, unlike  # noqa: E402
 
 from nativebert.parity.compare import run  # noqa: E402
@@ -62,10 +64,38 @@ def derive(name: str, model: torch.nn.Module) -> None:
     save_file(found, folder / "steps.safetensors")
 
 
+# The smallest that still has every part; two layers, the second of ModernBERT's with a window.
+SMALL = {"vocab_size": 11, "max_position_embeddings": 9}
+SMALL_BERT = SMALL | {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+SMALLER = {
+    "distilbert": SMALL | {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 8},
+    "electra": SMALL_BERT | {"embedding_size": 6},
+    "albert": SMALL_BERT | {"embedding_size": 6, "num_hidden_groups": 2},
+    "modernbert": SMALL_BERT | {"local_attention": 2, "global_attn_every_n_layers": 2},
+}
+
+
+def derive_head(made: Made) -> None:
+    """Write the folder ``heads/<family>-<class>``."""
+    folder = HERE / "heads" / str(made)
+    model = made.model(**SMALLER.get(made.family, SMALL_BERT))
+    model.save_pretrained(folder)
+    batch = Batch.of(made, (5, 4, 4, 2), vocab=SMALL["vocab_size"])
+    given = {"ids": batch.ids, "mask": batch.mask, **({} if batch.segments is None else {"segments": batch.segments})}
+    found = theirs(model.double(), made, batch)
+    if made.tasks:  # the attention is the same for every head: once is enough
+        found = {name: t for name, t in found.items() if not name.endswith("attention")}
+    save_file({name: t.contiguous().clone() for name, t in (given | dict(found)).items()}, folder / "steps.safetensors")
+
+
 def main() -> None:
     with one_thread():
         for name, model in MODELS.items():
             derive(name, model)
+        shutil.rmtree(HERE / "heads", ignore_errors=True)
+        for made in EVERY:
+            if made.variant == made.family:
+                derive_head(made)
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -137,7 +137,7 @@ def steps_with_logits(output: Any, logits: dict[str, torch.Tensor], batch: Batch
     """Every step of an output, ours or theirs, zeros where there is no token."""
     found = steps(output, batch.mask)
     for task, values in logits.items():
-        if values.shape[:2] == batch.mask.shape:
+        if task in ("lm", "tag", "answer", "rtd"):
             values = values.masked_fill(batch.mask.view(*batch.mask.shape, *[1] * (values.dim() - 2)) == 0, 0.0)
         found[f"logits of {task}"] = values
     return found

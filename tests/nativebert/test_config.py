@@ -11,7 +11,7 @@ import torch
 from models import BERT, DISTILBERT, TINY, minilm, write_folder
 
 import nativebert as nb
-from nativebert.arch import FAMILIES, family, read_config
+from nativebert.arch import FAMILIES, NEAREST, OTHERS, family, read_config
 from nativebert.config import ACTIVATIONS, WIDEST, EncoderConfig, Fields, Layer, check_sizes
 from nativebert.errors import Corrupt, Refused
 from nativebert.nn.activation import ACTIVATION
@@ -272,9 +272,37 @@ def test_unknown_families() -> None:
         family("distilbret")
     with pytest.raises(Refused, match="It knows: albert, bert, camembert, distilbert, electra"):
         family("os")
+    with pytest.raises(Refused, match=r"docs/adding-a-family\.md"):
+        family("os")
     for wrong in (None, 3, ["bert"], {}):
         with pytest.raises(Corrupt, match="no usable 'model_type'"):
             read_config({"model_type": wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        (
+            "deberta-v2",
+            "'deberta-v2': its attention is disentangled.*nearest one it knows is 'bert'.*Run this checkpoint with trans",
+        ),
+        ("gpt2", r"'gpt2': it is a decoder\. It knows"),  # nothing here is near it
+        ("t5", r"'t5': it is an encoder with a decoder\. It knows"),
+        ("nomic_bert", "its code comes with the checkpoint.*nearest one it knows is 'modernbert'"),
+        ("longformer", "its attention is sparse.*nearest one it knows is 'roberta'"),
+        ("big_bird", "its attention is sparse"),
+        ("mobilebert", "bottlenecks.*nearest one it knows is 'bert'"),
+        ("xlm-roberta-xl", "nearest one it knows is 'xlm-roberta'"),
+    ],
+)
+def test_a_family_that_is_known_not_to_be_here_says_what_differs(name: str, phrase: str) -> None:
+    with pytest.raises(Refused, match=phrase):
+        read_config({"model_type": name})
+
+
+def test_what_is_said_of_other_families_is_of_families_that_are_not_here() -> None:
+    assert not set(OTHERS) & set(FAMILIES)
+    assert set(NEAREST.values()) <= set(FAMILIES)
 
 
 # ---- names of parameters: the map's and the model's

@@ -202,7 +202,7 @@ def test_something_else_under_the_name(folder: Path, refused: Refuses, pretend: 
 
 def test_only_a_pickle(folder: Path, refused: Refuses) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
-    refused(folder, Refused, "opens no pickle", "safetensors.torch.save_file")
+    refused(folder, Refused, "opens no pickle", "`nativebert convert FOLDER`")
 
 
 # ---- shards
