@@ -229,6 +229,16 @@ class EncoderConfig:
             )
         return (head,)
 
+    def stored(self, names: Iterable[str], given: Collection[str]) -> dict[str, str]:
+        """Name of each parameter in the weight map -> its name in the model.
+
+        They differ in one case. A file with the masked-LM output tied has its bias twice; with ``tie_word_embeddings=false`` the two
+        are different, and the reference reads the second.
+        """
+        bias, second = "head.lm.out.bias", "head.lm.bias_again"
+        read_second = not self.tied and second in given
+        return {second if read_second and name == bias else name: name for name in names}
+
     def dims_with(self, tasks: Iterable[str]) -> dict[str, int]:
         """:attr:`dims`, and the classes ``C`` of the heads for these tasks."""
         classes = next((self.heads[task].classes for task in tasks if task not in ("lm", "nsp", "rtd")), None)

@@ -119,7 +119,7 @@ def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tu
     has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
     wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
     wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
-    return family.map.on(checkpoint, wanted=wanted, dims=config.dims_with(tasks)), tasks
+    return family.map.on(checkpoint, wanted=config.stored(wanted, given), dims=config.dims_with(tasks)), tasks
 
 
 def _where(snapshot: Snapshot) -> Facts:

@@ -1,4 +1,4 @@
-"""Folder or Hub -> model, and model -> folder.
+"""Folder or Hub -> model.
 
 The way of the weights: the file's header is read and matched with the family's map and the config; only when every tensor and every
 parameter is accounted for are bytes touched, as views of the mapped file. A model that fails to load leaves nothing behind.
@@ -6,11 +6,8 @@ parameter is accounted for are bytes touched, as views of the mapped file. A mod
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,7 +23,6 @@ from weights_map import Checkpoint, Ledger
 from weights_map import torch as views
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
-BIAS, SECOND_BIAS = "head.lm.out.bias", "head.lm.bias_again"
 
 
 def load(
@@ -69,7 +65,7 @@ def load(
     tasks = config.choose(head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    names = _stored(model.state_dict(), config, given)
+    names = config.stored(model.state_dict(), given)
     ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks))
     ledger = _check(ledger, config)
     _only_floats(ledger)
@@ -82,16 +78,6 @@ def load(
         setattr(model.get_submodule(module), leaf, model.get_parameter(leader))
     model.ledger, model.snapshot = ledger, snapshot
     return model.eval()
-
-
-def _stored(names: Iterable[str], config: EncoderConfig, given: set[str]) -> dict[str, str]:
-    """Name of each parameter in the map -> its name in the model.
-
-    A file with the masked-LM output tied has its bias twice. With ``tie_word_embeddings=false`` they are two, and the reference reads
-    the second.
-    """
-    second = not config.tied and SECOND_BIAS in given
-    return {SECOND_BIAS if second and name == BIAS else name: name for name in names}
 
 
 def _check(ledger: Ledger, config: EncoderConfig) -> Ledger:
@@ -118,50 +104,6 @@ def open_snapshot(
     return hub.resolve(reference, revision=revision, offline=offline, token=token, weights=weights)
 
 
-def save(model: Model, folder: str | PathLike[str]) -> None:
-    """Write a model to a folder that transformers and sentence-transformers load.
-
-    The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
-    asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing; where it
-    does, the tensor is written wider and config.json says so. The tokenizer, the config and the sentence-transformers files are else
-    copied as they are.
-
-    Raises:
-        Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
-    """
-    if model.ledger is None or model.snapshot is None:
-        raise Refused(
-            "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
-        )
-    to = Path(folder)
-    to.mkdir(parents=True, exist_ok=True)
-    if len(model.ledger.checkpoint.files) > 1 and (to / hub.WEIGHTS).exists():
-        raise Refused(
-            f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
-        )
-    state = model.state_dict()
-    names = _stored(state, model.config, {target for row in model.ledger.rows if row.sources for target in row.targets})
-    tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
-    views.save(model.ledger, tensors, to)
-    for name in model.snapshot.companions():
-        source, copy = model.snapshot.require(name), to / name
-        if not (copy.exists() and copy.samefile(source)):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-    stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
-    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype)]:
-        _declare(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
-
-
-def _declare(config: Path, dtype: torch.dtype) -> None:
-    """Say in config.json what the weights are stored as: transformers casts all of them to that when it loads them."""
-    data = json.loads(config.read_bytes())
-    data |= dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch."))
-    draft = config.with_name(".config.json.tmp")  # moved into place: in a Hub cache config.json is a link to a shared file
-    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(config)
-
-
 def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors in another precision. A finite weight must stay finite: float16 ends at 65504, and float32 before float64 does."""
     cast = {name: t.to(device, dtype) for name, t in tensors.items()}
@@ -172,16 +114,6 @@ def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtyp
                 f"{name} has weights up to {most:g}, which {dtype} cannot hold. Load the model with a wider precision=."
             )
     return cast
-
-
-def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    stored = {target: views.DTYPES[row.dtype] for row in ledger.rows for target in row.targets if row.dtype in views.DTYPES}
-    out = {}
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu()
-        cast = tensor.to(stored.get(name, tensor.dtype))
-        out[name] = cast if torch.equal(cast.to(tensor.dtype), tensor) else tensor
-    return out
 
 
 def _only_floats(ledger: Ledger) -> None:

@@ -177,8 +177,8 @@ class Model(Encoder):
         return self.config.pad_id if self.config.positions_after_pad else None
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.loading.save`)."""
-        from nativebert.loading import save
+        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.saving.save`)."""
+        from nativebert.saving import save
 
         save(self, folder)
 

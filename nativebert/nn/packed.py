@@ -130,7 +130,9 @@ def pack(
         BadInput: a wrong shape or dtype.
     """
     if input_ids.dim() != 2:
-        raise BadInput(f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None].")
+        raise BadInput(
+            f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None]."
+        )
     if position_ids is not None and position_ids.shape[:1] == (1,):
         position_ids = position_ids.expand(len(input_ids), -1)
     others = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}

@@ -1,0 +1,75 @@
+"""Model -> folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nativebert import hub
+from nativebert.errors import Refused
+from weights_map import Ledger
+from weights_map import torch as views
+
+if TYPE_CHECKING:
+    from nativebert.nn.model import Model
+
+
+def save(model: Model, folder: str | PathLike[str]) -> None:
+    """Write a model to a folder that transformers and sentence-transformers load.
+
+    The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
+    asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing; where it
+    does, the tensor is written wider and config.json says so. The tokenizer, the config and the sentence-transformers files are else
+    copied as they are.
+
+    Raises:
+        Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
+    """
+    if model.ledger is None or model.snapshot is None:
+        raise Refused(
+            "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
+        )
+    to = Path(folder)
+    to.mkdir(parents=True, exist_ok=True)
+    if len(model.ledger.checkpoint.files) > 1 and (to / hub.WEIGHTS).exists():
+        raise Refused(
+            f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
+        )
+    state = model.state_dict()
+    names = model.config.stored(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
+    tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
+    views.save(model.ledger, tensors, to)
+    for name in model.snapshot.companions():
+        source, copy = model.snapshot.require(name), to / name
+        if not (copy.exists() and copy.samefile(source)):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
+    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype)]:
+        _declare(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+
+
+def _declare(config: Path, dtype: torch.dtype) -> None:
+    """Say in config.json what the weights are stored as: transformers casts all of them to that when it loads them."""
+    data = json.loads(config.read_bytes())
+    data |= dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch."))
+    draft = config.with_name(".config.json.tmp")  # moved into place: in a Hub cache config.json is a link to a shared file
+    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(config)
+
+
+def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    stored = {target: views.DTYPES[row.dtype] for row in ledger.rows for target in row.targets if row.dtype in views.DTYPES}
+    out = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu()
+        cast = tensor.to(stored.get(name, tensor.dtype))
+        out[name] = cast if torch.equal(cast.to(tensor.dtype), tensor) else tensor
+    return out
