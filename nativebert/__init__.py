@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nativebert.errors import NativeBertError
     from nativebert.loading import load
     from nativebert.tasks.embed import Embedder
+    from nativebert.tasks.rank import Ranker
     from nativebert.text.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -16,11 +17,12 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "nativebert.loading",
     "Embedder": "nativebert.tasks.embed",
+    "Ranker": "nativebert.tasks.rank",
     "Tokenizer": "nativebert.text.tokenizer",
     "NativeBertError": "nativebert.errors",
 }
 
-__all__ = ["Embedder", "NativeBertError", "Tokenizer", "load"]
+__all__ = ["Embedder", "NativeBertError", "Ranker", "Tokenizer", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -217,7 +217,7 @@ class EncoderConfig:
             given: parameters that the file gives. A checkpoint may name a class and yet hold the encoder alone.
 
         Raises:
-            BadInput: the family has no such head.
+            BadInput: the family has no such head, or the checkpoint's head is another one under the same names.
         """
         if head is None:
             return ()

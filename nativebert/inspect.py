@@ -247,7 +247,7 @@ def _sentence(read: sentence.SentenceConfig, config: EncoderConfig, tokenizer: T
             width = step.outward
             then.append(f"dense {step.inward} to {step.outward}, {step.activation}")
         else:
-            then.append(step)
+            then.append(step if step == "normalize" else "layer norm")
     return {
         "pooling": list(read.pooling),
         "assumed": "; ".join(read.assumed) or None,

@@ -51,13 +51,24 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class LayerNorm:
+    """A layer norm on sentence vectors, epsilon 1e-5; its weights are in ``folder``/model.safetensors."""
+
+    folder: str
+    width: int
+
+
+Step = Dense | LayerNorm | Literal["normalize"]
+
+
+@dataclass(frozen=True)
 class SentenceConfig:
     """From token vectors to sentence vectors.
 
     Attributes:
         pooling: modes of :data:`nativebert.nn.pool.POOLS`; several are concatenated.
         include_prompt: whether a prompt's tokens are pooled too.
-        then: what follows, in order: a :class:`Dense`, or ``"normalize"``.
+        then: what follows, in order: a :class:`Dense`, a :class:`LayerNorm`, or ``"normalize"``.
         max_tokens: most tokens of a text, special tokens included, as the folder says; None where it does not.
         lowercase: whether texts are lower-cased before they are tokenised.
         prompts: text to put before each text, by name.
@@ -68,7 +79,7 @@ class SentenceConfig:
 
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
-    then: tuple[Dense | Literal["normalize"], ...] = ()
+    then: tuple[Step, ...] = ()
     max_tokens: int | None = None
     lowercase: bool = False
     prompts: Mapping[str, str] | None = None
@@ -142,30 +153,30 @@ def _transformer(data: Mapping[str, Any], name: str) -> tuple[int | None, bool]:
 
 def _modules(
     snapshot: Snapshot,
-) -> tuple[tuple[str, ...], bool, tuple[Dense | Literal["normalize"], ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], bool, tuple[Step, ...], tuple[str, ...]]:
     path = snapshot.path("modules.json")
     if path is None:
         assumed = "it has no modules.json, so pooling was assumed: the mean of all tokens, not normalised"
         return ("mean",), True, (), (assumed,)
     pooling: tuple[str, ...] | None = None
     include_prompt = True
-    then: list[Dense | Literal["normalize"]] = []
+    then: list[Step] = []
     for place, module in enumerate(snapshot.modules()):
         folder, written = module.get("path", ""), str(module.get("type", ""))
         if not isinstance(folder, str):
             raise Corrupt(f"{path}: module path {folder!r} is no string")
         # a class of the same name in another package is other code, and may compute something else
         kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
-        if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
+        if kind not in ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"):
             raise Refused(
                 f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "
-                "Transformer, Pooling, Dense, Normalize and Dropout"
+                "Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout"
             )
         expected = {0: "Transformer", 1: "Pooling"}.get(place)
         if expected != kind and (expected or kind in ("Transformer", "Pooling")):
             raise Refused(
                 f"{path} has {kind} as module {place}; nativebert computes "
-                "one Transformer, then one Pooling, then any number of Dense and Normalize"
+                "one Transformer, then one Pooling, then any number of Dense, LayerNorm and Normalize"
             )
         if kind == "Transformer":
             if folder:
@@ -176,6 +187,8 @@ def _modules(
             pooling, include_prompt = _pooling(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
         elif kind == "Dense":
             then.append(_dense(_fields(snapshot, f"{folder}/config.json"), folder))
+        elif kind == "LayerNorm":
+            then.append(LayerNorm(folder, _size(_fields(snapshot, f"{folder}/config.json"), "dimension", folder)))
         elif kind == "Normalize":
             _on_sentences(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
             then.append("normalize")
@@ -201,12 +214,6 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
 
 
 def _dense(data: Mapping[str, Any], folder: str) -> Dense:
-    def size(key: str) -> int:
-        value = data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**24:
-            raise Corrupt(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
-        return value
-
     name = f"{folder}/config.json"
     if _flag(data, "use_residual", False, name):
         raise Refused(f"{name}: a Dense module with a residual is not computed by nativebert")
@@ -216,7 +223,20 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
     if activation is None:
         raise Refused(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}")
     assert activation in ACTIVATIONS
-    return Dense(folder, size("in_features"), size("out_features"), _flag(data, "bias", True, name), activation)
+    return Dense(
+        folder,
+        _size(data, "in_features", folder),
+        _size(data, "out_features", folder),
+        _flag(data, "bias", True, name),
+        activation,
+    )
+
+
+def _size(data: Mapping[str, Any], key: str, folder: str) -> int:
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**24:
+        raise Corrupt(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
+    return value
 
 
 def _on_sentences(data: Mapping[str, Any], name: str) -> None:

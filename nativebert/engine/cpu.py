@@ -18,22 +18,47 @@ from torch import Tensor, nn
 from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
+from nativebert.nn.heads import Head, first_tokens, mean_tokens
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import Place, places, turned
+
+Activation = Callable[[Tensor], Tensor]
 
 # With fewer rows a matrix product takes another path, with another order of summation (measured: F.linear below 12 rows, oneDNN at 1).
 MIN_ROWS = 16
 ALIGNED = 16  # floats in 64 bytes: see attend()
 
-# Activations that oneDNN computes at the end of a product: its name, and the algorithm it wants to hear.
+# Activations that oneDNN computes at the end of a product: its name, and the algorithm it wants to hear; then what is left to do.
+_ERF, _TANH = ("gelu", "none"), ("gelu", "tanh")
 _FUSED = {
-    "gelu": ("gelu", "none"),
-    "gelu_python": ("gelu", "none"),
-    "gelu_new": ("gelu", "tanh"),
-    "gelu_pytorch_tanh": ("gelu", "tanh"),
-    "relu": ("relu", ""),
+    **dict.fromkeys(("gelu", "gelu_python", "gelu_10"), _ERF),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), _TANH),
+    **dict.fromkeys(("relu", "relu2", "relu6"), ("relu", "")),
+    **dict.fromkeys(("silu", "swish"), ("swish", "")),
+    "tanh": ("tanh", ""),
+    "sigmoid": ("sigmoid", ""),
 }
+_AFTER: dict[str, Activation] = {
+    "gelu_10": lambda x: x.clamp_(-10, 10),
+    "relu2": lambda x: x.square_(),
+    "relu6": lambda x: x.clamp_(max=6),
+}
+
+
+def by_rows(act: Activation) -> Activation:
+    """An activation whose value for an element does not depend on where the element lies.
+
+    torch computes most elements in vectors and the last ones of each thread's share one by one, by functions that differ in the last
+    bit. So rows are filled up to whole vectors and given to one thread at a time.
+    """
+
+    def apply(x: Tensor) -> Tensor:
+        filled = F.pad(x, (0, -x.shape[1] % 64))
+        share = max(1, 32768 // max(1, filled.shape[1]))  # elements below which torch uses one thread
+        return torch.cat([act(part) for part in torch.split(filled, share)])[:, : x.shape[1]].contiguous()
+
+    return apply
 
 
 class Product:
@@ -41,13 +66,12 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         self.bias = None if bias is None else bias.detach()
-        self.act: Callable[[Tensor], Tensor] | None = ACTIVATION[activation] if activation else None
         self.packed = _has_onednn()
         weight = weight.detach()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self.packed else weight
-        self.end = ("none", "")
+        self.end, self.act = ("none", ""), None if activation is None else by_rows(ACTIVATION[activation])
         if self.packed and activation in _FUSED:
-            self.end, self.act = _FUSED[activation], None
+            self.end, self.act = _FUSED[activation], _AFTER.get(activation)
 
     @classmethod
     def of(cls, *layers: nn.Linear, activation: str | None = None) -> Product:
@@ -194,6 +218,43 @@ class CpuPlan:
         if embed.position is not None:
             x += F.embedding(batch.positions, embed.position.weight)
         return self._first_norm(x)
+
+
+class HeadPlan:
+    """A head of a model prepared for the CPU in fp32, bitwise batch invariant like :class:`CpuPlan`.
+
+    Args:
+        model: the model; it has the head.
+        task: the head's task.
+        end: an activation of the logits, by name, or None.
+    """
+
+    def __init__(self, model: Model, task: str, end: str | None = None) -> None:
+        if model.dtype != torch.float32 or model.device.type != "cpu":
+            model = copied(model).float().cpu()
+        self.spec = spec = model.config.heads[task]
+        head: Head = model.head[spec.name]  # type: ignore[assignment]
+        last: nn.Linear = head.get_submodule(spec.last)  # type: ignore[assignment]
+        with torch.no_grad():
+            self._pool = (
+                Product.of(model.pool.dense, activation="tanh") if model.pool is not None and spec.on == "pooled" else None
+            )
+            self._dense = None if head.dense is None else Product.of(head.dense, activation=spec.activation)
+            self._norm = None if head.norm is None else _Norm(head.norm)
+            self._last = Product.of(last, activation=end)
+
+    @torch.inference_mode()
+    def run(self, hidden: Tensor, batch: Packed) -> Tensor:
+        """Hidden states ``(T, H)`` -> logits ``(T, C)`` of a head on tokens, else ``(B, C)``."""
+        x = hidden.float().cpu()
+        if self.spec.on != "tokens":
+            x = mean_tokens(x, batch) if self.spec.on == "mean" else first_tokens(x, batch)
+        rows = len(x)
+        if rows < MIN_ROWS:
+            x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))
+        for part in (self._pool, self._dense, self._norm):
+            x = x if part is None else part(x)
+        return self._last(x)[:rows]
 
 
 def _has_onednn() -> bool:

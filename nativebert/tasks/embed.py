@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.engine import choose_device, prepare
-from nativebert.engine.cpu import MIN_ROWS
-from nativebert.errors import Assumed, BadInput, Corrupt, TooLong, Truncated
+from nativebert.errors import Assumed, BadInput, TooLong, Truncated
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
-from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
+from nativebert.tasks import steps
 from nativebert.text.pack import plan
 from nativebert.text.window import check_policy, windows
 
@@ -133,11 +132,6 @@ class Embedder:
         self.pooling = config.pooling if pooling is None else (pooling,) if isinstance(pooling, str) else tuple(pooling)
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
-        self._then: list[_Dense | Literal["normalize"]] = [
-            step if step == "normalize" else _Dense(step, snapshot) for step in config.then if snapshot
-        ]
-        if normalize is not None:
-            self._then = [step for step in self._then if step != "normalize"] + (["normalize"] if normalize else [])
         self.tokenizer = model.tokenizer
         if config.lowercase:
             self.tokenizer = self.tokenizer.lowercased()
@@ -149,11 +143,14 @@ class Embedder:
             )
         self._after = model.position_pad
         self._plan = prepare(model, target, precision)
-        width = model.config.width * len(self.pooling)
-        for step in self._then:
-            if isinstance(step, _Dense):
-                width = step.check(width)
-        self.dimension = width
+        self.steps = [step for step in config.then if normalize is None or step != "normalize"]
+        if normalize:
+            self.steps.append("normalize")
+        self.dimension = model.config.width * len(self.pooling)
+        self._then: list[steps.Apply] = []
+        for step in self.steps:
+            apply, self.dimension = steps.make(step, self.dimension, snapshot)
+            self._then.append(apply)
 
     def _limit(self, asked: int | None, model: Model) -> int:
         most = model.config.max_tokens
@@ -164,8 +161,8 @@ class Embedder:
         return min(self.config.max_tokens or self.tokenizer.max_length or most, most)
 
     def __repr__(self) -> str:
-        steps = [" + ".join(self.pooling), *(s if s == "normalize" else f"dense {s.config.outward}" for s in self._then)]
-        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(steps)}, {self.device}, {self.precision})"
+        done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
+        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {self.device}, {self.precision})"
 
     def __call__(
         self,
@@ -315,8 +312,8 @@ class Embedder:
 
     @torch.inference_mode()
     def _finish(self, x: Tensor) -> NDArray[np.float32]:
-        for step in self._then:
-            x = F.normalize(x, dim=1) if step == "normalize" else step(x)
+        for apply in self._then:
+            x = apply(x)
         result: NDArray[np.float32] = x.numpy()
         return result
 
@@ -351,39 +348,6 @@ def _combine(pooled: Tensor, pieces: list[list[int]], parts: NDArray[np.int64], 
             x = (x * weight).sum(0, keepdim=True) / weight.sum()
         rows.append(x)
     return torch.cat(rows)
-
-
-class _Dense:
-    """A sentence-transformers Dense module with its weights."""
-
-    def __init__(self, config: sentence.Dense, snapshot: Snapshot) -> None:
-        from weights_map import Checkpoint
-        from weights_map.torch import check_finite, tensor
-
-        self.config = config
-        name = f"{config.folder}/model.safetensors"
-        checkpoint = Checkpoint.open(snapshot.require(name))
-        shapes = {
-            "linear.weight": (config.outward, config.inward),
-            **({"linear.bias": (config.outward,)} if config.bias else {}),
-        }
-        found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
-        if found != shapes:
-            raise Corrupt(f"{name} holds {found}, but its config.json asks for {shapes}")
-        weights = {key: tensor(checkpoint.view(key)).float() for key in shapes}
-        check_finite(weights)
-        self.weight, self.bias = weights["linear.weight"], weights.get("linear.bias")
-
-    def check(self, width: int) -> int:
-        if width != self.config.inward:
-            raise Corrupt(
-                f"{self.config.folder}/config.json takes vectors of {self.config.inward}, but what comes before gives {width}"
-            )
-        return self.config.outward
-
-    def __call__(self, x: Tensor) -> Tensor:
-        filled = F.pad(x, (0, 0, 0, max(0, MIN_ROWS - len(x))))  # see MIN_ROWS: rows must not depend on their number
-        return ACTIVATION[self.config.activation](F.linear(filled, self.weight, self.bias)[: len(x)])
 
 
 class _Progress:

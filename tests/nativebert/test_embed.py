@@ -13,6 +13,7 @@ import torch
 from models import BERT, DISTILBERT, WORDS, minilm, texts, write_folder
 
 import nativebert as nb
+from nativebert.config import ACTIVATIONS
 from nativebert.engine import prepare
 from nativebert.errors import Assumed, BadInput, TooLong, Truncated
 from nativebert.nn.packed import Packed
@@ -69,6 +70,21 @@ def test_bits_with_every_width_of_heads(tmp_path: Path, width: int, heads: int) 
     base = embedder(some)
     assert np.array_equal(embedder(some[::-1])[::-1], base)
     assert all(np.array_equal(embedder([t])[0], v) for t, v in zip(some, base))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_bits_and_values_with_every_activation(tmp_path: Path, activation: str) -> None:
+    config = {**BERT, "hidden_act": activation, "intermediate_size": 53}
+    model = nb.load(write_folder(tmp_path / "m", config))
+    plan = prepare(model, "cpu")
+    r = random.Random(0)
+    rows = [[r.randrange(5, 70) for _ in range(r.randint(1, 25))] for _ in range(60)]
+    batch = Packed.of(rows)
+    together = plan.run(batch)
+    with torch.no_grad():
+        assert (together - model.encode(batch).hidden).abs().max() <= 1e-5
+    assert all(torch.equal(plan.run(Packed.of([row])), part) for row, part in zip(rows, together.split(list(batch.lengths))))
+    assert torch.equal(torch.cat(plan.run(Packed.of(rows[::-1])).split([len(row) for row in rows[::-1]])[::-1]), together)
 
 
 def test_order_duplicates_and_shapes(embed: nb.Embedder) -> None:

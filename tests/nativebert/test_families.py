@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import EVERY, VARIANTS, Batch, Made, ours, theirs, write
-from models import one_thread
+from models import BERT, bert_tensors, one_thread, write_folder
 
 import nativebert as nb
 from nativebert.arch import FAMILIES
@@ -227,3 +227,16 @@ def test_the_plan_for_the_cpu_is_the_reference_and_the_same_bits_in_any_company(
         assert torch.equal(part, parts[n])
     for text, part in zip(texts, parts, strict=True):
         assert torch.equal(plan.run(Packed.of([text], after=pad)), part)
+
+
+def test_a_head_is_not_read_as_another_one(tmp_path: Path) -> None:
+    """BERT's classifiers of tokens and of sequences have the same names in a file."""
+    config = {**BERT, "architectures": ["BertForTokenClassification"], "id2label": {str(n): f"L{n}" for n in range(4)}}
+    tensors = bert_tensors(config, prefix="bert.") | {
+        "classifier.weight": torch.randn(4, 32),
+        "classifier.bias": torch.randn(4),
+    }
+    folder = write_folder(tmp_path / "m", config, tensors)
+    assert nb.load(folder).tasks == ("tag",)
+    with pytest.raises(BadInput, match=r"saved as BertForTokenClassification: its head is for 'tag'"):
+        nb.load(folder, head="classify")

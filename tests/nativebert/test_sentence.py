@@ -311,6 +311,18 @@ def test_order_of_dense_and_normalize(tmp_path: Path, last: bool) -> None:
 
 
 @pytest.mark.reference
+def test_layer_norm_as_in_the_reference(tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import LayerNorm
+
+    layer = LayerNorm(32)
+    torch.nn.init.normal_(layer.norm.weight)
+    torch.nn.init.normal_(layer.norm.bias)
+    folder = reference(tmp_path, BERT, pooling("mean"), layer, dense(32, 6))
+    assert same(both(folder))
+    assert [type(step).__name__ for step in nb.Embedder(folder, device="cpu").steps] == ["LayerNorm", "Dense"]
+
+
+@pytest.mark.reference
 @pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
 def test_default_prompt_and_limit(tmp_path: Path) -> None:
     prompts = {"q": "the cat: ", "d": "a "}

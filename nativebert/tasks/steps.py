@@ -1,0 +1,61 @@
+"""What a sentence-transformers folder puts after pooling: modules on sentence vectors, with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nativebert import sentence
+from nativebert.engine.cpu import MIN_ROWS, Product
+from nativebert.errors import Corrupt
+from nativebert.hub import Snapshot
+
+Apply = Callable[[Tensor], Tensor]  # (n, inward) -> (n, outward)
+
+
+def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Apply, int]:
+    """A step on vectors of ``width``, and the width that it gives.
+
+    Raises:
+        Corrupt: its weights do not fit its config, or its config what comes before.
+        weights_map.WeightsMapError: its weight file is damaged or holds NaN.
+    """
+    if step == "normalize":
+        return normalize, width
+    assert snapshot is not None  # only a folder's files can ask for anything else
+    inward, outward = (step.inward, step.outward) if isinstance(step, sentence.Dense) else (step.width, step.width)
+    if width != inward:
+        raise Corrupt(f"{step.folder}/config.json takes vectors of {inward}, but what comes before gives {width}")
+    if isinstance(step, sentence.LayerNorm):
+        w = _weights(step.folder, {"norm.weight": (width,), "norm.bias": (width,)}, snapshot)
+        return lambda x: F.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-5), width
+    shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outward, inward)}
+    w = _weights(step.folder, shapes | ({"linear.bias": (outward,)} if step.bias else {}), snapshot)
+    product = Product(w["linear.weight"], w.get("linear.bias"), step.activation)
+
+    def dense(x: Tensor) -> Tensor:
+        filled = F.pad(x, (0, 0, 0, max(0, MIN_ROWS - len(x))))  # see MIN_ROWS: rows must not depend on their number
+        return product(filled)[: len(x)]
+
+    return dense, outward
+
+
+def normalize(x: Tensor) -> Tensor:
+    """To unit length."""
+    return F.normalize(x, dim=1)
+
+
+def _weights(folder: str, shapes: Mapping[str, tuple[int, ...]], snapshot: Snapshot) -> dict[str, Tensor]:
+    from weights_map import Checkpoint
+    from weights_map.torch import check_finite, tensor
+
+    name = f"{folder}/model.safetensors"
+    checkpoint = Checkpoint.open(snapshot.require(name))
+    found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
+    if found != dict(shapes):
+        raise Corrupt(f"{name} holds {found}, but its config.json asks for {dict(shapes)}")
+    weights = {key: tensor(checkpoint.view(key)).float() for key in shapes}
+    check_finite(weights)
+    return weights
