@@ -74,7 +74,6 @@ class Head:
         norm: whether a layer norm follows it.
         dense_bias: whether the dense layer has a bias.
         last: name of the last layer below ``head.<name>``.
-        tied: whether the last layer's weight is the token table.
         dropout: probability, when training, before the dense (if ``dropout_first``) and the last layer.
         dropout_first: see ``dropout``.
     """
@@ -87,7 +86,6 @@ class Head:
     norm: bool = False
     dense_bias: bool = True
     last: str = "out"
-    tied: bool = False
     dropout: float = 0.0
     dropout_first: bool = False
 
@@ -133,7 +131,6 @@ class EncoderConfig:
         attention_bias, inner_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
-        initializer_range: standard deviation of freshly made weights.
         pooler: whether the family has a pooler (a dense layer with tanh on the first token).
         heads: the heads that the family has, by task.
         pretraining: the tasks of transformers' ``ForPreTraining`` class of the family.
@@ -165,7 +162,6 @@ class EncoderConfig:
     norm_bias: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    initializer_range: float = 0.02
     pooler: bool = True
     heads: Mapping[str, Head] = field(default_factory=dict)
     pretraining: tuple[str, ...] = ()
@@ -361,6 +357,9 @@ class Fields:
             by_id = {int(k): v for k, v in names.items()}
         except ValueError:
             raise self._wrong("id2label", names, "an object whose keys are whole numbers") from None
+        by_id = {
+            k: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in by_id.items()
+        }  # names like 0 and 1
         if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(names))):
             raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap and none twice")
         if not by_id:
@@ -386,7 +385,6 @@ class Fields:
             "problem_type": self.problem_type(),
             "architecture": self.architecture(),
             "tied": self.boolean("tie_word_embeddings", True),
-            "initializer_range": self.number("initializer_range", 0.02),
             "source": dict(self.data),
         }
 
@@ -412,6 +410,10 @@ def check_sizes(config: EncoderConfig) -> EncoderConfig:
         if config.width % layer.heads:
             raise Corrupt(
                 f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads"
+            )
+        if layer.rope_theta is not None and config.width // layer.heads % 2:
+            raise Corrupt(
+                f"config.json ({config.family}): heads {config.width // layer.heads} wide cannot have rotary positions: an even width is needed"
             )
     return config
 

@@ -98,7 +98,14 @@ def convert(
                 f"{to / part / WEIGHTS} is there already, and is not overwritten. Choose another folder with --output."
             )
     ties = _ties(folder)
-    done = [_convert(sources, to / part / WEIGHTS, {} if part else ties, time_limit) for part, sources in jobs.items()]
+    done: list[Converted] = []
+    try:
+        for part, sources in jobs.items():
+            done.append(_convert(sources, to / part / WEIGHTS, {} if part else ties, time_limit))
+    except BaseException:
+        for part in list(jobs)[: len(done)]:  # all of a model or nothing: none of these was there before
+            (to / part / WEIGHTS).unlink(missing_ok=True)
+        raise
     return Conversion(tuple(done), tuple(_copy(folder, to)) if to.absolute() != folder.absolute() else ())
 
 

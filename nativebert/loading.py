@@ -16,7 +16,7 @@ from nativebert import hub
 from nativebert.arch import read_config
 from nativebert.config import EncoderConfig
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInput, NotFound, Refused
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from weights_map import Checkpoint, Ledger
@@ -67,7 +67,7 @@ def load(
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.stored(model.state_dict(), given)
     ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks))
-    ledger = _check(ledger, config)
+    ledger = _check(ledger, config, head)
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors)
@@ -80,7 +80,13 @@ def load(
     return model.eval()
 
 
-def _check(ledger: Ledger, config: EncoderConfig) -> Ledger:
+def _check(ledger: Ledger, config: EncoderConfig, head: str | None) -> Ledger:
+    absent = [target for row in ledger.rows if row.status == "missing" for target in row.targets if target.startswith("head.")]
+    if head not in (None, "auto") and absent:
+        raise NotFound(
+            f"the checkpoint was saved as {config.architecture or 'an encoder'} and has no head for {head!r}: these would be new, with "
+            f"random values: {', '.join(absent)}. Load it with head='auto', or another checkpoint."
+        )
     if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
         untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
         if untied:

@@ -30,7 +30,8 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
     copied as they are.
 
     Raises:
-        Refused: the model was not loaded from a file, so there is nothing to say how it is to be written.
+        Refused: the model was not loaded from a file, a parameter has another shape than there, or the folder holds files of another
+            model that would be mixed with it.
     """
     if model.ledger is None or model.snapshot is None:
         raise Refused(
@@ -45,8 +46,15 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
     state = model.state_dict()
     names = model.config.stored(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
     tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
+    _fits(model.ledger, tensors)
+    companions = model.snapshot.companions()
+    strangers = [name for name in _known(to) if name not in companions]
+    if strangers:
+        raise Refused(
+            f"{to} holds {', '.join(strangers)} of another model, which would be loaded together with this one. Save to another folder."
+        )
     views.save(model.ledger, tensors, to)
-    for name in model.snapshot.companions():
+    for name in companions:
         source, copy = model.snapshot.require(name), to / name
         if not (copy.exists() and copy.samefile(source)):
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +62,25 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
     stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
     if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype)]:
         _declare(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+
+
+def _known(folder: Path) -> list[str]:
+    """Files of a model in a folder, beside its weights and config.json."""
+    return sorted(name for name in hub.SETTINGS if "*" not in name and (folder / name).is_file())
+
+
+def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
+    """A tensor of another size than config.json says makes a folder that nobody can load."""
+    for row in ledger.rows:
+        if row.shape is None or not row.targets:
+            continue
+        shape = (row.shape[0] // len(row.targets), *row.shape[1:]) if row.status == "split" else row.shape
+        for target in row.targets:
+            if target in tensors and tuple(tensors[target].shape) != shape:
+                raise Refused(
+                    f"{target} is {tuple(tensors[target].shape)} now and was {shape} in the file: config.json says otherwise, and a model "
+                    "saved like that could not be loaded. Resizing is not supported."
+                )
 
 
 def _declare(config: Path, dtype: torch.dtype) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -41,8 +42,24 @@ def choose(checkpoint: Checkpoint, known: dict[str, WeightMap], name: str | None
         if name not in known:
             raise UnknownName(f"family {name!r} is not installed; installed are {', '.join(known) or 'none'}")
         return known[name].on(checkpoint)
-    share, best = max(((family.covers(checkpoint), family.name) for family in known.values()), default=(0.0, ""))
-    return next(family for family in known.values() if family.name == best).on(checkpoint) if share > 0.5 else None
+    covered = {entry: family.covers(checkpoint) for entry, family in known.items()}
+    share = max(covered.values(), default=0.0)
+    if share <= 0.5:
+        return None
+    best = [entry for entry, covers in covered.items() if covers == share]
+    # families may share their names for tensors: then the config beside the file says which it is
+    said = _model_type(checkpoint)
+    return known[said if said in best else best[0]].on(checkpoint)
+
+
+def _model_type(checkpoint: Checkpoint) -> str:
+    """``model_type`` of the config.json beside the file; "" where there is none."""
+    try:
+        config = json.loads((checkpoint.files[0].parent / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    said = config.get("model_type") if isinstance(config, dict) else None
+    return said if isinstance(said, str) else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

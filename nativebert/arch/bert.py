@@ -73,7 +73,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         vocab=vocab,
         labels=len(common["labels"]),
         activation=layer.activation,
-        dropout=f.number("classifier_dropout", dropout),
+        dropout=f.number("classifier_dropout", dropout, high=1.0),
     )
     return EncoderConfig(
         family="bert",

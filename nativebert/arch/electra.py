@@ -58,7 +58,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     common = f.common()
     width, narrow, vocab = f.integer("hidden_size", 256), f.integer("embedding_size", 128), f.integer("vocab_size", 30522)
     dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
-    labels, drop = len(common["labels"]), f.number("classifier_dropout", dropout)
+    labels, drop = len(common["labels"]), f.number("classifier_dropout", dropout, high=1.0)
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation="gelu", dropout=drop, dense=narrow)
     heads |= {
         "classify": Head("sequence", "first", labels, dense=width, activation="gelu", dropout=drop, dropout_first=True),

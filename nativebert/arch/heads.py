@@ -19,7 +19,7 @@ def bert_like(
         dense: width of the masked-LM transform; the model's own by default.
     """
     return {
-        "lm": Head("lm", "tokens", vocab, dense=dense or width, activation=activation, norm=True, tied=True),
+        "lm": Head("lm", "tokens", vocab, dense=dense or width, activation=activation, norm=True),
         "classify": Head("classifier", "pooled", labels, dropout=dropout),
         "tag": Head("classifier", "tokens", labels, dropout=dropout),
         "answer": Head("qa", "tokens", 2),

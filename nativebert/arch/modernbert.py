@@ -55,7 +55,6 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     activation = f.activation("classifier_activation", "gelu")
 
     def head(on: Any, classes: int, last: str = "out") -> Head:
-        tied = last == "decoder"
         return Head(
             "trunk",
             on,
@@ -65,8 +64,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
             norm=True,
             dense_bias=bias,
             last=last,
-            tied=tied,
-            dropout=0.0 if tied else drop,
+            dropout=0.0 if last == "decoder" else drop,
         )
 
     return EncoderConfig(

@@ -66,7 +66,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         dropout=dropout,
         attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
         heads=roberta_like(
-            width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout)
+            width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout, high=1.0)
         ),
         pretraining=("lm",),
         unread=f.unread(),

@@ -40,6 +40,8 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     import torch
 
+    if not isinstance(name, str):
+        raise BadInput(f"device must be a string like 'auto', 'cpu' or 'cuda:1', not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -56,7 +58,7 @@ def prepare(model: Model, device: str | torch.device = "auto", precision: str = 
     """Make ``model`` ready to run.
 
     Args:
-        model: the reference model. The plan takes its weights as they are now; later changes of the model do not reach it.
+        model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`.
 

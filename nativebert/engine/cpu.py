@@ -65,10 +65,10 @@ class Product:
     """``x @ weight.T + bias``, then an activation or a sum with the residual."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
-        self.bias = None if bias is None else bias.detach()
+        self.bias = None if bias is None else bias.detach().clone()
         self.packed = _has_onednn()
         weight = weight.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self.packed else weight
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self.packed else weight.clone()
         self.end, self.act = ("none", ""), None if activation is None else by_rows(ACTIVATION[activation])
         if self.packed and activation in _FUSED:
             self.end, self.act = _FUSED[activation], _AFTER.get(activation)
@@ -101,12 +101,8 @@ class _Norm:
     """A layer norm with its parameters at hand."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
-        self.args = (
-            list(norm.normalized_shape),
-            norm.weight.detach(),
-            None if norm.bias is None else norm.bias.detach(),
-            norm.eps,
-        )
+        bias = None if norm.bias is None else norm.bias.detach().clone()
+        self.args = (list(norm.normalized_shape), norm.weight.detach().clone(), bias, norm.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.layer_norm(x, *self.args)
@@ -177,7 +173,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 class CpuPlan:
     """A model prepared for the CPU in fp32. See the module's docstring.
 
-    The embedding tables are shared with the model, the layers are not: prepare again after training.
+    The embedding tables are shared with the model, everything else is a copy: prepare again after training.
     """
 
     def __init__(self, model: Model) -> None:

@@ -25,7 +25,6 @@ class ReferencePlan:
 
 def copied(model: Model) -> Model:
     """A copy of the modules and their weights, without the files behind them."""
-    bare = copy.copy(model)
-    bare.ledger = bare.snapshot = None
-    bare.__dict__.pop("tokenizer", None)
-    return copy.deepcopy(bare)
+    twin = copy.deepcopy(model)
+    twin.ledger = twin.snapshot = None
+    return twin

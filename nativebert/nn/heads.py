@@ -52,7 +52,7 @@ class Head(nn.Module):
 
 def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
     """The first token of each sequence, ``(B, H)``; zeros for a sequence without tokens."""
-    lengths = torch.tensor(batch.lengths, device=hidden.device)
+    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=hidden.device)
     starts = lengths.cumsum(0) - lengths
     if not len(hidden):
         return hidden.new_zeros(len(lengths), hidden.shape[-1])
@@ -61,7 +61,7 @@ def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
 
 def mean_tokens(hidden: Tensor, batch: Packed) -> Tensor:
     """The mean of each sequence's tokens, ``(B, H)``; zeros for a sequence without tokens."""
-    lengths = torch.tensor(batch.lengths, device=hidden.device)
+    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=hidden.device)
     owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
     sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden)
     return sums / lengths.clamp(min=1)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,18 @@ class Model(Encoder):
         needed = any(spec.on == "pooled" for spec in specs)
         self.pool = Pooler(config) if needed or (config.pooler if pooler is None else pooler) else None
         self.head = nn.ModuleDict({spec.name: Head(spec, config) for spec in specs})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """A copy with weights of its own; the ledger and the snapshot describe files, and are shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        shared = ("ledger", "snapshot")
+        twin.__dict__.update({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
+        return {**self.__dict__, "ledger": None}
 
     @property
     def reference(self) -> str:
@@ -189,7 +202,7 @@ def _square(weights: list[Tensor], batch: Packed, padding: Padding) -> Tensor:
     heads = weights[0].shape[1] if weights else 0
     out = torch.zeros((B, heads, L, L), dtype=weights[0].dtype if weights else None, device=padding.cells.device)
     columns = padding.cells % L
-    rows = torch.tensor(padding.order, device=out.device)
+    rows = torch.tensor(padding.order, dtype=torch.long, device=out.device)
     done = len(batch.lengths) - sum(n for _, n, _ in batch.runs)  # empty sequences come first, and have no run
     for (start, n, length), block in zip(batch.runs, weights):
         at = columns[start : start + n * length].view(n, length)

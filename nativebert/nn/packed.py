@@ -94,7 +94,7 @@ class Padding:
     def by_row(self, per_sequence: Tensor) -> Tensor:
         """``(B, ...)`` in packed order -> in row order."""
         return per_sequence.new_empty(per_sequence.shape).index_copy(
-            0, torch.tensor(self.order, device=per_sequence.device), per_sequence
+            0, torch.tensor(self.order, dtype=torch.long, device=per_sequence.device), per_sequence
         )
 
 

@@ -43,7 +43,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
     def place(layer: Layer) -> Place:
         key = (layer.rope_theta, layer.window)
         if key not in made:
-            turn = None if layer.rope_theta is None else rotary(batch.columns, layer.rope_theta, config.width // layer.heads)
+            turn = None if layer.rope_theta is None else rotary(batch.positions, layer.rope_theta, config.width // layer.heads)
             bias: list[Tensor | None] | None = None
             if table is not None:
                 bias = [table[buckets(d, config.buckets)].permute(0, 3, 1, 2) for d in _distances(batch)]
@@ -55,10 +55,10 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
     return [place(layer) for layer in config.layers]
 
 
-def rotary(columns: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of ``column / theta^(2i/D)``, each ``(T, D)`` (Su et al. 2021, arXiv:2104.09864, section 3.2.2)."""
-    steps = torch.arange(0, width, 2, dtype=torch.float32, device=columns.device)
-    angle = columns[:, None].float() * (1.0 / theta ** (steps / width))
+def rotary(positions: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of ``position / theta^(2i/D)``, each ``(T, D)`` (Su et al. 2021, arXiv:2104.09864, section 3.2.2)."""
+    steps = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device)
+    angle = positions[:, None].float() * (1.0 / theta ** (steps / width))
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
 

@@ -263,6 +263,10 @@ def _without_padding(
     return found
 
 
+def _size(value: float) -> float:
+    return math.inf if math.isnan(value) else value  # max() passes over NaN
+
+
 def _worst(runs: list[list[Step]]) -> list[Step]:
     """Several batches as if they were one: the largest of each."""
     if len(runs) == 1:
@@ -271,9 +275,15 @@ def _worst(runs: list[list[Step]]) -> list[Step]:
     for same in zip(*runs, strict=True):
         a, *_ = same
         numbers = {
-            f.name: max(getattr(s, f.name) for s in same) for f in fields(Step) if f.name not in ("name", "kind", "cosine")
+            f.name: max((getattr(s, f.name) for s in same), key=_size)
+            for f in fields(Step)
+            if f.name not in ("name", "kind", "cosine")
         }
-        merged.append(Step(a.name, a.kind, cosine=min(s.cosine for s in same), **numbers))
+        merged.append(
+            Step(
+                a.name, a.kind, cosine=min((s.cosine for s in same), key=lambda c: -math.inf if math.isnan(c) else c), **numbers
+            )
+        )
     return merged
 
 
@@ -405,7 +415,6 @@ def _different_settings(ours: EncoderConfig, other: EncoderConfig) -> dict[str, 
         "labels",
         "problem_type",
         "heads",
-        "initializer_range",
         "pretraining",
         "dropout",
         "attention_dropout",

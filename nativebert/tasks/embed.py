@@ -194,7 +194,12 @@ class Embedder:
         began = time.perf_counter()
         listed = _listed(texts)
         lead = self._prompt(prompt, prompt_name)
-        skip = self._lead_tokens(lead) if lead and not self.config.include_prompt else 0
+        leading = self._lead_tokens(lead) if lead else 0
+        if leading + len(self._suffix) >= self.max_tokens:
+            raise TooLong(
+                f"the prompt alone takes {leading} of {self.max_tokens} tokens and leaves no room for text; shorten it"
+            )
+        skip = 0 if self.config.include_prompt else leading
         out = np.empty((len(listed), self.dimension), np.float32)
         used, cut, parts = (np.zeros(len(listed), np.int64) for _ in range(3))
         batches = 0
@@ -202,8 +207,8 @@ class Embedder:
             for start in range(0, len(listed), _CHUNK):
                 here = slice(start, min(start + _CHUNK, len(listed)))
                 ids = self._tokenize(listed[here], lead, start)
-                pieces = self._fit(ids, start, used[here], cut[here], parts[here])
-                pooled, n = self._pool(pieces, skip, bar, parts[here])
+                pieces, starts = self._fit(ids, start, used[here], cut[here], parts[here])
+                pooled, n = self._pool(pieces, self._skips(starts, skip), bar, parts[here])
                 out[here] = self._finish(_combine(pooled, pieces, parts[here], len(self._prefix) + len(self._suffix)))
                 batches += n
         if cut.any():
@@ -218,13 +223,13 @@ class Embedder:
         """How similar each vector of ``a`` is to each of ``b``, by the model's own measure (``config.similarity``).
 
         Args:
-            a: ``(n, dimension)``.
+            a: ``(n, dimension)``; a single vector counts as one row.
             b: ``(m, dimension)``; None for ``a`` itself.
 
         Returns:
             float32 ``(n, m)``; larger is more similar (distances are negative, as in sentence-transformers).
         """
-        x, y = (torch.as_tensor(np.asarray(v, np.float32)) for v in (a, a if b is None else b))
+        x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
         measure = self.config.similarity
         if measure in ("cosine", "dot"):
             if measure == "cosine":
@@ -261,13 +266,14 @@ class Embedder:
 
     def _fit(
         self, ids: list[list[int]], first: int, used: NDArray[np.int64], cut: NDArray[np.int64], parts: NDArray[np.int64]
-    ) -> list[list[int]]:
-        """Each text as one or more sequences of at most ``max_tokens`` ids; fills in the three counts."""
+    ) -> tuple[list[list[int]], NDArray[np.int64]]:
+        """Each text as one or more sequences of at most ``max_tokens`` ids, and where in its text each begins; fills in the three
+        counts."""
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         used[:], parts[:] = np.minimum(lengths, self.max_tokens), 1
         long = np.flatnonzero(lengths > self.max_tokens).tolist()
         if not long:
-            return ids
+            return ids, np.zeros(len(ids), np.int64)
         if self.too_long == "error":
             raise TooLong(
                 f"text {first + long[0]} has {lengths[long[0]]} tokens and the limit is {self.max_tokens} "
@@ -279,26 +285,43 @@ class Embedder:
             cut[:] = lengths - used
             for i in long:
                 ids[i] = ids[i][: head + room] + self._suffix
-            return ids
+            return ids, np.zeros(len(ids), np.int64)
         pieces: list[list[int]] = []
+        starts: list[int] = []
         over = set(long)
         for i, row in enumerate(ids):
             if i not in over:
                 pieces.append(row)
+                starts.append(0)
                 continue
             content = row[head : len(row) - tail]
             spans = windows(len(content), room, self.overlap)
             pieces += [self._prefix + content[w.start : w.end] + self._suffix for w in spans]
+            starts += [w.start for w in spans]
             used[i], parts[i] = lengths[i], len(spans)
-        return pieces
+        return pieces, np.array(starts, np.int64)
 
-    def _pool(self, pieces: list[list[int]], skip: int, bar: _Progress, parts: NDArray[np.int64]) -> tuple[Tensor, int]:
+    def _skips(self, starts: NDArray[np.int64], skip: int) -> NDArray[np.int64]:
+        """Leading tokens that each sequence leaves out: the special ones, and what it holds of the prompt."""
+        if not skip:
+            return np.zeros(len(starts), np.int64)
+        head = len(self._prefix)
+        return head + np.maximum(0, skip - head - starts)
+
+    def _pool(
+        self, pieces: list[list[int]], skips: NDArray[np.int64], bar: _Progress, parts: NDArray[np.int64]
+    ) -> tuple[Tensor, int]:
         """Pooled vectors of sequences, in their order, and how many batches that took."""
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        batches = plan(lengths, self.batch_tokens)
+        batches: list[NDArray[np.int64]] = []
+        skip_of: list[int] = []
+        for skip in np.unique(skips).tolist():  # one value, but for windows of texts with a prompt
+            of = np.flatnonzero(skips == skip)
+            batches += [of[rows] for rows in plan(lengths[of], self.batch_tokens)]
+            skip_of += [skip] * (len(batches) - len(skip_of))
         pooled: list[Tensor] = []
         done = 0.0
-        for rows in batches:
+        for rows, skip in zip(batches, skip_of, strict=True):
             packed = Packed.of([pieces[i] for i in rows], after=self._after)
             pooled.append(pool(self._plan.run(packed), packed, self.pooling, skip).cpu())
             done += len(rows) * len(parts) / len(pieces)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import nativebert as nb
 from nativebert import cli, hub
 from nativebert.convert import _work, convert
-from nativebert.errors import BadInput, Corrupt, NotFound, Refused
+from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
 
 Tensors = dict[str, torch.Tensor]
 
@@ -276,3 +276,14 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "model.h5").write_bytes(b"x")
     with pytest.raises(BadInput, match="neither a folder nor"):
         convert(tmp_path / "model.h5")
+
+
+def test_all_parts_or_none(folder: Path) -> None:
+    (folder / "2_Dense").mkdir()
+    broken = folder / "2_Dense" / "pytorch_model.bin"
+    broken.write_bytes(b"not a pickle at all")
+    with pytest.raises(NativeBertError):
+        convert(folder)
+    assert not (folder / "model.safetensors").exists()
+    torch.save({"linear.weight": torch.ones(3, 2)}, broken)
+    assert len(convert(folder).files) == 2

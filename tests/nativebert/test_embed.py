@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import random
 import warnings
 from itertools import pairwise
@@ -15,7 +18,7 @@ from models import BERT, DISTILBERT, WORDS, minilm, texts, write_folder
 import nativebert as nb
 from nativebert.config import ACTIVATIONS
 from nativebert.engine import prepare
-from nativebert.errors import Assumed, BadInput, TooLong, Truncated
+from nativebert.errors import Assumed, BadInput, Refused, TooLong, Truncated
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
 from nativebert.text.pack import plan
@@ -151,6 +154,75 @@ def test_windows_read_everything() -> None:
     by_hand = whole(words).mean(0)  # windows of equal length weigh the same
     assert np.allclose(out[0], by_hand, atol=1e-6)
     assert np.array_equal(whole([text])[0], out[0])
+
+
+def test_a_prompt_that_is_not_pooled_and_windows(tmp_path: Path) -> None:
+    """Only the windows that hold the prompt leave it out."""
+    folder = write_folder(tmp_path / "m", BERT)
+    module = "sentence_transformers.models."
+    parts = [
+        {"idx": 0, "name": "0", "path": "", "type": module + "Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": module + "Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(parts))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean", "include_prompt": False}))
+    model = nb.load(folder)
+    embedder = nb.Embedder(folder, device="cpu", too_long="window", max_tokens=10, overlap=0)
+    text, prompt = "the cat sat on a mat a dog sat on the cat", "a dog "
+    ids = model.tokenizer.encode(prompt + text).ids
+    content = ids[1:-1]
+    spans = windows(len(content), 8, 0)
+    assert len(spans) == 2
+    with torch.no_grad():
+        vectors = []
+        for n, w in enumerate(spans):
+            hidden = model(torch.tensor([[ids[0], *content[w.start : w.end], ids[-1]]])).last_hidden_state[0]
+            vectors.append(hidden[3 if n == 0 else 1 :].mean(0))  # [CLS] and the two tokens of the prompt; then [CLS] alone
+    assert np.allclose(embedder([text], prompt=prompt)[0], torch.stack(vectors).mean(0).numpy(), atol=1e-5)
+    with pytest.raises(TooLong, match="the prompt alone takes 10 of 10 tokens"):
+        embedder(["cat"], prompt="a dog sat on a mat the cat on ")
+
+
+def test_a_plan_keeps_its_weights(tiny: Path) -> None:
+    model = nb.load(tiny)
+    plan, batch = prepare(model, "cpu"), Packed.of([[5, 6, 7]])
+    before = plan.run(batch)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.startswith("layers."):
+                p.mul_(1.5)
+    assert torch.equal(plan.run(batch), before)
+
+
+def test_a_model_can_be_copied_and_pickled(tiny: Path) -> None:
+    model = nb.load(tiny)
+    twin, back = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    with torch.no_grad():
+        model.layers[0].mlp.up.weight.zero_()
+    ids = torch.tensor([[2, 5, 3]])
+    with torch.no_grad():
+        assert torch.equal(twin(ids).last_hidden_state, back(ids).last_hidden_state)
+        assert not torch.equal(twin(ids).last_hidden_state, model(ids).last_hidden_state)
+    assert twin.ledger is model.ledger
+    assert back.ledger is None
+    twin.save(tiny.parent / "copy")
+    assert (tiny.parent / "copy" / "model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
+
+
+def test_saving_what_could_not_be_loaded_is_refused(tiny: Path, tmp_path: Path) -> None:
+    model = nb.load(tiny)
+    model.embed.token = torch.nn.Embedding(90, 32)
+    with pytest.raises(Refused, match=r"embed\.token\.weight is \(90, 32\) now and was \(76, 32\)"):
+        model.save(tmp_path / "resized")
+    nb.load(minilm()).save(tmp_path / "st")
+    with pytest.raises(Refused, match=r"modules\.json.* of another model"):
+        nb.load(tiny).save(tmp_path / "st")
+
+
+def test_an_empty_batch(tiny: Path) -> None:
+    out = nb.load(tiny)(torch.zeros(0, 5, dtype=torch.long), output_hidden_states=True, output_attentions=True)
+    assert out.last_hidden_state.shape == (0, 5, 32)
 
 
 def test_a_model_without_sentence_files_warns(tiny: Path) -> None:
