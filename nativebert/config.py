@@ -223,6 +223,12 @@ class EncoderConfig:
             raise BadInput(
                 f"{self.family} has no head {head!r}; it has {', '.join(self.heads)}, or head=None for the encoder alone"
             )
+        others = [task for task in self.tasks if task != head and self.heads[task].name == self.heads[head].name]
+        if others and head not in self.tasks and any(n.startswith(f"head.{self.heads[head].name}.") for n in given):
+            raise BadInput(
+                f"the checkpoint was saved as {self.architecture}: its head is for {others[0]!r}, and reading the same tensors as {head!r} "
+                f"would give numbers that mean nothing. Load it with head={others[0]!r}, or head=None."
+            )
         return (head,)
 
     def stored(self, names: Iterable[str], given: Collection[str]) -> dict[str, str]:

@@ -358,7 +358,7 @@ def configure(folder: Path, **changes: Any) -> None:
         ({"id2label": {"one": "a"}}, "'id2label' must be an object whose keys are whole numbers"),
         ({"id2label": {"0": "a", "2": "b"}}, "no gap"),
         ({"id2label": {"0": "a", "00": "b"}}, "none twice"),
-        ({"id2label": {"0": 7}}, "'id2label' must be names"),
+        ({"id2label": {"0": ["a"]}}, "'id2label' must be names"),
         ({"architectures": "BertModel"}, "'architectures' must be a list of names"),
         ({"architectures": [{}]}, "'architectures' must be a list of names"),
         ({"model_type": None}, "no usable 'model_type'"),
