@@ -48,7 +48,9 @@ class Attention(nn.Module):
                 y = F.scaled_dot_product_attention(Q, K, V, attn_mask=bias, dropout_p=drop)
             else:
                 scores = Q @ K.transpose(-1, -2) * Q.shape[-1] ** -0.5
-                probs = torch.softmax(scores if bias is None else scores + bias, dim=-1)
+                if bias is not None:
+                    scores = scores + bias.clamp(min=torch.finfo(bias.dtype).min)  # no NaN for a token that may see none
+                probs = torch.softmax(scores, dim=-1)
                 weights.append(probs)
                 y = F.dropout(probs, drop) @ V
             mixed.append(y.transpose(1, 2).reshape(n * length, -1))

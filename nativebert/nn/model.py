@@ -38,7 +38,7 @@ class Pooler(nn.Module):
 
 @dataclass
 class Output:
-    """What a model returns. Cells that hold no token are zero.
+    """What a model returns. Cells that hold no token are zero, unless they were asked for (``keep_padding``).
 
     Attributes:
         last_hidden_state: ``(B, L, H)``.
@@ -143,6 +143,7 @@ class Model(Encoder):
         *,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        keep_padding: bool = False,
     ) -> Output:
         """Run the model on a padded batch. Inside, only the real tokens are computed.
 
@@ -153,6 +154,8 @@ class Model(Encoder):
             position_ids: rows of the position table, ``(B, L)`` or ``(1, L)``; None for the family's own rule.
             output_hidden_states: also return the states after the embeddings and after every layer.
             output_attentions: also return every layer's attention weights.
+            keep_padding: compute the cells that hold no token too, each as a token that attends to the real ones and that none attends to,
+                as transformers does. It costs time, and nothing should depend on them; it is there to compare whole tensors.
 
         Raises:
             BadInput: wrong shapes, or ids outside the vocabulary.
@@ -165,7 +168,9 @@ class Model(Encoder):
             attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
             token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
             position_ids = None if position_ids is None else position_ids.flatten(0, 1)
-        batch, padding = pack(input_ids, attention_mask, token_type_ids, position_ids, after=self.position_pad)
+        batch, padding = pack(
+            input_ids, attention_mask, token_type_ids, position_ids, after=self.position_pad, keep_padding=keep_padding
+        )
         batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
         trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)
         pooled = None if self.pool is None else self.pool(first_tokens(trace.hidden, batch))

@@ -24,6 +24,7 @@ class Packed:
         columns: index of each token in its sequence, int64 ``(T,)``; mostly the same as ``positions``.
         segments: token type ids, int64 ``(T,)``, or None for all zeros.
         lengths: tokens of each sequence; they add up to ``T``.
+        seen: which tokens may be attended to, bool ``(T,)``; None for all, as it is wherever padding is dropped.
     """
 
     ids: Tensor
@@ -31,6 +32,7 @@ class Packed:
     columns: Tensor
     segments: Tensor | None
     lengths: tuple[int, ...]
+    seen: Tensor | None = None
 
     @classmethod
     def of(
@@ -71,8 +73,9 @@ class Packed:
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on ``device``."""
-        move = None if self.segments is None else self.segments.to(device)
-        return Packed(self.ids.to(device), self.positions.to(device), self.columns.to(device), move, self.lengths)
+        ids, positions, columns = (t.to(device) for t in (self.ids, self.positions, self.columns))
+        segments, seen = (None if t is None else t.to(device) for t in (self.segments, self.seen))
+        return Packed(ids, positions, columns, segments, self.lengths, seen)
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,9 @@ def pack(
     position_ids: Tensor | None = None,
     *,
     after: int | None = None,
+    keep_padding: bool = False,
 ) -> tuple[Packed, Padding]:
-    """Drop the padding of a batch.
+    """Drop the padding of a batch, or keep it as tokens that nobody attends to.
 
     A token's position is its column, as in the reference, so left padding and holes in the mask mean there what they mean here.
 
@@ -125,6 +129,7 @@ def pack(
         token_type_ids: ``(B, L)`` segment ids; None for all zeros.
         position_ids: ``(B, L)`` or ``(1, L)`` rows of the position table, in place of the family's own rule.
         after: the padding id, for families that count positions from the one after it.
+        keep_padding: keep the cells that hold no token.
 
     Raises:
         BadInput: a wrong shape or dtype.
@@ -146,6 +151,9 @@ def pack(
         real = torch.ones((B, L), dtype=torch.bool, device=input_ids.device)
     else:
         real = attention_mask.to(device=input_ids.device) > 0
+    seen = None
+    if keep_padding:
+        real, seen = torch.ones_like(real), real.flatten()
     lengths = real.sum(1)
     order = torch.argsort(lengths, stable=True)
     rows, columns = torch.nonzero(real[order], as_tuple=True)
@@ -160,5 +168,5 @@ def pack(
     elif after is not None:
         positions = at_cells(after_pad(input_ids, after))
     segments = None if token_type_ids is None else at_cells(token_type_ids)
-    packed = Packed(at_cells(input_ids), positions, columns, segments, tuple(lengths[order].tolist()))
+    packed = Packed(at_cells(input_ids), positions, columns, segments, tuple(lengths[order].tolist()), seen)
     return packed, Padding(cells, tuple(order.tolist()), (B, L))

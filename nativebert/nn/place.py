@@ -6,6 +6,7 @@ All are made once for a batch and used by every layer that has them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
         table: the bias by distance, ``(buckets, A)``, for models that have one.
     """
     made: dict[tuple[float | None, int | None], Place] = {}
+    hidden: list[Tensor | None] | None = None if batch.seen is None else list(_unseen(batch, batch.seen, table is None))
 
     def place(layer: Layer) -> Place:
         key = (layer.rope_theta, layer.window)
@@ -49,6 +51,8 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
                 bias = [table[buckets(d, config.buckets)].permute(0, 3, 1, 2) for d in _distances(batch)]
             elif layer.window is not None:
                 bias = [_beyond(d, layer.window) for d in _distances(batch)]
+            if hidden is not None:
+                bias = hidden if bias is None else [b if a is None else a + b for a, b in zip(bias, hidden, strict=True)]
             made[key] = Place(turn, bias)
         return made[key]
 
@@ -90,6 +94,17 @@ def _distances(batch: Packed) -> list[Tensor]:
             columns = columns[:1]
         found.append(columns[:, None, :] - columns[:, :, None])
     return found
+
+
+def _unseen(batch: Packed, seen: Tensor, strict: bool) -> Iterator[Tensor]:
+    """For each run ``(n, 1, 1, l)``: zero for tokens that may be attended to, minus infinity for others.
+
+    A token that may see none at all gets zeros from strict attention, and the mean of all from the one that is not, which is how the
+    reference computes models with a bias by distance.
+    """
+    lowest = -math.inf if strict else torch.finfo(torch.float32).min
+    for start, n, length in batch.runs:
+        yield torch.where(seen[start : start + n * length].view(n, 1, 1, length), 0.0, lowest)
 
 
 def _beyond(distance: Tensor, window: int) -> Tensor | None:
