@@ -31,6 +31,9 @@ class Prepared(Protocol):
     def run(self, batch: Packed) -> Tensor:
         """Hidden states of the last layer, ``(T, H)``."""
 
+    def states(self, batch: Packed) -> list[Tensor]:
+        """Hidden states after the embeddings and after each layer, ``(T, H)`` each; the last is what :meth:`run` gives."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """A device by name; ``auto`` is the first of cuda, mps, cpu that is there.

@@ -9,7 +9,8 @@ from that row alone, and in the same order of summation for any number of rows f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -193,6 +194,15 @@ class CpuPlan:
 
     @torch.inference_mode()
     def run(self, batch: Packed) -> Tensor:
+        (last,) = deque(self._states(batch), maxlen=1)
+        return last
+
+    @torch.inference_mode()
+    def states(self, batch: Packed) -> list[Tensor]:
+        return list(self._states(batch))
+
+    def _states(self, batch: Packed) -> Iterator[Tensor]:
+        """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""
         self._model._check(batch)
         T = batch.ids.numel()
         x = self._embed(batch)
@@ -202,9 +212,9 @@ class CpuPlan:
             x = self._project(x)
         table = None if self._model.distance is None else self._model.distance.weight
         for block, place in zip(self._blocks, places(self._model.config, batch, table)):
+            yield x[:T]
             x = block(x, batch, place)
-        x = x[:T]
-        return x if self._last_norm is None else self._last_norm(x)
+        yield x[:T] if self._last_norm is None else self._last_norm(x[:T])
 
     def _embed(self, batch: Packed) -> Tensor:
         embed = self._model.embed
@@ -222,10 +232,9 @@ class HeadPlan:
     Args:
         model: the model; it has the head.
         task: the head's task.
-        end: an activation of the logits, by name, or None.
     """
 
-    def __init__(self, model: Model, task: str, end: str | None = None) -> None:
+    def __init__(self, model: Model, task: str) -> None:
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
         self.spec = spec = model.config.heads[task]
@@ -237,7 +246,7 @@ class HeadPlan:
             )
             self._dense = None if head.dense is None else Product.of(head.dense, activation=spec.activation)
             self._norm = None if head.norm is None else _Norm(head.norm)
-            self._last = Product.of(last, activation=end)
+            self._last = Product.of(last)
 
     @torch.inference_mode()
     def run(self, hidden: Tensor, batch: Packed) -> Tensor:

@@ -22,6 +22,10 @@ class ReferencePlan:
     def run(self, batch: Packed) -> Tensor:
         return self._model.encode(batch.to(self.device)).hidden
 
+    @torch.inference_mode()
+    def states(self, batch: Packed) -> list[Tensor]:
+        return list(self._model.encode(batch.to(self.device), states=True).states or ())
+
 
 def copied(model: Model) -> Model:
     """A copy of the modules and their weights, without the files behind them."""

@@ -40,7 +40,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
         table: the bias by distance, ``(buckets, A)``, for models that have one.
     """
     made: dict[tuple[float | None, int | None], Place] = {}
-    hidden: list[Tensor | None] | None = None if batch.seen is None else list(_unseen(batch, batch.seen, table is None))
+    hidden = None if batch.seen is None else list(_unseen(batch, batch.seen, table is None))
 
     def place(layer: Layer) -> Place:
         key = (layer.rope_theta, layer.window)
@@ -52,7 +52,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
             elif layer.window is not None:
                 bias = [_beyond(d, layer.window) for d in _distances(batch)]
             if hidden is not None:
-                bias = hidden if bias is None else [b if a is None else a + b for a, b in zip(bias, hidden, strict=True)]
+                bias = [b if a is None else a + b for a, b in zip(bias or [None] * len(hidden), hidden, strict=True)]
             made[key] = Place(turn, bias)
         return made[key]
 

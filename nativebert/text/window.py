@@ -33,7 +33,7 @@ def check_policy(policy: str) -> TooLongPolicy:
     return policy  # type: ignore[return-value]
 
 
-def windows(tokens: int, room: int, overlap: int) -> list[Window]:
+def windows(tokens: int, room: int, stride: int) -> list[Window]:
     """Windows over a text.
 
     Each token is owned by exactly one window: the one in which it stands farther from an edge.
@@ -41,17 +41,17 @@ def windows(tokens: int, room: int, overlap: int) -> list[Window]:
     Args:
         tokens: tokens of the text, special tokens not counted.
         room: most tokens in a window, special tokens not counted.
-        overlap: tokens that neighbouring windows share; at most ``room // 2`` is used.
+        stride: tokens that neighbouring windows share (as in the tokenizers library); at most ``room // 2`` is used.
 
     Raises:
-        BadInput: no room for a single token, or a negative overlap.
+        BadInput: no room for a single token, or a negative stride.
     """
-    if room < 1 or overlap < 0:
-        raise BadInput(f"no window of {room} tokens with an overlap of {overlap} can be made; allow more tokens")
+    if room < 1 or stride < 0:
+        raise BadInput(f"no window of {room} tokens that share {stride} can be made; allow more tokens")
     if tokens <= room:
         return [Window(0, tokens, 0, tokens)]
-    overlap = min(overlap, room // 2)
-    starts = [*range(0, tokens - room, max(1, room - overlap)), tokens - room]
+    stride = min(stride, room // 2)
+    starts = [*range(0, tokens - room, max(1, room - stride)), tokens - room]
     # the border between two windows lies in the middle of what they share
     borders = [0, *((b + a + room) // 2 for a, b in pairwise(starts)), tokens]
     return [Window(s, s + room, lo, hi) for s, (lo, hi) in zip(starts, pairwise(borders))]

@@ -140,7 +140,7 @@ def test_error_policy(embed: nb.Embedder) -> None:
 
 
 def test_windows_read_everything() -> None:
-    whole = nb.Embedder(minilm(), device="cpu", too_long="window", max_tokens=12, overlap=4, normalize=False)
+    whole = nb.Embedder(minilm(), device="cpu", too_long="window", max_tokens=12, stride=4, normalize=False)
     text = "the cat sat on a mat and a dog ran over it while winter rain fell"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -168,7 +168,7 @@ def test_a_prompt_that_is_not_pooled_and_windows(tmp_path: Path) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean", "include_prompt": False}))
     model = nb.load(folder)
-    embedder = nb.Embedder(folder, device="cpu", too_long="window", max_tokens=10, overlap=0)
+    embedder = nb.Embedder(folder, device="cpu", too_long="window", max_tokens=10, stride=0)
     text, prompt = "the cat sat on a mat a dog sat on the cat", "a dog "
     ids = model.tokenizer.encode(prompt + text).ids
     content = ids[1:-1]
@@ -311,8 +311,8 @@ def test_plan_covers_every_text_once_within_budget() -> None:
 def test_windows_own_every_token_once() -> None:
     for tokens in range(60):
         for room in range(1, 12):
-            for overlap in range(7):
-                spans = windows(tokens, room, overlap)
+            for stride in range(7):
+                spans = windows(tokens, room, stride)
                 assert [t for w in spans for t in range(w.own_start, w.own_end)] == list(range(tokens))
                 assert all(w.start <= w.own_start <= w.own_end <= w.end and w.end - w.start <= room for w in spans)
-                assert all(a.end - b.start >= min(overlap, room // 2) for a, b in pairwise(spans))
+                assert all(a.end - b.start >= min(stride, room // 2) for a, b in pairwise(spans))

@@ -1,0 +1,488 @@
+"""What every task does alike: open the model, tokenise, cut or window long texts, run batches, count, report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nativebert.engine import choose_device, prepare
+from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
+from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.hub import Snapshot
+from nativebert.loading import load, open_snapshot
+from nativebert.nn.packed import Packed
+from nativebert.text.pack import plan
+from nativebert.text.window import Window, check_policy, windows
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+    from nativebert.nn.model import Model
+
+# Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+
+# Texts that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
+_CHUNK = 16384
+
+T = TypeVar("T")
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a call did.
+
+    Attributes:
+        tokens: tokens of each text that the model saw, special tokens included, ``(n,)``; what windows share is counted once.
+        cut: tokens of each text that were left out, ``(n,)``.
+        windows: windows that each text was read in, ``(n,)``; 1 unless ``too_long="window"``.
+        batches: batches that were run.
+        padding: share of the computed rows that held no token: batches are packed, and only the smallest are filled up.
+        seconds: wall time of the call.
+        model, device, precision: what ran, and where.
+    """
+
+    tokens: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    batches: int
+    padding: float
+    seconds: float
+    model: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
+        left = f", {cut:,} cut off in {int((self.cut > 0).sum()):,} texts" if cut else ", none cut off"
+        rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
+        return f"{n:,} texts, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+
+
+class Results(list[T]):
+    """A plain list with one item for each text, that knows how it came about and can become a table.
+
+    Attributes:
+        report: what the call did.
+    """
+
+    def __init__(self, items: Iterable[T], report: Report) -> None:
+        super().__init__(items)
+        self.report = report
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
+
+        Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
+        in those lists are ``rank``, or ``mask`` and ``rank`` where there are two.
+        """
+        return [record for item, found in enumerate(self) for record in _flat(found, {"item": item})]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """:meth:`rows` as a pandas data frame. Needs pandas."""
+        import pandas
+
+        return pandas.DataFrame(self.rows())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """:meth:`rows` as an Arrow table. Needs pyarrow."""
+        import pyarrow
+
+        return pyarrow.Table.from_pylist(self.rows())
+
+
+def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(found, dict):
+        lists = [name for name, value in found.items() if isinstance(value, list)]
+        if not lists:
+            yield {**place, **found}
+            return
+        single = {name: value for name, value in found.items() if name not in lists}
+        for rank, values in enumerate(zip(*(found[name] for name in lists), strict=True)):
+            # the list of labels becomes a column "label"
+            yield {**place, **single, "rank": rank, **{n.removesuffix("s"): v for n, v in zip(lists, values, strict=True)}}
+        return
+    for number, inner in enumerate(found):
+        name = "mask" if isinstance(inner, list) else "rank"
+        yield from _flat(inner, {**place, name: number})
+
+
+def softmax(logits: Tensor) -> Scores:
+    """Probabilities over the last axis, computed in float64, so that the float32 result does not depend on the batch.
+
+    Args:
+        logits: ``(..., C)``.
+
+    Returns:
+        float32 ``(..., C)``.
+    """
+    x = logits.double().numpy()
+    x = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
+    probabilities: Scores = (x / x.sum(-1, keepdims=True)).astype(np.float32)
+    return probabilities
+
+
+def sigmoid(logits: Tensor) -> Scores:
+    """A probability for each logit by itself, computed in float64; float32 ``(..., C)``."""
+    probabilities: Scores = (0.5 * (1 + np.tanh(logits.double().numpy() / 2))).astype(np.float32)
+    return probabilities
+
+
+class Pieces(NamedTuple):
+    """Texts as sequences that fit the model.
+
+    Attributes:
+        ids: token ids of each sequence, special tokens included.
+        segments: as long each, or None for all zeros.
+        text: which text each sequence came from, counted from the first of the chunk.
+        windows: the stretch of its text that each holds, in tokens of that text (of the one that slides, where a pair was windowed; of
+            the whole sequence, for other pairs).
+        lead: tokens that stand before that stretch.
+    """
+
+    ids: list[list[int]]
+    segments: list[list[int]] | None
+    text: list[int]
+    windows: list[Window]
+    lead: list[int]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence, ``(pieces,)``."""
+        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """The first sequence of each text, ``(texts,)``; every text has at least one, and they stand in the order of the texts."""
+        return np.flatnonzero(np.diff(self.text, prepend=-1))
+
+    def some(self, which: NDArray[np.int64]) -> Pieces:
+        """Some of the sequences, in their order."""
+        if len(which) == len(self.ids):
+            return self
+        rows = which.tolist()
+        ids, text, spans, lead = ([field[n] for n in rows] for field in (self.ids, self.text, self.windows, self.lead))
+        return Pieces(ids, None if self.segments is None else [self.segments[n] for n in rows], text, spans, lead)
+
+    def join(self, rows: Sequence[Tensor], texts: int) -> list[Tensor]:
+        """Something about each token of the sequences, as something about each token of the texts: from the window that owns it.
+
+        Args:
+            rows: ``(tokens, ...)`` for each sequence.
+            texts: how many texts there are.
+
+        Returns:
+            ``(tokens of the text, ...)`` for each text, without special tokens and without what was cut.
+        """
+        parts: list[list[Tensor]] = [[] for _ in range(texts)]
+        for x, n, w, lead in zip(rows, self.text, self.windows, self.lead, strict=True):
+            parts[n].append(x[lead + w.own_start - w.start : lead + w.own_end - w.start])
+        return [torch.cat(own) if len(own) > 1 else own[0] for own in parts]
+
+
+class Call:
+    """One call of a task: what it counts, and its progress bar."""
+
+    def __init__(self, task: Task, count: int, progress: bool | None) -> None:
+        self._task, self._began, self.count = task, time.perf_counter(), count
+        self.used, self.cut, self.windows = (np.zeros(count, np.int64) for _ in range(3))
+        self.batches = self._rows = self._filled = 0
+        self._bar = Progress(count, progress)
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def chunks(self) -> Iterator[slice]:
+        """Stretches of the texts that are worked on one after the other."""
+        for start in range(0, self.count, _CHUNK):
+            stop = min(start + _CHUNK, self.count)
+            yield slice(start, stop)
+            self._bar.reach(stop)
+
+    def ran(self, rows: int, fewest: int) -> None:
+        """A batch of so many rows was computed, by a plan that fills up to ``fewest``."""
+        self.batches += 1
+        self._rows += max(rows, fewest)
+        self._filled += max(0, fewest - rows)
+
+    def reach(self, done: float) -> None:
+        """So many texts are done."""
+        self._bar.reach(int(done))
+
+    def report(self, stacklevel: int = 3) -> Report:
+        """What was done; with a warning where texts were cut, which points to the caller's caller, or farther."""
+        task = self._task
+        if self.cut.any():
+            lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
+            warnings.warn(
+                f"{int((self.cut > 0).sum()):,} of {self.count:,} {task.noun}s are longer than {task.max_tokens} tokens and were cut: {lost:,} of "
+                f"{whole:,} tokens ({lost / whole:.1%}) were left out. Pass too_long='window' to read all of them, 'error' to refuse.",
+                Truncated,
+                stacklevel=stacklevel,
+            )
+        share = self._filled / self._rows if self._rows else 0.0
+        took = time.perf_counter() - self._began
+        return Report(self.used, self.cut, self.windows, self.batches, share, took, task.reference, task.device, task.precision)
+
+
+class Task:
+    """A model made ready for one task. The public tasks say what goes in and what comes out.
+
+    Args:
+        model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
+            :class:`~nativebert.nn.model.Model` with the head.
+        head: the head's task; None for the encoder alone.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. The head is computed in float32 always.
+        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
+        too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"``, ``"window"`` or ``"error"``.
+        max_tokens: most tokens of a text, special tokens included; None for what the model's files say.
+        stride: tokens that neighbouring windows share; more than half a window is half a window.
+        revision: branch, tag or commit on the Hub.
+        offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
+        token: Hub token; None for the one that is logged in.
+
+    Raises:
+        NativeBertError: one of its kinds, for a model that cannot be had, is not understood, or has no such head.
+    """
+
+    noun = "text"  # what messages call one item
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Snapshot | Model,
+        *,
+        head: str | None,
+        device: str,
+        precision: str,
+        batch_tokens: int | None,
+        too_long: str,
+        max_tokens: int | None,
+        stride: int,
+        revision: str | None,
+        offline: bool | None,
+        token: str | None,
+    ) -> None:
+        target = choose_device(device)
+        self.device, self.precision = str(target), precision
+        if batch_tokens is not None and batch_tokens < 1:
+            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens}")
+        if stride < 0:
+            raise BadInput(f"stride must be 0 or more, not {stride}")
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
+        self.too_long, self.stride = check_policy(too_long), stride
+        if isinstance(model, (str, PathLike, Snapshot)):
+            model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
+        if head is not None and head not in model.tasks:
+            have = ", ".join(map(repr, model.tasks)) or "none"
+            raise BadInput(
+                f"{type(self).__name__} needs a model with the head {head!r}, and this one has {have}: nb.load(..., head={head!r})"
+            )
+        self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
+        self.tokenizer = model.tokenizer
+        self.max_tokens = self._limit(max_tokens)
+        self._after, self._segments = model.position_pad, model.config.segments > 1
+        self._plan = prepare(model, target, precision)
+        self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
+        self._head = None if head is None else HeadPlan(model, head)
+
+    def _limit(self, asked: int | None) -> int:
+        """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
+        most, special = self.encoder.max_tokens, self.tokenizer.n_special()
+        if asked is None:
+            return min(self.tokenizer.max_length or most, most)
+        if not 1 <= asked <= most:
+            raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked}")
+        if asked <= special:
+            raise BadInput(f"max_tokens={asked} leaves no room for text beside {special} special tokens")
+        return asked
+
+    # -- texts to sequences
+
+    def _fit_texts(self, texts: list[str], here: slice, call: Call) -> Pieces:
+        """Single texts, when only their ids matter."""
+        return self._fit_ids(self.tokenizer.ids_batch(texts, first=here.start).ids, here, call)
+
+    def _fit_ids(self, ids: list[list[int]], here: slice, call: Call) -> Pieces:
+        """Single texts that are tokenised already."""
+        head, tail = map(len, self.tokenizer.frame)
+        return self._fit(ids, None, lambda n: (head, len(ids[n]) - tail), here, call)
+
+    def _fit_pairs(self, pairs: list[tuple[str, str]], here: slice, call: Call) -> Pieces:
+        """Pairs of texts. Cutting takes from the longer text until both are equally long; windows slide over the second."""
+        found = self.tokenizer.ids_batch(pairs, first=here.start)
+        return self._fit(
+            found.ids, found.type_ids, lambda n: self._second(pairs[n]), here, call, lambda n: self._shortened(pairs[n])
+        )
+
+    def _second(self, pair: tuple[str, str]) -> tuple[int, int]:
+        """Where the second text of a pair stands among the tokens."""
+        places = [place for place, text in enumerate(self.tokenizer.encode(*pair).sequence_ids) if text == 1]
+        return (places[0], places[-1] + 1) if places else (0, 0)
+
+    def _shortened(self, pair: tuple[str, str]) -> list[int]:
+        """The places of the tokens that stay when a pair is cut (``longest_first`` of the tokenizers library)."""
+        e = self.tokenizer.encode(*pair)
+        own = [[place for place, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1)]
+        room = self.max_tokens - (len(e) - len(own[0]) - len(own[1]))
+        short, long = sorted(map(len, own))
+        short = min(short, room // 2)
+        long = min(long, room - short)
+        keep = (short, long) if len(own[0]) <= len(own[1]) else (long, short)
+        gone = {place for places, kept in zip(own, keep, strict=True) for place in places[kept:]}
+        return [place for place in range(len(e)) if place not in gone]
+
+    def _fit(
+        self,
+        ids: list[list[int]],
+        segments: list[list[int]] | None,
+        sliding: Callable[[int], tuple[int, int]],
+        here: slice,
+        call: Call,
+        shorten: Callable[[int], list[int]] | None = None,
+    ) -> Pieces:
+        """Sequences of at most ``max_tokens``, by the policy for long texts; counts go to ``call``.
+
+        Args:
+            ids: token ids of each text, or pair of texts, of any length.
+            segments: as long each, or None.
+            sliding: first and last-plus-one token of the text that gives way, for text ``n``.
+            here: which of the call's texts these are.
+            call: where the counts go.
+            shorten: which places are kept when text ``n`` is cut; None cuts the end of what ``sliding`` says.
+        """
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        most = self.max_tokens
+        call.used[here], call.windows[here] = np.minimum(lengths, most), 1
+        long = set(np.flatnonzero(lengths > most).tolist())
+        if long and self.too_long == "error":
+            n = min(long)
+            raise TooLong(
+                f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most} ({len(long)} {self.noun}s are too long). Shorten them, or "
+                "pass too_long='window' or 'truncate'."
+            )
+        if not self._segments or segments is None or not any(map(any, segments)):
+            segments = None
+        pieces = Pieces([], None if segments is None else [], [], [], [])
+
+        def add(n: int, places: Iterable[int] | None, window: Window, lead: int) -> None:
+            kept = None if places is None else list(places)
+            pieces.ids.append(ids[n] if kept is None else [ids[n][p] for p in kept])
+            if segments is not None and pieces.segments is not None:
+                pieces.segments.append(segments[n] if kept is None else [segments[n][p] for p in kept])
+            pieces.text.append(n)
+            pieces.windows.append(window)
+            pieces.lead.append(lead)
+
+        for n, length in enumerate(lengths.tolist()):
+            if shorten is not None and not (n in long and self.too_long == "window"):
+                places = None
+                if n in long:
+                    places, call.cut[here.start + n] = shorten(n), length - most
+                add(n, places, Window(0, min(length, most), 0, min(length, most)), 0)
+                continue
+            start, end = sliding(n)
+            if n not in long:
+                add(n, None, Window(0, end - start, 0, end - start), start)
+                continue
+            room = most - (length - (end - start))
+            if room < 1:
+                raise TooLong(
+                    f"{self.noun} {here.start + n} has {length} tokens, and {length - (end - start)} of them must stand in every window of {most}: "
+                    "shorten its first part"
+                )
+            spans = [Window(0, room, 0, room)]
+            if self.too_long == "truncate":
+                call.cut[here.start + n] = length - most
+            else:
+                spans = windows(end - start, room, self.stride)
+                call.used[here.start + n], call.windows[here.start + n] = length, len(spans)
+            for w in spans:
+                add(n, [*range(start), *range(start + w.start, start + w.end), *range(end, length)], w, start)
+        return pieces
+
+    # -- sequences to numbers
+
+    def _run(
+        self, pieces: Pieces, here: slice, call: Call, layers: Sequence[int] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
+        """Run the encoder over sequences, batch by batch: which sequences, the batch, and its hidden states ``(T, H)``: those of the last
+        layer, or the mean of those of some layers."""
+        done = 0
+        for rows in plan(pieces.lengths, self.batch_tokens):
+            batch = self._pack(pieces, rows)
+            if layers is None:
+                yield rows, batch, self._plan.run(batch)
+            else:
+                states = self._plan.states(batch)
+                yield rows, batch, torch.stack([states[layer] for layer in layers]).float().mean(0)
+            done += len(rows)
+            call.ran(sum(batch.lengths), self._fewest)
+            call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
+
+    def _pack(self, pieces: Pieces, rows: NDArray[np.int64]) -> Packed:
+        segments = None if pieces.segments is None else [pieces.segments[n] for n in rows]
+        return Packed.of([pieces.ids[n] for n in rows], segments, after=self._after)
+
+    def _logits(self, pieces: Pieces, here: slice, call: Call) -> Tensor:
+        """What the head makes of each sequence, float32 ``(pieces, C)``; for heads on sequences."""
+        assert self._head is not None
+        out = torch.empty(len(pieces.ids), self._head.spec.classes)
+        for rows, batch, hidden in self._run(pieces, here, call):
+            out[torch.from_numpy(rows)] = self._head.run(hidden, batch)
+        return out
+
+    def _token_logits(self, pieces: Pieces, here: slice, call: Call) -> list[Tensor]:
+        """What the head makes of each token, float32 ``(tokens, C)`` for each sequence; for heads on tokens."""
+        assert self._head is not None
+        out: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
+        for rows, batch, hidden in self._run(pieces, here, call):
+            for n, logits in zip(rows.tolist(), torch.split(self._head.run(hidden, batch), list(batch.lengths)), strict=True):
+                out[n] = logits
+        return out
+
+
+def listed(texts: Any, kind: str = "texts") -> list[Any]:
+    """A list of what the caller gives; a single string is a list of one.
+
+    Raises:
+        BadInput: it is nothing that holds texts.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, (bytes, dict)) or not isinstance(texts, Iterable):
+        raise BadInput(f"{kind} must be a list of strings, not {type(texts).__name__}")
+    return list(texts)
+
+
+class Progress:
+    """A bar on stderr: from tqdm, which huggingface_hub brings."""
+
+    def __init__(self, total: int, show: bool | None) -> None:
+        from tqdm.auto import tqdm
+
+        # disable=None: not where stderr is no terminal
+        self._bar = tqdm(
+            total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show, name="nativebert"
+        )
+
+    def reach(self, done: int) -> None:
+        """So many of all texts are finished."""
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
