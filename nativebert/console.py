@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 Rows = Sequence[Sequence[str]]
 
@@ -18,6 +18,9 @@ COLOURS = {
     **dict.fromkeys(("untied", "new"), "yellow"),
     **dict.fromkeys(("carried", "derived", "tied"), "dim"),
 }
+
+# What the labels of a text are drawn in, one after the other
+LABELS = ("bright_cyan", "bright_yellow", "bright_green", "bright_magenta", "bright_red", "bright_blue")
 
 
 def table(rows: Rows, header: Sequence[str], *, title: str = "", file: TextIO | None = None) -> None:
@@ -71,6 +74,80 @@ def _grid(rows: Rows, header: Sequence[str] | None, title: str, out: TextIO) -> 
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), file=out)
 
 
+class Mark(NamedTuple):
+    """A stretch of a text to be marked: in colour, or as ``[Apple](ORG)`` where there are no colours.
+
+    Attributes:
+        start, end: its first character, and the one after its last.
+        note: what is said of it.
+        style: its colours, in rich's words.
+        note_style: those of the note; "" to leave the note out where there are colours.
+    """
+
+    start: int
+    end: int
+    note: str
+    style: str
+    note_style: str = ""
+
+
+def labelled(start: int, end: int, label: str, colours: dict[str, str]) -> Mark:
+    """A stretch with a label. ``colours`` remembers which label has which colour."""
+    colour = colours.setdefault(label, LABELS[len(colours) % len(LABELS)])
+    return Mark(start, end, label, f"black on {colour}", f"bold {colour}")
+
+
+def weighed(start: int, end: int, score: float, strongest: float) -> Mark:
+    """A stretch with a score: cyan above 0, yellow below, which colour-blind people can tell apart; stronger the nearer to the strongest."""
+    colour = "cyan" if score > 0 else "yellow"
+    share = abs(score) / strongest if strongest else 0.0
+    style = f"bold black on bright_{colour}" if share > 2 / 3 else f"black on {colour}" if share > 1 / 3 else colour
+    return Mark(start, end, f"{score:+.2f}", style)
+
+
+def passage(text: str, marks: Sequence[Mark], *, indent: str = "", file: TextIO | None = None) -> None:
+    """Print a text with stretches of it marked.
+
+    Args:
+        text: the text, from anybody.
+        marks: in order; what two of them share is the first one's.
+        indent: what stands before the text.
+        file: where to; standard output by default.
+    """
+    out = file or sys.stdout
+    console = _coloured(out)
+    parts, at = [(indent, "")], 0
+    for start, end, note, style, note_style in marks:
+        start = max(start, at)
+        if end <= start:
+            continue
+        marked = printable(text[start:end])
+        parts.append((printable(text[at:start]), ""))
+        if console is None:
+            parts.append((f"[{marked}]({printable(note)})", ""))
+        else:
+            parts += [(marked, style), (f" {printable(note)}" if note_style else "", note_style)]
+        at = end
+    parts.append((printable(text[at:]), ""))
+    if console is None:
+        print("".join(part for part, _ in parts), file=out)
+        return
+    from rich.text import Text
+
+    console.print(Text.assemble(*parts))
+
+
+def coloured(out: TextIO) -> bool:
+    """Are there colours, and are they wanted?"""
+    return _coloured(out) is not None
+
+
+def _coloured(out: TextIO) -> Any:
+    """A console that shows colours; None where there is none, or none are wanted."""
+    console = _rich(out) if out.isatty() else None
+    return None if console is None or console.no_color or console.color_system is None else console
+
+
 def _rich(out: TextIO) -> Any:
     try:
         from rich.console import Console
@@ -95,18 +172,20 @@ def say(message: str) -> None:
     print(f"nativebert: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
-def notes(package: str, words: Callable[[str], str] = str) -> AbstractContextManager[None]:
-    """While it lasts, warnings of a package are one line each, in the style of the errors; ``words`` rewords them."""
+def notes(words: Callable[[str], str] = str) -> AbstractContextManager[None]:
+    """While it lasts, warnings of nativebert are one line each, in the style of the errors; ``words`` rewords them."""
     import warnings
+
+    from nativebert.errors import NativeBertWarning
 
     @contextmanager
     def noted() -> Iterator[None]:
         with warnings.catch_warnings():
-            warnings.filterwarnings("always", category=UserWarning, module=rf"{package}(\.|$)")
+            warnings.simplefilter("always", NativeBertWarning)
             show: Callable[..., None] = warnings.showwarning
 
             def note(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
-                if category.__module__.partition(".")[0] == package:
+                if issubclass(category, NativeBertWarning):
                     say(f"note: {words(str(message))}")
                 else:
                     show(message, category, *rest, **options)

@@ -5,6 +5,8 @@ Errors about a weight file and its tensors come from :mod:`weights_map` (``weigh
 
 from __future__ import annotations
 
+import sys
+
 
 class NativeBertError(Exception):
     """Base class: ``except NativeBertError`` catches all that nativebert raises on purpose."""
@@ -60,3 +62,11 @@ class Truncated(NativeBertWarning):
 
 class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
+
+
+def outside() -> int:
+    """The ``stacklevel`` with which a warning points to the code that called into nativebert, however deep inside it is given."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nativebert":
+        frame, level = frame.f_back, level + 1
+    return level

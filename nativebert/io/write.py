@@ -1,16 +1,18 @@
-"""Vectors to a file, written whole or not at all."""
+"""Vectors and records to a file, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,19 @@ from nativebert.errors import BadInput, DiskFull
 
 Vectors = NDArray[np.float32]
 Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
+
+
+class Records(NamedTuple):
+    """Results in two forms.
+
+    Attributes:
+        records: what stands on the lines of a JSON-lines file.
+        columns, rows: what stands in a table: names, and cells that are texts, numbers or None.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
@@ -43,40 +58,82 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
             f"{bad:,} of {len(vectors):,} vectors hold numbers that are not finite; nothing was written. "
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
-    if target == "-":
-        sys.stdout.flush()
-        write(sys.stdout.buffer, vectors, texts)
-        sys.stdout.buffer.flush()
-        return
-    with _whole(Path(target)) as file:
+    with _opened(target) as file:
         write(file, vectors, texts)
 
 
+def write_records(target: str, found: Records) -> None:
+    """Write results in the format that the file's ending names: ``.jsonl`` a record a line, ``.csv`` the table, with its header.
+
+    Numbers are written with as many digits as bring the same float back; None is an empty cell. A file that was there is replaced when
+    the new one is whole.
+
+    Args:
+        target: a path, or ``-`` for JSON lines on standard output.
+        found: the results.
+
+    Raises:
+        BadInput: an ending that says nothing, or a place that cannot be written to.
+        DiskFull: no room.
+    """
+    write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
+    with _opened(target) as file:
+        write(file, found)
+
+
 def check_target(target: str) -> Writer:
-    """The writer for ``target``: ask before a long job, not after. Raises :class:`BadInput`."""
-    if target == "-":
-        return _jsonl
+    """The writer of vectors for ``target``: ask before a long job, not after. Raises :class:`BadInput`."""
+    return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
+
+
+def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), example: str = "results.jsonl") -> str:
+    """The ending of a file that can be written.
+
+    Args:
+        target: a path, or ``-`` for JSON lines on standard output.
+        endings: those that are understood; without ``.jsonl``, ``-`` is not.
+        example: the name of a file, for errors.
+
+    Returns:
+        One of ``endings``; ``.jsonl`` for standard output.
+
+    Raises:
+        BadInput: an ending that says nothing, or a place that cannot be written to.
+    """
+    stream = "write - for JSON lines on standard output" if ".jsonl" in endings else ""
+    if target == "-" and stream:
+        return ".jsonl"
     path = Path(target)
     if path.is_dir():
-        raise BadInput(f"{target} is a folder; name a file in it, like {path / 'vectors.npy'}")
-    if path.suffix.lower() not in WRITERS:
-        raise BadInput(
-            f"cannot tell how to write {target}: give it one of the endings {', '.join(WRITERS)}, "
-            "or write - for JSON lines on standard output"
-        )
+        raise BadInput(f"{target} is a folder; name a file in it, like {path / example}")
+    ending = path.suffix.lower()
+    if ending not in endings:
+        known = f"give it one of the endings {', '.join(endings)}"
+        raise BadInput(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
     folder = _final(path).parent
     if not folder.is_dir():
         raise BadInput(f"there is no folder {path.parent} to write {path.name} to; make it first")
     if path.exists() and not path.is_file():
-        raise BadInput(f"{target} is not a plain file; write - for JSON lines on standard output")
+        raise BadInput(f"{target} is not a plain file{stream and f'; {stream}'}")
     if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise BadInput(f"{target} cannot be written: no permission")
-    return WRITERS[path.suffix.lower()]
+    return ending
 
 
 def _final(path: Path) -> Path:
     """Where a link leads: the file it names is replaced, not the link."""
     return Path(os.path.realpath(path))
+
+
+@contextlib.contextmanager
+def _opened(target: str) -> Iterator[IO[bytes]]:
+    if target != "-":
+        with _whole(Path(target)) as file:
+            yield file
+        return
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
@@ -126,6 +183,22 @@ def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
 def _digits(value: float) -> str:
     digits = f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
+
+
+def _record_csv(file: IO[bytes], found: Records) -> None:
+    # Texts in quotes, numbers without; None is empty
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    try:
+        table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        text.write(",".join(found.columns) + "\n")
+        table.writerows(found.rows)
+    finally:
+        text.detach()
+
+
+def _record_jsonl(file: IO[bytes], found: Records) -> None:
+    for record in found.records:
+        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
 WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}

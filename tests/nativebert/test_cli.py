@@ -189,20 +189,6 @@ def test_pairs(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
     assert "no pair" in alone.out
 
 
-def test_most_similar_in_blocks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder = nb.Embedder(tiny, device="cpu")
-    vectors = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
-    vectors[40] = vectors[7]
-    vectors[30] = vectors[7]
-    whole = cli.most_similar(embedder, vectors, 2000)
-    assert len(whole) == 50 * 49 // 2
-    assert len({pair[1:] for pair in whole}) == len(whole)
-    assert all(a < b for _, a, b in whole)
-    assert {pair[1:] for pair in whole[:3]} == {(7, 30), (7, 40), (30, 40)}
-    monkeypatch.setattr(cli, "PAIRS_AT_ONCE", 150)  # three rows at a time
-    assert [pair[1:] for pair in cli.most_similar(embedder, vectors, 20)][3:] == [pair[1:] for pair in whole[3:20]]
-
-
 # ---- errors
 
 
@@ -411,11 +397,13 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tiny: Path) -> None:
         seen = lambda: HEAVY & set(sys.modules)
         import nativebert
         assert not seen(), f"import nativebert: {seen()}"
-        from nativebert.cli import main
-        for argv in (["--help"], ["embed", "--help"], ["--version"]):
+        from nativebert.cli import COMMANDS, main
+        for argv in (["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
                 main(argv)
             assert not seen(), f"{argv}: {seen()}"
+            if argv[0] == "--version":
+                assert not any(f"nativebert.cli.{name}" in sys.modules for name in COMMANDS)
         with contextlib.redirect_stdout(io.StringIO()):
             assert main(["inspect", sys.argv[1]]) == 0
             assert main(["inspect", sys.argv[1], "--json"]) == 0

@@ -1,0 +1,85 @@
+"""``nativebert answer``: answers to questions, found in texts."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.io.read import Table
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE -m MODEL [--question TEXT] [-o OUT] [options]"
+    parser.description = (
+        "Find the answer to a question in a text (the context), with the characters where it begins and ends. A csv, tsv or jsonl file "
+        "holds a question and a context in each row; with --question, one question is asked of every context of the file."
+    )
+    options.add_file(parser)
+    parser.add_argument("--question", metavar="TEXT", help="asked of each context; in place of a column of questions")
+    parser.add_argument("--question-column", metavar="NAME", help="column (or JSON key) of the questions (default: question)")
+    parser.add_argument(
+        "--context-column", metavar="NAME",
+        help="column of the contexts (default: context, or with --question the only column)",
+    )  # fmt: skip
+    options.add_results(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--top-k", type=options.count, default=1, metavar="N", help="answers to a question (default: %(default)s)"
+    )
+    parser.add_argument("--no-answer", action="store_true", help="there may be none: an empty answer is one of the candidates")
+    parser.add_argument("--max-answer-tokens", type=options.count, metavar="N", help="the longest answer (default: 15)")
+    parser.add_argument(
+        "--align-to-words", action=argparse.BooleanOptionalAction,
+        help="answers are whole words (the default); not so where words have no spaces between them",
+    )  # fmt: skip
+    options.add_long_texts(parser.add_argument_group("long contexts"), default="window")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.io.write import Records
+
+    table, questions, contexts = _pairs(args)
+    with common.at_work(args):
+        from nativebert.tasks.answer import Answerer
+
+        answer = Answerer(args.model, **common.task_options(args, "max_answer_tokens", "align_to_words"))
+        found, report = answer(
+            questions, contexts, top_k=args.top_k, no_answer=args.no_answer, return_report=True, progress=common.progress(args)
+        )
+    keys = [{"question": question, "context": context} for question, context in zip(questions, contexts, strict=True)]
+    several = found if args.top_k > 1 else [[one] for one in found]
+    if args.top_k == 1:
+        records = [key | one for key, one in zip(keys, found, strict=True)]
+    else:
+        records = [key | {"answers": answers} for key, answers in zip(keys, found, strict=True)]
+    names = ["answer", "score", "start", "end"]
+    rows = [[n, questions[n], *(one[name] for name in names)] for n, answers in enumerate(several) for one in answers]
+    results = Records(records, ["item", "question", *names], rows)
+    out = common.deliver(args, results, partial(common.show_table, results, 2))
+    lines = common.target(args, common.plural(len(rows), "answer"))
+    common.summarize(args, report, answer.snapshot, common.source(args.file, table), lines, out)
+    return 0
+
+
+def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
+    """The file, and the questions and contexts that it comes to."""
+    from nativebert.cli import common
+    from nativebert.errors import BadInput
+
+    if args.question is None:
+        asked = {"--question-column": args.question_column or "question", "--context-column": args.context_column or "context"}
+        try:
+            table = common.read(args, asked)
+        except BadInput as error:
+            raise error if args.question_column else BadInput(f"{error}; or ask one --question of every context") from None
+        return table, [question for question, _ in table.rows], [context for _, context in table.rows]
+    if args.question_column is not None:
+        raise BadInput("give --question or --question-column, not both")
+    table = common.read(args, {"--context-column": args.context_column}, usual="context")
+    return table, [args.question] * len(table.rows), [context for (context,) in table.rows]

@@ -1,0 +1,110 @@
+"""``nativebert classify``: texts, or pairs of texts, to labels."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.tasks.base import Report
+    from nativebert.tasks.classify import Classifier
+
+HARDLY = 0.1  # of the word that counts most
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
+    parser.description = (
+        "Give each text of a file its label, with the score, in the file's order: sentiment, topic, entailment, whatever the model was "
+        "trained for. For a model that allows several labels, or gives a number, see --top-k all."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    parser.add_argument("--pair-column", metavar="NAME", help="column of a second text, to be read together with the first")
+    options.add_results(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels of a text: 1 (the default), N, or all"
+    )
+    parser.add_argument("--threshold", type=float, metavar="X", help="in place of --top-k: all labels that score X or more")
+    parser.add_argument(
+        "--problem", choices=("single", "multi", "regression"),
+        help="one label holds, each by itself may, or the outputs are plain numbers (default: what the model's config says)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--explain", action="store_true", help="show the texts, with the words that the label hangs on; takes longer"
+    )
+    long = parser.add_argument_group("long texts")
+    options.add_long_texts(long, default="truncate")
+    long.add_argument("--combine", choices=("mean", "max"), help="of the scores of windows (default: mean)")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.io.write import Records
+
+    asked = {"--column": args.column} | ({} if args.pair_column is None else {"--pair-column": args.pair_column})
+    table = common.read(args, asked)
+    texts: list[Any] = [row[0] if len(row) == 1 else row for row in table.rows]
+    with common.at_work(args):
+        from nativebert.loading import load, open_snapshot
+        from nativebert.tasks.classify import Classifier
+
+        model = args.model
+        if args.explain:
+            model = load(open_snapshot(model, revision=args.revision, offline=args.offline), head="classify")
+        classify = Classifier(model, **common.task_options(args, "combine", "problem"))
+        found, report = classify(
+            texts, top_k=args.top_k, threshold=args.threshold, return_report=True, progress=common.progress(args)
+        )
+    names = ("text", "pair")[: len(asked)]
+    keys = [dict(zip(names, row)) for row in table.rows]
+    one_label = args.top_k == 1 and args.threshold is None
+    if one_label:
+        records = [key | one for key, one in zip(keys, found, strict=True)]
+        columns = [*names, "label", "score"]
+        rows = [[*row, one["label"], one["score"]] for row, one in zip(table.rows, found, strict=True)]
+    else:
+        records = [key | {"labels": several} for key, several in zip(keys, found, strict=True)]
+        columns = ["item", *names, "label", "score"]
+        rows = [[n, *table.rows[n], one["label"], one["score"]] for n, several in enumerate(found) for one in several]
+    results = Records(records, columns, rows)
+    show = partial(common.show_table, results, 0 if one_label else len(columns) - 2)
+    if args.explain:
+        show = partial(_explain, model, classify, table.rows, found, report)
+    out = common.deliver(args, results, show, explain=args.explain)
+    lines = common.target(args, common.plural(len(rows), "label"))
+    common.summarize(args, report, classify.snapshot, common.source(args.file, table), lines, out)
+    return 0
+
+
+def _explain(
+    model: Any, classify: Classifier, texts: Sequence[tuple[str, ...]], found: Sequence[Any], report: Report, out: TextIO
+) -> None:
+    """Print each text under its best label, with what its words add to that label's logit."""
+    from nativebert import console
+    from nativebert.saliency import saliency
+
+    how = "cyan for it, yellow against it" if console.coloured(out) else "behind a word, what it adds to the label's logit"
+    print(f"Why the label: {how}. Words that hardly count are not marked.", file=out)
+    for row, labels, cut, windows in zip(texts, found, report.cut.tolist(), report.windows.tolist(), strict=True):
+        best = labels if isinstance(labels, dict) else next(iter(labels), None)
+        whole = not cut and windows == 1  # what the model saw at once
+        words = saliency(model, *row, target=classify.labels.index(best["label"])).words if best and whole else []
+        strongest = max((abs(word.score) for word in words), default=0.0)
+        title = f"{best['label']} {best['score']:.3f}" if best else "no label"
+        print(
+            f"\n{console.printable(title)}{'' if whole else '  (not explained: longer than the model reads at once)'}", file=out
+        )
+        for part, text in enumerate(row):
+            marks = [
+                console.weighed(word.start, word.end, word.score, strongest)
+                for word in words
+                if word.part == part and abs(word.score) >= HARDLY * strongest
+            ]
+            console.passage(text, marks, indent="  ", file=out)

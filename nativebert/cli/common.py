@@ -1,0 +1,282 @@
+"""What commands share when they run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nativebert import console
+from nativebert.cli.options import as_options
+from nativebert.errors import BadInput
+from nativebert.io.read import Asked, Table, read_columns
+
+if TYPE_CHECKING:
+    from nativebert.hub import Snapshot
+    from nativebert.io.write import Records
+    from nativebert.tasks.base import Report
+
+Lines = list[tuple[str, str]]  # of a summary: name, value
+
+BAD = 1  # exit code: an answer that is bad news
+
+# Options that every task has as arguments
+TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline")
+
+
+# ---- texts in
+
+
+def read(args: argparse.Namespace, asked: Asked, usual: str = "text") -> Table:
+    """The texts of ``args.file``: what the named options ask for. An output that cannot be written is told first."""
+    from nativebert.io.write import check_ending
+
+    if args.output is not None:
+        check_ending(args.output)  # before the work, not after it
+    table = read_file(args.file, asked, args.format, usual=usual)
+    if args.output is not None:
+        check_apart(args.output, args.file)
+    return table
+
+
+def read_file(path: str, asked: Asked, format: str | None = None, *, usual: str = "text", numbers: bool = False) -> Table:
+    """Texts of a file (see :func:`nativebert.io.read.read_columns`), which must hold some."""
+    say_waiting(path)
+    table = read_columns(path, asked, format=format, usual=usual, numbers=numbers)
+    if not table.rows:
+        raise BadInput(f"{name(path, 'input')} holds no texts")
+    return table
+
+
+def queries(args: argparse.Namespace) -> list[str]:
+    """What ``--query`` and ``--queries`` ask for."""
+    asked = list(args.query or [])
+    if args.queries == args.file == "-":
+        raise BadInput("--queries and FILE cannot both be standard input: name a file for one of them")
+    if args.queries is not None:
+        if args.output is not None:
+            check_apart(args.output, args.queries)
+        asked += [text for (text,) in read_file(args.queries, {"--column": None}).rows]
+    if not asked:
+        raise BadInput('what is missing: --query "TEXT", or --queries FILE')
+    return asked
+
+
+def check_apart(output: str, *inputs: str) -> None:
+    """Refuse to write over a file that was read."""
+    for path in inputs:
+        if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
+            raise BadInput(f"{output} is the file that the texts come from: give the results another name")
+
+
+def sample(path: str | None) -> list[str] | None:
+    """The texts of a file, if one is given: to run a check on."""
+    return None if path is None else [text for (text,) in read_file(path, {"--column": None}).rows]
+
+
+def say_waiting(source: str) -> None:
+    """Tell people whose terminal is read."""
+    if source == "-" and sys.stdin.isatty():
+        print("Reading texts, one a line; Ctrl-D ends.", file=sys.stderr)
+
+
+def name(path: str, stream: str) -> str:
+    """What to call a file; ``stream`` is ``input`` or ``output``."""
+    return f"standard {stream}" if path == "-" else path
+
+
+# ---- at work
+
+
+def notes(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """While it lasts, nativebert's warnings are one line each, and speak of options."""
+    return console.notes(partial(as_options, args))
+
+
+@contextmanager
+def at_work(args: argparse.Namespace) -> Iterator[None]:
+    """While it lasts, ``--threads`` and ``--quiet`` hold, and warnings are notes."""
+    if args.quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with notes(args):
+        if getattr(args, "threads", None) is not None:
+            import torch
+
+            torch.set_num_threads(args.threads)
+        yield
+
+
+def task_options(args: argparse.Namespace, *own: str) -> dict[str, Any]:
+    """The arguments that every task takes, and this one's own; those that nobody asked for are left to the task."""
+    given = vars(args)
+    return {option: given[option] for option in (*TASK, *own) if given.get(option) is not None}
+
+
+def progress(args: argparse.Namespace) -> bool | None:
+    """Of a task's call: a bar on a terminal, or none."""
+    return False if args.quiet else None
+
+
+# ---- results out
+
+
+def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], None], *, explain: bool = False) -> TextIO:
+    """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe.
+
+    Args:
+        args: with ``output`` and ``quiet``.
+        found: the results.
+        show: prints them for people, to a stream.
+        explain: show them in any case, and leave JSON lines to those who ask for them.
+
+    Returns:
+        The stream for what people read: it must not mix with what programs read.
+    """
+    from nativebert.io.write import write_records
+
+    shown = explain or (args.output is None and sys.stdout.isatty())
+    if args.output is not None or not shown:
+        write_records(args.output or "-", found)
+    out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
+    if shown:
+        show(out)
+        if not args.quiet:
+            print(file=out)
+    return out
+
+
+def show_table(found: Records, keys: int, out: TextIO) -> None:
+    """Print results as a table. The first ``keys`` columns say which text a row belongs to: that is said once."""
+    before: Sequence[Any] = []
+    rows = []
+    for row in found.rows:
+        same = list(row[:keys]) == list(before[:keys])
+        rows.append([cell(value) if n >= keys or not same else "" for n, value in enumerate(row)])
+        before = row
+    console.table(rows, found.columns, file=out)
+
+
+def cell(value: str | float | None) -> str:
+    """A value in a table for people."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else console.short(str(value))
+
+
+def summarize(
+    args: argparse.Namespace,
+    report: Report,
+    snapshot: Snapshot | None,
+    inputs: Lines,
+    results: Lines,
+    out: TextIO,
+) -> None:
+    """Print what was done, unless ``--quiet``.
+
+    Args:
+        args: with ``model`` and ``quiet``.
+        report: of the task's call.
+        snapshot: the model's files.
+        inputs: what was read.
+        results: what was written.
+        out: where to.
+    """
+    if args.quiet:
+        return
+    done = [
+        ("tokens", tokens(report)),
+        (
+            "seconds",
+            f"{report.seconds:.2f} on {report.device}, {report.precision}, {plural(report.batches, 'batch', 'batches')}",
+        ),
+    ]
+    show([("model", origin(args, snapshot)), *inputs, *done, *results], out)
+
+
+def show(lines: Lines, out: TextIO | None = None) -> None:
+    """Print names with their values."""
+    console.facts({"": lines}, file=out)
+
+
+def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
+    """The model as it was asked for, and what that came to."""
+    if snapshot is None:
+        return str(args.model)
+    return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'})"
+
+
+def tokens(report: Report) -> str:
+    """How many tokens were read, and how."""
+    cut, texts_cut = int(report.cut.sum()), int((report.cut > 0).sum())
+    left = f"{cut:,} cut off in {plural(texts_cut, 'text')}" if cut else "none cut off"
+    long = report.windows[report.windows > 1]
+    windows = f", {plural(len(long), 'text')} read in {int(long.sum()):,} windows" if len(long) else ""
+    return f"{int(report.tokens.sum()):,}, {left}{windows}"
+
+
+def source(path: str, table: Table) -> Lines:
+    """Where the texts came from."""
+    columns = ", ".join(map(repr, table.columns))
+    of = f", column{'s' * (len(table.columns) > 1)} {columns}" if columns else ""
+    return [("texts", f"{len(table.rows):,} from {name(path, 'input')}{of}")]
+
+
+def target(args: argparse.Namespace, what: str) -> Lines:
+    """Where the results went; nothing for those that stand on the screen."""
+    return [] if args.output is None else [("results", f"{what} in {name(args.output, 'output')}")]
+
+
+def plural(count: int, one: str, more: str = "") -> str:
+    """``1 text``, ``2 texts``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def finish_hits(
+    args: argparse.Namespace,
+    table: Table,
+    queries: Sequence[str],
+    hits: Sequence[Sequence[Mapping[str, Any]]],
+    report: Report,
+    snapshot: Snapshot | None,
+) -> int:
+    """Write the hits of each query (``index``, ``score``, ``text``), and what was done; returns the exit code."""
+    from nativebert.io.write import Records
+
+    def show(out: TextIO) -> None:
+        for n, (query, of_query) in enumerate(zip(queries, hits, strict=True)):
+            if n:
+                print(file=out)
+            rows = [[cell(value) for value in hit.values()] for hit in of_query]
+            console.table(rows, ["index", "score", "text"], title=console.short(query), file=out)
+
+    found = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
+    out = deliver(args, Records(found, list(found[0]), [list(hit.values()) for hit in found]), show)
+    inputs = [*source(args.file, table), ("queries", f"{len(queries):,}")]
+    summarize(args, report, snapshot, inputs, target(args, plural(len(found), "text")), out)
+    return 0
+
+
+# ---- reports
+
+
+def write_report(target: str | None, report: dict[str, Any]) -> TextIO:
+    """Write a report, if asked for; returns the stream that is free for people."""
+    if target == "-":
+        print(as_json(report, indent=2))
+        return sys.stderr
+    if target is not None:
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return sys.stdout
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """JSON for standard output."""
+    # JSON is UTF-8; where standard output is not, escapes say the same
+    utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=not utf8)

@@ -1,0 +1,77 @@
+"""``nativebert embed``: texts to vectors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.tasks.embed import Embedder, Vectors
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE -o OUT [options]"
+    parser.where = "Say where the vectors go: -o vectors.npy, .csv or .jsonl, or -o - for standard output"
+    parser.description = (
+        "Turn each text of a file into a vector, in the file's order. Pooling, normalisation, prompts and "
+        "the longest text are the model's own. Texts that are too long are cut, and counted, unless you say otherwise."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True,
+        help="where to: a file ending in .npy, .csv or .jsonl; - writes JSON lines to standard output",
+    )  # fmt: skip
+    options.add_model(parser, options.DEFAULT_MODEL)
+    parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")
+    options.add_quiet(parser)
+
+    text = parser.add_argument_group("in place of what the model says")
+    text.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
+    text.add_argument("--prompt-name", metavar="NAME", help="or one of the model's own prompts")
+    options.add_long_texts(text, default="truncate")
+    text.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; again to concatenate")
+    text.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.io.write import check_target, write_vectors
+
+    check_target(args.output)  # before the work, not after it
+    table = common.read_file(args.file, {"--column": args.column}, args.format)
+    common.check_apart(args.output, args.file)
+    texts = [text for (text,) in table.rows]
+    with common.at_work(args):
+        from nativebert.tasks.embed import Embedder
+
+        embedder = Embedder(args.model, pooling=args.pooling, normalize=args.normalize, **common.task_options(args))
+        vectors, report = embedder(
+            texts, prompt=args.prompt, prompt_name=args.prompt_name, return_report=True, progress=common.progress(args)
+        )
+    write_vectors(args.output, vectors, texts)
+    out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
+    where = common.name(args.output, "output")
+    results = [("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]
+    common.summarize(args, report, embedder.snapshot, common.source(args.file, table), results, out)
+    if args.pairs:
+        _print_pairs(embedder, vectors, texts, args.pairs, out)
+    return 0
+
+
+def _print_pairs(embedder: Embedder, vectors: Vectors, texts: list[str], most: int, out: TextIO) -> None:
+    from nativebert.console import short, table
+    from nativebert.search import paraphrase_mining
+
+    pairs = paraphrase_mining(vectors, top_k=None, max_pairs=most, measure=embedder.config.similarity)
+    if not pairs:
+        print("\nThere is one text, and no pair.", file=out)
+        return
+    rows = [(f"{pair['score']:.3f}", short(texts[pair["first"]]), short(texts[pair["second"]])) for pair in pairs]
+    print(file=out)
+    title = f"The {len(rows)} most similar pairs:" if len(rows) > 1 else "The most similar pair:"
+    table(rows, ["similarity", "text", "text"], title=title, file=out)

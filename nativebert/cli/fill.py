@@ -1,0 +1,60 @@
+"""``nativebert fill``: what could stand where a text says [MASK]."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
+    parser.description = (
+        "Say what could stand in place of each mask token ([MASK], <mask>: the model's own) in the texts of a file, best first. Of several "
+        "masks in a text each is filled by itself. `item` and `mask` in tables count from 0."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    options.add_results(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--top-k", type=options.count, default=5, metavar="N", help="candidates of a mask (default: %(default)s)"
+    )
+    parser.add_argument("--targets", metavar="A,B,C", help="only these words, divided by commas")
+    options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.io.write import Records
+
+    table = common.read(args, {"--column": args.column})
+    texts = [text for (text,) in table.rows]
+    targets = None if args.targets is None else [word.strip() for word in args.targets.split(",") if word.strip()]
+    with common.at_work(args):
+        from nativebert.tasks.fill import MaskFiller
+
+        fill = MaskFiller(args.model, **common.task_options(args))
+        found, report = fill(texts, top_k=args.top_k, targets=targets, return_report=True, progress=common.progress(args))
+    records = [{"text": text, "masks": masks} for text, masks in zip(texts, found, strict=True)]
+    names = ["token", "score", "text"]
+    rows = [
+        [n, place, *(one[name] for name in names)]
+        for n, masks in enumerate(found)
+        for place, mask in enumerate(masks)
+        for one in mask
+    ]
+    results = Records(records, ["item", "mask", *names], rows)
+    near = [[*row[:4], _around(row[4], texts[row[0]])] for row in rows]
+    out = common.deliver(args, results, partial(common.show_table, results._replace(rows=near), 2))
+    lines = common.target(args, common.plural(len(rows), "candidate"))
+    common.summarize(args, report, fill.snapshot, common.source(args.file, table), lines, out)
+    return 0
+
+
+def _around(filled: str, text: str) -> str:
+    """The part of a text where a mask was filled in, short enough for a table."""
+    start = next((n for n, (one, other) in enumerate(zip(filled, text)) if one != other), 0) - 25
+    return filled if start <= 0 else f"…{filled[start:]}"

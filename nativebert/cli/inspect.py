@@ -1,0 +1,46 @@
+"""``nativebert inspect``: what a model is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s MODEL [options]"
+    parser.description = (
+        "Sizes, tokenizer, pooling, limits, licence, and the weight map as a table, from the files' "
+        "headers: no weight is read. A model that is not on this machine yet is downloaded, weights included. "
+        "The exit code is 1 if the model would not load, or could not turn texts into vectors."
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="all of it as JSON, with a row for every tensor")
+    form.add_argument("--explain", metavar="NAME", help="all about one tensor of the file, or one parameter")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli.common import BAD, as_json, notes
+    from nativebert.console import facts, say, table
+    from nativebert.hub import resolve
+    from nativebert.inspect import inspect
+    from weights_map import report
+
+    with notes(args):
+        found = inspect(resolve(args.model, revision=args.revision, offline=args.offline))
+    if args.explain:
+        print(found.ledger.explain(args.explain))
+        return 0
+    if args.json:
+        print(as_json(found.as_dict(), indent=2))
+    else:
+        facts(found.shown())
+        print()
+        header, *rows = report.table(found.ledger.rows)
+        table(rows, header, title=f"weight map {found.ledger.map.name}: {report.summary(found.ledger.rows)}")
+    sys.stdout.flush()
+    for problem in found.problems:
+        say(problem)
+    return BAD if found.problems else 0

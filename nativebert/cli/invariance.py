@@ -1,0 +1,57 @@
+"""``nativebert invariance``: the same bits however batched?"""
+
+from __future__ import annotations
+
+import argparse
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s MODEL [options]"
+    parser.description = (
+        "Embed the same texts in many orders, batch sizes and companies on this machine, and say how equal the "
+        "results are: to the last bit, or within what. The exit code is 1 if float32 on the CPU is not equal to the last bit."
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    options.add_device(parser)
+    parser.add_argument("--trials", type=options.count, default=5, metavar="N", help="of each kind (default: %(default)s)")
+    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 32 built in)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the trials (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli.common import BAD, notes, sample, write_report
+    from nativebert.console import facts, table
+    from nativebert.parity import invariance
+
+    texts = sample(args.texts)
+    with notes(args):
+        found = invariance.check(
+            args.model,
+            device=args.device,
+            precision=args.precision,
+            trials=args.trials,
+            texts=texts,
+            seed=args.seed,
+            revision=args.revision,
+            offline=args.offline,
+        )
+    out = write_report(args.json, found.as_dict())
+    facts({"": list(found.facts.items())}, file=out)
+    print(file=out)
+    rows = [
+        (
+            k.name,
+            str(k.trials),
+            f"{k.equal:,} of {k.compared:,}",
+            f"{k.vectors:.1e}" if k.vectors else "0",
+            f"{k.states:.1e}" if k.states else "0",
+        )
+        for k in found.kinds
+    ]
+    table(rows, ["what changes", "trials", "equal to the last bit", "vectors within", "token states within"], file=out)
+    print(file=out)
+    print(found.verdict(), file=out)
+    return 0 if found.passed else BAD

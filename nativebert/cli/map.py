@@ -1,0 +1,81 @@
+"""``nativebert map``: vectors as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s VECTORS -o OUT [options]"
+    parser.where = "Say where the picture goes: -o map.html, .png, .svg or .pdf"
+    parser.description = (
+        "Put vectors on a plane, so that texts that are near in meaning are near on the page: to explore in a browser (.html; it needs no "
+        "network), or as a drawing (.png, .svg, .pdf). Colours come from labels, as `nativebert classify -o labels.csv` writes them. "
+        "Needs the extra plot."
+    )
+    parser.add_argument("vectors", metavar="VECTORS", help="a file that `nativebert embed` wrote: .npy, .csv or .jsonl")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a file ending in .html, .png, .svg or .pdf")
+    parser.add_argument("--labels", metavar="FILE", help="a label for each vector: txt (a label a line), csv, tsv or jsonl")
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels (default: the only one, or `label`)")
+    parser.add_argument("--scale", action="store_true", help="the labels are numbers: show them as a scale of colours")
+    parser.add_argument("--texts", metavar="FILE", help="the texts, for .npy, which does not hold them")
+    parser.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one, or `text`)")
+    parser.add_argument(
+        "--method", choices=("pca", "umap"), default="pca",
+        help="pca (the default) keeps distances as well as it can; umap keeps neighbours (needs umap-learn)",
+    )  # fmt: skip
+    parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: %(default)s)")
+    options.add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.errors import BadInput
+    from nativebert.io.vectors import read_vectors
+    from nativebert.pictures.figure import check_target
+    from nativebert.pictures.map import map
+
+    for option, of, file in (
+        ("label_column", "labels", args.labels),
+        ("scale", "labels", args.labels),
+        ("column", "texts", args.texts),
+    ):
+        if getattr(args, option) and file is None:
+            raise BadInput(f"--{option.replace('_', '-')} says how to read --{of} FILE, which is missing")
+    check_target(args.output)  # before the work, not after it
+    vectors, texts = read_vectors(args.vectors)
+    if args.texts is not None:
+        texts = [text for (text,) in common.read_file(args.texts, {"--column": args.column}).rows]
+    labels: list[str | None] | list[float] | None = None
+    if args.labels is not None:
+        table = common.read_file(args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
+        labels = [label or None for (label,) in table.rows]
+        if args.scale:
+            labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]
+    for given, file in ((texts, args.texts), (labels, args.labels)):
+        if given is not None and len(given) != len(vectors):
+            raise BadInput(
+                f"{file} has {len(given):,} lines or rows and {args.vectors} has {len(vectors):,} vectors: one for each is needed"
+            )
+    with common.at_work(args):
+        picture = map(vectors, labels, texts, method=args.method, seed=args.seed, dimensions=args.dimensions)
+        picture.save(args.output)
+    if not args.quiet:
+        of = f"{len(vectors):,} x {vectors.shape[1]:,} from {args.vectors}"
+        common.show(
+            [("vectors", of), *((("shown", ", ".join(picture.axes)),) if picture.explained else ()), ("picture", args.output)]
+        )
+    return 0
+
+
+def _number(label: str | None, place: int, file: str) -> float:
+    from nativebert.errors import BadInput
+
+    try:
+        return math.nan if label is None else float(label)
+    except ValueError:
+        raise BadInput(f"{file}: label {place} is {label!r}, not a number: leave --scale out to colour by groups") from None

@@ -1,0 +1,161 @@
+"""Options that commands share, and how wrong ones are told. Imports nothing heavy: ``--help`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+FORMATS = ("txt", "csv", "tsv", "jsonl")
+PRECISIONS = ("float32", "bfloat16", "float16")
+# A model's head -> the command that uses it
+COMMAND_OF = {"classify": "classify", "tag": "tag", "answer": "answer", "lm": "fill"}
+
+ERROR = 2  # exit code
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, options in full, and help that names the values once."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_shape, allow_abbrev=False, **options)
+        self.where = ""  # what to say where --output is missing
+
+    def error(self, message: str) -> NoReturn:
+        message = message.replace("the following arguments are required:", "what is missing:")
+        if "missing:" in message and "--output" in message and self.where:
+            message += f". {self.where}"
+        raise SystemExit(fail(f"{message} ({self.prog} --help tells more)"))
+
+    def no_command(self, word: str, commands: Iterable[str]) -> NoReturn:
+        """Tell that there is no such command."""
+        import difflib
+
+        near = difflib.get_close_matches(word, commands, n=1)
+        self.error(
+            f"there is no command {word!r}; " + (f"did you mean {near[0]}?" if near else f"there is {', '.join(commands)}")
+        )
+
+    def refuse(self, word: str) -> NoReturn:
+        """Tell that a word of the command line is not understood."""
+        import difflib
+
+        if not word.startswith("-"):
+            self.error(f"one argument too many: {word!r}")
+        options = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
+        hint = f"did you mean {near[0]}?" if near else "before a text or file that begins with a dash, write --"
+        self.error(f"unknown option {word!r}; {hint}")
+
+
+def _shape(prog: str) -> argparse.HelpFormatter:
+    shape = argparse.HelpFormatter(prog, max_help_position=26)
+    shape._action_max_length = 14  # argparse forgets that the list of commands is indented
+    return shape
+
+
+def fail(message: str) -> int:
+    """Say what went wrong; returns the exit code of an error."""
+    from nativebert.console import say
+
+    say(message)
+    return ERROR
+
+
+def as_options(args: argparse.Namespace, message: str) -> str:
+    """A message that speaks of the library's arguments (too_long='window'), in terms of options (--too-long window)."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2].strip("'")
+        return f"--{name.replace('_', '-')}{value and ' ' + value}" if name in vars(args) else match[0]
+
+    def command(match: re.Match[str]) -> str:
+        return f"`nativebert {COMMAND_OF[match[1]]}` reads it" if match[1] in COMMAND_OF else "Take another checkpoint"
+
+    if "head" not in vars(args):
+        message = re.sub(r"\. Load it with head='(\w+)'.*", lambda match: f". {command(match)}", message)
+    message = re.sub(r"\b(?:token|cache_dir)=(?: or|,) ", "", message)  # for which variables do, named next to them
+    return re.sub(r"\b([a-z_]+)=('[^']*'|\w*)", option, message)
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.strip().isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def count_or_all(text: str) -> int | None:
+    """A whole number above 0; None for ``all``."""
+    return None if text == "all" else count(text)
+
+
+def add_file(parser: Parser, what: str = "txt (a text a line), csv, tsv or jsonl; - for standard input") -> None:
+    """The file that the texts come from."""
+    parser.add_argument("file", metavar="FILE", help=what)
+    parser.add_argument("--format", choices=FORMATS, help="of the input (default: by its ending)")
+
+
+def add_column(parser: Parser) -> None:
+    """Where the texts stand in their file."""
+    parser.add_argument("--column", metavar="NAME", help="column (or JSON key) that holds the text")
+
+
+def add_model(parser: Parser, default: str | None = None) -> None:
+    """The model: one must be named where there is no default."""
+    kind = "default: %(default)s" if default else "folder, or name on the Hub"
+    parser.add_argument("-m", "--model", metavar="MODEL", default=default, required=default is None, help=kind)
+
+
+def add_queries(parser: Parser) -> None:
+    """One query or more."""
+    parser.add_argument("--query", action="append", metavar="TEXT", help="what to look for; again for more queries")
+    parser.add_argument("--queries", metavar="FILE", help="or a file of queries: txt, csv, tsv or jsonl; - for standard input")
+
+
+def add_results(parser: Parser) -> None:
+    """Where results go that are records."""
+    parser.add_argument(
+        "-o", "--output", metavar="OUT",
+        help="where to: a file ending in .csv or .jsonl; - writes JSON lines to standard output (default: "
+        "a table if that is a terminal, else JSON lines)",
+    )  # fmt: skip
+    add_quiet(parser)
+
+
+def add_quiet(parser: Parser) -> None:
+    """Results and errors, and nothing else."""
+    parser.add_argument("--quiet", action="store_true", help="print no summary and no progress")
+
+
+def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
+    """What happens to texts that are longer than the model takes. ``default`` is the task's own."""
+    group.add_argument("--max-tokens", type=count, metavar="N", help="the longest text, special tokens included")
+    policies = ("truncate", "window", "error") if windows else ("truncate", "error")
+    what = "cut longer texts, read them in overlapping windows, or stop" if windows else "cut longer texts, or stop"
+    group.add_argument("--too-long", choices=policies, default=default, help=f"{what} (default: %(default)s)")
+    if windows:
+        group.add_argument("--stride", type=whole, metavar="N", help="tokens that neighbouring windows share")
+
+
+def add_speed(parser: Parser) -> None:
+    """How it is computed: what changes the time, and not the results but for ``--precision``."""
+    group = parser.add_argument_group("how it is computed")
+    add_device(group)
+    group.add_argument("--threads", type=count, metavar="N", help="on the CPU (default: torch's choice)")
+    group.add_argument("--batch-tokens", type=count, metavar="N", help="most tokens at once; the result is the same")
+
+
+def add_device(group: Any) -> None:
+    """Where it is computed, and in what numbers."""
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
+    group.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: %(default)s")

@@ -1,0 +1,63 @@
+"""``nativebert parity``: a checkpoint against transformers."""
+
+from __future__ import annotations
+
+import argparse
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s MODEL [options]"
+    parser.description = (
+        "Run a checkpoint through nativebert and through transformers (in float64), compare every layer, the "
+        "outputs, the weights, the settings and the token ids, and say where the two part. The exit code is 1 if they do. "
+        "Needs the extra parity."
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    parser.add_argument("--against", metavar="REF", help="what transformers reads instead: another folder or name")
+    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: eight built in)")
+    parser.add_argument("--head", default="auto", metavar="TASK", help="of the model: lm, classify, ...; none for no head")
+    parser.add_argument("--dtype", default="float32", choices=options.PRECISIONS, help="default: %(default)s")
+    parser.add_argument("--all", action="store_true", help="also show every operation, not only the outputs of layers")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+    parser.add_argument("--plot", metavar="FILE", help="draw the differences: .png, .svg or .pdf (extra plot)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli.common import BAD, notes, sample, write_report
+    from nativebert.console import facts, table
+    from nativebert.parity import report
+
+    texts = sample(args.texts)
+    with notes(args):
+        found = report.check(
+            args.model,
+            against=args.against,
+            texts=texts,
+            head=None if args.head == "none" else args.head,
+            dtype=args.dtype,
+            revision=args.revision,
+            offline=args.offline,
+        )
+    out = write_report(args.json, found.as_dict())
+    if args.plot:
+        report.plot(found, args.plot)
+    facts({"": list(found.facts.items())}, file=out)
+    print(file=out)
+    failing = {step.name for step in found.steps if not step.passed}
+    shown = [step for step in found.steps if step.kind == "output" or args.all or step.name in failing]
+    rows = []
+    for s in shown:
+        # of an operation that is wrong by itself, that is what matters
+        off, allowed = (s.max_abs, s.allowed) if s.local <= s.local_allowed else (s.local, s.local_allowed)
+        numbers = (f"{off:.1e}", f"{allowed:.1e}", f"{s.relative:.1e}", f"{s.ulp:,.1f}", _cosine(s.cosine))
+        rows.append((s.name, s.kind, *numbers, "" if s.passed else "differs"))
+    table(rows, ["step", "", "max abs", "allowed", "relative", "ULP", "1 - cosine", ""], file=out)
+    print(file=out)
+    print(found.verdict(), file=out)
+    return 0 if found.passed else BAD
+
+
+def _cosine(cosine: float) -> str:
+    return f"{max(0.0, 1 - cosine):.0e}"

@@ -1,0 +1,52 @@
+"""``nativebert rank``: the texts of a file by how well they answer a query, read together with it by a cross-encoder."""
+
+from __future__ import annotations
+
+import argparse
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE --query TEXT -m MODEL [-o OUT] [options]"
+    parser.description = (
+        "Order the texts of a file by how well they go with a query. A cross-encoder reads each text together with the query: slower than "
+        "`nativebert search`, and more exact. `index` is a text's place in the file, counted from 0."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    options.add_queries(parser)
+    options.add_results(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--top-k", type=options.count_or_all, default=None, metavar="N", help="texts for each query (default: all)"
+    )
+    options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.errors import Refused
+
+    queries = common.queries(args)
+    table = common.read(args, {"--column": args.column})
+    texts = [text for (text,) in table.rows]
+    with common.at_work(args):
+        import numpy as np
+
+        from nativebert.tasks.rank import Ranker
+
+        ranker = Ranker(args.model, **common.task_options(args))
+        if ranker.outputs != 1:
+            raise Refused(
+                f"{args.model} has {ranker.outputs} outputs for a pair, and none of them is the score to rank by; "
+                "`nativebert classify --pair-column` gives the label of each pair"
+            )
+        pairs = [(query, text) for query in queries for text in texts]
+        scores, report = ranker(pairs, return_report=True, progress=common.progress(args))
+    hits = [
+        [{"index": n, "score": float(row[n]), "text": texts[n]} for n in np.argsort(-row, kind="stable")[: args.top_k].tolist()]
+        for row in scores.reshape(len(queries), len(texts))
+    ]
+    return common.finish_hits(args, table, queries, hits, report, ranker.snapshot)

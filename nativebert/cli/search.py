@@ -1,0 +1,78 @@
+"""``nativebert search``: the texts of a file that are nearest to a query in meaning."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.tasks.embed import Vectors
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE --query TEXT [-o OUT] [options]"
+    parser.description = (
+        "Find the texts of a file that are most similar to a query, by their vectors, all of them compared. `index` is a text's place in "
+        "the file, counted from 0. Vectors that `nativebert embed FILE -o vectors.npy` made with the same model save the time to make "
+        "them again: --vectors."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    options.add_queries(parser)
+    options.add_results(parser)
+    options.add_model(parser, options.DEFAULT_MODEL)
+    parser.add_argument(
+        "--top-k", type=options.count, default=10, metavar="N", help="texts for each query (default: %(default)s)"
+    )
+    parser.add_argument("--vectors", metavar="FILE", help="the vectors of the texts, made before: .npy, .csv or .jsonl")
+    text = parser.add_argument_group("in place of what the model says")
+    text.add_argument("--prompt", metavar="TEXT", help="text to put before each text of the file")
+    text.add_argument("--prompt-name", metavar="NAME", help="or one of the model's own prompts")
+    text.add_argument("--query-prompt", metavar="TEXT", help="text to put before each query")
+    text.add_argument("--query-prompt-name", metavar="NAME", help="or one of the model's own prompts")
+    options.add_long_texts(text, default="truncate")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.errors import BadInput
+
+    queries = common.queries(args)
+    table = common.read(args, {"--column": args.column})
+    texts = [text for (text,) in table.rows]
+    known = None
+    if args.vectors is not None:
+        if args.prompt is not None or args.prompt_name is not None:
+            raise BadInput("--vectors are made already: --prompt and --prompt-name come too late for them")
+        known = _vectors(args.vectors, texts)
+    with common.at_work(args):
+        from nativebert.search import semantic_search
+        from nativebert.tasks.embed import Embedder
+
+        embed = Embedder(args.model, **common.task_options(args))
+        show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
+        asked, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
+        if known is None:
+            known, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
+        near = semantic_search(asked, known, top_k=args.top_k, measure=embed.config.similarity)
+    hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
+    return common.finish_hits(args, table, queries, hits, report, embed.snapshot)
+
+
+def _vectors(path: str, texts: list[str]) -> Vectors:
+    """Vectors that were made of these texts, as far as their file tells."""
+    from nativebert.errors import BadInput
+    from nativebert.io.vectors import read_vectors
+
+    vectors, theirs = read_vectors(path)
+    if len(vectors) != len(texts):
+        raise BadInput(
+            f"{path} has {len(vectors):,} vectors, and there are {len(texts):,} texts: they were made of another file"
+        )
+    if theirs is not None and theirs != texts:
+        n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if one != other)
+        raise BadInput(f"{path} was made of other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here")
+    return vectors

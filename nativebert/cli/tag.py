@@ -1,0 +1,60 @@
+"""``nativebert tag``: the entities in texts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TextIO
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
+    parser.description = (
+        "Find the entities (names, places, parts of speech, ...) in each text of a file, with the characters where each begins and ends. "
+        "JSON lines hold a text with all its entities; CSV has a row for each entity, and `item` is its text, counted from 0."
+    )
+    options.add_file(parser)
+    options.add_column(parser)
+    options.add_results(parser)
+    options.add_model(parser)
+    parser.add_argument(
+        "--aggregation", choices=("none", "simple", "first", "average", "max"),
+        help="how tokens become entities (default: simple); none gives every token by itself",
+    )  # fmt: skip
+    parser.add_argument("--ignore", action="append", metavar="LABEL", help="leave it out; again for more (default: O)")
+    parser.add_argument("--explain", action="store_true", help="show the texts, with their entities marked")
+    options.add_long_texts(parser.add_argument_group("long texts"), default="window")
+    options.add_speed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert.cli import common
+    from nativebert.io.write import Records
+
+    table = common.read(args, {"--column": args.column})
+    texts = [text for (text,) in table.rows]
+    with common.at_work(args):
+        from nativebert.tasks.tag import Tagger
+
+        tag = Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
+        found, report = tag(texts, return_report=True, progress=common.progress(args))
+    records = [{"text": text, "entities": entities} for text, entities in zip(texts, found, strict=True)]
+    columns = ["item", "text", "label", "score", "start", "end"]
+    rows = [[n, *(entity[name] for name in columns[1:])] for n, entities in enumerate(found) for entity in entities]
+    results = Records(records, columns, rows)
+    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, 1)
+    out = common.deliver(args, results, show, explain=args.explain)
+    lines = common.target(args, common.plural(len(rows), "entity", "entities"))
+    common.summarize(args, report, tag.snapshot, common.source(args.file, table), lines, out)
+    return 0
+
+
+def _explain(texts: Sequence[str], found: Sequence[Sequence[Mapping[str, Any]]], out: TextIO) -> None:
+    from nativebert.console import labelled, passage
+
+    colours: dict[str, str] = {}
+    for text, entities in zip(texts, found, strict=True):
+        passage(text, [labelled(e["start"], e["end"], e["label"], colours) for e in entities], file=out)

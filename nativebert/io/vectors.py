@@ -1,0 +1,110 @@
+"""Vectors from a file that ``nativebert embed`` wrote."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nativebert.errors import BadInput, NotFound
+
+ENDINGS = (".npy", ".csv", ".jsonl")
+
+
+class TextVectors(NamedTuple):
+    """float32 ``(n, width)``, and the ``n`` texts, or None for a file that holds none."""
+
+    vectors: NDArray[np.float32]
+    texts: list[str] | None
+
+
+def read_vectors(path: str) -> TextVectors:
+    """Read vectors, and their texts where the file has them (see :func:`nativebert.io.write.write_vectors`).
+
+    Args:
+        path: ``.npy``, a matrix of numbers; ``.csv`` with a column ``text`` (or none) and all others numbers; ``.jsonl`` with
+            ``{"text": ..., "embedding": [...]}`` on each line.
+
+    Raises:
+        NotFound: no such file.
+        BadInput: another ending, or not what its ending says; with the line's number.
+    """
+    source = Path(path)
+    ending = source.suffix.lower()
+    if ending not in ENDINGS:
+        raise BadInput(f"cannot tell how to read {path}: vectors are in files that end with {', '.join(ENDINGS)}")
+    try:
+        if ending == ".npy":
+            return TextVectors(_npy(source), None)
+        content = source.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8, and so not a file of vectors with texts") from None
+    rows = _csv(content, path) if ending == ".csv" else _jsonl(content, path)
+    if not rows[0]:
+        raise BadInput(f"{path} holds no vectors")
+    return TextVectors(np.array(rows[0], np.float32), rows[1])
+
+
+def _npy(source: Path) -> NDArray[np.float32]:
+    try:
+        vectors = np.load(source, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BadInput(f"{source} is no .npy file of numbers: {error}") from None
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise BadInput(f"{source} holds no vectors: one row of numbers for each text was expected")
+    return vectors.astype(np.float32, copy=False)
+
+
+def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
+    limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
+    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    vectors, texts = [], []
+    try:
+        header = next(rows, [])
+        at = header.index("text") if "text" in header else None
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise BadInput(f"{name}, line {rows.line_num}: {len(row)} fields, and the header has {len(header)}")
+            if at is not None:
+                texts.append(row.pop(at))
+            try:
+                vectors.append(np.array(row, np.float32))
+            except ValueError as error:
+                raise BadInput(f"{name}, line {rows.line_num}: {error}; all columns but 'text' must be numbers") from None
+    except csv.Error as error:
+        raise BadInput(f"{name}, line {rows.line_num}: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+    return vectors, None if at is None else texts
+
+
+def _jsonl(content: str, name: str) -> tuple[list[Any], list[str]]:
+    vectors: list[NDArray[np.float32]] = []
+    texts: list[str] = []
+    for number, line in enumerate(io.StringIO(content, newline=None), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            vector = np.array(record["embedding"], np.float32)
+            text = record["text"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            vector, text = np.empty(0, np.float32), None
+        if vector.ndim != 1 or not vector.size or not isinstance(text, str):
+            raise BadInput(f'{name}, line {number}: not of the form {{"text": "...", "embedding": [numbers]}}')
+        if vectors and len(vector) != len(vectors[0]):
+            raise BadInput(f"{name}, line {number}: {len(vector)} numbers, and {len(vectors[0])} in the lines before")
+        vectors.append(vector)
+        texts.append(text)
+    return vectors, texts

@@ -1,0 +1,74 @@
+"""What all pictures share: where they are written, and how matplotlib is asked to draw."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nativebert.errors import BadInput, NativeBertError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWN = (".png", ".svg", ".pdf")
+
+# For what matplotlib's own font lacks, those of these that are installed: Chinese, Japanese, Korean, Arabic, Hindi, emoji
+_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "Hiragino Sans GB", "WenQuanYi Micro Hei", "Arial Unicode MS"),
+    *("Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Symbols", "Noto Emoji", "Segoe UI Emoji", "Symbola", "Unifont"),
+)
+
+
+def check_target(path: str | PathLike[str]) -> Path:
+    """Where to write a picture: ask before it is drawn. Raises :class:`BadInput`."""
+    target, endings = Path(path), (".html", *DRAWN)
+    if target.suffix.lower() not in endings:
+        raise BadInput(f"cannot tell what to draw to {target}: give it one of the endings {', '.join(endings)}")
+    if not target.parent.is_dir():
+        raise BadInput(f"there is no folder {target.parent} to write {target.name} to; make it first")
+    if target.is_dir():
+        raise BadInput(f"{target} is a folder; name a file in it")
+    return target
+
+
+def write_page(target: Path, page: str) -> None:
+    """Write HTML."""
+    try:
+        target.write_text(page, "utf-8")
+    except OSError as error:
+        raise BadInput(f"{target} cannot be written: {error.strerror}") from None
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches. It is not one of pyplot's, so no window, no global state, nothing to close."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NativeBertError("a picture needs matplotlib: pip install 'nativebert[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_figure(target: Path, figure: Figure) -> None:
+    """Write a figure in the format of the ending; the same picture gives the same bytes."""
+    import matplotlib
+
+    for_ever = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "nativebert"}):
+        try:
+            figure.savefig(target, dpi=150, metadata=for_ever.get(target.suffix.lower()))
+        except OSError as error:
+            raise BadInput(f"{os.fspath(target)} cannot be written: {error.strerror}") from None
+
+
+def plain(texts: Iterable[Any]) -> None:
+    """Show texts of matplotlib as they are written: no formula where a dollar stands, other fonts where the first lacks a letter."""
+    from matplotlib.font_manager import fontManager
+
+    there = set(fontManager.get_font_names())
+    family = ["DejaVu Sans", *(name for name in _FONTS if name in there)]
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_fontfamily(family)

@@ -1,0 +1,335 @@
+"""Vectors as points on a plane: what is near each other in many dimensions, as well as two or three can show it."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nativebert.errors import BadInput, NativeBertError
+from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/), without yellow, too pale for a point
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+GREY = "#b0b0b0"
+# Where there are more labels than colours, the shape changes: (matplotlib's name, plotly's name)
+SHAPES = (("o", "circle"), ("^", "diamond"), ("s", "square"), ("X", "x"))
+MOST_LABELS = len(COLOURS) * len(SHAPES)
+MOST_SHAPES = 3000  # points of a page that are shapes; more are drawn by WebGL
+MOST_NAMED = 40  # points of a drawing that has its texts beside them
+_BESIDE = ((7, 0, "left", "center"), (-7, 0, "right", "center"), (0, 7, "center", "bottom"), (0, -7, "center", "top"))
+
+# plotly's own page has a button that sends the data to a server of its maker
+_CONFIG = {"displaylogo": False, "responsive": True, "scrollZoom": True, "showSendToCloud": False, "plotlyServerURL": ""}
+_HEAD = """<head>
+<meta http-equiv="Content-Security-Policy" content="default-src 'unsafe-inline' 'unsafe-eval' data: blob:">
+<style>body { margin: 0; }</style>"""
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MapPicture:
+    """Points to draw.
+
+    Attributes:
+        points: float64 ``(n, dimensions)``.
+        explained: the share of the vectors' variance that each dimension shows; None for a method that is not linear.
+        labels: of each point, or None.
+        texts: of each point, or None.
+        method: ``"pca"`` or ``"umap"``.
+    """
+
+    points: Points
+    explained: tuple[float, ...] | None
+    labels: tuple[Any, ...] | None
+    texts: tuple[str, ...] | None
+    method: str
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the picture.
+
+        Args:
+            path: ``.html`` for a page in which one can zoom, point at a point to read its text, and switch labels off and on; it needs no
+                network, and holds the library that draws it (5 MB). ``.png``, ``.svg`` or ``.pdf`` for a drawing.
+
+        Raises:
+            BadInput: another ending, or a place that cannot be written to.
+            NativeBertError: matplotlib, or for a page plotly, is not installed (extra ``plot``).
+        """
+        target = check_target(path)
+        if target.suffix.lower() == ".html":
+            write_page(target, self.html())
+        else:
+            write_figure(target, self._figure())
+
+    @property
+    def axes(self) -> list[str]:
+        """A title for each dimension."""
+        if self.explained is None:
+            return [f"{self.method.upper()} {i + 1}" for i in range(self.points.shape[1])]
+        of = " of the variance" if self.points.shape[1] == 2 else ""
+        return [f"component {i + 1} ({share:.1%}{of})" for i, share in enumerate(self.explained)]
+
+    @property
+    def continuous(self) -> bool:
+        """Are the labels numbers, so that they become a scale of colours and not groups?"""
+        return self.labels is not None and all(isinstance(label, float) for label in self.labels)
+
+    def groups(self) -> list[tuple[str, NDArray[np.int64], str, int]]:
+        """Points of one look: ``(name, indices, colour, shape)``. Where there are too many labels, the rarest of them are grey together."""
+        names = [None if label is None else str(label) for label in self.labels or [""] * len(self.points)]
+        where: dict[str | None, list[int]] = {}
+        for i, name in enumerate(names):
+            where.setdefault(name, []).append(i)
+        without = where.pop(None, [])
+        order = [name for name, _ in Counter(n for n in names if n is not None).most_common()]
+        shown, rest = sorted(order[:MOST_LABELS], key=_natural), order[MOST_LABELS:]
+        found = [(name, np.array(where[name]), COLOURS[i % len(COLOURS)], i // len(COLOURS)) for i, name in enumerate(shown)]
+        if rest:
+            found.append((f"{len(rest)} other labels", np.array(sorted(i for name in rest for i in where[name])), GREY, 0))
+        if without:
+            found.append(("no label", np.array(without), GREY, 0))
+        return found
+
+    def html(self) -> str:
+        """The page that :meth:`save` writes.
+
+        Raises:
+            NativeBertError: plotly (extra ``plot``) is not installed.
+        """
+        try:
+            import plotly.graph_objects as go
+        except ImportError:
+            raise NativeBertError("a page needs plotly: pip install 'nativebert[plot]'") from None
+        solid = self.points.shape[1] == 3
+        size = _size(len(self.points)) * (0.8 if solid else 1.3)
+        looks: list[tuple[str, NDArray[np.int64], dict[str, Any]]]
+        if self.continuous:
+            values = np.array(self.labels, float)
+            there, none = np.flatnonzero(~np.isnan(values)), np.flatnonzero(np.isnan(values))
+            bar = {"thickness": 14, "outlinewidth": 0}
+            looks = [
+                ("", there, {"color": values[there], "colorscale": "Viridis", "colorbar": bar}),
+                ("no label", none, {"color": GREY}),
+            ]
+        else:
+            looks = [(name, at, {"color": colour, "symbol": SHAPES[shape][1]}) for name, at, colour, shape in self.groups()]
+        figure = go.Figure()
+        for name, at, look in looks:
+            if not len(at):
+                continue
+            kind = go.Scatter3d if solid else go.Scattergl if len(self.points) > MOST_SHAPES else go.Scatter
+            trace = kind(
+                **dict(zip("xyz", self.points[at].T)),
+                mode="markers",
+                marker={"size": size, "opacity": 0.85, "line": {"width": 0}, **look},
+                name=html.escape(_cut(name, 40)),
+                text=[self._words(i) for i in at.tolist()],
+                hoverinfo="text",
+            )
+            figure.add_trace(trace)
+        titles = [{"title": {"text": title}, "zeroline": False} for title in self.axes]
+        if solid:
+            figure.update_layout(
+                scene={**dict(zip(("xaxis", "yaxis", "zaxis"), titles)), "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 1.2}}}
+            )
+        else:
+            figure.update_layout(xaxis=titles[0], yaxis={**titles[1], "scaleanchor": "x"})
+        figure.update_layout(
+            template="plotly_white",
+            showlegend=self.labels is not None and not self.continuous,
+            legend={"itemsizing": "constant"},
+            margin={"l": 60, "r": 20, "t": 30, "b": 60},
+            hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": "#1b1f24"}},
+        )
+        page: str = figure.to_html(include_plotlyjs=True, div_id="map", config=_CONFIG)
+        return page.replace("<head>", _HEAD, 1)
+
+    def _words(self, i: int) -> str:
+        """What is shown of a point when it is pointed at. Texts come from strangers, and plotly reads tags in them."""
+        parts = []
+        if self.labels is not None:
+            label = self.labels[i]
+            parts.append(f"<b>{html.escape('no label' if _missing(label) else _cut(str(label), 80))}</b>")
+        if self.texts is not None:
+            parts.append("<br>".join(html.escape(line) for line in _lines(self.texts[i])))
+        return "<br>".join(parts) or f"row {i}"
+
+    def _figure(self) -> Figure:
+        solid = self.points.shape[1] == 3
+        figure = new_figure(8.0, 6.0)
+        axes: Any = figure.add_subplot(projection="3d" if solid else None)
+        look = {"s": _size(len(self.points)) ** 2, "alpha": 0.85, "linewidths": 0}
+        if self.continuous:
+            values = np.array(self.labels, float)
+            none = np.isnan(values)
+            if none.any():
+                axes.scatter(*self.points[none].T, color=GREY, label="no label", **look)
+            if not none.all():
+                shown = axes.scatter(*self.points[~none].T, c=values[~none], cmap="viridis", **look)
+                figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.1 if solid else 0.02)
+        else:
+            for name, at, colour, shape in self.groups():
+                axes.scatter(*self.points[at].T, color=colour, marker=SHAPES[shape][0], label=_cut(name, 30), **look)
+        for title, name in zip(self.axes, "xyz"):
+            axes.set(**{f"{name}label": title})
+        if not solid:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_aspect("equal", adjustable="datalim")
+        if axes.get_legend_handles_labels()[0] and self.labels is not None:
+            legend = figure.legend(
+                loc="outside right upper", frameon=False, fontsize=9, markerscale=max(1, 6 / _size(len(self.points)))
+            )
+            plain(legend.get_texts())
+        if self.texts is not None and len(self.points) <= MOST_NAMED and not solid:
+            _name(figure, axes, self.points, self.texts)
+        return figure
+
+
+def map(
+    vectors: ArrayLike,
+    labels: Sequence[Any] | None = None,
+    texts: Sequence[str] | None = None,
+    *,
+    method: str = "pca",
+    seed: int = 0,
+    dimensions: int = 2,
+) -> MapPicture:
+    """Put vectors on a plane.
+
+    Args:
+        vectors: ``(n, width)``.
+        labels: of each vector: numbers become a scale of colours, anything else groups (turn numbers of clusters into strings); None, or NaN
+            among numbers, for one that has none.
+        texts: of each vector.
+        method: ``"pca"``, principal components (Pearson 1901), which keep distances as well as a plane can and always give the same; or
+            ``"umap"`` (McInnes et al. 2018, arXiv:1802.03426), by cosine, which keeps neighbours together and makes distances between groups
+            say little; it needs the package umap-learn.
+        seed: of UMAP.
+        dimensions: 2 or 3.
+
+    Raises:
+        BadInput: wrong shapes or lengths, too few vectors, numbers that are not finite, or an unknown method.
+        NativeBertError: umap-learn is needed and not installed.
+    """
+    try:
+        x = np.asarray(vectors, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"vectors are no table of numbers: {error}") from None
+    if dimensions not in (2, 3):
+        raise BadInput(f"a map has 2 or 3 dimensions, not {dimensions}")
+    if x.ndim != 2 or len(x) < 2 or x.shape[1] < dimensions:
+        raise BadInput(f"a map needs 2 or more vectors of {dimensions} or more numbers, not an array of {x.shape}")
+    if not np.isfinite(x).all():
+        raise BadInput(
+            f"row {int((~np.isfinite(x)).any(1).argmax())} of the vectors holds a number that is not finite: drop it"
+        )
+    for name, given in (("labels", labels), ("texts", texts)):
+        if given is not None and len(given) != len(x):
+            raise BadInput(f"there are {len(given):,} {name} for {len(x):,} vectors: one for each is needed")
+    explained = None
+    if method == "pca":
+        points, explained = _pca(x, dimensions)
+    elif method == "umap":
+        points = _umap(x, dimensions, seed)
+    else:
+        raise BadInput(f"method must be 'pca' or 'umap', not {method!r}")
+    return MapPicture(
+        points,
+        explained,
+        None if labels is None else _clean(labels),
+        None if texts is None else tuple(str(text) for text in texts),
+        method,
+    )
+
+
+def _pca(x: Points, dimensions: int) -> tuple[Points, tuple[float, ...]]:
+    """Principal components by singular values; the largest weight of each is positive, so that no picture is a mirror image of another."""
+    x = x - x.mean(0)
+    _, size, directions = np.linalg.svd(x, full_matrices=False)
+    largest = np.abs(directions).argmax(1)
+    directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
+    total = float((size**2).sum())
+    shares = (size**2 / total if total else size * 0).tolist()[:dimensions]
+    return x @ directions[:dimensions].T, tuple(shares)
+
+
+def _umap(x: Points, dimensions: int, seed: int) -> Points:
+    try:
+        import umap
+    except ImportError:
+        raise NativeBertError("method='umap' needs umap-learn: pip install umap-learn, or take method='pca'") from None
+    if len(x) < dimensions + 3:
+        raise BadInput(f"UMAP needs {dimensions + 3} or more vectors, not {len(x)}: take method='pca'")
+    neighbours = min(15, len(x) - 1)
+    reducer = umap.UMAP(n_components=dimensions, n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1)
+    return np.asarray(reducer.fit_transform(x), np.float64)
+
+
+def _clean(labels: Sequence[Any]) -> tuple[Any, ...]:
+    """Labels as floats if all are numbers or missing, and any is; else as they are, with None where one is missing."""
+    listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    missing = [_missing(label) for label in listed]
+    numbers = [isinstance(label, (int, float)) and not isinstance(label, bool) for label in listed]
+    if not all(missing) and all(number or none for number, none in zip(numbers, missing)):
+        return tuple(math.nan if none else float(label) for label, none in zip(listed, missing))
+    return tuple(None if none else label for label, none in zip(listed, missing))
+
+
+def _missing(label: Any) -> bool:
+    return label is None or bool(label != label)
+
+
+def _size(count: int) -> float:
+    """How wide a point is, in printer's points; less where there are many."""
+    return min(7.0, max(2.5, 100 / math.sqrt(count)))
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts "cluster 10" after "cluster 9"."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _cut(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _lines(text: str, width: int = 70, most: int = 8) -> list[str]:
+    lines = textwrap.wrap(text, width) or [""]
+    return lines if len(lines) <= most else [*lines[:most], "…"]
+
+
+def _name(figure: Figure, axes: Any, points: Points, texts: Sequence[str]) -> None:
+    """Write each text beside its point where it covers no other text and no point; where it would, it is left out."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    at = axes.transData.transform(points)
+    frame = axes.get_window_extent()
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at]
+    for point, text in zip(points, texts):
+        for x, y, across, up in _BESIDE:
+            note = axes.annotate(
+                _cut(text, 32), point, (x, y), textcoords="offset points", ha=across, va=up, fontsize=8, color="0.25"
+            )
+            plain([note])
+            box = note.get_window_extent()
+            if frame.x0 <= box.x0 and box.x1 <= figure.bbox.x1 - 5 and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            note.remove()
