@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
-from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.errors import BadInput, TooLong, Truncated, outside
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
@@ -34,6 +34,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 # Texts that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
 _CHUNK = 16384
+_CHUNK_CHARACTERS = 2**21
 
 T = TypeVar("T")
 Scores = NDArray[np.float32]
@@ -104,7 +105,7 @@ class Results(list[T]):
 
 def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(found, dict):
-        lists = [name for name, value in found.items() if isinstance(value, list)]
+        lists = [name for name, value in found.items() if isinstance(value, (list, np.ndarray))]
         if not lists:
             yield {**place, **found}
             return
@@ -137,6 +138,15 @@ def sigmoid(logits: Tensor) -> Scores:
     """A probability for each logit by itself, computed in float64; float32 ``(..., C)``."""
     probabilities: Scores = (0.5 * (1 + np.tanh(logits.double().numpy() / 2))).astype(np.float32)
     return probabilities
+
+
+def highest(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
+    """The places of the ``k`` highest of ``scores``, ``(n,)``, best first; of equal ones the first. All places where ``k`` is larger."""
+    if k < len(scores):
+        chosen = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    else:
+        chosen = np.arange(len(scores))
+    return chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
 
 
 class Pieces(NamedTuple):
@@ -172,8 +182,9 @@ class Pieces(NamedTuple):
         if len(which) == len(self.ids):
             return self
         rows = which.tolist()
-        ids, text, spans, lead = ([field[n] for n in rows] for field in (self.ids, self.text, self.windows, self.lead))
-        return Pieces(ids, None if self.segments is None else [self.segments[n] for n in rows], text, spans, lead)
+        segments = None if self.segments is None else [self.segments[n] for n in rows]
+        ids, text = [self.ids[n] for n in rows], [self.text[n] for n in rows]
+        return Pieces(ids, segments, text, [self.windows[n] for n in rows], [self.lead[n] for n in rows])
 
     def join(self, rows: Sequence[Tensor], texts: int) -> list[Tensor]:
         """Something about each token of the sequences, as something about each token of the texts: from the window that owns it.
@@ -206,10 +217,21 @@ class Call:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def chunks(self) -> Iterator[slice]:
-        """Stretches of the texts that are worked on one after the other."""
-        for start in range(0, self.count, _CHUNK):
-            stop = min(start + _CHUNK, self.count)
+    def chunks(self, sizes: Iterable[int] | None = None) -> Iterator[slice]:
+        """Stretches of the texts that are worked on one after the other.
+
+        Args:
+            sizes: characters of each text, for a task that keeps all that the tokenizer says about a text (some 100 bytes a token); the
+                stretches are then short enough for that.
+        """
+        start = stop = weight = 0
+        for size in [0] * self.count if sizes is None else sizes:
+            if stop > start and (stop - start == _CHUNK or weight + size > _CHUNK_CHARACTERS):
+                yield slice(start, stop)
+                self._bar.reach(stop)
+                start, weight = stop, 0
+            stop, weight = stop + 1, weight + size
+        if stop > start:
             yield slice(start, stop)
             self._bar.reach(stop)
 
@@ -223,8 +245,8 @@ class Call:
         """So many texts are done."""
         self._bar.reach(int(done))
 
-    def report(self, stacklevel: int = 3) -> Report:
-        """What was done; with a warning where texts were cut, which points to the caller's caller, or farther."""
+    def report(self) -> Report:
+        """What was done; with a warning where texts were cut."""
         task = self._task
         if self.cut.any():
             lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
@@ -232,7 +254,7 @@ class Call:
                 f"{int((self.cut > 0).sum()):,} of {self.count:,} {task.noun}s are longer than {task.max_tokens} tokens and were cut: {lost:,} of "
                 f"{whole:,} tokens ({lost / whole:.1%}) were left out. Pass too_long='window' to read all of them, 'error' to refuse.",
                 Truncated,
-                stacklevel=stacklevel,
+                stacklevel=outside(),
             )
         share = self._filled / self._rows if self._rows else 0.0
         took = time.perf_counter() - self._began
@@ -315,7 +337,7 @@ class Task:
 
     def _fit_texts(self, texts: list[str], here: slice, call: Call) -> Pieces:
         """Single texts, when only their ids matter."""
-        return self._fit_ids(self.tokenizer.ids_batch(texts, first=here.start).ids, here, call)
+        return self._fit_ids(self.tokenizer.ids_batch(singles(texts, here.start), first=here.start).ids, here, call)
 
     def _fit_ids(self, ids: list[list[int]], here: slice, call: Call) -> Pieces:
         """Single texts that are tokenised already."""
@@ -325,6 +347,8 @@ class Task:
     def _fit_pairs(self, pairs: list[tuple[str, str]], here: slice, call: Call) -> Pieces:
         """Pairs of texts. Cutting takes from the longer text until both are equally long; windows slide over the second."""
         found = self.tokenizer.ids_batch(pairs, first=here.start)
+        if found.type_ids is None and pairs:
+            raise BadInput(f"{self.noun} {here.start} is a single text among pairs: give all as pairs, or none")
         return self._fit(
             found.ids, found.type_ids, lambda n: self._second(pairs[n]), here, call, lambda n: self._shortened(pairs[n])
         )
@@ -464,9 +488,20 @@ def listed(texts: Any, kind: str = "texts") -> list[Any]:
     """
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, (bytes, dict)) or not isinstance(texts, Iterable):
-        raise BadInput(f"{kind} must be a list of strings, not {type(texts).__name__}")
+    if hasattr(texts, "to_pylist"):  # of pyarrow: its items are no strings
+        texts = texts.to_pylist()
+    # the items of a table are the names of its columns, and a set has no order to give results in
+    if isinstance(texts, (bytes, Mapping, Set)) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        raise BadInput(f"{kind} must be a list of strings, or one column of a table, not {type(texts).__name__}")
     return list(texts)
+
+
+def singles(items: list[Any], first: int) -> list[Any]:
+    """The items, or an error where one is a pair: a tokenizer takes pairs too. ``first`` is the number of the first item in messages."""
+    for n, item in enumerate(items, first):
+        if isinstance(item, (tuple, list)):
+            raise BadInput(f"text {n} is a {type(item).__name__}, {str(item)[:60]}, where a single text is expected")
+    return items
 
 
 class Progress:
@@ -476,9 +511,7 @@ class Progress:
         from tqdm.auto import tqdm
 
         # disable=None: not where stderr is no terminal
-        self._bar = tqdm(
-            total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show, name="nativebert"
-        )
+        self._bar = tqdm(total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show)
 
     def reach(self, done: int) -> None:
         """So many of all texts are finished."""

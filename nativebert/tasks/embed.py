@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
-from nativebert.errors import Assumed, BadInput, TooLong
+from nativebert.errors import Assumed, BadInput, TooLong, outside
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS, pool
 from nativebert.tasks import steps
-from nativebert.tasks.base import Call, Pieces, Results, Task, listed
+from nativebert.tasks.base import Call, Pieces, Results, Task, listed, singles
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Embedder(Task):
         config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
         if pooling is None:
             for note in config.assumed:
-                warnings.warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed, stacklevel=2)
+                warnings.warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed, stacklevel=outside())
         self.config = config
         self.pooling = config.pooling if pooling is None else (pooling,) if isinstance(pooling, str) else tuple(pooling)
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
@@ -186,7 +186,7 @@ class Embedder(Task):
         progress: bool | None = None,
     ) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
-        for tokens; punctuation is words of its own.
+        for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
         Args:
             texts, layers, return_report, progress: as for :meth:`tokens`.
@@ -268,7 +268,7 @@ class Embedder(Task):
         items = listed(texts)
         found: list[dict[str, Any]] = []
         with Call(self, len(items), progress) as call:
-            for here in call.chunks():
+            for here in call.chunks(len(text) if isinstance(text, str) else 0 for text in items):
                 encodings = self.tokenizer.encode_batch(items[here], first=here.start)
                 pieces = self._fit_ids([e.ids for e in encodings], here, call)
                 vectors: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
@@ -282,7 +282,7 @@ class Embedder(Task):
         return Results(found, call.report())
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
-        chosen = [layers] if isinstance(layers, int) else list(layers)
+        chosen = list(layers) if isinstance(layers, Iterable) else [layers]
         most = len(self.encoder.layers)
         for layer in chosen:
             if not isinstance(layer, int) or not -most - 1 <= layer <= most:
@@ -314,7 +314,13 @@ def _tokens(text: str, e: Encoding, x: Vectors) -> dict[str, Any]:
 
 def _words(text: str, e: Encoding, x: Vectors) -> dict[str, Any]:
     own, offsets, words = e.own, e.offsets, e.word_ids
-    runs = [list(run) for _, run in groupby(range(len(x)), key=lambda n: words[own[n]])]
-    places = [(offsets[own[run[0]]][0], offsets[own[run[-1]]][1]) for run in runs]
-    means = [x[run].mean(0) for run in runs]
-    return {"words": [text[a:b] for a, b in places], "offsets": places, "vectors": np.stack(means) if means else x}
+    places, means = [], []
+    for _, group in groupby(range(len(x)), key=lambda n: words[own[n]]):
+        run = list(group)
+        start, end = offsets[own[run[0]]][0], offsets[own[run[-1]]][1]
+        # a byte-level tokenizer counts white space to the word after it, or as a word of its own
+        if word := text[start:end].strip():
+            start = text.index(word, start)
+            places.append((start, start + len(word)))
+            means.append(x[run].mean(0))
+    return {"words": [text[a:b] for a, b in places], "offsets": places, "vectors": np.stack(means) if means else x[:0]}

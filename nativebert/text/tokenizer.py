@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
@@ -37,6 +38,20 @@ _BERT_CLASSES = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "Mo
 _BERT_CLASSES |= {"SqueezeBertTokenizer", "LayoutLMTokenizer"}
 _BERT_FAMILIES = {"bert", "distilbert", "electra", "mobilebert", "squeezebert", "layoutlm", "convbert"}
 _BERT_NAMES = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
+# The tokenizer that transformers takes for a family where the files name none, and the special tokens it assumes.
+_CLASSES = {
+    "roberta": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer", "albert": "AlbertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}  # fmt: skip
+_ROBERTA_NAMES = {
+    "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>",
+    "mask_token": "<mask>",
+}  # fmt: skip
+_CUSTOMARY = {
+    **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA_NAMES),
+    "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
+    "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
+}
 _NAMES = ("bos_token", "eos_token", *_BERT_NAMES)  # in the order in which the reference adds them
 _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -85,6 +100,11 @@ class Encoding:
         """True where the token was put there by the template (and not found in the text)."""
         return [flag == 1 for flag in self.raw.special_tokens_mask]
 
+    @property
+    def own(self) -> list[int]:
+        """The places of the tokens that came from the text."""
+        return [place for place, flag in enumerate(self.raw.special_tokens_mask) if not flag]
+
 
 class Ids(NamedTuple):
     """Token ids of a batch; ``type_ids`` is None where all would be 0, as for single texts."""
@@ -119,10 +139,17 @@ class Tokenizer:
         self._core, self._config, self._files, self._where = core, config, dict(files), where
         self.notes: tuple[str, ...] = ()
         """What the files disagreed about, and which of them was followed."""
+        self.kind = ""
+        """The class of transformers that the files are for ("BertTokenizer"); empty where they name none."""
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """Read the tokenizer of a model folder: tokenizer.json, or else vocab.txt, with what stands beside it."""
+    def from_folder(cls, folder: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
+        """Read the tokenizer of a model folder: tokenizer.json, or else vocab.txt, with what stands beside it.
+
+        Args:
+            folder: the folder.
+            settings: keys to read as if tokenizer_config.json had them (``do_lower_case``); :meth:`save` writes them into it.
+        """
         where = Path(folder)
         if not where.is_dir():
             raise NotFound(f"{where} is no folder: give the folder that holds tokenizer.json or vocab.txt")
@@ -134,18 +161,28 @@ class Tokenizer:
         if "tokenizer.json" not in files and "vocab.txt" not in files:
             raise NotFound(f"{where} holds no tokenizer.json and no vocab.txt: download one of them into it")
         content = {name: _parse(data, where / name) for name, data in files.items() if name != "vocab.txt"}
+        if settings:
+            content["tokenizer_config.json"] = content.get("tokenizer_config.json", {}) | dict(settings)
+            files["tokenizer_config.json"] = (json.dumps(content["tokenizer_config.json"], indent=2) + "\n").encode()
         config = content.get("tokenizer_config.json", {})
         family = _parse(model, where / "config.json")
         with _trusting_nothing(where):
-            read = _bert if _is_bert(config, family, where, "tokenizer.json" in files) else _as_it_stands
-            core, options, notes = read(content, where)
+            if _is_bert(config, family, where, "tokenizer.json" in files):
+                kind = _class_name(config, family) or "BertTokenizer"
+                core, options, notes = _bert(content, where)
+            else:
+                kind = _class_name(config, family)
+                core, options, notes = _as_it_stands(content, where, kind)
+            for side in ("padding", "truncation"):
+                if part := content.get("tokenizer.json", {}).get(side):
+                    options.setdefault(f"{side}_side", str(part.get("direction", "right")).lower())
             core.no_truncation()
             core.no_padding()
             core.encode_special_tokens = bool(config.get("split_special_tokens", False))
             unknown = "\N{SNOWMAN}" * 101
             core.encode_batch([unknown, (unknown, "a")])  # a broken template, a missing [UNK] show here, not later
         tokenizer = cls(core, options, files, where)
-        tokenizer.notes = tuple(notes)
+        tokenizer.notes, tokenizer.kind = tuple(notes), kind
         _ = tokenizer.max_length
         return tokenizer
 
@@ -159,17 +196,19 @@ class Tokenizer:
         item = text if pair is None else (text, pair)
         return Encoding(self._run([item], self._core.encode_batch, special_tokens)[0])
 
-    def encode_batch(self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True) -> list[Encoding]:
-        """Tokenise many texts, or many pairs, on all cores: a list, a numpy array or a pandas column of them."""
-        return [Encoding(raw) for raw in self._run(_checked(texts), self._core.encode_batch, special_tokens)]
+    def encode_batch(
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True, first: int = 0
+    ) -> list[Encoding]:
+        """Tokenise many texts, or many pairs, on all cores: a list, a numpy array or a pandas column of them.
+
+        ``first`` is what error messages call the first text, where ``texts`` are a stretch of a longer list.
+        """
+        return [Encoding(raw) for raw in self._run(_checked(texts, first), self._core.encode_batch, special_tokens, first)]
 
     def ids_batch(
         self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True, first: int = 0
     ) -> Ids:
-        """The ids alone, for when speed matters: no offsets are tracked.
-
-        ``first`` is what error messages call the first text, where ``texts`` are a stretch of a longer list.
-        """
+        """The ids alone, for when speed matters: no offsets are tracked. ``first`` as for :meth:`encode_batch`."""
         items = _checked(texts, first)
         raws = self._run(items, self._core.encode_batch_fast, special_tokens, first)
         segments = [raw.type_ids for raw in raws] if items and not isinstance(items[0], str) else None
@@ -179,17 +218,28 @@ class Tokenizer:
         """The same tokenizer for texts put in lower case first, as ``do_lower_case`` of sentence-transformers asks."""
         if self.lowercase:
             return self
-        from tokenizers import Tokenizer as Core
         from tokenizers import normalizers
 
-        core = Core.from_str(self._core.to_str())
-        core.encode_special_tokens = self._core.encode_special_tokens
+        core = self.core()
         # letter by letter, unlike str.lower(), which knows the end of a Greek word
         steps = [normalizers.Lowercase(), *([core.normalizer] if core.normalizer is not None else [])]
         core.normalizer = normalizers.Sequence(steps)
         twin = copy(self)
         twin._core = core
         return twin
+
+    def core(self) -> tokenizers.Tokenizer:
+        """A copy of the library's tokenizer inside, to be set up at will."""
+        from tokenizers import Tokenizer
+
+        core = Tokenizer.from_str(self._core.to_str())
+        core.encode_special_tokens = self._core.encode_special_tokens
+        return core
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What tokenizer_config.json and special_tokens_map.json say together, and the customary special tokens."""
+        return MappingProxyType(dict(self._config))
 
     def _run(
         self, items: list[Any], encode: Callable[..., Any], special_tokens: bool, first: int = 0
@@ -203,15 +253,22 @@ class Tokenizer:
 
     # ---- ids to text
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """The text that ids stand for, as well as it can be told: case, accents and spaces may be lost."""
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True, clean_up: bool | None = None) -> str:
+        """The text that ids stand for, as well as it can be told: case, accents and spaces may be lost.
+
+        Args:
+            ids: the ids.
+            skip_special_tokens: leave out special tokens.
+            clean_up: take spaces before punctuation away; None for what the files say. It is never done to a BPE's text, as in transformers.
+        """
         numbers = [int(number) for number in ids]
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
                 raise BadInput(f"id {number} is not in the vocabulary of {self._where}: its ids go from 0 to {top}")
         text = self._core.decode(numbers, skip_special_tokens=skip_special_tokens)
-        if self._config.get("clean_up_tokenization_spaces"):
+        wanted = self._config.get("clean_up_tokenization_spaces") if clean_up is None else clean_up
+        if wanted and type(self._core.model).__name__ != "BPE":
             for piece in _CLEAN_UP:
                 text = text.replace(piece, piece.strip())
         return text
@@ -273,6 +330,11 @@ class Tokenizer:
         """SHA-256 of the file that holds the vocabulary: tokenizer.json, or else vocab.txt."""
         return hashlib.sha256(self._files.get("tokenizer.json") or self._files["vocab.txt"]).hexdigest()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that :meth:`save` writes."""
+        return tuple(self._files)
+
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files, byte for byte as they were read."""
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -331,6 +393,13 @@ def _is_bert(config: dict[str, Any], model: dict[str, Any], where: Path, whole: 
     return not whole
 
 
+def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
+    """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
+    family = model.get("model_type")
+    usual = "BertTokenizer" if family in _BERT_FAMILIES else _CLASSES.get(str(family), "")
+    return str(config.get("tokenizer_class") or model.get("tokenizer_class") or usual).removesuffix("Fast")
+
+
 Made = tuple["tokenizers.Tokenizer", dict[str, Any], list[str]]
 
 
@@ -369,15 +438,25 @@ def _bert(content: dict[str, Any], where: Path) -> Made:
     return core, options, notes
 
 
-def _as_it_stands(content: dict[str, Any], where: Path) -> Made:
+def _as_it_stands(content: dict[str, Any], where: Path, kind: str) -> Made:
     """Any other tokenizer: tokenizer.json, and the special tokens that the other files name."""
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, pre_tokenizers, processors
 
     core = Tokenizer.from_file(str(where / "tokenizer.json"))
     options = _options(content)
     notes = _add_tokens(core, content, options)
-    customary = {name: token for name, token in _BERT_NAMES.items() if core.token_to_id(token) is not None}
-    return core, customary | options, notes
+    names = _CUSTOMARY.get(kind, _BERT_NAMES)
+    options = {name: token for name, token in names.items() if core.token_to_id(token) is not None} | options
+    if kind == "RobertaTokenizer" and {"sep_token", "cls_token"} <= set(
+        options
+    ):  # as BERT's, it follows tokenizer_config.json in this
+        space, trim = bool(options.get("add_prefix_space", False)), bool(options.get("trim_offsets", True))
+        sep, cls = ((token := _text(options[name]), core.token_to_id(token) or 0) for name in ("sep_token", "cls_token"))
+        if (content["tokenizer.json"].get("pre_tokenizer") or {}).get("add_prefix_space") is not space:
+            notes.append(f"tokenizer_config.json says add_prefix_space = {space!r}; followed, as transformers does")
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+        core.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=space)
+    return core, options, notes
 
 
 def _options(content: dict[str, Any]) -> dict[str, Any]:

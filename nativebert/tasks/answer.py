@@ -1,0 +1,273 @@
+"""Extractive question answering: a question and a text (the context) in, the stretch of the text that answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from nativebert.errors import BadInput
+from nativebert.hub import Snapshot
+from nativebert.tasks.base import Call, Pieces, Results, Task, highest, listed
+from nativebert.text.tokenizer import Encoding
+from nativebert.text.window import Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nativebert.nn.model import Model
+
+Logits = NDArray[np.float64]
+
+
+class Answerer(Task):
+    """Answers to questions, each a stretch of its context, by a question-answering model (a span head, as for SQuAD).
+
+    An answer from token ``i`` to token ``j`` scores ``p_start(i) * p_end(j)``: two softmaxes, over the tokens of the context and the
+    first token of the sequence, which stands for "no answer" (Devlin et al. 2019, arXiv:1810.04805, sections 4.2 and 4.3). For a context
+    that fits into one window these are the scores and the answers of the question-answering pipeline of transformers 4. A longer one is
+    read in windows, and both softmaxes run over all of its windows together, so that scores of different windows can be compared: the
+    best answer is the one with the highest sum of logits, as in Devlin's ``run_squad.py``.
+
+    Args:
+        model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"answer"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. Scores are computed from float32 logits always.
+        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
+        too_long: what happens to a pair of more tokens than ``max_tokens``: ``"window"`` reads the whole context in overlapping windows,
+            each with the question before it; ``"truncate"`` cuts the end of the context (never the question) with one warning per call
+            that counts the tokens; ``"error"`` raises.
+        max_tokens: most tokens of a window, question and special tokens included; None for what the model's files say.
+        stride: tokens that neighbouring windows share.
+        max_answer_tokens: the longest answer.
+        align_to_words: extend answers to whole words, which is right where words are divided by spaces. Turn it off for languages that
+            write without them, when the tokenizer does not split them: whole sentences are words there.
+        revision, offline, token: as of :func:`nativebert.load`.
+
+    Raises:
+        NativeBertError: one of its kinds, for a model that cannot be had, is not understood, or has no span head.
+    """
+
+    noun = "pair"
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Snapshot | Model,
+        *,
+        device: str = "auto",
+        precision: str = "float32",
+        batch_tokens: int | None = None,
+        too_long: str = "window",
+        max_tokens: int | None = None,
+        stride: int = 128,
+        max_answer_tokens: int = 15,
+        align_to_words: bool = True,
+        revision: str | None = None,
+        offline: bool | None = None,
+        token: str | None = None,
+    ) -> None:
+        super().__init__(
+            model, head="answer", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long,
+            max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
+        )  # fmt: skip
+        self.max_answer_tokens = _at_least_one(max_answer_tokens, "max_answer_tokens")
+        self.align_to_words = align_to_words
+
+    def __repr__(self) -> str:
+        return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {self.device})"
+
+    def __call__(
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: int = 1,
+        no_answer: bool = False,
+        return_report: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """Answers to questions.
+
+        Args:
+            questions: one for each context; a single string is asked of every context.
+            contexts: the texts that hold the answers; a single string belongs to every question.
+            top_k: how many answers to give.
+            no_answer: let "no answer" be one of the candidates: for models that were trained to say so, as on SQuAD 2.0.
+            return_report: return ``(results, Report)``.
+            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+
+        Returns:
+            For each pair, in order: ``{"answer": str, "score": float, "start": int, "end": int}`` where ``top_k`` is 1, else a list of at
+            most ``top_k`` of them, best first. ``answer`` is ``context[start:end]``, to the character, without white space around it.
+            "No answer" is ``{"answer": "", "score": float, "start": 0, "end": 0}``; it is also what a context without any token gets.
+
+        Raises:
+            BadInput: something that is not a string, lists of unequal lengths, or a ``top_k`` below 1.
+            TooLong: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its question leaves no room for the context.
+        """
+        top_k = _at_least_one(top_k, "top_k")
+        pairs = _pairs(questions, contexts)
+        found: list[Any] = []
+        with Call(self, len(pairs), progress) as call:
+            for here in call.chunks(len(question) + len(context) for question, context in pairs):
+                encodings = self.tokenizer.encode_batch(pairs[here], first=here.start)
+                places = [_context(e) for e in encodings]
+                segments = [e.type_ids for e in encodings] if self._segments else None
+                pieces = self._fit([e.ids for e in encodings], segments, places.__getitem__, here, call)
+                scored = _scored(pieces, self._token_logits(pieces, here, call), self.max_answer_tokens)
+                for (_, context), e, (first, _), spans in zip(pairs[here], encodings, places, scored, strict=True):
+                    answers = self._answers(context, e, first, spans, top_k, no_answer)
+                    found.append(answers[0] if top_k == 1 else answers)
+        results = Results(found, call.report())
+        return (results, results.report) if return_report else results
+
+    def _answers(
+        self, context: str, e: Encoding, first: int, spans: _Spans, top_k: int, no_answer: bool
+    ) -> list[dict[str, Any]]:
+        """The best answers in a context, whose tokens begin at ``first``.
+
+        Different spans can be the same answer (but for the case of letters), once they are extended to words, or where a name stands
+        twice. Such count as one, at the place of the best of them, and their scores add up. As in transformers, that is done with the
+        best ``2 * top_k + 10`` spans; unlike there, where too few answers are left, more spans are searched for further ones.
+        """
+        wanted, done = 2 * top_k + 10 if self.align_to_words else top_k, 0
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            best, complete = spans.best(wanted), set(found)
+            for i, j, score in best[done:]:
+                start, end = self._characters(e, first + i)[0], self._characters(e, first + j)[1]
+                text = context[start:end]
+                start, text = start + len(text) - len(text.lstrip()), text.strip()
+                key = text.lower()
+                if not text or key in complete:  # a token may stand for white space
+                    continue
+                same = found.setdefault(key, {"answer": text, "score": 0.0, "start": start, "end": start + len(text)})
+                same["score"] += score
+            if len(found) >= top_k or len(best) < wanted:
+                break
+            wanted, done = 2 * wanted, wanted
+        answers = list(found.values())
+        if no_answer or not answers:
+            answers.append({"answer": "", "score": spans.null, "start": 0, "end": 0})
+        answers = sorted(answers, key=lambda one: -one["score"])[:top_k]
+        # rounded: without the bits that hang on the order of summation
+        return [{**one, "score": float(np.float32(one["score"]))} for one in answers]
+
+    def _characters(self, e: Encoding, token: int) -> tuple[int, int]:
+        """Where the word that a token belongs to stands in its text, or just the token."""
+        word = e.raw.token_to_word(token) if self.align_to_words else None
+        place = e.raw.token_to_chars(token) if word is None else e.raw.word_to_chars(word, 1)
+        assert place is not None  # every token of a text has a place in it
+        return place
+
+
+class _Spans(NamedTuple):
+    """What the windows of one context say about its spans.
+
+    Attributes:
+        parts: for each window its place, the start logits of the tokens that it owns, and the end logits of these and of those after them
+            in which an answer may end.
+        total: logarithm of what a span's ``exp(start logit + end logit)`` is divided by: the product of the two softmaxes' sums.
+        null: score of there being no answer.
+        longest: most tokens of an answer.
+    """
+
+    parts: list[tuple[Window, Logits, Logits]]
+    total: float
+    null: float
+    longest: int
+
+    @classmethod
+    def of(cls, read: list[tuple[Window, Logits, Logits]], longest: int) -> _Spans:
+        """From each window with its logits ``(tokens, 2)`` and those of the sequence's first token, ``(2,)``.
+
+        An answer begins in a token that its window owns, and may end beyond. So each token has one start logit; as its end logit the
+        sum takes the highest of the windows in which an answer may end there. The null logits are those of the window where their sum is
+        lowest, as for SQuAD 2.0 in ``run_squad.py``: there is no answer if there is none in any window.
+        """
+        parts = []
+        count = read[-1][0].own_end
+        starts, ends = np.empty(count), np.full(count, -np.inf)
+        for w, x, _ in read:
+            stop = min(w.end, w.own_end + longest - 1)
+            start, end = x[w.own_start - w.start : w.own_end - w.start, 0], x[w.own_start - w.start : stop - w.start, 1]
+            starts[w.own_start : w.own_end] = start
+            np.maximum(ends[w.own_start : stop], end, out=ends[w.own_start : stop])
+            parts.append((w, start, end))
+        null = min((first for _, _, first in read), key=np.sum)
+        total = _log_sum_exp(starts, null[0]) + _log_sum_exp(ends, null[1])
+        return cls(parts, total, float(np.exp(null[0] + null[1] - total)), longest)
+
+    def best(self, k: int) -> list[tuple[int, int, float]]:
+        """The ``k`` best spans: first token, last token, score. Of equal ones, the one that begins and then ends first."""
+        found, scores = [], []
+        for w, start, end in self.parts:
+            if not len(start):
+                continue
+            last = np.full(len(start) + self.longest - 1, -np.inf)
+            last[: len(end)] = end[: len(last)]
+            sums = (start[:, None] + sliding_window_view(last, self.longest)).ravel()  # (tokens, lengths)
+            places = highest(sums, k)
+            found.append(np.stack((w.own_start + places // self.longest, places % self.longest), 1))
+            scores.append(sums[places])
+        if not found:
+            return []
+        spans, sums = np.concatenate(found), np.concatenate(scores)
+        order = np.lexsort((spans[:, 1], spans[:, 0], -sums))[:k]
+        return [
+            (i, i + more, float(np.exp(score - self.total)))
+            for (i, more), score in zip(spans[order].tolist(), sums[order].tolist(), strict=True)
+            if score > -np.inf
+        ]
+
+
+def _scored(pieces: Pieces, logits: list[Tensor], longest: int) -> Iterable[_Spans]:
+    """The spans of each context."""
+    bounds = [*pieces.starts.tolist(), len(pieces.ids)]
+    for begin, end in pairwise(bounds):
+        read = []
+        for n in range(begin, end):
+            w, lead, x = pieces.windows[n], pieces.lead[n], logits[n].double().numpy()
+            read.append((w, x[lead : lead + w.end - w.start], x[0]))
+        yield _Spans.of(read, longest)
+
+
+def _log_sum_exp(logits: Logits, one: float) -> float:
+    """``log(sum(exp(logits)) + exp(one))``."""
+    most = max(float(logits.max(initial=-np.inf)), one)
+    return most + float(np.log(np.exp(logits - most).sum() + np.exp(one - most)))
+
+
+def _context(e: Encoding) -> tuple[int, int]:
+    """Where the second text of a pair stands among the tokens; an empty one, at the end."""
+    owners = e.sequence_ids
+    count = owners.count(1)
+    start = owners.index(1) if count else len(owners)
+    return start, start + count
+
+
+def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
+    given = {"questions": listed(questions, "questions"), "contexts": listed(contexts, "contexts")}
+    for name, texts in given.items():
+        for n, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise BadInput(f"{name[:-1]} {n} must be a string, not {type(text).__name__}")
+    asked, read = given.values()
+    if isinstance(questions, str):
+        asked = asked * len(read)
+    elif isinstance(contexts, str):
+        read = read * len(asked)
+    if len(asked) != len(read):
+        raise BadInput(f"there are {len(asked)} questions and {len(read)} contexts: pass as many of both, or a single string")
+    return list(zip(asked, read))
+
+
+def _at_least_one(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadInput(f"{name} must be 1 or more, not {value!r}")
+    return value
