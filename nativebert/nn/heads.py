@@ -60,8 +60,11 @@ def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
 
 
 def mean_tokens(hidden: Tensor, batch: Packed) -> Tensor:
-    """The mean of each sequence's tokens, ``(B, H)``; zeros for a sequence without tokens."""
+    """The mean of each sequence's tokens that may be attended to, ``(B, H)``; zeros for a sequence without any."""
     lengths = torch.tensor(batch.lengths, dtype=torch.long, device=hidden.device)
     owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
+    if batch.seen is not None:
+        hidden, owner = hidden[batch.seen], owner[batch.seen]
+        lengths = torch.bincount(owner, minlength=len(lengths))
     sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden)
     return sums / lengths.clamp(min=1)[:, None]

@@ -1,0 +1,113 @@
+"""The familiar door: what scripts import from ``transformers``, under the same names. Change the import line, and run them.
+
+    from nativebert.hf import AutoModel, AutoTokenizer          # from transformers import ...
+    transformers <- import("nativebert.hf")                     # in R, through reticulate
+
+It is thin: it translates arguments, and refuses by name those it does not carry. See docs/hf.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging as _logging
+import random
+import re
+import warnings
+from typing import Any
+
+from nativebert.errors import NativeBertWarning, Refused
+
+_ENDS = (
+    "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
+)  # fmt: skip
+_MORE = ("ForNextSentencePrediction", "ForPreTraining")
+_STEMS = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet", "ModernBert")
+_TOKENIZERS = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
+_PIPELINES = (
+    "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
+)  # fmt: skip
+_HOME = {
+    **dict.fromkeys(("BatchEncoding", "AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
+    **{f"{stem}Tokenizer{fast}": "tokenizer" for stem in _TOKENIZERS for fast in ("", "Fast")},
+    **dict.fromkeys(("AutoConfig", "PreTrainedConfig", *(f"{stem}Config" for stem in _STEMS)), "config"),
+    **{f"{stem}{end}": "models" for stem in _STEMS for end in _ENDS},
+    **{f"{stem}{end}": "models" for stem in ("AutoModel", "Bert") for end in _MORE},
+    **{f"AutoModel{end.removeprefix('Model')}": "models" for end in _ENDS},
+    **dict.fromkeys(("AlbertForPreTraining", "ElectraForPreTraining", "PreTrainedModel"), "models"),
+    "ModelOutput": "outputs",
+    "pipeline": "pipelines",
+    **{f"{task}Pipeline": "pipelines" for task in _PIPELINES},
+    **dict.fromkeys(("SentenceTransformer", "CrossEncoder", "util"), "sentence"),
+    "SimilarityFunction": "util",
+}
+_OLD = {"PretrainedConfig": "PreTrainedConfig"}
+_TRAINING = "fine-tuning comes in a later version; a loop of your own with model.train() and torch.optim works today"
+_ELSEWHERE = {
+    r"(.*Trainer|.*TrainingArguments|.*TrainerCallback|EarlyStopping.*)": f"the Trainer comes with fine-tuning, not in this version: {_TRAINING}",
+    r"(DataCollator.*|default_data_collator)": f"{_TRAINING}; tokenizer.pad(list of encodings, return_tensors='pt') pads a batch",
+    r"(AdamW|get_.*schedule.*|Adafactor)": f"use torch.optim: {_TRAINING}",
+    r"(InputExample|losses|evaluation|readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
+        "training of sentence-transformers is not in this version: train there, save, and load the folder here"
+    ),
+    r"(SparseEncoder|MultiVectorEncoder)": "models with other than one dense vector for a text are not carried; use sentence-transformers for them",
+    r"(quantize_embeddings|export_.*)": "quantisation is not carried: keep vectors in float16 with vectors.astype('float16')",
+    r"TF.*": "TensorFlow models are not carried: use the PyTorch class, the same name without TF",
+    r"Flax.*": "Flax models are not carried: use the PyTorch class, the same name without Flax",
+    r".*(ForCausalLM|LMHeadModel|ForSeq2SeqLM|ForConditionalGeneration|Seq2Seq.*|WithLMHead|Generation.*|Streamer.*|LogitsProcessor.*|StoppingCriteria.*)": (
+        "text generation is not carried: nativebert has encoders only; use transformers for it, or AutoModelForMaskedLM to fill in masks"
+    ),
+    r".*(Processor|FeatureExtractor|ImageProcessor.*|Vision.*|Audio.*|Speech.*|ForImage.*|ForCTC|ForObjectDetection)": (
+        "images and sound are not carried: nativebert reads text; use transformers for it"
+    ),
+    r"(BitsAndBytes|GPTQ|Awq|Quanto|Torchao|TorchAo).*": "quantisation is not carried: load the model with dtype='bfloat16'",
+}  # what transformers has and this does not: pattern of the name -> what to do
+
+__all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used
+
+
+class NotCarried(Refused, ImportError):
+    """A name of transformers that is not here; the message says what to use."""
+
+
+def __getattr__(name: str) -> Any:
+    name = _OLD.get(name, name)
+    if name not in _HOME:
+        for pattern, advice in _ELSEWHERE.items():
+            if re.fullmatch(pattern, name):
+                raise NotCarried(f"nativebert.hf does not carry {name}: {advice}")
+        if name[:1].isupper():
+            raise NotCarried(f"nativebert.hf does not carry {name}. It carries {', '.join(sorted(_HOME))}")
+        raise AttributeError(f"module 'nativebert.hf' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"nativebert.hf.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
+
+
+def set_seed(seed: int) -> None:
+    """Seed the random numbers of Python, numpy and torch."""
+    import numpy
+    import torch
+
+    random.seed(int(seed))
+    numpy.random.seed(int(seed))
+    torch.manual_seed(int(seed))
+
+
+class logging:
+    """``logging.set_verbosity_error()`` and its like: whether nativebert's warnings are shown."""
+
+    @staticmethod
+    def set_verbosity_error() -> None:
+        """Show no warnings of nativebert."""
+        warnings.simplefilter("ignore", NativeBertWarning)
+
+    @staticmethod
+    def set_verbosity_warning() -> None:
+        """Show the warnings of nativebert."""
+        warnings.simplefilter("default", NativeBertWarning)
+
+    get_logger = staticmethod(_logging.getLogger)
+    set_verbosity_info = set_verbosity_debug = set_verbosity_warning

@@ -1,0 +1,96 @@
+"""Arguments in the manner of transformers: which are carried, which do nothing here, and what to do in place of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from nativebert.errors import BadInput, Refused
+
+# They ask for what is done anyway, or allow what is never done.
+HARMLESS = frozenset(
+    "use_fast low_cpu_mem_usage trust_remote_code resume_download use_safetensors weights_only verbose offload_folder".split()
+)
+_TRAINING = "new heads come with fine-tuning, which is not in this version; until then, train with transformers and load the result here"
+REFUSED = {
+    "cache_dir": "set the environment variable HF_HOME to choose where models are kept",
+    "force_download": "delete the model from the cache to download it again",
+    "proxies": "set the environment variable HTTPS_PROXY",
+    "subfolder": "pass the subfolder as a folder of its own",
+    "use_auth_token": "pass token= instead",
+    "code_revision": "code that comes with a model is never run",
+    "from_tf": "convert the checkpoint to safetensors first",
+    "from_flax": "convert the checkpoint to safetensors first",
+    "gguf_file": "only safetensors are read",
+    "variant": "copy that variant's file into a folder as model.safetensors",
+    "push_to_hub": "save to a folder, then upload the folder with huggingface_hub",
+    "state_dict": "load the model, then call model.load_state_dict(...)",
+    "ignore_mismatched_sizes": _TRAINING,
+    "quantization_config": "use dtype='bfloat16' for a smaller model",
+    "load_in_8bit": "use dtype='bfloat16' for a smaller model",
+    "load_in_4bit": "use dtype='bfloat16' for a smaller model",
+    "max_memory": "choose one device with device_map='cuda'",
+    "inputs_embeds": "pass input_ids; nativebert reads its own token table",
+    "head_mask": "zero the head's columns in the weights of the layer that follows",
+    "encoder_hidden_states": "nativebert has encoders only",
+    "encoder_attention_mask": "nativebert has encoders only",
+    "past_key_values": "nativebert has encoders only",
+    "num_items_in_batch": "divide the loss yourself",
+}
+"""Arguments that are not carried, and what to do in their place. None, False and "" ask for nothing and pass."""
+
+
+def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint: str = "") -> None:
+    """Refuse arguments by name.
+
+    Args:
+        call: what was called, for the message.
+        given: the arguments.
+        carried: the names that the caller knows what to do with.
+        hint: what else the message should say of a name that nobody knows.
+
+    Raises:
+        Refused: transformers has it and nativebert does not; the message says what to do.
+        BadInput: nobody has it.
+    """
+    for name, value in given.items():
+        if name in carried or name in HARMLESS:
+            continue
+        if name in REFUSED:
+            if value is None or value is False or value == "":
+                continue
+            raise Refused(f"{call} does not carry {name}=: {REFUSED[name]}")
+        raise BadInput(f"{call} has no argument {name!r}; it takes {', '.join(sorted(carried))}{hint}")
+
+
+def offline(given: Mapping[str, Any]) -> bool | None:
+    """What ``local_files_only`` means: True forbids the network, all else leaves it to the environment."""
+    return True if given.get("local_files_only") else None
+
+
+def whole_number(name: str, value: Any) -> int:
+    """An integer, also where R or a table made 32.0 of 32."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise BadInput(f"{name} must be a whole number, not {value!r}")
+    return int(value)
+
+
+def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with R's 32.0 as 32 where a name counts or numbers something."""
+    counted = (
+        "num_",
+        "n_",
+        "max_",
+        "vocab",
+        "hidden_size",
+        "hidden_dim",
+        "dim",
+        "intermediate",
+        "embedding_size",
+        "type_vocab",
+        "pad_token_id",
+    )
+    return {
+        name: int(value) if isinstance(value, float) and name.startswith(counted) and value == int(value) else value
+        for name, value in given.items()
+    }

@@ -1,0 +1,690 @@
+"""``AutoTokenizer``, ``BertTokenizer``, ...: :class:`nativebert.Tokenizer` with the calls and results of transformers."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from nativebert.errors import BadInput, Refused
+from nativebert.hf.arguments import checked, offline, whole_number
+from nativebert.loading import open_snapshot
+from nativebert.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+NO_LIMIT = int(1e30)
+SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_ANY = ("", "PreTrainedTokenizer", "TokenizersBackend")  # kinds of a folder that may be read as any class
+_BERT_SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+_ROBERTA_SETTINGS = ("add_prefix_space", "trim_offsets")
+_SETTINGS = (
+    "model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "split_special_tokens",
+    "additional_special_tokens", "extra_special_tokens", *SPECIAL,
+)  # fmt: skip
+_FIXED = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
+_REFUSED = {
+    **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), _FIXED),
+    "apply_chat_template": "nativebert has encoders only",
+    "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
+    "prepare_for_model": "call the tokenizer with the text",
+    "build_inputs_with_special_tokens": "call the tokenizer with the text",
+}
+_PAD_ADVICE = "the texts have different lengths, which make no tensor: add padding=True, and truncation=True for long ones"
+
+
+class CharSpan(NamedTuple):
+    """First and last-plus-one character."""
+
+    start: int
+    end: int
+
+
+class TokenSpan(NamedTuple):
+    """First and last-plus-one token."""
+
+    start: int
+    end: int
+
+
+def _finder(name: str, doc: str, span: type[CharSpan | TokenSpan] | None = None) -> Callable[..., Any]:
+    """A method that asks an encoding of the tokenizers library for what belongs to a token, word or character."""
+
+    def find(self: BatchEncoding, row_or_place: int, place: int | None = None, sequence_index: int = 0) -> Any:
+        row, at = (0, row_or_place) if place is None else (row_or_place, place)
+        encoding = self._at(int(row))
+        at = int(at) + (len(encoding) if at < 0 else 0)
+        found = getattr(encoding, name)(at) if name.startswith("token") else getattr(encoding, name)(at, sequence_index)
+        return found if span is None or found is None else span(*found)
+
+    find.__name__, find.__doc__ = name, doc
+    return find
+
+
+class BatchEncoding(UserDict[str, Any]):
+    """What a tokenizer returns: ``enc["input_ids"]``, ``enc.input_ids``, ``model(**enc)``; ``enc[0]`` is the first text's encoding.
+
+    Methods that take a token, word or character take the text's number before it, or leave it out for the first text.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        encoding: tokenizers.Encoding | Sequence[tokenizers.Encoding] | None = None,
+        tensor_type: str | None = None,
+        prepend_batch_axis: bool = False,
+        n_sequences: int | None = None,
+    ) -> None:
+        super().__init__(data)
+        alone = encoding is not None and not isinstance(encoding, Sequence)
+        self._encodings: list[tokenizers.Encoding] | None = [encoding] if alone else encoding  # type: ignore[list-item,assignment]
+        self._n_sequences = n_sequences or (self._encodings[0].n_sequences if self._encodings else None)
+        self.convert_to_tensors(tensor_type, prepend_batch_axis)
+
+    def __getitem__(self, item: Any) -> Any:
+        if isinstance(item, str):
+            return self.data[item]
+        if self._encodings is not None:
+            return self._encodings[item]
+        if isinstance(item, slice):
+            return {name: values[item] for name, values in self.data.items()}
+        raise KeyError(f"{item!r}: this encoding was not made by a tokenizer; it has {', '.join(self.data)}, and slices")
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "data" and name in self.__dict__.get("data", ()):
+            return self.data[name]
+        raise AttributeError(f"the encoding has no {name!r}; it has {', '.join(self.__dict__.get('data', ()))}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def encodings(self) -> list[tokenizers.Encoding] | None:
+        """One of the tokenizers library for each row."""
+        return self._encodings
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether there are :attr:`encodings`."""
+        return self._encodings is not None
+
+    @property
+    def n_sequences(self) -> int | None:
+        """1 for single texts, 2 for pairs."""
+        return self._n_sequences
+
+    def _at(self, row: int) -> tokenizers.Encoding:
+        if not self._encodings:
+            raise BadInput("this encoding was not made by a tokenizer from text, and has no tokens, words or characters")
+        return self._encodings[row]
+
+    def tokens(self, batch_index: int = 0) -> list[str]:
+        """The tokens of a row."""
+        return self._at(batch_index).tokens
+
+    def word_ids(self, batch_index: int = 0) -> list[int | None]:
+        """The word of each token of a row; None for added special tokens."""
+        return self._at(batch_index).word_ids
+
+    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
+        """0 or 1 for each token of a row, by the text of the pair it came from; None for added special tokens."""
+        return self._at(batch_index).sequence_ids
+
+    token_to_sequence = _finder(
+        "token_to_sequence", "The text of the pair, 0 or 1, that a token came from; None for a special token."
+    )
+    token_to_word = _finder("token_to_word", "The word of a token.")
+    token_to_chars = _finder("token_to_chars", "The characters of a token.", CharSpan)
+    word_to_tokens = _finder(
+        "word_to_tokens", "The tokens of a word; ``sequence_index`` says of which text of a pair.", TokenSpan
+    )
+    word_to_chars = _finder(
+        "word_to_chars", "The characters of a word; ``sequence_index`` says of which text of a pair.", CharSpan
+    )
+    char_to_token = _finder("char_to_token", "The token of a character; ``sequence_index`` says of which text of a pair.")
+    char_to_word = _finder("char_to_word", "The word of a character; ``sequence_index`` says of which text of a pair.")
+
+    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> BatchEncoding:
+        """Make tensors (``"pt"``) or arrays (``"np"``) of the lists, in place."""
+        if tensor_type is None:
+            return self
+        kind = getattr(tensor_type, "value", tensor_type)
+        if kind not in ("pt", "np"):
+            raise Refused(f"return_tensors={kind!r} is not carried: use 'pt' for torch, 'np' for numpy, or None for lists")
+        for name, value in self.data.items():
+            try:
+                self.data[name] = _tensor([value] if prepend_batch_axis else value, kind)
+            except (ValueError, TypeError) as error:
+                raise BadInput(f"{name} makes no tensor ({error}): {_PAD_ADVICE}") from error
+        return self
+
+    def to(self, device: str | torch.device | int, *, non_blocking: bool = False) -> BatchEncoding:
+        """Move the tensors to a device, in place."""
+        self.data = {
+            name: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
+            for name, value in self.data.items()
+        }
+        return self
+
+
+def _tensor(value: Any, kind: str) -> Any:
+    if kind == "np":
+        ragged = isinstance(value, list) and len({len(row) for row in value if isinstance(row, list | tuple)}) > 1
+        array = np.asarray([np.asarray(row) for row in value], dtype=object) if ragged else np.asarray(value)
+        return array if array.size else array.astype(np.int64)
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+        return torch.from_numpy(np.array(value))
+    made = torch.tensor(value)
+    return made if made.numel() else made.long()
+
+
+class PreTrainedTokenizerBase:
+    """A tokenizer as transformers' scripts know it. Made by ``from_pretrained``."""
+
+    kind: ClassVar[str] = ""
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
+    is_fast = True
+    pad_token_type_id = 0
+
+    def __init__(self, native: Tokenizer | Any = None, name_or_path: str = "", **_: Any) -> None:
+        if not isinstance(native, Tokenizer):
+            name = type(self).__name__
+            raise BadInput(f"{name} is not made from a vocabulary: use {name}.from_pretrained(folder or name)")
+        settings = native.settings
+        self.native, self._core = native, native.core()
+        self.name_or_path = name_or_path
+        self.model_max_length: int = native.max_length or NO_LIMIT
+        self.padding_side: str = settings.get("padding_side", "right")
+        self.truncation_side: str = settings.get("truncation_side", "right")
+        self.model_input_names: list[str] = list(settings.get("model_input_names", self.inputs))
+        self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces", False))
+        names = [*SPECIAL, *settings["named"]] if "named" in settings else SPECIAL
+        given = {name: settings.get(name, settings.get("named", {}).get(name)) for name in names}
+        self._special = {name: _text(token) for name, token in given.items() if token is not None}
+        self._extra = [_text(token) for token in settings.get("extra_special_tokens") or []]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> PreTrainedTokenizerBase:
+        """The tokenizer of a folder, or of a model on the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder, ``owner/name``, or a :class:`nativebert.hub.Snapshot`.
+            **options: ``revision``, ``token``, ``local_files_only``; and settings that are read over tokenizer_config.json: the lengths and sides,
+                special tokens, ``do_lower_case``, ``strip_accents``, ``tokenize_chinese_chars`` (BERT's), ``add_prefix_space`` (RoBERTa's).
+
+        Raises:
+            Refused: the files are for another class, or an option is not carried.
+            NativeBertError: see :func:`nativebert.hub.resolve` and :meth:`nativebert.Tokenizer.from_folder`.
+        """
+        where = ("revision", "token", "local_files_only", "config")
+        every = (*where, *_SETTINGS, *_BERT_SETTINGS, *_ROBERTA_SETTINGS)
+        checked(f"{cls.__name__}.from_pretrained", options, every)
+        snapshot = open_snapshot(
+            pretrained_model_name_or_path,
+            revision=options.get("revision"),
+            offline=offline(options),
+            token=options.get("token"),
+            weights=False,
+        )
+        settings = {name: value for name, value in options.items() if name in every and name not in where}
+        if "model_max_length" in settings:
+            settings["model_max_length"] = whole_number("model_max_length", settings["model_max_length"])
+        native = Tokenizer.from_folder(snapshot.folder, settings)
+        if cls.kind and native.kind != cls.kind and not {cls.kind, native.kind} <= _LIKE_BERT:
+            if native.kind not in _ANY:
+                raise Refused(
+                    f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer"
+                )
+            native = Tokenizer.from_folder(snapshot.folder, settings | {"tokenizer_class": cls.kind})
+        found = cls if cls.kind else TOKENIZERS.get(native.kind, PreTrainedTokenizerFast)
+        of_kind = (
+            *(_BERT_SETTINGS if found.kind in _LIKE_BERT else ()),
+            *(_ROBERTA_SETTINGS if found.kind == "RobertaTokenizer" else ()),
+        )
+        if strangers := [name for name in settings if name not in (*_SETTINGS, *of_kind)]:
+            raise Refused(
+                f"{found.__name__} does not carry {strangers[0]}=: here tokenizer.json alone says how text is read. "
+                "Save the tokenizer that way with transformers, and load that folder."
+            )
+        return found(native, snapshot.reference)
+
+    # ---- special tokens
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_special" not in self.__dict__:
+            raise AttributeError(name)
+        if name in _REFUSED:
+            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+        text = name.removesuffix("_id")
+        if text in SPECIAL or text in self._special:
+            token = self._special.get(text)
+            return token if text == name or token is None else self.native.token_to_id(token)
+        if name in ("extra_special_tokens", "additional_special_tokens"):
+            return list(self._extra)
+        if name in ("extra_special_tokens_ids", "additional_special_tokens_ids"):
+            return self.convert_tokens_to_ids(self._extra)
+        raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        text = name.removesuffix("_id")
+        if text not in SPECIAL:
+            self.__dict__[name] = value
+            return
+        token = value if text == name or value is None else self.convert_ids_to_tokens(value)
+        if token is not None and self.native.token_to_id(str(token)) is None:
+            raise Refused(f"{text} cannot become {value!r}, which is not in the vocabulary: {_FIXED}")
+        self._special.pop(text, None)
+        if token is not None:
+            self._special[text] = str(token)
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """Name of each special token -> the token."""
+        return {name: self._special[name] for name in (*SPECIAL, *self._special) if name in self._special}
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The special tokens, each once."""
+        return list(dict.fromkeys([*self.special_tokens_map.values(), *self._extra]))
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of :attr:`all_special_tokens`."""
+        return self.convert_tokens_to_ids(self.all_special_tokens)  # type: ignore[return-value]
+
+    def get_special_tokens_mask(
+        self, token_ids_0: Sequence[int], token_ids_1: None = None, already_has_special_tokens: bool = False
+    ) -> list[int]:
+        """1 for each id of a special token, else 0."""
+        if not already_has_special_tokens or token_ids_1 is not None:
+            raise Refused(
+                "this mask is made of ids with their special tokens: pass them alone, with already_has_special_tokens=True"
+            )
+        special = set(self.all_special_ids)
+        return [int(int(number) in special) for number in token_ids_0]
+
+    # ---- vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary, without added ones."""
+        return self._core.get_vocab_size(with_added_tokens=False)
+
+    def __len__(self) -> int:
+        return self.native.vocab_size
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Every token and its id."""
+        return self.native.vocab
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token and its id."""
+        return self.native.vocab
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, tokenizers.AddedToken]:
+        """Id -> added token."""
+        return self._core.get_added_tokens_decoder()
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Added token -> id."""
+        return {token.content: number for number, token in sorted(self.added_tokens_decoder.items())}
+
+    added_tokens_encoder = property(get_added_vocab)
+
+    @property
+    def backend_tokenizer(self) -> tokenizers.Tokenizer:
+        """A tokenizer of the tokenizers library, this object's own."""
+        return self._core
+
+    @property
+    def do_lower_case(self) -> bool:
+        """Does upper case make no difference?"""
+        return self.native.lowercase
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many special tokens a text gets, or a pair."""
+        return self.native.n_special(pair)
+
+    @property
+    def max_len_single_sentence(self) -> int:
+        """Most tokens of a text, without special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add()
+
+    @property
+    def max_len_sentences_pair(self) -> int:
+        """Most tokens of a pair, without special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
+
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
+        """The id of a token, or of each; that of ``unk_token`` where the vocabulary does not have it."""
+        if isinstance(tokens, str):
+            number = self.native.token_to_id(tokens)
+            return self.unk_token_id if number is None else number
+        return [self.convert_tokens_to_ids(token) for token in tokens]  # type: ignore[misc]
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """The token of an id, or of each."""
+        if isinstance(ids, int | float):
+            return self.native.id_to_token(whole_number("an id", ids))
+        left_out = set(self.all_special_ids) if skip_special_tokens else set()
+        return [self.native.id_to_token(number) for number in map(int, ids) if number not in left_out]
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        """The text that tokens stand for."""
+        decoder = self._core.decoder
+        return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
+
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> str | list[str]:
+        """The text that ids stand for; a list of texts for a list of lists, or a tensor of two dimensions."""
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        ids = [ids] if isinstance(ids, int | float) else list(ids)
+        if ids and (isinstance(ids[0], list | tuple) or hasattr(ids[0], "tolist")) and np.ndim(ids[0]):
+            return [str(self.decode(row, skip_special_tokens, clean_up_tokenization_spaces)) for row in ids]
+        clean = self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
+        return self.native.decode([whole_number("an id", float(number)) for number in ids], skip_special_tokens, clean)
+
+    def batch_decode(
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
+        """The text that each list of ids stands for."""
+        found = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
+        return [found] if isinstance(found, str) else found
+
+    # ---- text to ids
+
+    def __call__(
+        self,
+        text: Any = None,
+        text_pair: Any = None,
+        *,
+        add_special_tokens: bool = True,
+        padding: bool | str = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
+        split_special_tokens: bool | None = None,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """Tokenise a text, a pair of texts, or a list of either.
+
+        Args:
+            text: a text or a list of them; with ``is_split_into_words``, words or a list of lists of words; a list may hold pairs.
+            text_pair: the second text of each pair.
+            add_special_tokens: put ``[CLS]`` and ``[SEP]``, or their like, where they belong.
+            padding: True or ``"longest"`` to the longest of the list, ``"max_length"`` to that, False for none.
+            truncation: True or ``"longest_first"``, ``"only_first"``, ``"only_second"``, False for none.
+            max_length: for both; None for ``model_max_length``. Given alone, it truncates.
+            stride: tokens that an overflowing piece shares with the one before it.
+            is_split_into_words: the texts are lists of words.
+            pad_to_multiple_of: pad to a multiple of this.
+            padding_side: ``"left"`` or ``"right"``; None for the tokenizer's own.
+            return_tensors: ``"pt"`` for torch, ``"np"`` for numpy, None for lists.
+            return_token_type_ids, return_attention_mask: None for what ``model_input_names`` says.
+            return_overflowing_tokens: a row for each piece of a text that was too long, and ``overflow_to_sample_mapping``.
+            return_special_tokens_mask, return_offsets_mapping, return_length: more values to return.
+            split_special_tokens: read the text of a special token as text; None for what the files say.
+            verbose: does nothing here.
+
+        Raises:
+            BadInput: an argument, or a text, that cannot be used.
+        """
+        if text is None:
+            raise BadInput("give the text, or a list of texts")
+        length = None if max_length is None else whole_number("max_length", max_length)
+        multiple = None if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of)
+        pad, cut, length = self._strategies(padding, truncation, length, multiple)
+        texts, single = _listed(text, text_pair, is_split_into_words)
+        core, side = self._core, self.padding_side if padding_side is None else padding_side
+        core.no_truncation()
+        core.no_padding()
+        core.encode_special_tokens = bool(
+            self.native.settings.get("split_special_tokens", False) if split_special_tokens is None else split_special_tokens
+        )
+        if pad != "do_not_pad":
+            core.enable_padding(
+                length=length if pad == "max_length" else None,
+                direction=side,
+                pad_id=self.pad_token_id,
+                pad_token=self.pad_token,
+                pad_type_id=0,
+                pad_to_multiple_of=multiple,
+            )
+        try:
+            if cut != "do_not_truncate":
+                core.enable_truncation(
+                    length or 0, stride=whole_number("stride", stride), strategy=cut, direction=self.truncation_side
+                )
+            raws = core.encode_batch(texts, add_special_tokens=add_special_tokens, is_pretokenized=is_split_into_words)
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise BadInput(_why(error, texts, is_split_into_words, length, stride, cut)) from error
+        groups = [[raw, *raw.overflowing] if return_overflowing_tokens else [raw] for raw in raws]
+        rows = [row for group in groups for row in group]
+        names = self.model_input_names
+        wanted = {
+            "input_ids": (True, "ids"),
+            "token_type_ids": (
+                "token_type_ids" in names if return_token_type_ids is None else return_token_type_ids,
+                "type_ids",
+            ),
+            "attention_mask": (
+                "attention_mask" in names if return_attention_mask is None else return_attention_mask,
+                "attention_mask",
+            ),
+            "special_tokens_mask": (return_special_tokens_mask, "special_tokens_mask"),
+            "offset_mapping": (return_offsets_mapping, "offsets"),
+        }
+        data: dict[str, Any] = {name: [getattr(row, of) for row in rows] for name, (yes, of) in wanted.items() if yes}
+        if return_length:
+            data["length"] = [len(row) for row in rows]
+        if return_overflowing_tokens:
+            data["overflow_to_sample_mapping"] = [number for number, group in enumerate(groups) for _ in group]
+        if single and return_tensors is None and not return_overflowing_tokens:
+            data = {name: value[0] if isinstance(value[0], list) else value for name, value in data.items()}
+        return BatchEncoding(data, rows, return_tensors)
+
+    def _strategies(
+        self, padding: Any, truncation: Any, length: int | None, multiple: int | None
+    ) -> tuple[str, str, int | None]:
+        """What the arguments ask for: how to pad, how to cut, and at which length."""
+        padding, truncation = getattr(padding, "value", padding), getattr(truncation, "value", truncation)
+        if length is not None and padding is False and truncation is None:
+            truncation = True
+        pad = {True: "longest", False: "do_not_pad", None: "do_not_pad"}.get(padding, padding)
+        cut = {True: "longest_first", False: "do_not_truncate", None: "do_not_truncate"}.get(truncation, truncation)
+        for name, value, known in (
+            ("padding", pad, ("longest", "max_length", "do_not_pad")),
+            ("truncation", cut, ("longest_first", "only_first", "only_second", "do_not_truncate")),
+        ):
+            if value not in known:
+                raise BadInput(f"{name} must be True, False or one of {', '.join(known)}, not {value!r}")
+        if length is None and self.model_max_length >= 1e20:
+            pad, cut = "do_not_pad" if pad == "max_length" else pad, "do_not_truncate"
+        elif length is None and (pad == "max_length" or cut != "do_not_truncate"):
+            length = whole_number("model_max_length", self.model_max_length)
+        if pad != "do_not_pad" and self.pad_token_id is None:
+            raise BadInput(
+                "the tokenizer has no padding token: set tokenizer.pad_token to a token of the vocabulary, or pass padding=False"
+            )
+        if multiple and length and pad != "do_not_pad" and cut != "do_not_truncate" and length % multiple:
+            raise BadInput(f"max_length={length} is not a multiple of pad_to_multiple_of={multiple}: change one of them")
+        return pad, cut, length
+
+    def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
+        """The ids alone; see :meth:`__call__`."""
+        return self(text, text_pair, **options)["input_ids"]
+
+    def encode_plus(self, text: Any, text_pair: Any = None, **options: Any) -> BatchEncoding:
+        """Old name of :meth:`__call__`."""
+        return self(text, text_pair, **options)
+
+    def batch_encode_plus(self, batch_text_or_text_pairs: Any, **options: Any) -> BatchEncoding:
+        """Old name of :meth:`__call__` with a list."""
+        return self(batch_text_or_text_pairs, **options)
+
+    def tokenize(self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any) -> list[str]:
+        """The tokens of a text."""
+        return self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """Pad encodings that were made before, one or a list of them: what a DataLoader's ``collate_fn`` does. Arguments as of a call."""
+        if isinstance(encoded_inputs, list | tuple) and encoded_inputs and isinstance(encoded_inputs[0], Mapping | UserDict):
+            encoded_inputs = {name: [example[name] for example in encoded_inputs] for name in encoded_inputs[0]}
+        if "input_ids" not in encoded_inputs:
+            raise BadInput(
+                f"there are no input_ids to pad, only {', '.join(map(str, encoded_inputs))}: pass what the tokenizer returned"
+            )
+        data = {name: _plain(value) for name, value in encoded_inputs.items()}
+        ids = encoded_inputs["input_ids"]
+        sample = ids[0] if len(ids) else []
+        while isinstance(sample, list | tuple) and sample:
+            sample = sample[0]
+        if return_tensors is None and hasattr(sample, "tolist"):
+            return_tensors = "np" if isinstance(sample, np.ndarray | np.generic) else "pt"
+        single = not (data["input_ids"] and isinstance(data["input_ids"][0], list))
+        rows = (
+            [data] if single else [{name: value[row] for name, value in data.items()} for row in range(len(data["input_ids"]))]
+        )
+        length = None if max_length is None else whole_number("max_length", max_length)
+        multiple = None if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of)
+        how, _, length = self._strategies(padding, False, length, None)
+        length = max(len(row["input_ids"]) for row in rows) if how == "longest" else length
+        if length is not None and multiple:
+            length = -(-length // multiple) * multiple
+        masked = "attention_mask" in self.model_input_names if return_attention_mask is None else return_attention_mask
+        side = self.padding_side if padding_side is None else padding_side
+        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
+        padded = []
+        for row in rows:
+            size = len(row["input_ids"])
+            row = row | ({"attention_mask": [1] * size} if masked and "attention_mask" not in row else {})
+            more = max(0, (length or 0) - size) if how != "do_not_pad" else 0
+            for name in fill.keys() & row.keys() if more else ():
+                if name != "attention_mask" or masked:
+                    row[name] = [fill[name]] * more + row[name] if side == "left" else row[name] + [fill[name]] * more
+            padded.append(row)
+        made = padded[0] if single else {name: [row[name] for row in padded] for name in padded[0]}
+        return BatchEncoding(made, tensor_type=return_tensors)
+
+    def save_pretrained(self, save_directory: Any, **options: Any) -> tuple[str, ...]:
+        """Write the tokenizer's files, byte for byte as they were read (tokenizer_config.json with the settings that were passed)."""
+        checked("save_pretrained", options, ("legacy_format", "filename_prefix") if not any(options.values()) else ())
+        self.native.save(save_directory)
+        return tuple(str(Path(save_directory) / name) for name in self.native.files)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(name_or_path={self.name_or_path!r}, vocab_size={self.vocab_size}, "
+            f"model_max_length={self.model_max_length}, padding_side={self.padding_side!r}, "
+            f"truncation_side={self.truncation_side!r}, special_tokens={self.special_tokens_map})"
+        )
+
+
+def _text(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays, alone or in lists, as lists."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _listed(text: Any, pair: Any, split: bool) -> tuple[list[Any], bool]:
+    """The texts as the library takes them, and whether it was one alone."""
+    text, pair = (_plain(value) if hasattr(value, "tolist") else value for value in (text, pair))
+    if not isinstance(text, str | list | tuple):
+        raise BadInput(f"the text must be a str or a list, not {type(text).__name__}")
+    many = isinstance(text, list | tuple) and not (split and not (text and isinstance(text[0], list | tuple)))
+    if not many:
+        return [(text, pair)] if pair else [text], True
+    if not text:
+        raise BadInput("the list of texts is empty")
+    if pair is None:
+        return list(text), False
+    if isinstance(pair, str) or len(pair) != len(text):
+        raise BadInput(
+            f"text is a list of {len(text)}: text_pair must be one as long, not {1 if isinstance(pair, str) else len(pair)}"
+        )
+    return list(zip(text, pair)), False
+
+
+def _why(error: BaseException, texts: list[Any], split: bool, length: int | None, stride: Any, cut: str) -> str:
+    """What to say of a text or a length that the library refuses."""
+    for number, item in enumerate(texts):
+        parts = item if isinstance(item, tuple | list) else (item,)
+        words = [word for part in parts for word in (part if isinstance(part, tuple | list) else (part,))]
+        for word in words:
+            if not isinstance(word, str):
+                return f"text {number} holds {word!r}, which is no str: a missing text must be dropped or made ''; numbers, converted"
+        if not split and (len(parts) > 2 or any(isinstance(part, tuple | list) for part in parts)):
+            return f"text {number} is a list of words: pass is_split_into_words=True"
+    shown = str(error).partition("\n")[0]
+    if cut != "do_not_truncate":
+        return f"cannot truncate ({shown}): max_length={length} must leave room for the special tokens and exceed stride={stride}; truncation={cut!r}"
+    return f"the text cannot be tokenised: {shown}"
+
+
+class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
+    """A tokenizer that is all in its tokenizer.json."""
+
+
+class AutoTokenizer(PreTrainedTokenizerBase):
+    """Makes the tokenizer of whatever class a folder's files are for."""
+
+
+_ALIASES = dict.fromkeys(
+    ("ElectraTokenizer", "MobileBertTokenizer", "SqueezeBertTokenizer", "LayoutLMTokenizer"), "BertTokenizer"
+)
+_LIKE_BERT = {"BertTokenizer", "DistilBertTokenizer", *_ALIASES}
+TOKENIZERS: dict[str, type[PreTrainedTokenizerBase]] = {
+    name: type(name, (PreTrainedTokenizerFast,), {"kind": name, "__module__": __name__})
+    for name in (
+        "BertTokenizer", "DistilBertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer", "AlbertTokenizer",
+        "MPNetTokenizer",
+    )
+}  # fmt: skip
+TOKENIZERS["BertTokenizer"].inputs = ("input_ids", "token_type_ids", "attention_mask")
+TOKENIZERS |= {alias: TOKENIZERS[name] for alias, name in _ALIASES.items()}
+globals().update(TOKENIZERS | {f"{name}Fast": kind for name, kind in TOKENIZERS.items()})
