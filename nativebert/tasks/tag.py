@@ -1,0 +1,371 @@
+"""Token classification: entities in running text, labels of words that are given one by one."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nativebert.errors import BadInput
+from nativebert.hub import Snapshot
+from nativebert.tasks.base import Call, Results, Scores, Task, listed, softmax
+from nativebert.text.tokenizer import Encoding
+
+if TYPE_CHECKING:
+    from nativebert.nn.model import Model
+
+OF_WORDS = ("first", "average", "max")
+"""Aggregations that label words; the others label tokens."""
+AGGREGATIONS = ("none", "simple", *OF_WORDS)
+
+Span = tuple[int, int]
+Probabilities = NDArray[np.float32] | NDArray[np.float64]
+
+
+class Tagger(Task):
+    """Entities in texts, by a token-classification model.
+
+    Entities are stretches of the original text: ``text[start:end] == entity["text"]`` always, never empty, no whitespace at either end,
+    and no two of them overlap (but for the tokens of ``aggregation="none"``). docs/tasks/tag.md has every rule.
+
+    Args:
+        model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"tag"``.
+        aggregation: how tokens become entities. ``"none"``: they do not, each token is an item by itself. ``"simple"``: neighbouring tokens
+            are joined as the labels' scheme says. The others give each word one label before words are joined: ``"first"`` that of its
+            first token, ``"average"`` that of its tokens' mean probabilities, ``"max"`` that of its most certain token.
+        ignore: labels left out: whole labels of the model (``"O"``, ``"B-PER"``), or types of entities (``"PER"``).
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. The head is computed in float32 always.
+        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
+        too_long: what happens to a text of more tokens than ``max_tokens``: ``"window"`` reads all of it in overlapping windows and takes
+            each token's label from the window in which it stands farther from an edge; ``"truncate"`` cuts it, with one warning per
+            call; ``"error"`` raises.
+        max_tokens: most tokens of a text, special tokens included; None for what the model's files say.
+        stride: tokens that neighbouring windows share.
+        revision, offline, token: as of :func:`nativebert.load`.
+
+    Attributes:
+        labels: the model's labels, in the order of its outputs.
+        scheme: how labels mark where entities begin: ``"BIO"``, ``"BIOES"``, ``"BILOU"``, or ``"bare"`` for labels that do not.
+        aggregation, ignore: as given.
+
+    Raises:
+        NativeBertError: one of its kinds, for a model that cannot be had, is not understood, or has no token classifier.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Snapshot | Model,
+        *,
+        aggregation: str = "simple",
+        ignore: Sequence[str] = ("O",),
+        device: str = "auto",
+        precision: str = "float32",
+        batch_tokens: int | None = None,
+        too_long: str = "window",
+        max_tokens: int | None = None,
+        stride: int = 64,
+        revision: str | None = None,
+        offline: bool | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.aggregation = _one_of(AGGREGATIONS, aggregation)
+        super().__init__(
+            model, head="tag", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long, max_tokens=max_tokens,
+            stride=stride, revision=revision, offline=offline, token=token,
+        )  # fmt: skip
+        self.labels = self.encoder.labels
+        self.scheme, tags = read_labels(self.labels)
+        self.ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        left_out = _left_out(self.labels, tags, self.ignore)
+        self._said = [None if out else tag for tag, out in zip(tags, left_out, strict=True)]
+        self._kept = ~np.array(left_out)
+        self._outside = "O" if "O" in self.labels or not self.ignore else self.ignore[0]
+        self._lead = len(self.tokenizer.frame[0])
+
+    def __repr__(self) -> str:
+        return (
+            f"Tagger({self.reference!r}, {len(self.labels)} labels ({self.scheme}), aggregation={self.aggregation!r}, "
+            f"max_tokens={self.max_tokens}, {self.device})"
+        )
+
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        aggregation: str | None = None,
+        return_report: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """The entities in texts.
+
+        Args:
+            texts: strings; a single string is taken as a list of one.
+            aggregation: in place of the Tagger's own.
+            return_report: return ``(results, Report)``.
+            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+
+        Returns:
+            For each text its entities, in their order: ``{"text", "label", "score", "start", "end"}``, characters of the text, the end not
+            included. ``label`` is the type (``"PER"``), or the whole label (``"B-PER"``) of ``aggregation="none"``; ``score`` is the mean
+            probability of what was joined.
+
+        Raises:
+            BadInput: something that is not a string, or an unknown aggregation.
+            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
+        """
+        how = self.aggregation if aggregation is None else _one_of(AGGREGATIONS, aggregation)
+        items = listed(texts)
+        for n, item in enumerate(items):
+            if isinstance(item, (list, tuple)):
+                raise BadInput(
+                    f"text {n} is a {type(item).__name__}, not a str: for texts that are split into words, use .words()"
+                )
+        found: list[list[dict[str, Any]]] = []
+        with Call(self, len(items), progress) as call:
+            for here in call.chunks(len(text) if isinstance(text, str) else 0 for text in items):
+                encodings = self.tokenizer.encode_batch(items[here], first=here.start)
+                rows = self._probabilities(encodings, here, call)
+                found += [self._entities(text, e, p, how) for text, e, p in zip(items[here], encodings, rows, strict=True)]
+        results = Results(found, call.report())
+        return (results, results.report) if return_report else results
+
+    def words(
+        self,
+        sentences: Iterable[Sequence[str]],
+        *,
+        aggregation: str = "first",
+        return_report: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """A label for each word of texts that are split into words, as CoNLL evaluation wants them.
+
+        The words of a sentence are read as running text, one space between them.
+
+        Args:
+            sentences: lists of words.
+            aggregation: ``"first"``, ``"average"`` or ``"max"``, of the tokens of a word.
+            return_report: return ``(results, Report)``.
+            progress: as for a call.
+
+        Returns:
+            For each sentence ``{"word", "label", "score"}`` for each of its words, in their order; labels are whole (``"B-ORG"``) and none is
+            left out. A word without a token (an empty one, or one beyond where a sentence was cut) has the label ``"O"`` (or, of a model
+            without that label, the first of ``ignore``) and the score 0.0.
+
+        Raises:
+            BadInput: something that is not a list of strings, or another aggregation.
+            TooLong: a sentence is longer than ``max_tokens`` and ``too_long="error"``.
+        """
+        how = _one_of(OF_WORDS, aggregation)
+        items = [_words_of(n, sentence) for n, sentence in enumerate(listed(sentences, "sentences"))]
+        found: list[list[dict[str, Any]]] = []
+        with Call(self, len(items), progress) as call:
+            for here in call.chunks(sum(map(len, words)) for words in items):
+                texts = [" ".join(words) for words in items[here]]
+                encodings = self.tokenizer.encode_batch(texts, first=here.start)
+                rows = self._probabilities(encodings, here, call)
+                found += [
+                    self._labelled(words, text, e, p, how)
+                    for words, text, e, p in zip(items[here], texts, encodings, rows, strict=True)
+                ]
+        results = Results(found, call.report())
+        return (results, results.report) if return_report else results
+
+    # -- the steps of a call
+
+    def _probabilities(self, encodings: list[Encoding], here: slice, call: Call) -> list[Scores]:
+        """Probabilities of the labels for each token of each text that was not cut, ``(tokens, labels)``, special tokens left out."""
+        assert self._head is not None
+        pieces = self._fit_ids([e.ids for e in encodings], here, call)
+        rows: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
+        for which, batch, hidden in self._run(pieces, here, call):
+            probabilities = torch.from_numpy(softmax(self._head.run(hidden, batch)))
+            for n, p in zip(which.tolist(), torch.split(probabilities, list(batch.lengths)), strict=True):
+                rows[n] = p
+        return [p.numpy() for p in pieces.join(rows, len(encodings))]
+
+    def _entities(self, text: str, e: Encoding, p: Probabilities, how: str) -> list[dict[str, Any]]:
+        tokens = slice(self._lead, self._lead + len(p))
+        first = list(range(len(p)))  # first token of what is labelled: of each token, or of each word
+        if how in OF_WORDS:
+            first = _runs(e.word_ids[tokens])
+            p = _merged(p, first, how)
+        best = p.argmax(1)
+        if not self._kept[best].any():
+            return []
+        offsets = e.offsets[tokens]
+        whole = [(offsets[a][0], offsets[b - 1][1]) for a, b in pairwise([*first, len(offsets)])]
+        spans = _visible(text, whole, disjoint=how != "none")
+        seen = [
+            (span, label, score)
+            for span, label, score in zip(spans, best.tolist(), p.max(1).tolist(), strict=True)
+            if span[0] < span[1]
+        ]
+        if how == "none":
+            groups = [(n, n + 1, self.labels[label]) for n, (_, label, _) in enumerate(seen) if self._said[label]]
+        else:
+            groups = join([self._said[label] for _, label, _ in seen])
+        found = []
+        for a, b, name in groups:
+            start, end = seen[a][0][0], seen[b - 1][0][1]
+            score = sum(score for _, _, score in seen[a:b]) / (b - a)
+            found.append({"text": text[start:end], "label": name, "score": score, "start": start, "end": end})
+        return found
+
+    def _labelled(self, words: list[str], text: str, e: Encoding, p: Probabilities, how: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = [{"word": word, "label": self._outside, "score": 0.0} for word in words]
+        spans = _visible(text, e.offsets[self._lead : self._lead + len(p)])
+        seen = [n for n, (start, end) in enumerate(spans) if start < end]
+        begins = list(accumulate((len(word) + 1 for word in words[:-1]), initial=0))
+        owners = [bisect_right(begins, spans[n][0]) - 1 for n in seen]
+        if not owners:
+            return found
+        first = _runs(owners)
+        p = _merged(p[seen], first, how)
+        for place, label, score in zip(first, p.argmax(1).tolist(), p.max(1).tolist(), strict=True):
+            found[owners[place]] |= {"label": self.labels[label], "score": score}
+        return found
+
+
+# -- labels to entities
+
+
+class Tag(NamedTuple):
+    """What a label says.
+
+    Attributes:
+        label: the type of entity.
+        begins: an entity begins here, whatever stands before.
+        ends: an entity ends here, whatever follows.
+    """
+
+    label: str
+    begins: bool
+    ends: bool
+
+
+# B, I, O of all schemes; E(nd), S(ingle), M(iddle) of BIOES and BMES; L(ast), U(nit) of BILOU
+_PREFIXED = re.compile(r"([BIESMLU])[-_](.+)", re.DOTALL)
+
+
+def read_labels(labels: Sequence[str]) -> tuple[str, tuple[Tag, ...]]:
+    """The scheme that labels follow, and what each of them says.
+
+    Whether ``"E-MAIL"`` is the end of a ``MAIL`` or a label of its own, only the other labels tell. A letter counts as a prefix where
+    some type has it beside a B or an I (``B-PER`` and ``E-PER``); B and I also where all labels but ``"O"`` have one of them.
+
+    Returns:
+        ``"BIO"``, ``"BIOES"``, ``"BILOU"`` or ``"bare"``, and one :class:`Tag` a label.
+    """
+    parts = [match.groups() if (match := _PREFIXED.fullmatch(label)) else None for label in labels]
+    letters_of: dict[str, set[str]] = defaultdict(set)
+    for letter, kind in filter(None, parts):
+        letters_of[kind].add(letter)
+    letters: set[str] = set().union(*(have for have in letters_of.values() if len(have) > 1 and have & {"B", "I"}))
+    others = [part and part[0] for label, part in zip(labels, parts, strict=True) if label != "O"]
+    if letters or (others and all(letter in ("B", "I") for letter in others)):
+        letters |= {"B", "I"}
+    tags = []
+    for label, part in zip(labels, parts, strict=True):
+        letter, kind = part if part and part[0] in letters else ("", label)
+        tags.append(Tag(kind, begins=letter in ("B", "S", "U"), ends=letter in ("E", "S", "L", "U")))
+    scheme = "bare" if not letters else "BILOU" if letters & {"L", "U"} else "BIOES" if letters & {"E", "S", "M"} else "BIO"
+    return scheme, tuple(tags)
+
+
+def join(tags: Sequence[Tag | None]) -> list[tuple[int, int, str]]:
+    """Entities from neighbouring tags, whatever their order: ``(first, one after the last, type)``. None is outside of all entities.
+
+    A tag goes on with the entity before it if both are of one type, the one before did not end it and this one does not begin one.
+    Else it begins an entity, whether the scheme allows it there or not.
+    """
+    found: list[tuple[int, int, str]] = []
+    before: Tag | None = None
+    for n, tag in enumerate(tags):
+        if tag is not None:
+            goes_on = before is not None and before.label == tag.label and not before.ends and not tag.begins
+            start = found.pop()[0] if goes_on else n
+            found.append((start, n + 1, tag.label))
+        before = tag
+    return found
+
+
+def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str]) -> list[bool]:
+    """Which labels are left out. A name that is a label means that label alone, not a type of the same name (``"O"`` and ``"B-O"``)."""
+    types = {tag.label for tag in tags} - set(labels)
+    for name in ignore:
+        if name != "O" and name not in labels and name not in types:
+            raise BadInput(f"ignore names {name!r}, which the model does not have; its labels are: {', '.join(labels)}")
+    return [label in ignore or (tag.label in types and tag.label in ignore) for label, tag in zip(labels, tags, strict=True)]
+
+
+# -- tokens to words
+
+
+def _runs(owners: Sequence[int | None]) -> list[int]:
+    """Where another word begins."""
+    return [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
+
+
+def _merged(p: Probabilities, first: list[int], how: str) -> Probabilities:
+    """Probabilities of words, ``(words, labels)``, from those of their tokens; ``first`` is the first token of each word."""
+    counts = np.diff([*first, len(p)])
+    words: Probabilities
+    if how == "average" and first:
+        words = np.add.reduceat(p, first, axis=0, dtype=np.float64) / counts[:, None]
+    elif how == "max" and first:
+        by_word = np.lexsort((-p.max(1), np.repeat(np.arange(len(first)), counts)))  # in each the most certain token first
+        words = p[by_word[first]]
+    else:
+        words = p[first]
+    return words
+
+
+# -- characters
+
+
+def _visible(text: str, spans: list[Span], disjoint: bool = False) -> list[Span]:
+    """The spans without whitespace at their ends; ``start == end`` where nothing is left.
+
+    Args:
+        text: what the spans are of.
+        spans: first and last-plus-one characters.
+        disjoint: give each character to the first span that holds it. (A character of several bytes may be several tokens.)
+    """
+    found, done = [], 0
+    for start, end in spans:
+        if disjoint:
+            start, done = max(start, done), max(done, end)
+        part = text[start:end]
+        start += len(part) - len(part.lstrip())
+        found.append((start, start + len(part.strip())))
+    return found
+
+
+# -- checking what the user gives
+
+
+def _one_of(known: tuple[str, ...], aggregation: str) -> str:
+    if aggregation not in known:
+        raise BadInput(f"aggregation must be one of {', '.join(known)}, not {aggregation!r}")
+    return aggregation
+
+
+def _words_of(n: int, sentence: Any) -> list[str]:
+    if isinstance(sentence, (str, bytes, dict)) or not isinstance(sentence, Iterable):
+        raise BadInput(f"sentence {n} must be a list of words, not {str(sentence)[:60]!r}; running text goes to a plain call")
+    words = list(sentence)
+    for place, word in enumerate(words):
+        if not isinstance(word, str):
+            raise BadInput(f"word {place} of sentence {n} must be a string, not {str(word)[:60]!r}")
+    return [str(word) for word in words]
