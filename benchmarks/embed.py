@@ -124,11 +124,7 @@ def main() -> None:
     }
     path = harness.save(args.name, contenders, seconds, "nativebert", work)
     print(json.dumps(work), "\n")
-    for name, (least, median, most) in harness.ratios(seconds, "nativebert").items():
-        setting = next(c.setting for c in contenders if c.name == name)
-        print(
-            f"{name:24} {sorted(seconds[name])[args.rounds // 2]:8.3f} s   x{median:.2f}  ({least:.2f} to {most:.2f})   {setting}"
-        )
+    harness.show(contenders, seconds, "nativebert")
     print(f"\nwritten to {path} and .json")
 
 

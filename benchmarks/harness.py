@@ -63,6 +63,13 @@ def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, tuple[float,
     return found
 
 
+def show(contenders: list[Contender], seconds: dict[str, list[float]], base: str) -> None:
+    """Print the median of each contender, and its ratio to ``base`` with the range over the rounds."""
+    for name, (least, median, most) in ratios(seconds, base).items():
+        setting = next(c.setting for c in contenders if c.name == name)
+        print(f"{name:24} {statistics.median(seconds[name]):8.3f} s   x{median:.2f}  ({least:.2f} to {most:.2f})   {setting}")
+
+
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
     import os

@@ -8,21 +8,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nativebert.errors import NativeBertError
     from nativebert.loading import load
+    from nativebert.search import paraphrase_mining, semantic_search
+    from nativebert.tasks.answer import Answerer
+    from nativebert.tasks.classify import Classifier
     from nativebert.tasks.embed import Embedder
+    from nativebert.tasks.fill import MaskFiller
     from nativebert.tasks.rank import Ranker
+    from nativebert.tasks.tag import Tagger
+    from nativebert.tasks.zeroshot import ZeroShot
     from nativebert.text.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 _HOME = {
     "load": "nativebert.loading",
+    "Answerer": "nativebert.tasks.answer",
+    "Classifier": "nativebert.tasks.classify",
     "Embedder": "nativebert.tasks.embed",
+    "MaskFiller": "nativebert.tasks.fill",
     "Ranker": "nativebert.tasks.rank",
+    "Tagger": "nativebert.tasks.tag",
+    "ZeroShot": "nativebert.tasks.zeroshot",
+    "paraphrase_mining": "nativebert.search",
+    "semantic_search": "nativebert.search",
     "Tokenizer": "nativebert.text.tokenizer",
     "NativeBertError": "nativebert.errors",
 }
 
-__all__ = ["Embedder", "NativeBertError", "Ranker", "Tokenizer", "load"]
+__all__ = [
+    "Answerer",
+    "Classifier",
+    "Embedder",
+    "MaskFiller",
+    "NativeBertError",
+    "Ranker",
+    "Tagger",
+    "Tokenizer",
+    "ZeroShot",
+    "load",
+    "paraphrase_mining",
+    "semantic_search",
+]
 
 
 def __getattr__(name: str) -> Any:

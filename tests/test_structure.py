@@ -29,9 +29,8 @@ MAY = {
     "io": {"errors"},
     "console": {"errors"},
     "convert": {"arch", "errors", "hub"},
-    "cli": {
-        "console", "convert", "errors", "hub", "inspect", "io", "loading", "parity", "pictures", "saliency", "search", "tasks", "text",
-    },  # fmt: skip
+    "cli": {"console", "convert", "errors", "hub", "inspect", "io", "loading", "parity", "pictures", "saliency", "search"}
+    | {"tasks", "text"},
     "__main__": {"cli"},
 }
 # The model needs its tokenizer and how to save itself, by name and at call time only: they are built on it.

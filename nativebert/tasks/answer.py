@@ -113,8 +113,8 @@ class Answerer(Task):
         top_k = _at_least_one(top_k, "top_k")
         pairs = _pairs(questions, contexts)
         found: list[Any] = []
-        with Call(self, len(pairs), progress) as call:
-            for here in call.chunks(len(question) + len(context) for question, context in pairs):
+        with Call(self, pairs, progress) as call:
+            for here in call.chunks():
                 encodings = self.tokenizer.encode_batch(pairs[here], first=here.start)
                 places = [_context(e) for e in encodings]
                 segments = [e.type_ids for e in encodings] if self._segments else None

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 # Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
-# Texts that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
-_CHUNK = 16384
-_CHUNK_CHARACTERS = 2**21
+# Texts, and characters, that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
+_CHUNK, _CHUNK_CHARACTERS = 2**14, 2**21
 
 T = TypeVar("T")
 Scores = NDArray[np.float32]
@@ -91,13 +90,13 @@ class Results(list[T]):
         return [record for item, found in enumerate(self) for record in _flat(found, {"item": item})]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """:meth:`rows` as a pandas data frame. Needs pandas."""
+        """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
         import pandas
 
         return pandas.DataFrame(self.rows())
 
     def to_arrow(self) -> pyarrow.Table:
-        """:meth:`rows` as an Arrow table. Needs pyarrow."""
+        """:meth:`rows` as an Arrow table. Needs pyarrow (extra ``tables``)."""
         import pyarrow
 
         return pyarrow.Table.from_pylist(self.rows())
@@ -203,10 +202,18 @@ class Pieces(NamedTuple):
 
 
 class Call:
-    """One call of a task: what it counts, and its progress bar."""
+    """One call of a task: what it counts, and its progress bar.
 
-    def __init__(self, task: Task, count: int, progress: bool | None) -> None:
-        self._task, self._began, self.count = task, time.perf_counter(), count
+    Args:
+        task: whose call it is.
+        items: texts, pairs of texts, or lists of words.
+        progress: whether to show a bar; None decides by time and terminal.
+        copies: how many times an item is read, each time beside something else.
+    """
+
+    def __init__(self, task: Task, items: Sequence[Any], progress: bool | None, copies: int = 1) -> None:
+        self._task, self._began, self._items, self._copies = task, time.perf_counter(), items, copies
+        self.count = count = len(items)
         self.used, self.cut, self.windows = (np.zeros(count, np.int64) for _ in range(3))
         self.batches = self._rows = self._filled = 0
         self._bar = Progress(count, progress)
@@ -217,15 +224,12 @@ class Call:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def chunks(self, sizes: Iterable[int] | None = None) -> Iterator[slice]:
-        """Stretches of the texts that are worked on one after the other.
-
-        Args:
-            sizes: characters of each text, for a task that keeps all that the tokenizer says about a text (some 100 bytes a token); the
-                stretches are then short enough for that.
-        """
+    def chunks(self) -> Iterator[slice]:
+        """Stretches of the items that are worked on one after the other: short enough for all that the tokenizer says about a text (some
+        100 bytes a token), long enough for well-filled batches."""
         start = stop = weight = 0
-        for size in [0] * self.count if sizes is None else sizes:
+        for item in self._items:
+            size = _characters(item) * self._copies
             if stop > start and (stop - start == _CHUNK or weight + size > _CHUNK_CHARACTERS):
                 yield slice(start, stop)
                 self._bar.reach(stop)
@@ -259,6 +263,11 @@ class Call:
         share = self._filled / self._rows if self._rows else 0.0
         took = time.perf_counter() - self._began
         return Report(self.used, self.cut, self.windows, self.batches, share, took, task.reference, task.device, task.precision)
+
+
+def _characters(item: Any) -> int:
+    """Of a text, a pair of texts, a list of words; what is none of them is told elsewhere."""
+    return len(item) if isinstance(item, str) else sum(map(_characters, item)) if isinstance(item, (tuple, list)) else 0
 
 
 class Task:

@@ -138,7 +138,7 @@ class Embedder(Task):
             )
         skip = 0 if self.config.include_prompt else leading
         out = np.empty((len(items), self.dimension), np.float32)
-        with Call(self, len(items), progress) as call:
+        with Call(self, items, progress) as call:
             for here in call.chunks():
                 chunk = items[here]
                 if lead:
@@ -267,9 +267,9 @@ class Embedder(Task):
         chosen = self._layers(layers)
         items = listed(texts)
         found: list[dict[str, Any]] = []
-        with Call(self, len(items), progress) as call:
-            for here in call.chunks(len(text) if isinstance(text, str) else 0 for text in items):
-                encodings = self.tokenizer.encode_batch(items[here], first=here.start)
+        with Call(self, items, progress) as call:
+            for here in call.chunks():
+                encodings = self.tokenizer.encode_batch(singles(items[here], here.start), first=here.start)
                 pieces = self._fit_ids([e.ids for e in encodings], here, call)
                 vectors: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
                 for rows, batch, hidden in self._run(pieces, here, call, chosen):

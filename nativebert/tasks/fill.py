@@ -118,8 +118,8 @@ class MaskFiller(Task):
         targets = None if targets is None else listed(targets, "targets")
         chosen: dict[str, Ids] = {}
         found: list[list[list[dict[str, Any]]]] = []
-        with Call(self, len(items), progress) as call:
-            for here in call.chunks(map(len, items)):
+        with Call(self, items, progress) as call:
+            for here in call.chunks():
                 encodings = self.tokenizer.encode_batch(items[here], first=here.start)
                 masks = [self._masks(text, e, n) for n, (text, e) in enumerate(zip(items[here], encodings), here.start)]
                 for mask in (mask for some in masks for mask in some):

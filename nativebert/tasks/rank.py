@@ -118,13 +118,13 @@ class Ranker(Task):
 
     def _scores(self, pairs: list[tuple[str, str]], progress: bool | None) -> Any:
         out = np.empty((len(pairs), self.outputs), np.float32)
-        with Call(self, len(pairs), progress) as call:
+        with Call(self, pairs, progress) as call:
             for here in call.chunks():
                 pieces = self._fit_pairs(pairs[here], here, call)
                 logits = self._logits(pieces, here, call)
                 scores: Scores = sigmoid(logits) if self._sigmoid else logits.numpy()
                 out[here] = np.maximum.reduceat(scores, pieces.starts)  # of each pair's windows
-        return out, call.report(stacklevel=4)
+        return out, call.report()
 
 
 def _through_sigmoid(config: Mapping[str, Any], outputs: int) -> bool:

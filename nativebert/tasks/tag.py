@@ -131,8 +131,8 @@ class Tagger(Task):
                     f"text {n} is a {type(item).__name__}, not a str: for texts that are split into words, use .words()"
                 )
         found: list[list[dict[str, Any]]] = []
-        with Call(self, len(items), progress) as call:
-            for here in call.chunks(len(text) if isinstance(text, str) else 0 for text in items):
+        with Call(self, items, progress) as call:
+            for here in call.chunks():
                 encodings = self.tokenizer.encode_batch(items[here], first=here.start)
                 rows = self._probabilities(encodings, here, call)
                 found += [self._entities(text, e, p, how) for text, e, p in zip(items[here], encodings, rows, strict=True)]
@@ -169,8 +169,8 @@ class Tagger(Task):
         how = _one_of(OF_WORDS, aggregation)
         items = [_words_of(n, sentence) for n, sentence in enumerate(listed(sentences, "sentences"))]
         found: list[list[dict[str, Any]]] = []
-        with Call(self, len(items), progress) as call:
-            for here in call.chunks(sum(map(len, words)) for words in items):
+        with Call(self, items, progress) as call:
+            for here in call.chunks():
                 texts = [" ".join(words) for words in items[here]]
                 encodings = self.tokenizer.encode_batch(texts, first=here.start)
                 rows = self._probabilities(encodings, here, call)

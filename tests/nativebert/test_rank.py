@@ -72,6 +72,64 @@ def test_bits_do_not_depend_on_order_or_company(tmp_path: Path, family: str) -> 
     assert all(rank([pair])[0] == score for pair, score in zip(some, base, strict=True))
 
 
+LONG = " ".join(random.Random(0).choices("the cat sat on mat a dog deep is . ?".split(), k=150))  # a token each
+
+
+def test_windows_slide_over_the_document_and_the_best_one_counts(tmp_path: Path) -> None:
+    folder, words = cross_encoder(tmp_path / "m", "bert", 1), LONG.split()
+    short = nb.Ranker(folder, device="cpu")
+    room = 40 - 3 - 2  # three special tokens, two of the query
+    starts = [*range(0, len(words) - room, room - 10), len(words) - room]
+    each = short([("a dog", " ".join(words[start : start + room])) for start in starts])
+    windowed = nb.Ranker(folder, device="cpu", too_long="window", stride=10)
+    scores, report = windowed([("a dog", LONG), ("a dog", "the cat")], return_report=True)
+    assert scores[0] == each.max() > each.min()
+    assert scores[1] == short([("a dog", "the cat")])[0]
+    assert report.windows.tolist() == [len(starts), 1]
+    assert report.tokens.tolist() == [150 + 2 + 3, 2 + 2 + 3]
+    assert report.cut.tolist() == [0, 0]
+    assert windowed.rank("a dog", ["the cat", LONG])[0]["score"] == max(scores)
+    with pytest.raises(
+        TooLong, match="pair 0 has 154 tokens, and 153 of them must stand in every window of 40: shorten its first part"
+    ):
+        windowed([(LONG, "a")])
+
+
+def test_windows_with_several_outputs(tmp_path: Path) -> None:
+    folder, words = cross_encoder(tmp_path / "m", "bert", 3), LONG.split()
+    room = 40 - 3 - 1
+    starts = [*range(0, len(words) - room, room // 2), len(words) - room]
+    each = nb.Ranker(folder, device="cpu")([("a", " ".join(words[start : start + room])) for start in starts])
+    # neighbours never share more than half a window
+    found = nb.Ranker(folder, device="cpu", too_long="window", stride=39)([("a", LONG)])
+    assert np.array_equal(found, each.max(0, keepdims=True))
+
+
+def test_bits_in_windows_do_not_depend_on_company(tmp_path: Path) -> None:
+    folder = cross_encoder(tmp_path / "m", "bert", 1)
+    rank = nb.Ranker(folder, device="cpu", too_long="window", stride=5)
+    some = [(a[:10], b) for a, b in pairs(25, 40)]
+    base = rank(some)
+    assert np.array_equal(rank(some[::-1])[::-1], base)
+    assert all(rank([pair])[0] == score for pair, score in zip(some, base, strict=True))
+    # what fits is not affected by the policy
+    fits = [n for n, (a, b) in enumerate(some) if len(rank.tokenizer.encode(a, b)) <= 40]
+    assert 0 < len(fits) < len(some)
+    assert np.array_equal(nb.Ranker(folder, device="cpu")([some[n] for n in fits]), base[fits])
+
+
+def test_a_report_of_pairs(tmp_path: Path) -> None:
+    rank = nb.Ranker(cross_encoder(tmp_path / "m", "bert", 1), device="cpu")
+    with pytest.warns(Truncated) as told:
+        _, report = rank([("a", "dog"), ("a", LONG)], return_report=True)
+    assert told[0].filename == __file__
+    assert report.tokens.tolist() == [5, 40]
+    assert report.cut.tolist() == [0, 150 + 1 + 3 - 40]
+    with pytest.warns(Truncated) as told:
+        rank.rank("a", [LONG])
+    assert told[0].filename == __file__
+
+
 def test_ranking(tmp_path: Path) -> None:
     rank = nb.Ranker(cross_encoder(tmp_path / "m", "bert", 1), device="cpu")
     documents = ["the cat sat", "a dog", "deep learning is powerful", "a dog"]
