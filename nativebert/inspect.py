@@ -246,6 +246,9 @@ def _sentence(read: sentence.SentenceConfig, config: EncoderConfig, tokenizer: T
         if isinstance(step, sentence.Dense):
             width = step.outward
             then.append(f"dense {step.inward} to {step.outward}, {step.activation}")
+        elif isinstance(step, sentence.Truncate):
+            width = min(width, step.width)
+            then.append(f"the first {width}")
         else:
             then.append(step if step == "normalize" else "layer norm")
     return {

@@ -58,7 +58,14 @@ class LayerNorm:
     width: int
 
 
-Step = Dense | LayerNorm | Literal["normalize"]
+@dataclass(frozen=True)
+class Truncate:
+    """Only the first ``width`` numbers of each vector are kept (Kusupati et al. 2022, arXiv:2205.13147)."""
+
+    width: int
+
+
+Step = Dense | LayerNorm | Truncate | Literal["normalize"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class SentenceConfig:
     Attributes:
         pooling: modes of :data:`nativebert.nn.pool.POOLS`; several are concatenated.
         include_prompt: whether a prompt's tokens are pooled too.
-        then: what follows, in order: a :class:`Dense`, a :class:`LayerNorm`, or ``"normalize"``.
+        then: what follows, in order: a :class:`Dense`, a :class:`LayerNorm`, a :class:`Truncate`, or ``"normalize"``.
         max_tokens: most tokens of a text, special tokens included, as the folder says; None where it does not.
         lowercase: whether texts are lower-cased before they are tokenised.
         prompts: text to put before each text, by name.
@@ -105,6 +112,11 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
     max_tokens, lowercase = _transformer(_fields(snapshot, name), name)
     pooling, include_prompt, then, assumed = _modules(snapshot)
+    keep = extra.get("truncate_dim")
+    if keep is not None:
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise Corrupt(f"config_sentence_transformers.json: 'truncate_dim' must be a whole number above 0, not {keep!r}")
+        then = (*then, Truncate(keep))
     return SentenceConfig(
         pooling=pooling,
         include_prompt=include_prompt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from nativebert.hf.states import States, device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
 from nativebert.loading import load
-from nativebert.sentence import TRANSFORMER_CONFIGS
+from nativebert.sentence import TRANSFORMER_CONFIGS, Truncate
 from nativebert.tasks.base import listed
 from nativebert.tasks.embed import Embedder
 from nativebert.tasks.rank import Ranker
@@ -155,7 +156,10 @@ def _single_process(call: str, given: Mapping[str, Any]) -> None:
 
 
 class _Vectors(States, Embedder):
-    """An Embedder that also gives the states of all tokens."""
+    """An Embedder that gives whole vectors, whatever the files say, and also the states of all tokens."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, truncate_dim=sys.maxsize, **options)
 
 
 class SentenceTransformer(_Carrier):
@@ -217,7 +221,7 @@ class SentenceTransformer(_Carrier):
                 f"default_prompt_name is {self.default_prompt_name!r}, and the prompts are {', '.join(self.prompts)}"
             )
         self.similarity_fn_name = config.similarity if similarity_fn_name is None else similarity_fn_name
-        said = (snapshot.read_json(_SETTINGS) or {}).get("truncate_dim")
+        said = next((step.width for step in config.then if isinstance(step, Truncate)), None)
         self.truncate_dim: int | None = said if truncate_dim is None else whole_number("truncate_dim", truncate_dim)
         self._tokenizer = _tokenizer(self._native)
 
@@ -566,15 +570,7 @@ class CrossEncoder(_Carrier):
 
     def get_default_activation_fn(self) -> nn.Module:
         """What the model says is to be done with its outputs."""
-        path = (self._snapshot.read_json(_SETTINGS) or {}).get("activation_fn")
-        if path is None:
-            return self._native.activation
-        name = str(path).rpartition(".")[2]
-        if not str(path).startswith("torch.nn.") or name not in ("Sigmoid", "Identity"):
-            raise Refused(
-                f"{_SETTINGS}: activation_fn is {path!r}; nativebert knows torch.nn's Sigmoid and Identity. Pass activation_fn="
-            )
-        return nn.Sigmoid() if name == "Sigmoid" else nn.Identity()
+        return self._native.activation
 
     def predict(
         self,

@@ -48,6 +48,7 @@ class Embedder(Task):
         stride: tokens that neighbouring windows share.
         pooling: mode or modes to use in place of what the files say (see :data:`nativebert.nn.pool.POOLS`).
         normalize: True or False in place of what the files say about a final normalisation to unit length.
+        truncate_dim: how many numbers of each vector to keep, in place of what the files say; for models that were trained for it.
         revision: branch, tag or commit on the Hub.
         offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
         token: Hub token; None for the one that is logged in.
@@ -68,6 +69,7 @@ class Embedder(Task):
         stride: int = 64,
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
+        truncate_dim: int | None = None,
         revision: str | None = None,
         offline: bool | None = None,
         token: str | None = None,
@@ -90,6 +92,12 @@ class Embedder(Task):
             self.max_tokens = min(config.max_tokens, self.encoder.max_tokens)
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
+        if truncate_dim is not None:
+            if truncate_dim < 1:
+                raise BadInput(f"truncate_dim must be at least 1, not {truncate_dim}")
+            self.steps = [step for step in self.steps if not isinstance(step, sentence.Truncate)] + [
+                sentence.Truncate(truncate_dim)
+            ]
         if normalize:
             self.steps.append("normalize")
         self.dimension = self.encoder.width * len(self.pooling)

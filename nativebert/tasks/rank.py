@@ -22,8 +22,8 @@ _SIGMOID = {"Sigmoid": True, "Identity": False}
 class Ranker(Task):
     """Scores of text pairs by a sequence-classification model (a cross-encoder of sentence-transformers).
 
-    A model with one output gives one score a pair, through a sigmoid unless its config says otherwise
-    (``sentence_transformers.activation_fn``); a model with several gives its raw outputs, as sentence-transformers does.
+    A model with one output gives one score a pair, through a sigmoid unless its files say otherwise (``activation_fn`` in
+    config_sentence_transformers.json or config.json); a model with several gives its raw outputs, as sentence-transformers does.
 
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"classify"``.
@@ -65,7 +65,8 @@ class Ranker(Task):
             max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
         )  # fmt: skip
         self.outputs = self.encoder.heads["classify"].classes
-        self._sigmoid = _through_sigmoid(self.encoder.source, self.outputs)
+        saved = self.snapshot.read_json("config_sentence_transformers.json") if self.snapshot else None
+        self._sigmoid = _through_sigmoid(saved or {}, self.encoder.source, self.outputs)
 
     def __repr__(self) -> str:
         return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
@@ -127,14 +128,20 @@ class Ranker(Task):
         return out, call.report()
 
 
-def _through_sigmoid(config: Mapping[str, Any], outputs: int) -> bool:
-    """Whether scores go through a sigmoid, as sentence-transformers decides it."""
+def _through_sigmoid(saved: Mapping[str, Any], config: Mapping[str, Any], outputs: int) -> bool:
+    """Whether scores go through a sigmoid, as sentence-transformers decides it, by its own file before config.json."""
     said = config.get("sentence_transformers")
-    path = said.get("activation_fn") if isinstance(said, dict) else None
-    path = path or config.get("sbert_ce_default_activation_function")
+    paths = (
+        saved.get("activation_fn"),
+        said.get("activation_fn") if isinstance(said, dict) else None,
+        config.get("sbert_ce_default_activation_function"),
+    )
+    path = next((path for path in paths if path), None)
     if path is None:
         return outputs == 1
     name = str(path).rpartition(".")[2]
     if not str(path).startswith("torch.nn.") or name not in _SIGMOID:
-        raise Refused(f"config.json: the scores' activation is {path!r}; nativebert knows torch.nn's {', '.join(_SIGMOID)}")
+        raise Refused(
+            f"the model's files say that scores go through {path!r}; nativebert knows torch.nn's {', '.join(_SIGMOID)}"
+        )
     return _SIGMOID[name]

@@ -24,6 +24,9 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
     """
     if step == "normalize":
         return normalize, width
+    if isinstance(step, sentence.Truncate):
+        keep = step.width
+        return lambda x: x[:, :keep], min(width, keep)
     assert snapshot is not None  # only a folder's files can ask for anything else
     inward, outward = (step.inward, step.outward) if isinstance(step, sentence.Dense) else (step.width, step.width)
     if width != inward:

@@ -153,6 +153,10 @@ def test_activation_is_read_and_refused(tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps({**config, **written}))
         logit = nb.Ranker(folder, device="cpu")([("a", "dog")])
         assert np.allclose(1 / (1 + np.exp(-logit)), probability, atol=1e-6)
+    own = folder / "config_sentence_transformers.json"  # is asked first
+    own.write_text(json.dumps({"activation_fn": "torch.nn.modules.activation.Sigmoid"}))
+    assert np.array_equal(nb.Ranker(folder, device="cpu")([("a", "dog")]), probability)
+    own.unlink()
     (folder / "config.json").write_text(json.dumps({**config, "sentence_transformers": {"activation_fn": "os.system"}}))
     with pytest.raises(Refused, match=r"os\.system"):
         nb.Ranker(folder, device="cpu")

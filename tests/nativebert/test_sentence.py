@@ -352,3 +352,26 @@ def test_lower_case_before_a_cased_vocabulary(tmp_path: Path) -> None:
     kept = both(folder, shouted)
     assert same(kept)
     assert np.abs(lowered[0] - kept[0]).max() > 1e-3
+
+
+@pytest.mark.reference
+def test_vectors_are_shortened_as_the_files_or_the_caller_say(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = write_folder(tmp_path / "m", BERT)
+    mean = ("Pooling", {"word_embedding_dimension": 32, "pooling_mode": "mean"})
+    saved(folder, TRANSFORMER, mean, ("Normalize", None), config_sentence_transformers={"truncate_dim": 12})
+    embed, theirs = nb.Embedder(folder, device="cpu"), SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert embed.dimension == 12
+    np.testing.assert_allclose(embed(TEXTS), theirs, atol=1e-6)
+    whole = nb.Embedder(folder, device="cpu", truncate_dim=1000)
+    assert whole.dimension == 32
+    assert np.array_equal(whole(TEXTS)[:, :12], embed(TEXTS))
+    short = nb.Embedder(folder, device="cpu", truncate_dim=5, normalize=True)(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("written", [0, -3, True, "12", 1.5])
+def test_a_strange_truncate_dim_is_told(written: Any, tmp_path: Path) -> None:
+    with pytest.raises(Corrupt, match="'truncate_dim' must be a whole number above 0"):
+        sentence.read(saved(tmp_path / "m", TRANSFORMER, MEAN, config_sentence_transformers={"truncate_dim": written}))
