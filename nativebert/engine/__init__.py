@@ -68,12 +68,14 @@ def prepare(model: Model, device: str | torch.device = "auto", precision: str = 
     Raises:
         BadInput: unknown device or precision.
     """
+    from nativebert import kernels
     from nativebert.engine.cpu import CpuPlan
+    from nativebert.engine.native import NativePlan, fits
     from nativebert.engine.reference import ReferencePlan
 
     device = choose_device(str(device))
     if precision not in PRECISIONS:
         raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if device.type == "cpu" and precision == "float32":
-        return CpuPlan(model)
+        return NativePlan(model) if kernels.available() and fits(model) else CpuPlan(model)
     return ReferencePlan(model, device, precision)

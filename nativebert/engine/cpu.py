@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
+from nativebert.nn.encoder import check
 from nativebert.nn.heads import Head, first_tokens, mean_tokens
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
@@ -203,7 +204,7 @@ class CpuPlan:
 
     def _states(self, batch: Packed) -> Iterator[Tensor]:
         """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""
-        self._model._check(batch)
+        check(self._model.config, batch)
         T = batch.ids.numel()
         x = self._embed(batch)
         if T < MIN_ROWS:
