@@ -207,7 +207,7 @@ def _embed_options(commands: Any) -> _Parser:
 
     speed = parser.add_argument_group("how it is computed")
     speed.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
-    precisions = ("float32", "bfloat16", "float16")
+    precisions = ("float32", "bfloat16", "float16", "int8")
     speed.add_argument("--precision", default="float32", choices=precisions, help="default: %(default)s")
     speed.add_argument("--threads", type=_count, metavar="N", help="on the CPU (default: torch's choice)")
     speed.add_argument("--batch-tokens", type=_count, metavar="N", help="most tokens at once; the result is the same")
@@ -280,7 +280,7 @@ def _invariance_options(commands: Any) -> _Parser:
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
-    precisions = ("float32", "bfloat16", "float16")
+    precisions = ("float32", "bfloat16", "float16", "int8")
     parser.add_argument("--precision", default="float32", choices=precisions, help="default: %(default)s")
     parser.add_argument("--trials", type=_count, default=5, metavar="N", help="of each kind (default: %(default)s)")
     parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 32 built in)")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
+from nativebert.engine.int8 import quantise_weight
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput
 from nativebert.nn.block import PostNormBlock
@@ -29,21 +30,33 @@ def fits(model: Model) -> bool:
     return plain and model.distance is None and not model.config.gated and not model.config.norm_first
 
 
+def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight ``(N, K)`` and bias ``(N,)`` of linear layers of the same input, side by side."""
+    weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
+    bias = torch.cat([weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers])
+    return weight, bias
+
+
 class NativePlan:
-    """A model prepared for the CPU in fp32. See the module's docstring.
+    """A model prepared for the CPU. See the module's docstring.
 
     The embedding tables are shared with the model, everything else is a copy: prepare again after training. The model itself is not
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
+
+    Args:
+        model: the model; it :func:`fits`.
+        precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
 
     Raises:
         BadInput: the kernels are not available.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, precision: str = "float32") -> None:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
         self.config = model.config
+        self._int8 = precision == "int8"
         self._kept: list[object] = []  # what the structures point to
         self._scratch = threading.local()
         table = kernels.table()
@@ -103,18 +116,29 @@ class NativePlan:
 
     def _layer(self, block: PostNormBlock, heads: int, activation: str) -> kernels.Layer:
         attn, mlp = block.attn, block.mlp
-        products = [self._linear(*of) for of in ((attn.q, attn.k, attn.v), (attn.o,), (mlp.up,), (mlp.down,))]
+        make = self._linear8 if self._int8 else self._linear
+        products = [make(*of) for of in ((attn.q, attn.k, attn.v), (attn.o,), (mlp.up,), (mlp.down,))]
         norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
         return kernels.Layer(*products, *norms, heads, kernels.ACTIVATION[activation])
 
     def _linear(self, *layers: nn.Linear) -> kernels.Linear:
-        """One product for linear layers of the same input, side by side."""
-        weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
-        bias = torch.cat([weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers])
+        """One product in fp32 for linear layers of the same input, side by side."""
+        weight, bias = joined(*layers)
         N, K = weight.shape
         fill = -N % self._panel
         panels = F.pad(weight, (0, 0, 0, fill)).view(-1, self._panel, K).transpose(1, 2)  # (panels, K, panel)
         return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(F.pad(bias, (0, fill))), None, None)
+
+    def _linear8(self, *layers: nn.Linear) -> kernels.Linear:
+        """The same in int8."""
+        weight, bias = joined(*layers)
+        N, K = weight.shape
+        fill = -N % self._panel
+        units, scale = quantise_weight(weight)
+        # (N, K) -> (panels, K/4, panel, 4)
+        panels = F.pad(units, (0, -K % 4, 0, fill)).view(-1, self._panel, (K + 3) // 4, 4).transpose(1, 2)
+        by_output = [self._pointer(F.pad(values, (0, fill))) for values in (bias, scale, units.sum(1).float())]
+        return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
