@@ -115,7 +115,9 @@ class Batch(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | str:
-    """The library, or why there is none. torch must have been imported before, so that both use its OpenMP threads."""
+    """The library, or why there is none."""
+    import torch  # noqa: F401  (first, so that both use the OpenMP that it brings)
+
     folder = Path(__file__).parent
     path = next((p for p in (folder / f"library{end}" for end in EXTENSION_SUFFIXES) if p.exists()), None)
     if path is None:
