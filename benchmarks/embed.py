@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import warnings
 from pathlib import Path
 
@@ -22,64 +21,11 @@ from numpy.typing import NDArray
 import nativebert as nb
 from benchmarks import harness
 from benchmarks.harness import Contender
+from benchmarks.workloads import sentences
 from nativebert.hub import resolve
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BATCHES = [8, 16, 32, 64, 128]
-WORDS = [
-    "a",
-    "small",
-    "boat",
-    "with",
-    "one",
-    "sail",
-    "used",
-    "for",
-    "fishing",
-    "near",
-    "the",
-    "coast",
-    "of",
-    "warm",
-    "countries",
-    "relating",
-    "to",
-    "or",
-    "made",
-    "from",
-    "wool",
-    "money",
-    "that",
-    "is",
-    "lent",
-    "and",
-    "has",
-    "to",
-    "be",
-    "returned",
-    "later",
-    "person",
-    "who",
-    "studies",
-    "stars",
-    "moving",
-    "slowly",
-    "without",
-    "purpose",
-    "state",
-    "in",
-    "which",
-    "nothing",
-    "can",
-    "be",
-    "decided",
-]
-
-
-def sentences(count: int) -> list[str]:
-    """Made-up sentences with the lengths of dictionary glosses: 3 to 40 words, most of them short."""
-    r = random.Random(0)
-    return [" ".join(r.choices(WORDS, k=min(40, 3 + int(r.expovariate(1 / 9))))) for _ in range(count)]
 
 
 def main() -> None:

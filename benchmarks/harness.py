@@ -8,11 +8,14 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
+
+K = TypeVar("K")
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,11 +28,13 @@ class Contender:
         name: for the table.
         run: does the whole work once.
         setting: the setting it runs at (its best one, where there was a choice).
+        warm: what to run, untimed, just before each timed run.
     """
 
     name: str
     run: Callable[[], object]
     setting: str = ""
+    warm: Callable[[], object] | None = None
 
 
 def best_setting(make: Callable[[int], Callable[[], object]], choices: list[int]) -> int:
@@ -42,14 +47,36 @@ def best_setting(make: Callable[[int], Callable[[], object]], choices: list[int]
     return min(took, key=lambda choice: took[choice])
 
 
-def interleave(contenders: list[Contender], rounds: int, seed: int = 0) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; one round not counted comes first."""
+def sweep(runs: Mapping[K, Callable[[], object]], short: float = 1.0) -> K:
+    """The fastest of several settings: each once, then the two fastest again, if they are ``short`` enough that one run proves little."""
+    took = {key: _seconds(run) for key, run in runs.items()}
+    for key in sorted(took, key=lambda key: took[key])[:2]:
+        for _ in range(2 if len(runs) > 1 and took[key] < short else 0):
+            took[key] = min(took[key], _seconds(runs[key]))
+    return min(took, key=lambda key: took[key])
+
+
+def interleave(
+    contenders: list[Contender], rounds: int, seed: int = 0, *, uncounted: int = 1, rest: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each round.
+
+    Args:
+        contenders: in each round they run in another random order.
+        rounds: that are counted.
+        seed: of the orders.
+        uncounted: rounds that come first and do not count.
+        rest: seconds of rest before each, for the waiting threads of the one before to fall asleep.
+    """
     order = random.Random(seed)
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
-    for number in range(rounds + 1):
+    for number in range(uncounted + rounds):
         for contender in order.sample(contenders, len(contenders)):
+            time.sleep(rest)
+            if contender.warm is not None:
+                contender.warm()
             took = _seconds(contender.run)
-            if number:
+            if number >= uncounted:
                 seconds[contender.name].append(took)
     return seconds
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 FORMATS = ("txt", "csv", "tsv", "jsonl")
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # A model's head -> the command that uses it
 COMMAND_OF = {"classify": "classify", "tag": "tag", "answer": "answer", "lm": "fill"}
 

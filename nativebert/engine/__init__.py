@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nativebert.nn.model import Model
     from nativebert.nn.packed import Packed
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 
 class Prepared(Protocol):
@@ -63,17 +63,24 @@ def prepare(model: Model, device: str | torch.device = "auto", precision: str = 
     Args:
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
-        precision: one of :data:`PRECISIONS`.
+        precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
 
     Raises:
-        BadInput: unknown device or precision.
+        BadInput: unknown device or precision, or int8 elsewhere.
     """
-    from nativebert.engine.cpu import CpuPlan
+    from nativebert import kernels
+    from nativebert.engine.cpu import CpuPlan, Product
+    from nativebert.engine.int8 import Int8Product
+    from nativebert.engine.native import NativePlan, fits
     from nativebert.engine.reference import ReferencePlan
 
     device = choose_device(str(device))
     if precision not in PRECISIONS:
         raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if device.type == "cpu" and precision == "float32":
-        return CpuPlan(model)
+    if precision == "int8" and device.type != "cpu":
+        raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
+    if device.type == "cpu" and precision in ("float32", "int8"):
+        if kernels.available() and fits(model):
+            return NativePlan(model, precision)
+        return CpuPlan(model, Int8Product if precision == "int8" else Product)
     return ReferencePlan(model, device, precision)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
+from nativebert.nn.encoder import check
 from nativebert.nn.heads import Head, first_tokens, mean_tokens
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
@@ -112,14 +113,14 @@ class _Norm:
 class _Block:
     """A layer, norms after or before its parts."""
 
-    def __init__(self, block: PostNormBlock | PreNormBlock, activation: str) -> None:
+    def __init__(self, block: PostNormBlock | PreNormBlock, activation: str, product: type[Product]) -> None:
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
-        self.qkv = Product.of(attn.q, attn.k, attn.v)
-        self.o = Product.of(attn.o)
-        self.up = Product.of(mlp.up, activation=activation)
-        self.gate = None if mlp.gate is None else Product.of(mlp.gate)
-        self.down = Product.of(mlp.down)
+        self.qkv = product.of(attn.q, attn.k, attn.v)
+        self.o = product.of(attn.o)
+        self.up = product.of(mlp.up, activation=activation)
+        self.gate = None if mlp.gate is None else product.of(mlp.gate)
+        self.down = product.of(mlp.down)
         self.attn_norm = _Norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else None
         self.mlp_norm = _Norm(block.mlp_norm)
         self.norm_first = isinstance(block, PreNormBlock)
@@ -141,7 +142,7 @@ class _Block:
         """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
         T, H = qkv.shape[0], qkv.shape[1] // 3
         if place.turn is not None:
-            qk = qkv[: len(batch.ids), : 2 * H].view(len(batch.ids), 2 * self.heads, -1)
+            qk = qkv[: len(batch.ids), : 2 * H].view(len(batch.ids), 2 * self.heads, H // self.heads)
             qkv[: len(batch.ids), : 2 * H] = turned(qk, place.turn).flatten(1)
         mixed = []
         for number, (start, n, length) in enumerate(batch.runs):
@@ -172,19 +173,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class CpuPlan:
-    """A model prepared for the CPU in fp32. See the module's docstring.
+    """A model prepared for the CPU. See the module's docstring.
 
     The embedding tables are shared with the model, everything else is a copy: prepare again after training.
+
+    Args:
+        model: the model.
+        product: how the layers multiply: in fp32, or :class:`~nativebert.engine.int8.Int8Product`.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, product: type[Product] = Product) -> None:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
         self._model = model
         with torch.no_grad():
             made = {
-                id(block): _Block(block, layer.activation)
+                id(block): _Block(block, layer.activation, product)
                 for block, layer in zip(model.blocks(), model.config.layers, strict=True)
             }
             self._blocks = [made[id(block)] for block in model.blocks()]
@@ -203,7 +208,7 @@ class CpuPlan:
 
     def _states(self, batch: Packed) -> Iterator[Tensor]:
         """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""
-        self._model._check(batch)
+        check(self._model.config, batch)
         T = batch.ids.numel()
         x = self._embed(batch)
         if T < MIN_ROWS:

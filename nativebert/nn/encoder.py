@@ -70,7 +70,7 @@ class Encoder(nn.Module):
             TooLong: a sequence has more tokens than the model has positions.
             BadInput: an id is not in the vocabulary, or a segment not in its table.
         """
-        self._check(batch)
+        check(self.config, batch)
         x = self.embed(batch)
         kept, seen = [x], []
         where = places(self.config, batch, None if self.distance is None else self.distance.weight)
@@ -85,18 +85,24 @@ class Encoder(nn.Module):
             kept[-1] = x = self.norm(x)  # the last state is the result, as in the reference
         return Trace(x, tuple(kept) if states else None, tuple(seen) if weights else None)
 
-    def _check(self, batch: Packed) -> None:
-        """An index beyond a table is a crash on CUDA and a bare IndexError on the CPU: say which one it is before it happens."""
-        if not batch.ids.numel():
-            return
-        checks = [
-            ("token id", batch.ids, self.config.vocab_size, BadInput),
-            ("position", batch.positions, self.config.positions, TooLong),
-        ]
-        if batch.segments is not None:
-            checks.append(("token type id", batch.segments, self.config.segments or 1, BadInput))
-        for name, values, size, error in checks:
-            low, high = (int(v) for v in torch.aminmax(values))
-            if low < 0 or high >= size:
-                found = low if low < 0 else high
-                raise error(f"{name} {found} is outside this model's table of {size} ({self.config.family}: 0 to {size - 1})")
+
+def check(config: EncoderConfig, batch: Packed) -> None:
+    """An index beyond a table is a crash on CUDA and a bare IndexError on the CPU: say which one it is before it happens.
+
+    Raises:
+        TooLong: a position is beyond the table.
+        BadInput: a token or segment id is.
+    """
+    if not batch.ids.numel():
+        return
+    checks = [
+        ("token id", batch.ids, config.vocab_size, BadInput),
+        ("position", batch.positions, config.positions, TooLong),
+    ]
+    if batch.segments is not None:
+        checks.append(("token type id", batch.segments, config.segments or 1, BadInput))
+    for name, values, size, error in checks:
+        low, high = (int(v) for v in torch.aminmax(values))
+        if low < 0 or high >= size:
+            found = low if low < 0 else high
+            raise error(f"{name} {found} is outside this model's table of {size} ({config.family}: 0 to {size - 1})")

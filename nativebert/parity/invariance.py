@@ -61,7 +61,7 @@ class Report:
 
     Attributes:
         kinds: one for each way to change the batches.
-        promised: whether equality to the last bit is promised here: float32 on the CPU.
+        promised: whether equality to the last bit is promised here: float32 and int8 on the CPU.
         facts: model, device, precision, versions.
     """
 
@@ -86,7 +86,7 @@ class Report:
         most, states = max(kind.vectors for kind in counted), max(kind.states for kind in counted)
         within = f"vectors within {most:.1e}, token states within {states:.1e}"
         return (
-            f"FAIL: not equal to the last bit, as float32 on the CPU should be: {within}"
+            f"FAIL: not equal to the last bit, as {self.facts['precision']} on the CPU should be: {within}"
             if self.promised
             else f"EQUAL within: {within}."
         )
@@ -162,7 +162,8 @@ def check(
         some = rng.sample(everyone, rng.randint(1, min(len(rows), 12)))
         return _one_batch(embedder, rows, some)
 
-    reference = copied(model).to(target, getattr(torch, precision)).eval()
+    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)  # the plain modules have no int8
+    reference = copied(model).to(target, dtype).eval()
 
     def padded() -> Results:
         return _padded(reference, embedder, rows, rng.sample(everyone, min(len(rows), PADDED)))
@@ -184,7 +185,7 @@ def check(
         "seed": str(seed),
         **{package: str(version(package)) for package in ("nativebert", "torch")},
     }
-    return Report(kinds, promised=target.type == "cpu" and precision == "float32", facts=facts)
+    return Report(kinds, promised=target.type == "cpu" and precision in ("float32", "int8"), facts=facts)
 
 
 def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int, *, counts: bool = True) -> Kind:

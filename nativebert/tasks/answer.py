@@ -37,7 +37,7 @@ class Answerer(Task):
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"answer"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. Scores are computed from float32 logits always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Scores are computed from float32 logits always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a pair of more tokens than ``max_tokens``: ``"window"`` reads the whole context in overlapping windows,
             each with the question before it; ``"truncate"`` cuts the end of the context (never the question) with one warning per call

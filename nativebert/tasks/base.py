@@ -278,7 +278,7 @@ class Task:
             :class:`~nativebert.nn.model.Model` with the head.
         head: the head's task; None for the encoder alone.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. The head is computed in float32 always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"``, ``"window"`` or ``"error"``.
         max_tokens: most tokens of a text, special tokens included; None for what the model's files say.

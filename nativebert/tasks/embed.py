@@ -39,7 +39,7 @@ class Embedder(Task):
         model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
             :class:`~nativebert.nn.model.Model`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. Vectors are float32 always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Vectors are float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"`` cuts it, and says so in one warning
             per call; ``"window"`` reads all of it in overlapping windows and takes the token-weighted mean of their pooled

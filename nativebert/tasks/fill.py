@@ -36,7 +36,7 @@ class MaskFiller(Task):
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"lm"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. The head is computed in float32 always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"`` cuts its end, with one warning per call that
             counts the tokens, and raises where a mask would be cut off; ``"window"`` fills each mask as seen in the window in which it

@@ -28,7 +28,7 @@ class Ranker(Task):
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"classify"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. Scores are float32 always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Scores are float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a pair of more tokens than ``max_tokens``: ``"truncate"`` takes tokens from the longer text until both are
             equally long, with one warning per call that counts them; ``"window"`` slides over the second text, and each output is the

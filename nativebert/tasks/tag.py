@@ -44,7 +44,7 @@ class Tagger(Task):
             first token, ``"average"`` that of its tokens' mean probabilities, ``"max"`` that of its most certain token.
         ignore: labels left out: whole labels of the model (``"O"``, ``"B-PER"``), or types of entities (``"PER"``).
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``: of the encoder. The head is computed in float32 always.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
         batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
         too_long: what happens to a text of more tokens than ``max_tokens``: ``"window"`` reads all of it in overlapping windows and takes
             each token's label from the window in which it stands farther from an edge; ``"truncate"`` cuts it, with one warning per

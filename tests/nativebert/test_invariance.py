@@ -11,6 +11,8 @@ import torch
 from models import BERT, DISTILBERT, one_thread, write_folder
 
 from nativebert import cli
+from nativebert.engine import Prepared, prepare
+from nativebert.loading import load
 from nativebert.nn.packed import Packed
 from nativebert.parity import invariance
 
@@ -62,14 +64,13 @@ def test_reduced_precision_promises_nothing(folder: Path) -> None:
 def test_a_plan_that_depends_on_company_is_caught(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nativebert.engine.cpu import CpuPlan
+    plan = type(prepare(load(folder), "cpu"))
+    run = plan.run
 
-    run = CpuPlan.run
-
-    def worse(self: CpuPlan, batch: Packed) -> torch.Tensor:
+    def worse(self: Prepared, batch: Packed) -> torch.Tensor:
         return run(self, batch) * (1 + 1e-6 * len(batch.lengths))
 
-    monkeypatch.setattr(CpuPlan, "run", worse)
+    monkeypatch.setattr(plan, "run", worse)
     assert cli.main(["invariance", str(folder), "--device", "cpu", "--trials", "1"]) == 1
     out = capsys.readouterr().out
     assert "FAIL: not equal to the last bit" in out

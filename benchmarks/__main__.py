@@ -1,0 +1,25 @@
+"""``python -m benchmarks NAME``: see each for its options."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = {
+    "cpu": "every way to run BERT on a CPU that is installed, fp32 and int8, on several workloads",
+    "embed": "text to vector against transformers and sentence-transformers",
+    "load": "loading a model, against transformers",
+}
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        print("python -m benchmarks NAME [--help]\n\n" + "\n".join(f"  {name:8} {what}" for name, what in NAMES.items()))
+        sys.exit(len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"))
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"python -m benchmarks {name}"
+    importlib.import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""nativebert itself: the Embedder for text to vector, its prepared engine for ids to hidden states. Packed batches by tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.peers.base import Floats, Peer
+from nativebert.engine import PRECISIONS
+
+if TYPE_CHECKING:
+    from benchmarks.models import ModelFiles
+
+
+class NativeBert(Peer):
+    name = title = "nativebert"
+    requires = ("nativebert",)
+    precisions = ("float32", "int8") if "int8" in PRECISIONS else ("float32",)
+    torch = True
+
+    def __init__(self, model: ModelFiles, threads: int, precision: str, variant: str) -> None:
+        import torch
+
+        import nativebert as nb
+
+        torch.set_num_threads(threads)
+        super().__init__(model, threads, precision, variant)
+        self.embedder = nb.Embedder(model.folder, device="cpu", precision=precision)
+        self._plan: Any = None
+
+    @classmethod
+    def version(cls) -> str:
+        import nativebert
+
+        return nativebert.__version__
+
+    def batches(self, choices: tuple[int, ...]) -> tuple[int, ...]:
+        return (1,) if choices == (1,) else (1024, 2048, 4096)
+
+    def setting(self, batch: int) -> str:
+        return "" if batch == 1 else f"{batch} tokens"
+
+    def vectors(self, texts: list[str], batch: int) -> Floats:
+        self.embedder.batch_tokens = batch
+        found: Floats = self.embedder(texts)
+        return found
+
+    def hidden(self, ids: list[list[int]], batch: int) -> list[Any]:
+        from nativebert.nn.packed import Packed
+        from nativebert.text.pack import plan
+
+        if self._plan is None:
+            self._plan = self._prepare()
+        prepared, after = self._plan
+        out: list[Any] = [None] * len(ids)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        for rows in plan(lengths, batch):
+            packed = Packed.of([ids[n] for n in rows], after=after)
+            for n, x in zip(rows.tolist(), prepared.run(packed).split(packed.lengths)):
+                out[n] = x.numpy()
+        return out
+
+    def _prepare(self) -> tuple[Any, Any]:
+        from nativebert.engine import prepare
+        from nativebert.loading import load
+
+        model = load(str(self.model.folder))
+        return prepare(model, "cpu", self.precision), model.position_pad
+
+    def padding(self, texts: list[str], lengths: list[int], batch: int) -> float:
+        return float(self.embedder(texts, return_report=True)[1].padding)

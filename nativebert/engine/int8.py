@@ -1,0 +1,73 @@
+"""Products in int8: the layers' weights by output, their inputs by token, without calibration data.
+
+A weight is ``scale * units``, units from -127 to 127, one scale for each output. A row of inputs is ``least + step * q``, q from 0 to 255,
+with the row's own smallest and largest value at the ends: what a token gives does not depend on other tokens. The sum of ``q * units`` is
+an integer and exact, so results do not depend on its order either. Embeddings, norms, attention, the pooler and heads stay in fp32.
+
+This is what int8 means, computed with torch; the C kernels compute the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nativebert.engine.cpu import Product, by_rows
+from nativebert.nn.activation import ACTIVATION
+
+EXACT = 512  # products of q and units that float32 adds up exactly: 512 * 255 * 127 < 2^24
+
+
+def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix of weights as whole units.
+
+    Args:
+        weight: ``(N, K)``.
+
+    Returns:
+        units, int8 ``(N, K)``, and what one is worth, float32 ``(N,)``.
+    """
+    scale = weight.abs().amax(1).clamp(min=1e-30) / 127
+    return (weight / scale[:, None]).round_().to(torch.int8), scale
+
+
+def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of inputs as whole steps.
+
+    Args:
+        x: ``(T, K)``.
+
+    Returns:
+        steps from 0 to 255, float32 ``(T, K)``; what one is worth and where they begin, ``(T, 1)`` each.
+    """
+    least, most = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    span = most - least
+    flat = span < 1e-30  # all values the same: 255 / span could be infinite
+    inverse = torch.where(flat, 0.0, torch.full_like(span, 255).div_(span))  # 255 / span would multiply by 1 / span
+    return ((x - least) * inverse).round_(), torch.where(flat, 0.0, span / 255), least
+
+
+class Int8Product(Product):
+    """``x @ weight.T + bias`` in int8, then an activation or a sum with the residual."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
+        units, self.scale = quantise_weight(weight.detach())
+        self.sum = units.sum(1).float()
+        self.parts = [part.float().T.contiguous() for part in torch.split(units, EXACT, dim=1)]
+        self.bias = None if bias is None else bias.detach().clone()
+        self.act = None if activation is None else by_rows(ACTIVATION[activation])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self._product(x)
+        return y if self.act is None else self.act(y)
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self._product(x).add_(residual)
+
+    def _product(self, x: Tensor) -> Tensor:
+        q, step, least = quantise_rows(x)
+        total = torch.zeros(len(x), len(self.sum), dtype=torch.int32)
+        for some, part in zip(torch.split(q, EXACT, dim=1), self.parts, strict=True):
+            total += (some @ part).int()
+        y = (total.float() * step + self.sum * least) * self.scale
+        return y if self.bias is None else y.add_(self.bias)

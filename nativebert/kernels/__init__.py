@@ -1,0 +1,176 @@
+"""The C kernels of the CPU plan: the library, its structures, and which instruction set level is used.
+
+The package's build compiles them where there is a C compiler; without them everything works, through torch's own operations.
+``NATIVEBERT_KERNELS=0`` in the environment leaves them unused; the name of a level (``avx2``) chooses that one in place of the fastest.
+The variable is read when a plan is made.
+
+    >>> from nativebert import kernels
+    >>> kernels.available(), kernels.why_not(), kernels.levels()
+    (True, '', ['avx512vnni', 'avx512', 'avx2', 'portable'])
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from nativebert.errors import BadInput
+
+VARIABLE = "NATIVEBERT_KERNELS"
+
+# Names of nn/activation.py -> numbers of kernels.h
+_NUMBERED = (
+    "linear gelu gelu_new gelu_10 quick_gelu relu relu2 relu6 leaky_relu silu mish tanh sigmoid".split()
+)  # fmt: skip
+ACTIVATION = {name: number for number, name in enumerate(_NUMBERED)} | {
+    "gelu_python": _NUMBERED.index("gelu"),
+    "swish": _NUMBERED.index("silu"),
+    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), _NUMBERED.index("gelu_new")),
+}
+
+
+class Linear(ctypes.Structure):
+    """A matrix in panels, with its bias."""
+
+    _fields_ = [
+        ("inward", c_int32),
+        ("outward", c_int32),
+        *((name, c_void_p) for name in ("panels", "panels8", "bias", "scale", "sum")),
+    ]
+
+
+class Norm(ctypes.Structure):
+    """A layer norm."""
+
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p)]
+
+
+class Layer(ctypes.Structure):
+    """One layer."""
+
+    _fields_ = [
+        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        ("attn_norm", Norm),
+        ("mlp_norm", Norm),
+        ("heads", c_int32),
+        ("activation", c_int32),
+    ]
+
+
+class Embedding(ctypes.Structure):
+    """The tables, their norm, and the projection after it."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("token", "segment", "position")),
+        *((name, c_int32) for name in ("tokens", "segments", "positions", "width")),
+        ("norm", Norm),
+        ("project", Linear),
+    ]
+
+
+class Quantised(ctypes.Structure):
+    """Rows as unsigned bytes."""
+
+    _fields_ = [("q", c_void_p), ("step", c_void_p), ("least", c_void_p)]
+
+
+class Kernels(ctypes.Structure):
+    """The kernels at one level; each can be called by itself."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("panel", c_int32),
+        ("product", ctypes.CFUNCTYPE(None, POINTER(Linear), c_void_p, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
+        ("product8", ctypes.CFUNCTYPE(None, POINTER(Linear), Quantised, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
+        ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Quantised)),
+        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
+        ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
+        ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p)),
+        ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+    ]
+
+
+class Encoder(ctypes.Structure):
+    """The model."""
+
+    _fields_ = [
+        ("kernels", POINTER(Kernels)),
+        ("embedding", Embedding),
+        ("layer", POINTER(Layer)),
+        ("layers", c_int32),
+        ("width", c_int32),
+        ("eps", c_float),
+    ]
+
+
+class Batch(ctypes.Structure):
+    """Packed sequences."""
+
+    _fields_ = [*((name, c_void_p) for name in ("ids", "positions", "segments", "starts")), ("sequences", c_int32)]
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    import torch  # noqa: F401  (first, so that both use the OpenMP that it brings)
+
+    folder = Path(__file__).parent
+    path = next((p for p in (folder / f"library{end}" for end in EXTENSION_SUFFIXES) if p.exists()), None)
+    if path is None:
+        return "they are not built: the installation found no C compiler, or not Linux. Install one and reinstall nativebert."
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"{path.name} cannot be loaded: {error}"
+    found.kernels_level.restype = POINTER(Kernels)
+    found.kernels_level.argtypes = [c_int32]
+    found.encode_scratch.restype = c_size_t
+    found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), c_int32]
+    found.encode.restype = c_int32
+    found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), c_void_p, c_void_p, c_int32, c_void_p]
+    return found
+
+
+@cache
+def _tables() -> dict[str, ctypes._Pointer[Kernels]]:
+    found: dict[str, ctypes._Pointer[Kernels]] = {}
+    if not isinstance(lib := library(), str):
+        while table := lib.kernels_level(len(found)):
+            found[table.contents.name.decode()] = table
+    return found
+
+
+def levels() -> list[str]:
+    """The instruction set levels that this machine runs, the fastest first; empty without the library."""
+    return list(_tables())
+
+
+def available() -> bool:
+    """Whether plans for the CPU use the kernels."""
+    return not why_not()
+
+
+def why_not() -> str:
+    """Why plans for the CPU do not use the kernels, in a sentence; empty if they do."""
+    if os.environ.get(VARIABLE) == "0":
+        return f"{VARIABLE}=0 is set"
+    lib = library()
+    return lib if isinstance(lib, str) else ""
+
+
+def table() -> ctypes._Pointer[Kernels]:
+    """The kernels of the level that the environment names, or of the fastest.
+
+    Raises:
+        BadInput: there is no such level here, or no library.
+    """
+    if reason := why_not():
+        raise BadInput(f"the C kernels are not available: {reason}")
+    asked = os.environ.get(VARIABLE) or levels()[0]
+    if asked not in _tables():
+        raise BadInput(f"{VARIABLE}={asked}: it must be 0, or a level that this machine runs: {', '.join(levels())}")
+    return _tables()[asked]

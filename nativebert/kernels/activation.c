@@ -1,0 +1,84 @@
+/* Activations, in place: what torch computes under the names of nn/activation.py, each element by itself. */
+
+/* erf to about 1e-7: an odd over an even polynomial on [-4, 4], beyond which it is 1 in fp32 (the fit that Eigen and XLA use). */
+INLINE Vec erf_(Vec x)
+{
+    x = larger(broadcast(-4.0f), smaller(broadcast(4.0f), x));
+    Vec s = x * x;
+    Vec p = broadcast(-2.72614225801306e-10f);
+    p = fma_(p, s, broadcast(2.77068142495902e-08f));
+    p = fma_(p, s, broadcast(-2.10102402082508e-06f));
+    p = fma_(p, s, broadcast(-5.69250639462346e-05f));
+    p = fma_(p, s, broadcast(-7.34990630326855e-04f));
+    p = fma_(p, s, broadcast(-2.95459980854025e-03f));
+    p = fma_(p, s, broadcast(-1.60960333262415e-02f));
+    Vec q = broadcast(-1.45660718464996e-05f);
+    q = fma_(q, s, broadcast(-2.13374055278905e-04f));
+    q = fma_(q, s, broadcast(-1.68282697438203e-03f));
+    q = fma_(q, s, broadcast(-7.37332916720468e-03f));
+    q = fma_(q, s, broadcast(-1.42647390514189e-02f));
+    return x * p / q;
+}
+
+INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp_(-x)); }
+
+INLINE Vec gelu(Vec x)
+{
+    Vec half = x * 0.5f;
+    return fma_(half, erf_(x * 0.70710678f), half);
+}
+
+/* x sigmoid(2u) is x (1 + tanh u) / 2 */
+INLINE Vec gelu_tanh(Vec x) { return x * sigmoid(1.5957691216f * fma_(0.044715f * x, x * x, x)); }
+
+INLINE Vec gelu_10(Vec x) { return larger(broadcast(-10.0f), smaller(broadcast(10.0f), gelu(x))); }
+
+INLINE Vec quick_gelu(Vec x) { return x * sigmoid(1.702f * x); }
+
+INLINE Vec relu(Vec x) { return larger(broadcast(0.0f), x); }
+
+INLINE Vec relu2(Vec x) { return relu(x) * relu(x); }
+
+INLINE Vec relu6(Vec x) { return smaller(broadcast(6.0f), relu(x)); }
+
+INLINE Vec leaky_relu(Vec x) { return fma_(broadcast(0.01f), smaller(broadcast(0.0f), x), relu(x)); }
+
+INLINE Vec silu(Vec x) { return x * sigmoid(x); }
+
+INLINE Vec tanh_(Vec x) { return 1.0f - 2.0f * sigmoid(-2.0f * x); }
+
+/* x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); beyond 20 the quotient is 1 and its parts would overflow */
+INLINE Vec mish(Vec x)
+{
+    Vec e = exp_(smaller(broadcast(20.0f), x));
+    Vec n = e * (e + 2.0f);
+    return x * n / (n + 2.0f);
+}
+
+/* f is a constant wherever this is inlined, and is inlined in turn. */
+INLINE void apply(Vec (*f)(Vec), float *y, int rows, int columns, int stride)
+{
+    for (int i = 0; i < rows; i++, y += stride)
+        for (int j = 0; j < columns; j += LANES)
+            store_part(y + j, f(load_part(y + j, columns - j)), columns - j);
+}
+
+/* An activation of rows of so many columns, stride apart. */
+static void activate(int kind, float *y, int rows, int columns, int stride)
+{
+    switch (kind) {
+    case GELU: apply(gelu, y, rows, columns, stride); break;
+    case GELU_TANH: apply(gelu_tanh, y, rows, columns, stride); break;
+    case GELU_10: apply(gelu_10, y, rows, columns, stride); break;
+    case QUICK_GELU: apply(quick_gelu, y, rows, columns, stride); break;
+    case RELU: apply(relu, y, rows, columns, stride); break;
+    case RELU2: apply(relu2, y, rows, columns, stride); break;
+    case RELU6: apply(relu6, y, rows, columns, stride); break;
+    case LEAKY_RELU: apply(leaky_relu, y, rows, columns, stride); break;
+    case SILU: apply(silu, y, rows, columns, stride); break;
+    case MISH: apply(mish, y, rows, columns, stride); break;
+    case TANH: apply(tanh_, y, rows, columns, stride); break;
+    case SIGMOID: apply(sigmoid, y, rows, columns, stride); break;
+    default: break; /* LINEAR */
+    }
+}

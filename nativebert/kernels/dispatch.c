@@ -1,0 +1,43 @@
+/* Which levels there are, and which this processor can run. */
+#include <string.h>
+
+#include "kernels.h"
+
+extern const Kernels kernels_portable;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512vnni;
+
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+static int has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
+
+static int has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+#endif
+
+static int always(void) { return 1; }
+
+/* The fastest first. */
+static const struct {
+    const Kernels *kernels;
+    int (*runs)(void);
+} levels[] = {
+#if defined(__x86_64__)
+    {&kernels_avx512vnni, has_avx512vnni},
+    {&kernels_avx512, has_avx512},
+    {&kernels_avx2, has_avx2},
+#endif
+    {&kernels_portable, always},
+};
+
+/* The kernels of level number n on this processor, counted from the fastest that it runs; NULL beyond the last. */
+const Kernels *kernels_level(int32_t n)
+{
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (levels[i].runs() && n-- == 0)
+            return levels[i].kernels;
+    return NULL;
+}

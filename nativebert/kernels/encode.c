@@ -1,0 +1,350 @@
+/* The encoder: ids in, hidden states (T, H) out.
+ *
+ * A team of threads runs all layers over some sequences, step by step; each member takes its share of a step's panels, heads or rows.
+ * There are two ways to use the threads, and one code for both. With many tokens each thread is a team of its own and takes chunks of
+ * whole sequences, small enough for its cache, through all layers: nobody waits. With few, all threads are one team and share the
+ * weights, which then are read from memory once and not once for each thread.
+ */
+#include <string.h>
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "kernels.h"
+
+enum {
+    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
+    SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself */
+    BLOCK = 128,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
+    ALIGNED = 64,  /* bytes: a cache line */
+    MOST_THREADS = 256
+};
+
+typedef struct {
+    int index, size;
+} Team;
+
+typedef struct {
+    int first, last;
+} Range;
+
+/* What a team needs while it works on some sequences. */
+typedef struct {
+    const int32_t *starts; /* of its sequences */
+    int sequences, tokens;
+    float *x;     /* (tokens, H) hidden states */
+    float *wide;  /* (tokens, 3H) queries, keys and values, later (BLOCK, F) inner activations */
+    float *mixed; /* (tokens, H) what attention gives, earlier (tokens, E) embeddings */
+    float *sum;   /* (tokens, H) before a norm */
+    Quantised rows;
+    float *heads; /* for each member */
+    size_t heads_size;
+} Work;
+
+static int smaller_of(int a, int b) { return a < b ? a : b; }
+
+static int larger_of(int a, int b) { return a > b ? a : b; }
+
+static Range share(Team team, int count)
+{
+    return (Range){(int)((int64_t)count * team.index / team.size), (int)((int64_t)count * (team.index + 1) / team.size)};
+}
+
+static void gather_team(Team team)
+{
+    if (team.size > 1) {
+#pragma omp barrier
+    }
+}
+
+/* A product of rows of x, quantised before if its weights are. */
+static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, const float *x, int rows, float *y, const float *residual,
+                     int activation)
+{
+    Range panels = share(team, (w->outward + k->panel - 1) / k->panel);
+    if (w->panels8) {
+        Range mine = share(team, rows);
+        Quantised all = work->rows;
+        Quantised to = {all.q + (size_t)mine.first * ((w->inward + 3) / 4 * 4), all.step + mine.first, all.least + mine.first};
+        k->quantise(x + (size_t)mine.first * w->inward, mine.last - mine.first, w->inward, to);
+        gather_team(team);
+        k->product8(w, all, rows, y, residual, activation, panels.first, panels.last);
+    } else {
+        k->product(w, x, rows, y, residual, activation, panels.first, panels.last);
+    }
+    gather_team(team);
+}
+
+static void normalise(const Encoder *e, Team team, const float *x, int rows, int width, Norm norm, float *y)
+{
+    Range mine = share(team, rows);
+    size_t at = (size_t)mine.first * width;
+    e->kernels->norm(x + at, mine.last - mine.first, width, norm, e->eps, y + at);
+}
+
+/* Token + segment, then + position: the reference's order of summation. */
+static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
+{
+    const Embedding *m = &e->embedding;
+    float *to = m->project.inward ? work->mixed : work->x;
+    Range mine = share(team, work->tokens);
+    for (int row = mine.first; row < mine.last; row++) {
+        size_t token = (size_t)work->starts[0] + row, width = (size_t)m->width;
+        float *y = to + row * width;
+        memcpy(y, m->token + (size_t)batch->ids[token] * width, width * sizeof *y);
+        if (m->segment)
+            e->kernels->add(y, m->segment + (batch->segments ? (size_t)batch->segments[token] : 0) * width, m->width);
+        if (m->position)
+            e->kernels->add(y, m->position + (size_t)batch->positions[token] * width, m->width);
+    }
+    normalise(e, team, to, work->tokens, m->width, m->norm, to);
+    gather_team(team);
+    if (m->project.inward)
+        multiply(e->kernels, team, work, &m->project, to, work->tokens, work->x, NULL, LINEAR);
+}
+
+/* Each head of each sequence by one member. */
+static void attend(const Encoder *e, Team team, Work *work, int heads)
+{
+    const int H = e->width, D = H / heads;
+    for (int task = team.index; task < work->sequences * heads; task += team.size) {
+        int n = task / heads, head = task % heads, start = work->starts[n] - work->starts[0];
+        e->kernels->attention(work->wide + (size_t)start * 3 * H + head * D, work->starts[n + 1] - work->starts[n], H, D,
+                              work->mixed + (size_t)start * H + head * D, work->heads + team.index * work->heads_size);
+    }
+    gather_team(team);
+}
+
+static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work)
+{
+    const Kernels *k = e->kernels;
+    const int H = e->width, T = work->tokens;
+    multiply(k, team, work, &layer->qkv, work->x, T, work->wide, NULL, LINEAR);
+    attend(e, team, work, layer->heads);
+    multiply(k, team, work, &layer->out, work->mixed, T, work->sum, work->x, LINEAR);
+    normalise(e, team, work->sum, T, H, layer->attn_norm, work->x);
+    gather_team(team);
+    for (int row = 0; row < T; row += BLOCK) {
+        int rows = smaller_of(BLOCK, T - row);
+        size_t at = (size_t)row * H;
+        multiply(k, team, work, &layer->up, work->x + at, rows, work->wide, NULL, layer->activation);
+        multiply(k, team, work, &layer->down, work->wide, rows, work->sum + at, work->x + at, LINEAR);
+    }
+    normalise(e, team, work->sum, T, H, layer->mlp_norm, work->x);
+    gather_team(team);
+}
+
+/* Hidden states of this moment, for those who want those of all layers. */
+static void keep(const Encoder *e, Team team, const Work *work, float *states, size_t tokens, int after)
+{
+    if (!states)
+        return;
+    Range mine = share(team, work->tokens);
+    size_t H = (size_t)e->width, at = (size_t)work->starts[0] + mine.first;
+    memcpy(states + (after * tokens + at) * H, work->x + mine.first * H, (size_t)(mine.last - mine.first) * H * sizeof(float));
+    gather_team(team);
+}
+
+static void run(const Encoder *e, Team team, Work *work, const Batch *batch, float *states)
+{
+    const size_t tokens = (size_t)batch->starts[batch->sequences];
+    embed(e, team, work, batch);
+    keep(e, team, work, states, tokens, 0);
+    for (int n = 0; n < e->layers; n++) {
+        run_layer(e, e->layer + n, team, work);
+        keep(e, team, work, states, tokens, n + 1);
+    }
+}
+
+/* ---- memory: one stretch that the caller owns, cut into parts */
+
+typedef struct {
+    char *at;
+    size_t used;
+} Stretch;
+
+static void *cut(Stretch *from, size_t bytes)
+{
+    void *part = from->at + from->used;
+    from->used += (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+    return part;
+}
+
+/* What a team of so many members needs for so many tokens, the longest sequence being of that length. */
+static void cut_work(const Encoder *e, int members, int tokens, int longest, Stretch *from, Work *work)
+{
+    size_t T = (size_t)tokens, H = (size_t)e->width, E = (size_t)e->embedding.width;
+    size_t wide = 3 * T * H, bytes = 0;
+    work->heads_size = 0;
+    for (int n = 0; n < e->layers; n++) {
+        const Layer *layer = e->layer + n;
+        size_t rows = (size_t)smaller_of(tokens, BLOCK), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
+        if (rows * (size_t)layer->up.outward > wide)
+            wide = rows * (size_t)layer->up.outward;
+        if (scratch > work->heads_size)
+            work->heads_size = scratch;
+        if (layer->qkv.panels8 && T * (H + 3) > bytes)
+            bytes = T * (H + 3);
+        if (layer->down.panels8 && rows * ((size_t)layer->up.outward + 3) > bytes)
+            bytes = rows * ((size_t)layer->up.outward + 3);
+    }
+    work->heads_size = (work->heads_size + 15) / 16 * 16;
+    work->wide = cut(from, wide * sizeof(float));
+    work->mixed = cut(from, T * (H > E ? H : E) * sizeof(float));
+    work->sum = cut(from, T * H * sizeof(float));
+    work->rows.q = cut(from, bytes);
+    work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));
+    work->rows.least = cut(from, (bytes ? T : 0) * sizeof(float));
+    work->heads = cut(from, (size_t)members * work->heads_size * sizeof(float));
+}
+
+/* ---- who works on what */
+
+static int longest_of(const Batch *batch)
+{
+    int longest = 0;
+    for (int n = 0; n < batch->sequences; n++)
+        longest = larger_of(longest, batch->starts[n + 1] - batch->starts[n]);
+    return longest;
+}
+
+/* The next chunk of whole sequences after the first `done`: smaller ones towards the end, so that all threads finish together. */
+static int chunk_end(const Batch *batch, int done, int threads)
+{
+    const int32_t *starts = batch->starts;
+    int left = starts[batch->sequences] - starts[done];
+    int most = larger_of(SMALLEST, smaller_of(CHUNK, left / (2 * threads)));
+    int end = done + 1;
+    while (end < batch->sequences && starts[end + 1] - starts[done] <= most)
+        end++;
+    return end;
+}
+
+/* Whether each thread is a team of its own: where there are enough tokens for all, and they can be shared out evenly. */
+static int apart(const Batch *batch, int threads)
+{
+    const int64_t tokens = batch->starts[batch->sequences];
+    if (threads == 1)
+        return 1;
+    if (tokens < (int64_t)SMALLEST * threads)
+        return 0;
+    int64_t load[MOST_THREADS] = {0}, most = 0; /* tokens of each thread, if all are equally fast */
+    for (int done = 0; done < batch->sequences;) {
+        int end = chunk_end(batch, done, threads), idle = 0;
+        for (int n = 1; n < threads; n++)
+            if (load[n] < load[idle])
+                idle = n;
+        load[idle] += batch->starts[end] - batch->starts[done];
+        most = load[idle] > most ? load[idle] : most;
+        done = end;
+    }
+    return most * threads * 4 <= tokens * 5; /* at most a quarter longer than if all were busy to the end */
+}
+
+static int thread_index(void)
+{
+#if defined(_OPENMP)
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static int team_size(void)
+{
+#if defined(_OPENMP)
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
+/* Each thread takes the next chunk until none is left. */
+static void encode_apart(const Encoder *e, const Batch *batch, float *hidden, float *states, int threads, int longest, char *scratch)
+{
+    const int tokens = smaller_of(larger_of(CHUNK, longest), batch->starts[batch->sequences]);
+    int done = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        Work work;
+        Stretch whole = {scratch, 0}, mine;
+        cut_work(e, 1, tokens, longest, &whole, &work);
+        mine = (Stretch){scratch + whole.used * (size_t)thread_index(), 0};
+        cut_work(e, 1, tokens, longest, &mine, &work);
+        for (;;) {
+            int first, last;
+#pragma omp critical(nativebert_chunks)
+            {
+                first = done;
+                last = done = first < batch->sequences ? chunk_end(batch, first, threads) : first;
+            }
+            if (first == last)
+                break;
+            work.starts = batch->starts + first;
+            work.sequences = last - first;
+            work.tokens = batch->starts[last] - batch->starts[first];
+            work.x = hidden + (size_t)batch->starts[first] * e->width;
+            run(e, (Team){0, 1}, &work, batch, states);
+        }
+    }
+}
+
+static void encode_together(const Encoder *e, const Batch *batch, float *hidden, float *states, int threads, int longest, char *scratch)
+{
+    Work work;
+    Stretch whole = {scratch, 0};
+    cut_work(e, threads, batch->starts[batch->sequences], longest, &whole, &work);
+    work.starts = batch->starts;
+    work.sequences = batch->sequences;
+    work.tokens = batch->starts[batch->sequences];
+    work.x = hidden;
+#pragma omp parallel num_threads(threads)
+    {
+        Work own = work;
+        run(e, (Team){thread_index(), team_size()}, &own, batch, states);
+    }
+}
+
+/* Bytes of scratch that encode() needs; aligned as ALIGNED. */
+size_t encode_scratch(const Encoder *e, const Batch *batch, int32_t threads)
+{
+    const int longest = longest_of(batch), tokens = batch->starts[batch->sequences];
+    threads = smaller_of(threads, MOST_THREADS);
+    Work work;
+    Stretch sized = {NULL, 0};
+    if (apart(batch, threads)) {
+        cut_work(e, 1, smaller_of(larger_of(CHUNK, longest), tokens), longest, &sized, &work);
+        return sized.used * (size_t)threads;
+    }
+    cut_work(e, threads, tokens, longest, &sized, &work);
+    return sized.used;
+}
+
+/* Whether every id is a row of its table. */
+static int within(const int64_t *ids, size_t count, int32_t rows)
+{
+    for (size_t n = 0; n < count; n++)
+        if (ids[n] < 0 || ids[n] >= rows)
+            return 0;
+    return 1;
+}
+
+/* Hidden states of the last layer (T, H), and, if states is not NULL, those after the embeddings and after each layer
+ * (layers + 1, T, H). Returns 0, or 1 where an id, a position or a segment is beyond its table; then nothing is computed. */
+int32_t encode(const Encoder *e, const Batch *batch, float *hidden, float *states, int32_t threads, void *scratch)
+{
+    const Embedding *m = &e->embedding;
+    const size_t tokens = (size_t)batch->starts[batch->sequences];
+    const int longest = longest_of(batch);
+    threads = smaller_of(threads, MOST_THREADS);
+    if (!within(batch->ids, tokens, m->tokens) || !within(batch->positions, tokens, m->positions) ||
+        (batch->segments && !within(batch->segments, tokens, larger_of(m->segments, 1))))
+        return 1;
+    if (!tokens)
+        return 0;
+    if (apart(batch, threads))
+        encode_apart(e, batch, hidden, states, threads, longest, scratch);
+    else
+        encode_together(e, batch, hidden, states, threads, longest, scratch);
+    return 0;
+}

@@ -1,0 +1,94 @@
+/* The kernels of a BERT encoder on a CPU: what they are given, and the table of them at one instruction set level.
+ *
+ * Letters: T tokens of a batch, L of a sequence, H width of the model, E of its embedding tables, F inner width of the feed-forward
+ * part, A heads, D width of a head; K and N inward and outward width of a product. Arrays are row-major: (T, H) is T rows of H floats.
+ *
+ * Bitwise batch invariance: every kernel computes a row, or a head of a sequence, in an order of summation that depends on its own
+ * sizes alone. Nobody may add a path that is chosen by the number of rows, of sequences or of threads and that sums otherwise.
+ *
+ * The structures are mirrored in nativebert/kernels/__init__.py.
+ */
+#ifndef NATIVEBERT_KERNELS_H
+#define NATIVEBERT_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What follows a product. Numbered as in nativebert/kernels/__init__.py. */
+enum Activation {
+    LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID
+};
+
+/* y = x W^T + b. The weights lie in panels of Kernels.panel outputs each, the last one filled up with zeros; so do bias, scale and sum.
+ * In fp32 a panel is [K][panel]; in int8 it is [K/4][panel][4], K filled up to a multiple of 4. */
+typedef struct {
+    int32_t inward, outward; /* K, N */
+    const float *panels;     /* fp32, or NULL */
+    const int8_t *panels8;   /* int8, or NULL */
+    const float *bias;
+    const float *scale; /* int8: what one unit of an output's weights is worth */
+    const float *sum;   /* int8: the sum of an output's weights, in units */
+} Linear;
+
+typedef struct {
+    const float *weight, *bias;
+} Norm;
+
+/* A layer with its norms after attention and after the feed-forward part. */
+typedef struct {
+    Linear qkv, out, up, down; /* H -> 3H, H -> H, H -> F, F -> H */
+    Norm attn_norm, mlp_norm;
+    int32_t heads, activation;
+} Layer;
+
+typedef struct {
+    const float *token, *segment, *position; /* tables of width E; segment and position may be NULL */
+    int32_t tokens, segments, positions;     /* rows of the tables */
+    int32_t width;                           /* E */
+    Norm norm;
+    Linear project; /* E -> H; inward is 0 for none */
+} Embedding;
+
+/* Rows quantised each by itself: x is about least + step * q. */
+typedef struct {
+    uint8_t *q; /* (T, K filled up to a multiple of 4) */
+    float *step, *least;
+} Quantised;
+
+/* The kernels at one instruction set level. */
+typedef struct {
+    const char *name;
+    int32_t panel; /* outputs in a panel of weights */
+
+    /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL. */
+    void (*product)(const Linear *, const float *x, int rows, float *y, const float *residual, int activation, int first, int last);
+    /* The same of quantised rows. */
+    void (*product8)(const Linear *, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last);
+    /* Rows of x (T, K), each by itself. */
+    void (*quantise)(const float *x, int rows, int width, Quantised to);
+    /* One head of one sequence: qkv points to its q in rows of 3H, mixed to its place in rows of H. */
+    void (*attention)(const float *qkv, int length, int width, int head, float *mixed, float *scratch);
+    /* Floats of scratch that attention over so many tokens needs. */
+    size_t (*attention_scratch)(int length, int head);
+    /* Layer norm of rows of x (T, H) into y, which may be x. */
+    void (*norm)(const float *x, int rows, int width, Norm, float eps, float *y);
+    /* y + x + ... of the tables: one token's embedding before its norm. */
+    void (*add)(float *y, const float *x, int width);
+} Kernels;
+
+/* The whole model, and its batches: see encode.c. */
+typedef struct {
+    const Kernels *kernels;
+    Embedding embedding;
+    const Layer *layer;
+    int32_t layers, width; /* number of layers, H */
+    float eps;
+} Encoder;
+
+typedef struct {
+    const int64_t *ids, *positions, *segments; /* (T) each; segments may be NULL for all zeros */
+    const int32_t *starts;                     /* first token of each sequence, and T: (sequences + 1) */
+    int32_t sequences;
+} Batch;
+
+#endif

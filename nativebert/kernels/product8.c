@@ -1,0 +1,90 @@
+/* The matrix product in int8: rows quantised to unsigned bytes each by itself, weights to signed bytes each output by itself.
+ *
+ * With x = least + step q and w = scale u, a sum over k is  scale (step sum(q u) + least sum(u)).  sum(q u) is exact in 32 bits for any
+ * K below 66,000; what follows it is computed for each element by itself, so no bit depends on the company.
+ */
+
+/* One tile, as in product.c; K in fours. */
+INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel, IntVec sum[TILE_ROWS][TILE_VECTORS])
+{
+    IntVec s[TILE_ROWS][TILE_VECTORS];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            s[i][v] = (IntVec){0};
+    for (int k = 0; k < K4; k++, panel += 4 * PANEL) {
+        IntVec u[TILE_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            memcpy(&u[v], panel + 4 * v * LANES, sizeof u[v]);
+            __builtin_prefetch(panel + 4 * (AHEAD * PANEL + v * LANES));
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            int32_t four;
+            memcpy(&four, q + 4 * ((size_t)i * K4 + k), sizeof four);
+            IntVec a = broadcast_int(four);
+#pragma GCC unroll 4
+            for (int v = 0; v < TILE_VECTORS; v++)
+                s[i][v] = dot4(s[i][v], a, u[v]);
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            sum[i][v] = s[i][v];
+}
+
+static void tile8_of(int rows, const uint8_t *q, int K4, const int8_t *panel, IntVec sum[TILE_ROWS][TILE_VECTORS])
+{
+    switch (rows) {
+    case 1: tile8(1, q, K4, panel, sum); break;
+    case 2: tile8(2, q, K4, panel, sum); break;
+    case 3: tile8(3, q, K4, panel, sum); break;
+    case 4: tile8(4, q, K4, panel, sum); break;
+#if defined(__AVX2__)
+    case 5: tile8(5, q, K4, panel, sum); break;
+    case 6: tile8(6, q, K4, panel, sum); break;
+#endif
+#if defined(__AVX512F__)
+    case 7: tile8(7, q, K4, panel, sum); break;
+    case 8: tile8(8, q, K4, panel, sum); break;
+#endif
+    }
+}
+
+/* The sums of one tile as floats, with bias and residual. */
+static void finish8(const Linear *w, int rows, IntVec sum[TILE_ROWS][TILE_VECTORS], const float *step, const float *least, int column,
+                    int columns, const float *residual, float *y)
+{
+    for (int v = 0; v * LANES < columns; v++) {
+        int at = column + v * LANES, left = columns - v * LANES;
+        Vec scale = load(w->scale + at), units = load(w->sum + at), bias = load(w->bias + at);
+        for (int i = 0; i < rows; i++) {
+            size_t place = (size_t)i * w->outward + v * LANES;
+            Vec x = fma_(__builtin_convertvector(sum[i][v], Vec), broadcast(step[i]), units * least[i]);
+            x = fma_(x, scale, bias);
+            if (residual)
+                x += load_part(residual + place, left);
+            store_part(y + place, x, left);
+        }
+    }
+}
+
+static void product8(const Linear *w, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last)
+{
+    const int K4 = (w->inward + 3) / 4, N = w->outward;
+    for (int block = 0; block < rows; block += BLOCK_ROWS) {
+        int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows;
+        for (int p = first; p < last; p++) {
+            int column = p * PANEL, columns = N - column < PANEL ? N - column : PANEL;
+            for (int row = block; row < end; row += TILE_ROWS) {
+                int count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
+                size_t at = (size_t)row * N + column;
+                IntVec sum[TILE_ROWS][TILE_VECTORS];
+                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, w->panels8 + 4 * (size_t)column * K4, sum);
+                finish8(w, count, sum, x.step + row, x.least + row, column, columns, residual ? residual + at : NULL, y + at);
+                if (activation != LINEAR)
+                    activate(activation, y + at, count, columns, N);
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+"""The C kernels, each against torch, and the plan on them against the plan without."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from ctypes import byref
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import TINY, minilm, one_thread, texts, write_folder
+from torch import Tensor
+
+import nativebert as nb
+from nativebert import kernels
+from nativebert.engine import prepare
+from nativebert.engine.cpu import CpuPlan
+from nativebert.engine.int8 import Int8Product, quantise_rows
+from nativebert.engine.native import NativePlan, fits
+from nativebert.engine.reference import copied
+from nativebert.errors import BadInput, TooLong
+from nativebert.nn.activation import ACTIVATION
+from nativebert.nn.packed import Packed
+from nativebert.parity.compare import compare
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason=f"no C kernels: {kernels.why_not()}")
+LEVELS = kernels.levels() if kernels.available() else []
+GUARD = 7.25  # what stands behind an array, and must still stand there afterwards
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(kernels.VARIABLE, request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def guarded(*shape: int) -> Tensor:
+    """An array with something behind it."""
+    return torch.full((math.prod(shape) + 64,), GUARD)[: math.prod(shape)].view(shape)
+
+
+def untouched(y: Tensor) -> bool:
+    behind = torch.empty(0).set_(y.untyped_storage(), y.numel(), (64,))  # type: ignore[call-overload]
+    return bool((behind == GUARD).all())
+
+
+class Matrix:
+    """Random weights of ``K`` inputs and ``N`` outputs, in panels."""
+
+    def __init__(self, K: int, N: int, g: torch.Generator) -> None:
+        self.weight, self.bias = torch.randn(N, K, generator=g), torch.randn(N, generator=g)
+        panel = kernels.table().contents.panel
+        fill = -N % panel
+        self.count = (N + fill) // panel
+        self.panels = F.pad(self.weight, (0, 0, 0, fill)).view(-1, panel, K).transpose(1, 2).contiguous()
+        self.filled = F.pad(self.bias, (0, fill))
+        self.linear = kernels.Linear(K, N, self.panels.data_ptr(), None, self.filled.data_ptr(), None, None)
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(30))
+def test_product(level: str, seed: int) -> None:
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    T, K, N = r.randint(1, 200 if seed % 5 == 0 else 20), r.randint(1, 100), r.randint(1, 120)
+    m, x, residual = Matrix(K, N, g), torch.randn(T, K, generator=g), torch.randn(T, N, generator=g)
+    table = kernels.table().contents
+    y, first = guarded(T, N), r.randint(0, m.count)
+    for part in ((0, first), (first, m.count)):  # as threads share it
+        table.product(byref(m.linear), x.data_ptr(), T, y.data_ptr(), residual.data_ptr(), 0, *part)
+    expected = F.linear(x.double(), m.weight.double(), m.bias.double())
+    assert (y - (expected + residual)).abs().max() <= 1e-5 * K**0.5
+    assert untouched(y)
+    alone = guarded(1, N)
+    table.product(byref(m.linear), x[T - 1 :].data_ptr(), 1, alone.data_ptr(), residual[T - 1 :].data_ptr(), 0, 0, m.count)
+    assert torch.equal(alone[0], y[T - 1])
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(30))
+def test_product_in_int8(level: str, seed: int) -> None:
+    """Quantised rows and their product, against the same in torch."""
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    T, K, N = r.randint(1, 200 if seed % 5 == 0 else 20), r.randint(1, 1100 if seed % 4 == 0 else 100), r.randint(1, 120)
+    torch.manual_seed(seed)
+    layer, residual = torch.nn.Linear(K, N), torch.randn(T, N, generator=g)
+    x = torch.randn(T, K, generator=g) * torch.rand(T, 1, generator=g) * 5 + r.choice([0, 3])
+    x[0] = r.choice([0.0, -2.5, 1e-38])  # no step at all between its values
+    with torch.no_grad():
+        expected = Int8Product.of(layer).plus(x, residual)
+        steps, _, least = quantise_rows(x)
+        made = NativePlan.__new__(NativePlan)
+        made._kept, made._panel = [], kernels.table().contents.panel
+        linear = made._linear8(layer)
+    table = kernels.table().contents
+    filled = (K + 3) // 4 * 4
+    q, sizes, y = torch.full((T, filled), 255, dtype=torch.uint8), (guarded(T), guarded(T)), guarded(T, N)
+    rows = kernels.Quantised(q.data_ptr(), sizes[0].data_ptr(), sizes[1].data_ptr())
+    table.quantise(x.data_ptr(), T, K, rows)
+    assert torch.equal(q[:, :K].float(), steps)
+    assert not q[:, K:].any()
+    assert torch.equal(sizes[1], least[:, 0])
+    count = -(-N // made._panel)
+    first = r.randint(0, count)
+    for part in ((0, first), (first, count)):
+        table.product8(byref(linear), rows, T, y.data_ptr(), residual.data_ptr(), 0, *part)
+    assert (y - expected).abs().max() <= 3e-6 * expected.abs().max().clamp(min=1)
+    exact = layer(x).detach() + residual
+    assert (y - exact).abs().max() <= 0.05 * exact.abs().max()
+    assert all(map(untouched, (*sizes, y)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", sorted(ACTIVATION))
+def test_activations(level: str, name: str) -> None:
+    """As the end of a product with one input and the weight 1."""
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, -0.0, 1e-30, -1e-30, 60.0, -60.0, 1000.0, -1000.0])])
+    m = Matrix(1, 5, torch.Generator())
+    m.panels.fill_(1)
+    m.filled.zero_()
+    y = guarded(len(x), 5)
+    kernels.table().contents.product(
+        byref(m.linear), x.data_ptr(), len(x), y.data_ptr(), None, kernels.ACTIVATION[name], 0, m.count
+    )
+    expected = ACTIVATION[name](x.double())
+    assert torch.equal(y, y[:, :1].expand(-1, 5))
+    most = 1.2e-6 if name in ("gelu", "gelu_python", "gelu_10") else 3e-7  # 1 + erf cancels at -5, in torch too
+    assert ((y[:, 0] - expected).abs() <= most * expected.abs().clamp(min=1)).all()
+    assert untouched(y)
+
+
+@needs_kernels
+def test_every_activation_has_a_number() -> None:
+    assert kernels.ACTIVATION.keys() == ACTIVATION.keys()
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(30))
+def test_attention(level: str, seed: int) -> None:
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    L = [1, 2, 15, 16, 17, 32, 33][seed % 7] if seed % 2 else r.randint(1, 150)
+    A, D = r.randint(1, 4), r.choice([1, 3, 8, 16, 20, 32, 33, 64, 80])
+    H = A * D
+    qkv = torch.randn(L, 3 * H, generator=g) * r.choice([0.3, 1.2])
+    table = kernels.table().contents
+    y, scratch = guarded(L, H), guarded(table.attention_scratch(L, D))
+    for head in range(A):
+        at = 4 * head * D
+        table.attention(qkv.data_ptr() + at, L, H, D, y.data_ptr() + at, scratch.data_ptr())
+    q, k, v = qkv.double().view(L, 3, A, D).permute(1, 2, 0, 3)
+    expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(L, H)
+    assert (y - expected).abs().max() <= 5e-6
+    assert untouched(y)
+    assert untouched(scratch)
+
+
+@needs_kernels
+@pytest.mark.parametrize("H", [1, 3, 4, 15, 16, 17, 32, 100, 384, 768])
+def test_norm(level: str, H: int) -> None:
+    g = torch.Generator().manual_seed(H)
+    x, weight, bias = torch.randn(5, H, generator=g) * 3 + 1, torch.randn(H, generator=g), torch.randn(H, generator=g)
+    y = guarded(5, H)
+    table = kernels.table().contents
+    table.norm(x.data_ptr(), 5, H, kernels.Norm(weight.data_ptr(), bias.data_ptr()), 1e-5, y.data_ptr())
+    expected = F.layer_norm(x.double(), (H,), weight.double(), bias.double(), 1e-5)
+    assert (y - expected).abs().max() <= 3e-6
+    assert untouched(y)
+
+
+# -- the plan
+
+
+def batches(model: nb.Model, longest: int, seed: int) -> list[Packed]:
+    """Few and many, equal and unequal, one token and as many as the model takes."""
+    r, vocab = random.Random(seed), model.config.vocab_size
+    shapes = [
+        [1],
+        [2],
+        [16],
+        [longest],
+        [1, 1, 1],
+        [longest] * 9,
+        [5] * 40,
+        [r.randint(1, longest) for _ in range(60)],
+        [0, 3, 0],
+    ]
+    rows = [[[r.randrange(5, vocab) for _ in range(n)] for n in lengths] for lengths in shapes]
+    return [Packed.of(some, after=model.position_pad) for some in rows]
+
+
+def check_plan(model: nb.Model, some: list[Packed]) -> None:
+    """Values against the model in float64; bits against every sequence alone, one thread, and the states."""
+    plan, other, exact = NativePlan(model), CpuPlan(model), copied(model).double()
+    for batch in some:
+        hidden, states = plan.run(batch), plan.states(batch)
+        assert torch.equal(states[-1], hidden)
+        truth = exact.encode(batch, states=True).states
+        assert truth is not None
+        found, theirs, right = (
+            {str(n): state.detach() for n, state in enumerate(s)} for s in (states, other.states(batch), truth)
+        )
+        verdict = compare(found, right, theirs)
+        assert verdict.passed, verdict
+        assert len(verdict.steps) == len(model.config.layers) + 1
+        with one_thread():
+            assert torch.equal(plan.run(batch), hidden)
+            alone = [
+                plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))
+            ]
+        assert torch.equal(torch.cat(alone), hidden)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("family", sorted(TINY))
+def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / family, TINY[family]))
+    if family in ("mpnet", "modernbert"):
+        assert not fits(model)
+        assert isinstance(prepare(model, "cpu"), CpuPlan)
+        return
+    assert isinstance(prepare(model, "cpu"), NativePlan)
+    check_plan(model, batches(model, 37, 0))
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+def test_plan_of_minilm(level: str) -> None:
+    r = random.Random(0)
+    batch = Packed.of([[r.randrange(999, 30000) for _ in range(n)] for n in (120, 70, 20, 20, 20, 16, 3, 1)])
+    check_plan(nb.load(minilm(), head=None), [batch])
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("width", "heads", "inner"), [(33, 3, 50), (100, 4, 7), (66, 1, 130), (8, 8, 300), (80, 1, 1)])
+def test_plan_of_odd_sizes(width: int, heads: int, inner: int, level: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner, "type_vocab_size": 3}
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
+    check_plan(model, batches(model, 40, 0))
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    return F.cosine_similarity(a, b, dim=-1)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta"])
+def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / family, TINY[family]))
+    plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
+    assert isinstance(plan, NativePlan)
+    for batch in batches(model, 37, 1):
+        hidden = plan.run(batch)
+        with one_thread():
+            assert torch.equal(plan.run(batch), hidden)
+            alone = [
+                plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))
+            ]
+        assert torch.equal(torch.cat(alone), hidden)
+        # a difference of one rounding may become one of a whole step, which the next layers pass on: close, but not to 1e-5
+        assert cosines(hidden, oracle.run(batch)).min() >= 0.995
+
+
+@pytest.mark.parametrize("family", sorted(TINY))
+def test_int8_without_the_kernels(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "0")
+    model = nb.load(write_folder(tmp_path / family, TINY[family]))
+    plan, exact = prepare(model, "cpu", "int8"), CpuPlan(model)
+    for batch in batches(model, 37, 2)[3:]:
+        hidden = plan.run(batch)
+        alone = [plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))]
+        assert torch.equal(torch.cat(alone), hidden)
+        assert not torch.equal(hidden, exact.run(batch))
+        assert cosines(hidden, exact.run(batch)).min() >= 0.97
+
+
+def test_int8_vectors_of_minilm() -> None:
+    """The promise for real texts: cosines to fp32 of .997 in the mean and .98 at least."""
+    model = nb.load(minilm(), head=None)
+    some = [text for text in texts(60, 25, seed=5) if text]
+    found = cosines(*(nb.Embedder(model, device="cpu", precision=p)(some, as_tensor=True) for p in ("float32", "int8")))
+    assert found.mean() >= 0.997
+    assert found.min() >= 0.98
+    assert found.mean() < 0.99999  # it is int8
+
+
+def test_int8_is_for_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nativebert.engine.choose_device", torch.device)
+    with pytest.raises(BadInput, match="precision='int8' is for the CPU"):
+        prepare(nb.load(write_folder(tmp_path / "m", TINY["bert"])), "cuda", "int8")
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+def test_segments_and_long_texts(tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | {"max_position_embeddings": 8192, "num_hidden_layers": 1}))
+    r = random.Random(0)
+    rows = [[r.randrange(5, 60) for _ in range(n)] for n in (8192, 700, 3)]
+    batch = Packed.of(rows, [[r.randrange(2) for _ in row] for row in rows])
+    assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-5
+
+
+@needs_kernels
+def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
+    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    for batch in (Packed.of([]), Packed.of([[], []])):
+        assert plan.run(batch).shape == (0, 32)
+        assert [state.shape for state in plan.states(batch)] == [(0, 32)] * 3
+
+
+@needs_kernels
+def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
+    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    with pytest.raises(BadInput, match="token id 9999 "):
+        plan.run(Packed.of([[5, 9999]]))
+    with pytest.raises(BadInput, match="token id -1 "):
+        plan.run(Packed.of([[5, -1]]))
+    with pytest.raises(BadInput, match="token type id 2 "):
+        plan.run(Packed.of([[5, 6]], [[0, 2]]))
+    with pytest.raises(TooLong, match="position 40 "):
+        plan.run(Packed.of([[5] * 41]))
+
+
+@needs_kernels
+def test_several_python_threads(tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    plan, some = NativePlan(model), batches(model, 40, 3)
+    expected = [plan.run(batch) for batch in some]
+    wrong: list[int] = []
+
+    def work() -> None:
+        for _ in range(3):
+            wrong.extend(n for n, batch in enumerate(some) if not torch.equal(plan.run(batch), expected[n]))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@needs_kernels
+def test_the_plan_takes_the_weights_as_they_are_now(tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    plan, batch = NativePlan(model), Packed.of([[5, 6, 7]])
+    before = plan.run(batch)
+    with torch.no_grad():
+        for block in model.blocks():
+            for p in block.parameters():
+                p.zero_()
+    assert torch.equal(plan.run(batch), before)
+
+
+# -- what is used
+
+
+@pytest.mark.parametrize("value", ["0", "avx1024"])
+def test_the_environment_decides(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    monkeypatch.setenv(kernels.VARIABLE, value)
+    if value == "0":
+        assert not kernels.available()
+        assert kernels.why_not() == "NATIVEBERT_KERNELS=0 is set"
+        assert isinstance(prepare(model, "cpu"), CpuPlan)
+        with pytest.raises(BadInput, match="not available"):
+            NativePlan(model)
+    elif kernels.available():
+        with pytest.raises(BadInput, match="must be 0, or a level that this machine runs: "):
+            prepare(model, "cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs_kernels
+def test_one_openmp_for_torch_and_the_kernels(tmp_path: Path) -> None:
+    """Two would each keep threads of their own."""
+    folder = write_folder(tmp_path / "m", TINY["bert"])
+    code = f"""
+import nativebert as nb
+from nativebert.engine import prepare
+from nativebert.nn.packed import Packed
+prepare(nb.load({str(folder)!r}), "cpu").run(Packed.of([[5, 6]]))
+maps = open("/proc/self/maps").read()
+print(len({{line.split()[-1] for line in maps.splitlines() if "omp" in line.rsplit("/", 1)[-1]}}))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "1"
