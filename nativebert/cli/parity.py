@@ -18,7 +18,7 @@ def define(parser: options.Parser) -> None:
     parser.add_argument("--against", metavar="REF", help="what transformers reads instead: another folder or name")
     parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: eight built in)")
     parser.add_argument("--head", default="auto", metavar="TASK", help="of the model: lm, classify, ...; none for no head")
-    parser.add_argument("--dtype", default="float32", choices=options.PRECISIONS, help="default: %(default)s")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="default: %(default)s")
     parser.add_argument("--all", action="store_true", help="also show every operation, not only the outputs of layers")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     parser.add_argument("--plot", metavar="FILE", help="draw the differences: .png, .svg or .pdf (extra plot)")
