@@ -70,7 +70,7 @@ def load(
     ledger = _check(ledger, config, head)
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
-    views.check_finite(tensors)
+    views.check_finite(tensors, after=checkpoint.release)
     dtype: torch.dtype = getattr(torch, precision)
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
     for tied, leader in ledger.ties().items():

@@ -255,6 +255,15 @@ class Checkpoint:
         info = self.tensors[name]
         return View(info.dtype, info.shape, memoryview(self._shards[info.file].bytes)[info.start : info.end])
 
+    def release(self) -> None:
+        """Gives back the memory of what was read so far; it is read from the file again when it is next looked at.
+
+        What was changed in place of the tensors is lost: for those who have copied what they need. Does nothing where the system cannot.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for shard in self._shards.values():
+                shard.bytes.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Lets go of the files. Their memory is given back when the last view of it is gone."""
         self._shards = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
@@ -85,8 +85,12 @@ def save(ledger: Ledger, tensors: Mapping[str, torch.Tensor], path: str | os.Pat
     ledger.save(tensors, path)
 
 
-def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+def check_finite(tensors: Mapping[str, torch.Tensor], after: Callable[[], None] | None = None) -> None:
     """Looks for NaN and infinities: one pass over each floating tensor, no copies.
+
+    Args:
+        tensors: by name.
+        after: called after each of them (:meth:`Checkpoint.release <weights_map.Checkpoint.release>` keeps memory at the largest one).
 
     Raises:
         BadFile: there are some; names the tensors and how many.
@@ -102,6 +106,8 @@ def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
         if not values.sum(dtype=wide).isfinite() and not values.isfinite().all():
             nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
             bad.append(f"{name} ({nan} NaN, {infinite} infinite of {values.numel()})")
+        if after is not None:
+            after()
     if bad:
         more = f", and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise BadFile(f"weights that are not finite: {', '.join(bad[:5])}{more}; the file is damaged or its training failed")

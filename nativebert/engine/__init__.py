@@ -5,6 +5,7 @@ The reference model in :mod:`nativebert.nn` says what is computed; a plan here c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from nativebert.errors import BadInput
@@ -57,13 +58,21 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def prepare(model: Model, device: str | torch.device = "auto", precision: str = "float32") -> Prepared:
+def prepare(
+    model: Model,
+    device: str | torch.device = "auto",
+    precision: str = "float32",
+    *,
+    after: Callable[[], None] | None = None,
+) -> Prepared:
     """Make ``model`` ready to run.
 
     Args:
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
+        after: called whenever a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
+            the two never stand in memory together. The embedding tables are not copied.
 
     Raises:
         BadInput: unknown device or precision, or int8 elsewhere.
@@ -81,6 +90,6 @@ def prepare(model: Model, device: str | torch.device = "auto", precision: str = 
         raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and fits(model):
-            return NativePlan(model, precision)
-        return CpuPlan(model, Int8Product if precision == "int8" else Product)
+            return NativePlan(model, precision, after)
+        return CpuPlan(model, Int8Product if precision == "int8" else Product, after)
     return ReferencePlan(model, device, precision)

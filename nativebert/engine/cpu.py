@@ -180,18 +180,22 @@ class CpuPlan:
     Args:
         model: the model.
         product: how the layers multiply: in fp32, or :class:`~nativebert.engine.int8.Int8Product`.
+        after: called after each layer.
     """
 
-    def __init__(self, model: Model, product: type[Product] = Product) -> None:
+    def __init__(self, model: Model, product: type[Product] = Product, after: Callable[[], None] | None = None) -> None:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
-        self._model = model
+        self._config, self._tables = model.config, model.embed  # and not the model: its other weights are free to go
+        self._distance = None if model.distance is None else model.distance.weight
         with torch.no_grad():
-            made = {
-                id(block): _Block(block, layer.activation, product)
-                for block, layer in zip(model.blocks(), model.config.layers, strict=True)
-            }
+            made: dict[int, _Block] = {}
+            for block, layer in zip(model.blocks(), model.config.layers, strict=True):
+                if id(block) not in made:
+                    made[id(block)] = _Block(block, layer.activation, product)
+                    if after is not None:
+                        after()
             self._blocks = [made[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
         self._first_norm = _Norm(model.embed.norm)
@@ -208,21 +212,20 @@ class CpuPlan:
 
     def _states(self, batch: Packed) -> Iterator[Tensor]:
         """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""
-        check(self._model.config, batch)
+        check(self._config, batch)
         T = batch.ids.numel()
         x = self._embed(batch)
         if T < MIN_ROWS:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - T))
         if self._project is not None:
             x = self._project(x)
-        table = None if self._model.distance is None else self._model.distance.weight
-        for block, place in zip(self._blocks, places(self._model.config, batch, table)):
+        for block, place in zip(self._blocks, places(self._config, batch, self._distance)):
             yield x[:T]
             x = block(x, batch, place)
         yield x[:T] if self._last_norm is None else self._last_norm(x[:T])
 
     def _embed(self, batch: Packed) -> Tensor:
-        embed = self._model.embed
+        embed = self._tables
         x = F.embedding(batch.ids, embed.token.weight)
         if embed.segment is not None:
             x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)

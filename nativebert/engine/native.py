@@ -7,6 +7,7 @@ invariant: the kernels sum each row and each head of a sequence in an order that
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from ctypes import byref
 
 import numpy as np
@@ -30,11 +31,9 @@ def fits(model: Model) -> bool:
     return plain and model.distance is None and not model.config.gated and not model.config.norm_first
 
 
-def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight ``(N, K)`` and bias ``(N,)`` of linear layers of the same input, side by side."""
-    weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
-    bias = torch.cat([weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers])
-    return weight, bias
+def _biases(layers: Sequence[nn.Linear]) -> Tensor:
+    """The biases of linear layers one after the other, zeros for one that has none."""
+    return torch.cat([layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers])
 
 
 class NativePlan:
@@ -46,12 +45,15 @@ class NativePlan:
     Args:
         model: the model; it :func:`fits`.
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
+        after: called after each layer.
 
     Raises:
         BadInput: the kernels are not available.
     """
 
-    def __init__(self, model: Model, precision: str = "float32") -> None:
+    _room: Tensor = torch.empty(0)  # for weights on their way to the plan
+
+    def __init__(self, model: Model, precision: str = "float32", after: Callable[[], None] | None = None) -> None:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
@@ -71,8 +73,11 @@ class NativePlan:
                 if id(block) not in made:
                     assert isinstance(block, PostNormBlock)
                     made[id(block)] = self._layer(block, layer.heads, layer.activation)
+                    if after is not None:
+                        after()
             layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in model.blocks()))
             embedding = self._embedding(model)
+        self.__dict__.pop("_room", None)
         self._encoder = kernels.Encoder(table, embedding, layers, len(layers), self.config.width, self.config.norm_eps)
 
     def run(self, batch: Packed) -> Tensor:
@@ -123,22 +128,37 @@ class NativePlan:
 
     def _linear(self, *layers: nn.Linear) -> kernels.Linear:
         """One product in fp32 for linear layers of the same input, side by side."""
-        weight, bias = joined(*layers)
-        N, K = weight.shape
-        fill = -N % self._panel
-        panels = F.pad(weight, (0, 0, 0, fill)).view(-1, self._panel, K).transpose(1, 2)  # (panels, K, panel)
-        return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(F.pad(bias, (0, fill))), None, None)
+        weight, N = self._joined([layer.weight for layer in layers])
+        K = weight.shape[1]
+        panels = torch.empty(len(weight) // self._panel, K, self._panel)
+        panels.copy_(weight.view(-1, self._panel, K).transpose(1, 2))
+        bias = F.pad(_biases(layers), (0, len(weight) - N))
+        return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(bias), None, None)
 
     def _linear8(self, *layers: nn.Linear) -> kernels.Linear:
         """The same in int8."""
-        weight, bias = joined(*layers)
-        N, K = weight.shape
-        fill = -N % self._panel
+        weight, N = self._joined([layer.weight for layer in layers])
+        K = weight.shape[1]
         units, scale = quantise_weight(weight)
-        # (N, K) -> (panels, K/4, panel, 4)
-        panels = F.pad(units, (0, -K % 4, 0, fill)).view(-1, self._panel, (K + 3) // 4, 4).transpose(1, 2)
-        by_output = [self._pointer(F.pad(values, (0, fill))) for values in (bias, scale, units.sum(1).float())]
+        # (rows, K) -> (panels, K/4, panel, 4)
+        panels = F.pad(units, (0, -K % 4)).view(-1, self._panel, (K + 3) // 4, 4).transpose(1, 2)
+        bias = F.pad(_biases(layers), (0, len(weight) - N))
+        by_output = [self._pointer(values) for values in (bias, scale, units.sum(1).float())]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
+
+    def _joined(self, weights: list[Tensor]) -> tuple[Tensor, int]:
+        """Weights of the same input side by side, filled up with rows of zeros to whole panels; and how many rows they are.
+
+        The tensor is valid until the next call: one piece of memory serves them all, and the heap is left in one piece too.
+        """
+        K, N = weights[0].shape[1], sum(map(len, weights))
+        rows = N + -N % self._panel
+        if self._room.numel() < rows * K:
+            self._room = torch.empty(rows * K)
+        joined = self._room[: rows * K].view(rows, K)
+        torch.cat(weights, out=joined[:N])
+        joined[N:] = 0
+        return joined, N
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()

@@ -316,8 +316,13 @@ class Task:
             raise BadInput(f"stride must be 0 or more, not {stride}")
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
         self.too_long, self.stride = check_policy(too_long), stride
+        release: Callable[[], None] | None = None
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
+            assert model.ledger is not None
+            release = (
+                model.ledger.checkpoint.release
+            )  # nobody else has this model: what the plan copies need not stay in memory
         if head is not None and head not in model.tasks:
             have = ", ".join(map(repr, model.tasks)) or "none"
             raise BadInput(
@@ -327,9 +332,11 @@ class Task:
         self.tokenizer = model.tokenizer
         self.max_tokens = self._limit(max_tokens)
         self._after, self._segments = model.position_pad, model.config.segments > 1
-        self._plan = prepare(model, target, precision)
+        self._plan = prepare(model, target, precision, after=release)
         self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
         self._head = None if head is None else HeadPlan(model, head)
+        if release is not None:
+            release()
 
     def _limit(self, asked: int | None) -> int:
         """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
