@@ -7,6 +7,7 @@ equal scores, and why neither scores nor order depend on where the blocks begin.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,8 @@ def paraphrase_mining(
     """
     rows = _Rows.of("vectors", vectors, _device(vectors), measure)
     _positive(max_pairs=max_pairs, block=block, **({} if top_k is None else {"top_k": top_k}))
-    if threshold is not None and threshold != threshold:
-        raise BadInput("threshold is NaN, and no score is above or below that")
+    if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
+        raise BadInput(f"threshold must be a number, not {threshold!r}")
     if rows.count < 2:
         return []
     best = _Pairs(max_pairs, -np.inf if threshold is None else threshold)
@@ -152,10 +153,10 @@ def _device(*given: Any) -> torch.device:
     return devices[-1] if devices else torch.device("cpu")
 
 
-def _positive(**given: int) -> None:
+def _positive(**given: Any) -> None:
     for name, value in given.items():
-        if value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise BadInput(f"{name} must be at least 1, not {value!r}")
 
 
 def _scores(a: Tensor, b: Tensor, measure: str) -> Tensor:

@@ -27,10 +27,11 @@ def define(parser: options.Parser) -> None:
     parser.add_argument("--pair-column", metavar="NAME", help="column of a second text, to be read together with the first")
     options.add_results(parser)
     options.add_model(parser)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels of a text: 1 (the default), N, or all"
     )
-    parser.add_argument("--threshold", type=float, metavar="X", help="in place of --top-k: all labels that score X or more")
+    which.add_argument("--threshold", type=float, metavar="X", help="in place of --top-k: all labels that score X or more")
     parser.add_argument(
         "--problem", choices=("single", "multi", "regression"),
         help="one label holds, each by itself may, or the outputs are plain numbers (default: what the model's config says)",

@@ -71,6 +71,8 @@ class NotCarried(Refused, ImportError):
 
 def __getattr__(name: str) -> Any:
     name = _OLD.get(name, name)
+    if name == "__version__":
+        return importlib.import_module("nativebert").__version__
     if name not in _HOME:
         for pattern, advice in _ELSEWHERE.items():
             if re.fullmatch(pattern, name):

@@ -283,7 +283,15 @@ class PreTrainedModel(nn.Module):
             raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
         if name != "native" and "native" in self._modules and self.native.tasks and name == self.base_model_prefix:
             return self.base_model
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if "native" in self._modules and any(name in source.split(".") for source, _, _ in self._names.values()):
+                raise AttributeError(
+                    f"{type(self).__name__} does not carry {name}, a part of the model: named_parameters() has its weights, "
+                    "get_input_embeddings() the token table, and .native the parts by their own names"
+                ) from error
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module | nn.Parameter) and name != "native":
@@ -350,6 +358,23 @@ class PreTrainedModel(nn.Module):
             whole = f"{prefix}.{source}" if prefix else source
             yield (f"{whole}.{piece}" if count > 1 else whole), parameter
 
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """The parts of the model, those with weights by the names that transformers gives them, too.
+
+        A module that this model is a part of names its parameters by these.
+        """
+        start = f"{prefix}." if prefix else ""
+        for name, part in super().named_modules(memo, prefix, remove_duplicate):
+            own = name.removeprefix(f"{start}native.")
+            first = next((f"{own}.{weight}" for weight in part._parameters if f"{own}.{weight}" in self._names), None)
+            if first is None:
+                yield name, part
+            else:
+                source, piece, count = self._names[first]
+                yield start + source.rpartition(".")[0] + (f".{piece}" if count > 1 else ""), part
+
     def state_dict(  # type: ignore[override]
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Any]:
@@ -382,6 +407,21 @@ class PreTrainedModel(nn.Module):
         }
         self.native.load_state_dict(ours, strict=False, assign=assign)
         return torch.nn.modules.module._IncompatibleKeys(missing, unknown)
+
+    def _load_from_state_dict(  # type: ignore[no-untyped-def]
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        """Where this model is a part of another module, which loads: the same names, for the parts that torch comes to next."""
+        given = {name.removeprefix(prefix): state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
+        # what is not given stays as it is: the parts would report it by their own names
+        ours = self.native.state_dict(keep_vars=True)
+        sources = {source for source, _, _ in self._names.values()}
+        missing_keys += [prefix + source for source in sorted(sources - set(given))]
+        unexpected_keys += [prefix + name for name in sorted(set(given) - sources - set(self._twice))]
+        for name, (source, piece, count) in self._names.items():
+            if source in given:
+                ours[name] = given[source].chunk(count)[piece] if count > 1 else given[source]
+        state_dict.update({f"{prefix}native.{name}": value for name, value in ours.items()})
 
 
 def _differences(given: Any, ours: PreTrainedConfig) -> dict[str, Any]:

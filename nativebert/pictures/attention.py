@@ -120,7 +120,8 @@ class AttentionPicture:
         bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4.0 / (side * rows)), ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
         bar.ax.set_yticklabels(["0", ".01", ".05", ".1", ".25", ".5", "1"])
         bar.ax.tick_params(labelsize=8)
-        model = self.model if len(self.model) <= 60 else "…" + self.model[-59:]
+        room = min(60, int(12 * figure.get_figwidth()) - len("Attention of "))  # letters, 12 to the inch
+        model = self.model if len(self.model) <= room else "…" + self.model[1 - room :]
         title = f"Attention of {model}\nfrom each of {n} tokens (rows) to each (columns)"
         plain([figure.suptitle(title, fontsize=10)])
         return figure

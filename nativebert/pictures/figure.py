@@ -48,7 +48,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise NativeBertError("a picture needs matplotlib: pip install 'nativebert[plot]'") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def write_figure(target: Path, figure: Figure) -> None:

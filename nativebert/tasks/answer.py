@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Results, Task, highest, listed
+from nativebert.tasks.base import Call, Pieces, Results, Task, highest, is_whole, listed
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
 
@@ -268,6 +268,6 @@ def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
 
 
 def _at_least_one(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value) or value < 1:
         raise BadInput(f"{name} must be 1 or more, not {value!r}")
     return value

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -310,19 +311,19 @@ class Task:
     ) -> None:
         target = choose_device(device)
         self.device, self.precision = str(target), precision
-        if batch_tokens is not None and batch_tokens < 1:
-            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens}")
-        if stride < 0:
-            raise BadInput(f"stride must be 0 or more, not {stride}")
+        if batch_tokens is not None and not (is_whole(batch_tokens) and batch_tokens >= 1):
+            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens!r}")
+        if not is_whole(stride) or stride < 0:
+            raise BadInput(f"stride must be 0 or more, not {stride!r}")
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
         self.too_long, self.stride = check_policy(too_long), stride
         release: Callable[[], None] | None = None
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
             assert model.ledger is not None
-            release = (
-                model.ledger.checkpoint.release
-            )  # nobody else has this model: what the plan copies need not stay in memory
+            release = model.ledger.checkpoint.release  # nobody else has this model: what is copied need not stay in memory
+        if not isinstance(model, torch.nn.Module):
+            raise BadInput(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if head is not None and head not in model.tasks:
             have = ", ".join(map(repr, model.tasks)) or "none"
             raise BadInput(
@@ -343,8 +344,8 @@ class Task:
         most, special = self.encoder.max_tokens, self.tokenizer.n_special()
         if asked is None:
             return min(self.tokenizer.max_length or most, most)
-        if not 1 <= asked <= most:
-            raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked}")
+        if not is_whole(asked) or not 1 <= asked <= most:
+            raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
         if asked <= special:
             raise BadInput(f"max_tokens={asked} leaves no room for text beside {special} special tokens")
         return asked
@@ -379,6 +380,10 @@ class Task:
         e = self.tokenizer.encode(*pair)
         own = [[place for place, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1)]
         room = self.max_tokens - (len(e) - len(own[0]) - len(own[1]))
+        if room < 0:
+            raise TooLong(
+                f"a pair has {self.max_tokens - room} special tokens and the limit is {self.max_tokens}: allow more tokens"
+            )
         short, long = sorted(map(len, own))
         short = min(short, room // 2)
         long = min(long, room - short)
@@ -496,7 +501,12 @@ class Task:
         return out
 
 
-def listed(texts: Any, kind: str = "texts") -> list[Any]:
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python or numpy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     """A list of what the caller gives; a single string is a list of one.
 
     Raises:
@@ -507,8 +517,9 @@ def listed(texts: Any, kind: str = "texts") -> list[Any]:
     if hasattr(texts, "to_pylist"):  # of pyarrow: its items are no strings
         texts = texts.to_pylist()
     # the items of a table are the names of its columns, and a set has no order to give results in
-    if isinstance(texts, (bytes, Mapping, Set)) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
-        raise BadInput(f"{kind} must be a list of strings, or one column of a table, not {type(texts).__name__}")
+    table_or_number = hasattr(texts, "columns") or getattr(texts, "ndim", 1) == 0  # an array of no dimension cannot be iterated
+    if isinstance(texts, (bytes, type, Mapping, Set)) or table_or_number or not isinstance(texts, Iterable):
+        raise BadInput(f"{kind} must be a list of {of}, or one column of a table, not {type(texts).__name__}")
     return list(texts)
 
 

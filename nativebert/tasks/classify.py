@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Report, Results, Scores, Task, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, Report, Results, Scores, Task, is_whole, listed, sigmoid, softmax
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -111,11 +111,13 @@ class Classifier(Task):
             scores, the label that the model has first. The scores are those of :meth:`scores`.
 
         Raises:
-            BadInput: something that is neither a string nor a pair of them, or a ``top_k`` below 1.
+            BadInput: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
             raise BadInput(f"top_k must be 1 or more, or None for all labels, not {top_k!r}")
+        if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
+            raise BadInput(f"threshold must be a number, not {threshold!r}")
         scores, report = self._scores(texts, progress)
         found: list[Any]
         if threshold is not None:

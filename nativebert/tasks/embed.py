@@ -19,7 +19,7 @@ from nativebert.errors import Assumed, BadInput, TooLong, outside
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS, pool
 from nativebert.tasks import steps
-from nativebert.tasks.base import Call, Pieces, Results, Task, listed, singles
+from nativebert.tasks.base import Call, Pieces, Results, Task, is_whole, listed, singles
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Embedder(Task):
             for note in config.assumed:
                 warnings.warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed, stacklevel=outside())
         self.config = config
-        self.pooling = config.pooling if pooling is None else (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
         if config.lowercase:
@@ -93,8 +93,8 @@ class Embedder(Task):
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
-            if truncate_dim < 1:
-                raise BadInput(f"truncate_dim must be at least 1, not {truncate_dim}")
+            if not is_whole(truncate_dim) or truncate_dim < 1:
+                raise BadInput(f"truncate_dim must be at least 1, not {truncate_dim!r}")
             self.steps = [step for step in self.steps if not isinstance(step, sentence.Truncate)] + [
                 sentence.Truncate(truncate_dim)
             ]
@@ -217,8 +217,18 @@ class Embedder(Task):
 
         Returns:
             float32 ``(n, m)``; larger is more similar (distances are negative, as in sentence-transformers).
+
+        Raises:
+            BadInput: what is no table of numbers, or two of different widths.
         """
-        x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
+        try:
+            x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
+        except (TypeError, ValueError):
+            raise BadInput("similarity is of vectors, numbers of the shape (n, dimension): embed texts first") from None
+        if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
+            raise BadInput(
+                f"vectors of the shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared: both must be (n, dimension)"
+            )
         measure = self.config.similarity
         if measure in ("cosine", "dot"):
             if measure == "cosine":
@@ -233,6 +243,9 @@ class Embedder(Task):
 
     def _prompt(self, prompt: str | None, name: str | None) -> str:
         known = self.config.prompts or {}
+        for given in (prompt, name):
+            if not isinstance(given, (str, type(None))):
+                raise BadInput(f"prompt and prompt_name must be strings, not {given!r}")
         if prompt is not None and name is not None:
             raise BadInput("pass prompt or prompt_name, not both")
         if prompt is not None:

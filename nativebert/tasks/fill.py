@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Results, Task, highest, listed, softmax
+from nativebert.tasks.base import Call, Pieces, Results, Task, highest, is_whole, listed, softmax
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class MaskFiller(Task):
             BadInput: something that is not a string, a text without a mask, a target that is not a single token, or a ``top_k`` below 1.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``, or a mask lies in what would be cut off.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        if not is_whole(top_k) or top_k < 1:
             raise BadInput(f"top_k must be 1 or more, not {top_k!r}")
         items = listed(texts)
         for n, text in enumerate(items):
@@ -235,15 +235,17 @@ class MaskFiller(Task):
 
     def _tokens(self, target: str, stands: str) -> list[int]:
         """The tokens that a target is where a mask stands so."""
+        written = self.tokenizer.encode(target, special_tokens=False)  # refuses what is no text, as token_to_id does not
         mark = _SPACES if self._continues is None else self._continues
         number = self.tokenizer.token_to_id(target)
         if number is not None and (_marked(target, mark) or number in self.tokenizer.special_ids):
             return [number]
         if self._continues is None and stands == "inside":
             return [] if number is None else [number]
-        before = " " if self._continues is None and stands == "after space" else ""
+        if self._continues is None and stands == "after space":
+            written = self.tokenizer.encode(" " + target, special_tokens=False)
         unknown = self.tokenizer.settings.get("unk_token") and self.tokenizer.unk_id
-        numbers = self.tokenizer.encode(before + target, special_tokens=False).ids
+        numbers = written.ids
         return [] if unknown in numbers else numbers
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Scores, Task, sigmoid
+from nativebert.tasks.base import Call, Scores, Task, is_whole, listed, sigmoid
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -86,11 +86,13 @@ class Ranker(Task):
             BadInput: something that is not a pair of strings.
             TooLong: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its first text leaves no room for a window.
         """
-        listed: list[Any] = [tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in pairs]
-        for n, pair in enumerate(listed):
+        items = [
+            tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in listed(pairs, "pairs", "pairs of strings")
+        ]
+        for n, pair in enumerate(items):
             if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
                 raise BadInput(f"pair {n} must be two strings, not {str(pair)[:60]!r}")
-        scores, report = self._scores(listed, progress)
+        scores, report = self._scores(items, progress)
         scores = scores[:, 0] if self.outputs == 1 else scores
         return (scores, report) if return_report else scores
 
@@ -99,20 +101,23 @@ class Ranker(Task):
 
         Args:
             query: the one text.
-            documents: the others.
+            documents: the others; a single string is taken as a list of one.
             top_k: how many to return; None for all.
 
         Returns:
             ``{"index": place in documents, "score": float, "text": the document}`` each; equal scores keep their order.
 
         Raises:
+            BadInput: a document that is not a string, or a ``top_k`` below 1.
             Refused: the model has more than one output, so none of them is the score.
         """
         if self.outputs != 1:
             raise Refused(
                 f"{self.reference} has {self.outputs} outputs for each pair, and none of them is the score to rank by"
             )
-        texts = list(documents)
+        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
+            raise BadInput(f"top_k must be 1 or more, or None for all documents, not {top_k!r}")
+        texts = listed(documents, "documents")
         scores = self([(query, text) for text in texts])
         best = np.argsort(-scores, kind="stable")[:top_k].tolist()
         return [{"index": i, "score": float(scores[i]), "text": texts[i]} for i in best]

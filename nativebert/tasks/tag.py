@@ -85,7 +85,7 @@ class Tagger(Task):
         )  # fmt: skip
         self.labels = self.encoder.labels
         self.scheme, tags = read_labels(self.labels)
-        self.ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        self.ignore = (ignore,) if isinstance(ignore, str) else tuple(listed(ignore, "ignore"))
         left_out = _left_out(self.labels, tags, self.ignore)
         self._said = [None if out else tag for tag, out in zip(tags, left_out, strict=True)]
         self._kept = ~np.array(left_out)
@@ -205,6 +205,8 @@ class Tagger(Task):
             return []
         offsets = e.offsets[tokens]
         whole = [(offsets[a][0], offsets[b - 1][1]) for a, b in pairwise([*first, len(offsets)])]
+        if how == "simple":
+            whole = _without_marks(e.tokens[tokens], whole)
         spans = _visible(text, whole, disjoint=how != "none")
         seen = [
             (span, label, score)
@@ -332,6 +334,16 @@ def _merged(p: Probabilities, first: list[int], how: str) -> Probabilities:
 
 
 # -- characters
+
+
+def _without_marks(tokens: Sequence[str], spans: Sequence[Span]) -> list[Span]:
+    """The spans, empty for each token that only marks the beginning of a word: a Unigram tokenizer writes ``▁`` before words that it does not
+    know with their mark, and gives it the first character of the word, which is that of the next token, too."""
+    follows = [start for start, _ in spans[1:]] + [-1]
+    return [
+        (start, start) if start == after and not token.strip("▁Ġ") else (start, end)
+        for token, (start, end), after in zip(tokens, spans, follows, strict=True)
+    ]
 
 
 def _visible(text: str, spans: list[Span], disjoint: bool = False) -> list[Span]:

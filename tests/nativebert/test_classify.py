@@ -153,6 +153,9 @@ def test_threshold_gives_every_label_that_reaches_it(folders: Any) -> None:
     assert found == [[one for one in best if one["score"] >= border] for best in classify(SOME, top_k=None)]
     assert 0 < sum(map(len, found)) < scores.size
     assert classify(SOME, threshold=1.1) == [[] for _ in SOME]
+    for wrong in ("0.5", [0.5], float("nan")):
+        with pytest.raises(BadInput, match="threshold must be a number, not "):
+            classify(SOME, threshold=wrong)  # type: ignore[arg-type]
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:

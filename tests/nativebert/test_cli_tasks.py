@@ -475,6 +475,10 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["classify", "{lines}"], r"what is missing: -m/--model"),
+        (
+            ["classify", "{lines}", "-m", "a", "--top-k", "2", "--threshold", "0.5"],
+            "--threshold: not allowed with argument --top-k",
+        ),
         (["clasify", "{lines}"], r"there is no command 'clasify'; did you mean classify\?"),
         (
             ["classify", "{lines}", "-m", "m", "-o", "x.parquet"],

@@ -246,7 +246,10 @@ def test_mean_pooling_by_hand(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"pooling": "median"}, {"too_long": "cut"}, {"precision": "int3"}, {"device": "tpu"}, {"max_tokens": 0}, {"max_tokens": 41}, {"max_tokens": 2}, {"batch_tokens": -1}],
+    [
+        {"pooling": "median"}, {"pooling": 5}, {"pooling": ()}, {"too_long": "cut"}, {"precision": "int3"}, {"device": "tpu"}, {"max_tokens": 0},
+        {"max_tokens": 41}, {"max_tokens": 2}, {"batch_tokens": -1}, {"truncate_dim": 0}, {"truncate_dim": "8"},
+    ],
     ids=str,
 )  # fmt: skip
 def test_wrong_options_say_what_is_right(tiny: Path, options: dict[str, object]) -> None:
@@ -289,6 +292,20 @@ def test_similarity(embed: nb.Embedder) -> None:
     assert np.allclose(np.diag(s), 1, atol=1e-6)
     assert s[0, 1] > s[0, 2]
     assert np.allclose(embed.similarity(v[:1] * 3, v)[0], s[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["a", ["a"], [[1.0], [1.0, 2.0]], None, np.ones((2, 3)), np.ones((1, 2, 384))])
+def test_what_is_not_similar_to_vectors(embed: nb.Embedder, wrong: object) -> None:
+    with pytest.raises(BadInput, match=r"numbers of the shape|cannot be compared"):
+        embed.similarity(
+            np.ones((2, 384), np.float32) if wrong is None else wrong, ["a"] if wrong is None else np.ones((2, 384))
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"prompt": 0}, {"prompt_name": ["query"]}, {"prompt_name": "query"}])
+def test_wrong_prompts(embed: nb.Embedder, given: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="prompt"):
+        embed("a", **given)
 
 
 def test_progress_bar_is_shown_when_asked(embed: nb.Embedder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -286,6 +286,8 @@ def test_what_is_wrong_is_told(bert: MaskFiller, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="needs a model with the head 'lm'"):
         MaskFiller(nb.load(bert.snapshot, head=None), device="cpu")
     assert bert([]) == []
+    with pytest.raises(BadInput, match="half a character"):
+        bert(f"a {bert.mask_token}", targets=["\ud800"])
 
 
 def test_results_as_a_table(bert: MaskFiller) -> None:

@@ -15,6 +15,7 @@ import transformers
 from families import EVERY, STEM, VARIANTS, Batch, Made
 from models import TINY, masks, minilm, one_thread, write_folder
 
+import nativebert
 import nativebert.hf as hf
 from nativebert.errors import BadInput, NativeBertError, NotFound, Refused, TooLong
 
@@ -264,6 +265,43 @@ def test_weights_have_the_names_of_transformers(made: Made, folder_of: Any, tmp_
     close(ours(**arguments)[0], again(**arguments)[0], "after saving")
 
 
+@pytest.mark.parametrize("made", [Made("bert", "ForSequenceClassification"), Made("modernbert biased", "Model")], ids=str)
+def test_a_module_that_holds_a_model_loads_by_the_names_of_transformers(made: Made, folder_of: Any) -> None:
+    folder, theirs = folder_of(made)
+    model = getattr(hf, named(made)).from_pretrained(folder)
+    ours, reference = torch.nn.ModuleDict({"encoder": model}), torch.nn.ModuleDict({"encoder": copy.deepcopy(theirs)})
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.mul_(1.5)
+    state = reference.state_dict()
+    assert set(ours.state_dict()) == set(state)
+    if made.family == "bert":  # ModernBERT's Wqkv is three parts
+        assert [n for n, _ in ours.named_parameters()] == [f"encoder.{n}" for n, _ in model.named_parameters()]
+        assert {n for n, _ in ours.named_parameters()} == {n for n, _ in reference.named_parameters()}
+    else:
+        assert len(dict(ours.named_parameters())) == len(list(model.parameters()))
+    ours.load_state_dict(state)
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    gone = next(iter(state))
+    changed = {name: value * 2 for name, value in state.items() if name != gone} | {"encoder.x": torch.zeros(1)}
+    with pytest.raises(RuntimeError, match=f"Missing key.*{gone}"):
+        ours.load_state_dict(changed)
+    found = ours.load_state_dict(changed, strict=False)
+    assert (found.missing_keys, found.unexpected_keys) == ([gone], ["encoder.x"])
+    after = ours.state_dict()
+    assert all(torch.equal(value, state[name] if name == gone else changed[name]) for name, value in after.items())
+    assert torch.nn.Dropout in {type(part) for part in model.modules()}
+
+
+def test_parts_of_a_model_are_refused_by_name(folder_of: Any) -> None:
+    model = hf.AutoModel.from_pretrained(folder_of(Made("bert", "Model"))[0])
+    for name in ("embeddings", "encoder"):
+        with pytest.raises(AttributeError, match=f"does not carry {name}.*named_parameters"):
+            getattr(model, name)
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = model.other
+
+
 def test_a_part_of_a_checkpoint_is_the_part_that_transformers_takes(folder_of: Any) -> None:
     folder, _ = folder_of(Made("bert", "ForPreTraining"))
     for end in ("ForMaskedLM", "ForNextSentencePrediction", "Model"):
@@ -487,6 +525,7 @@ def test_names_that_are_not_here_say_what_to_use() -> None:
     with pytest.raises(AttributeError):
         _ = hf.no_such_thing
     assert {"AutoModel", "pipeline", "SentenceTransformer"} <= set(dir(hf))
+    assert hf.__version__ == nativebert.__version__
 
 
 def test_every_class_is_carried_under_its_name() -> None:

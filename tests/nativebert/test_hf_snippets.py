@@ -504,6 +504,121 @@ model = SentenceTransformer("paraphrase-MiniLM-L6-v2", device="cpu")
 numbers = (model.get_embedding_dimension(), model.get_max_seq_length(), str(model.device))
 ids = model.tokenizer("Count these tokens")["input_ids"]
 '''),
+    # ---- notebooks: modules of one's own, training by hand, decoding by hand
+    Snippet("a classifier of one's own", "losses names weights logits", '''
+import io
+import torch
+from torch import nn
+from transformers import BertModel, BertTokenizer
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bert = BertModel.from_pretrained("bert-base-uncased", return_dict=False)
+        self.out = nn.Linear(self.bert.config.hidden_size, 3)
+    def forward(self, input_ids, attention_mask):
+        return self.out(self.bert(input_ids=input_ids, attention_mask=attention_mask)[1])
+
+torch.manual_seed(1)
+model = Classifier().eval()
+enc = BertTokenizer.from_pretrained("bert-base-uncased")(["a film", "not a good one"], padding="max_length", max_length=8, return_tensors="pt")
+decayed = [p for n, p in model.named_parameters() if not any(part in n for part in ("bias", "LayerNorm.weight"))]
+others = [p for n, p in model.named_parameters() if any(part in n for part in ("bias", "LayerNorm.weight"))]
+optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-3)
+losses = []
+for _ in range(3):
+    loss = nn.functional.cross_entropy(model(enc["input_ids"], enc["attention_mask"]), torch.tensor([0, 2]))
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    losses.append(loss.item())
+names = sorted(n for n, _ in model.named_parameters())
+file = io.BytesIO()
+torch.save(model.state_dict(), file)
+model = Classifier().eval()
+model.load_state_dict(torch.load(io.BytesIO(file.getvalue())))
+weights = dict(sorted(model.state_dict().items()))
+logits = model(enc["input_ids"], enc["attention_mask"])
+'''),
+    Snippet("training by hand", "losses weights", '''
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("distilbert-base-uncased-finetuned-sst-2-english")
+model = AutoModelForSequenceClassification.from_pretrained("distilbert-base-uncased-finetuned-sst-2-english")
+rows = [("good movie", 1), ("a bad, bad film which I hated", 0), ("fine", 1), ("not fine at all", 0)]
+data = [dict(tokenizer(text, truncation=True), labels=label) for text, label in rows]
+loader = DataLoader(data, batch_size=2, collate_fn=lambda batch: tokenizer.pad(batch, return_tensors="pt"))
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+losses = []
+for batch in loader:
+    loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    losses.append(loss.item())
+weights = dict(sorted(model.state_dict().items()))
+'''),
+    Snippet("a head trained alone", "trained grads", '''
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+model = BertForSequenceClassification.from_pretrained("bhadresh-savani/bert-base-uncased-emotion")
+tokenizer = AutoTokenizer.from_pretrained("bhadresh-savani/bert-base-uncased-emotion")
+for param in model.base_model.parameters():
+    param.requires_grad = False
+model(**tokenizer("frozen", return_tensors="pt"), labels=torch.tensor([2])).loss.backward()
+trained = [name for name, p in model.named_parameters() if p.requires_grad]
+grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+'''),
+    Snippet("labels for the tokens of words", "labels ids", '''
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("distilbert-base-uncased")
+words = [["@paulwalk", "It", "\'s", "the", "view"], ["Empire", "State", "Building", "=", "ESB", "."]]
+tags = [[0, 0, 0, 0, 0], [7, 8, 8, 0, 7, 0]]
+tokenized = tokenizer(words, truncation=True, is_split_into_words=True)
+labels = []
+for i, row in enumerate(tags):
+    before, found = None, []
+    for word in tokenized.word_ids(batch_index=i):
+        found.append(-100 if word is None or word == before else row[word])
+        before = word
+    labels.append(found)
+ids = tokenized["input_ids"]
+'''),
+    Snippet("entities from logits", "found", '''
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("dslim/bert-base-NER")
+model = AutoModelForTokenClassification.from_pretrained("dslim/bert-base-NER")
+text = "George Washington went to Washington, D.C. with Wolfgang M\u00fcller."
+enc = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, return_tensors="pt")
+offsets, special = enc.pop("offset_mapping")[0].tolist(), enc.pop("special_tokens_mask")[0].tolist()
+with torch.inference_mode():
+    probabilities = model(**enc).logits.softmax(-1)[0]
+found = [(text[a:b], model.config.id2label[int(p.argmax())], p.max().item()) for (a, b), p, s in zip(offsets, probabilities, special) if not s]
+'''),
+    Snippet("how likely a sentence is", "loss", '''
+import torch
+from transformers import BertForMaskedLM, BertTokenizer
+
+tokenizer = BertTokenizer.from_pretrained("google-bert/bert-base-uncased")
+model = BertForMaskedLM.from_pretrained("google-bert/bert-base-uncased")
+ids = tokenizer.encode("London is the capital of Great Britain.", return_tensors="pt")
+repeated = ids.repeat(ids.size(-1) - 2, 1)
+masked = repeated.masked_fill(torch.ones(ids.size(-1) - 1).diag(1)[:-2] == 1, tokenizer.mask_token_id)
+with torch.inference_mode():
+    loss = model(masked, labels=repeated.masked_fill(masked != tokenizer.mask_token_id, -100)).loss.item()
+'''),
+    Snippet("a cross-encoder by its module", "scores", '''
+from sentence_transformers.cross_encoder import CrossEncoder
+
+scores = CrossEncoder("cross-encoder/ms-marco-MiniLM-L6-v2").predict([["a query", "a passage"]])
+'''),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -180,6 +181,20 @@ def test_tokens_are_named_where_there_is_room() -> None:
     assert labels(picture_of(["a", "$b$"])) == ["a", "$b$"]
     assert labels(picture_of(["a"] * 200)) == []
     assert labels(picture_of(["a", "b"] * 8, heads=5)) == []
+
+
+@pytest.mark.parametrize(("tokens", "layers", "heads"), [(13, 5, 5), (6, 6, 1)])
+def test_no_name_is_cut_by_the_edge_of_a_drawing(tokens: int, layers: int, heads: int) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    picture = replace(picture_of(["token"] * tokens, layers, heads), model="a-long-name/" * 6)
+    figure = picture._figure()
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for text in (axes.yaxis.label, axes.title, *axes.get_yticklabels(), figure._suptitle):
+            box = text.get_window_extent(canvas.get_renderer())
+            assert text.get_text() == "" or (box.x0 >= 1 and box.x1 <= figure.bbox.width - 1), text.get_text()
 
 
 def test_a_grid_ends_with_the_means() -> None:

@@ -142,6 +142,17 @@ def test_ranking(tmp_path: Path) -> None:
     assert rank([]).shape == (0,)
 
 
+def test_wrong_arguments_of_ranking(tmp_path: Path) -> None:
+    rank = nb.Ranker(cross_encoder(tmp_path / "m", "bert", 1), device="cpu")
+    assert [found["text"] for found in rank.rank("a", "the dog", top_k=np.int64(2))] == ["the dog"]  # and not letter by letter
+    for top_k in (0, -1, 1.5, "x", True):
+        with pytest.raises(BadInput, match="top_k must be 1 or more, or None for all documents, not "):
+            rank.rank("a", ["b", "c"], top_k=top_k)  # type: ignore[arg-type]
+    for documents in (None, 5, {"b"}, np.array("b")):
+        with pytest.raises(BadInput, match="documents must be a list of strings"):
+            rank.rank("a", documents)  # type: ignore[arg-type]
+
+
 def test_activation_is_read_and_refused(tmp_path: Path) -> None:
     folder = cross_encoder(tmp_path / "m", "bert", 1)
     probability = nb.Ranker(folder, device="cpu")([("a", "dog")])
@@ -169,6 +180,8 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         rank([("a", "b"), ("a", None)])  # type: ignore[list-item]
     with pytest.raises(BadInput, match="pair 0 must be two strings"):
         rank("ab")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="pairs must be a list of pairs of strings, or one column of a table, not NoneType"):
+        rank(None)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="has 3 outputs"):
         rank.rank("a", ["b"])
     with pytest.warns(Truncated, match=r"1 of 2 pairs are longer than 40 tokens and were cut: 64 of 109 tokens"):

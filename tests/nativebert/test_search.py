@@ -137,7 +137,10 @@ def test_a_threshold_cuts_off(top_k: int | None) -> None:
         ({"corpus": np.array([[1.0] * 16, [np.nan] * 16])}, "row 1 of corpus .* not finite"),
         ({"queries": np.full((1, 16), 1e39)}, "row 0 of queries .* not finite"),
         ({"top_k": 0}, "top_k must be at least 1"),
+        ({"top_k": 1.5}, "top_k must be at least 1, not 1.5"),
+        ({"top_k": None}, "top_k must be at least 1, not None"),
         ({"block": 0}, "block must be at least 1"),
+        ({"block": "8"}, "block must be at least 1, not '8'"),
         ({"measure": "angle"}, "measure must be one of"),
     ],
 )
@@ -146,7 +149,13 @@ def test_what_cannot_be_searched(given: dict, message: str) -> None:
         semantic_search(**{"queries": vectors(2), "corpus": vectors(3), **given})
 
 
-@pytest.mark.parametrize("given", [{"top_k": 0}, {"max_pairs": 0}, {"threshold": np.nan}, {"vectors": np.full((3, 3), np.inf)}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"top_k": 0}, {"top_k": 1.5}, {"max_pairs": 0}, {"max_pairs": np.nan}, {"threshold": np.nan}, {"threshold": "0.5"},
+        {"vectors": np.full((3, 3), np.inf)},
+    ],
+)  # fmt: skip
 def test_what_cannot_be_mined(given: dict) -> None:
     with pytest.raises(BadInput):
         paraphrase_mining(**{"vectors": vectors(3), **given})

@@ -313,6 +313,28 @@ def test_a_character_of_several_tokens_is_one(taggers: dict[str, Tagger], keepin
         assert tag(text, aggregation="simple")[0] == expected
 
 
+def test_the_mark_of_a_word_takes_no_character_from_it(tmp_path: Path) -> None:
+    """A Unigram tokenizer that does not know "▁東京" makes it "▁" and "東京", and both of them begin at the same character."""
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "▁", "東京", "大阪", "▁cat", "s"]
+    core = Core(models.Unigram([(token, -float(n)) for n, token in enumerate(tokens)], 3, False))
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    core.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    folder = made(tmp_path / "m", "bpe")
+    (folder / "tokenizer.json").write_text(core.to_str())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    tag = Tagger(folder, device="cpu")
+    text = "東京 cats 大阪"
+    assert tag.tokenizer.encode(text).tokens == ["<s>", "▁", "東京", "▁cat", "s", "▁", "大阪", "</s>"]
+    assert tag.tokenizer.encode(text).offsets[1:3] == [(0, 1), (0, 2)]
+
+    def entities(*labels: str) -> list[tuple[str, str]]:
+        p = np.eye(len(BIO), dtype=np.float32)[[BIO.index(label) for label in labels]]
+        return [(one["text"], one["label"]) for one in tag._entities(text, tag.tokenizer.encode(text), p, "simple")]
+
+    assert entities("O", "B-PER", "O", "O", "O", "I-PER") == [("東京", "PER"), ("大阪", "PER")]
+    assert entities("B-LOC", "B-PER", "I-PER", "I-PER", "O", "I-PER") == [("東京 cats 大阪", "PER")]
+
+
 def test_tokens_of_spaces_do_not_part_an_entity(tmp_path: Path) -> None:
     """Of a byte-level BPE every further space is a token."""
     folder = made(tmp_path / "m", "bpe", ["O", "X"])
@@ -608,6 +630,8 @@ def test_what_is_wrong_is_told(folders: dict[str, Path], taggers: dict[str, Tagg
         tag.words(["Apple", "is"])
     with pytest.raises(BadInput, match="word 1 of sentence 0 must be a string, not 'None'"):
         tag.words([["a", None]])
+    with pytest.raises(BadInput, match="ignore must be a list of strings, or one column of a table, not NoneType"):
+        Tagger(folders["uncased"], ignore=None, device="cpu")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="sentences must be a list"):
         tag.words(7)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="needs a model with the head 'tag'"):

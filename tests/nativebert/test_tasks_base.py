@@ -94,6 +94,12 @@ def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(made: Any, a: int, b:
     assert call.cut.tolist() == [max(0, a + b + 3 - 12)]
 
 
+def test_a_limit_below_the_special_tokens_of_a_pair(folders: Any) -> None:
+    classify = Classifier(folders("roberta"), device="cpu", max_tokens=3)  # enough for a text, and not for <s></s></s></s>
+    with pytest.raises(TooLong, match="a pair has 4 special tokens and the limit is 3"):
+        classify([("the cat", "a dog")])
+
+
 def test_windows_of_a_pair_hold_the_first_text_whole(made: Any) -> None:
     task = made["window"]
     second = texts(1, 30, seed=5)[0] + " cat sat on the mat" * 5
@@ -121,9 +127,13 @@ def test_an_error_names_the_text(made: Any) -> None:
     ("given", "message"),
     [
         ({"batch_tokens": 0}, "batch_tokens must be at least 1"),
+        ({"batch_tokens": "8"}, "batch_tokens must be at least 1, not '8'"),
         ({"stride": -1}, "stride must be 0 or more"),
+        ({"stride": None}, "stride must be 0 or more, not None"),
+        ({"stride": 1.5}, "stride must be 0 or more, not 1.5"),
         ({"too_long": "cut"}, "too_long must be"),
         ({"max_tokens": LIMIT + 3}, "max_tokens must be between 1 and"),
+        ({"max_tokens": 8.0}, "max_tokens must be between 1 and the model's .* positions, not 8.0"),
         ({"max_tokens": 2}, "leaves no room for text beside 2 special tokens"),
         ({"device": "tpu"}, "device must be"),
         ({"precision": "int3"}, "precision must be"),
@@ -132,6 +142,13 @@ def test_an_error_names_the_text(made: Any) -> None:
 def test_wrong_arguments(folders: Any, given: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Classifier(folders("bert"), **{"device": "cpu", **given})
+
+
+@pytest.mark.parametrize("task", [Classifier, nb.Embedder])
+@pytest.mark.parametrize("model", [None, 5, ["a"]])
+def test_what_is_no_model(task: Any, model: Any) -> None:
+    with pytest.raises(BadInput, match="model must be a folder, a name on the Hub or a loaded model, not "):
+        task(model, device="cpu")
 
 
 class Column(list[str]):
@@ -159,7 +176,7 @@ def test_listed() -> None:
     assert listed([]) == []
     with pytest.raises(AssertionError):
         list(Column(["a"]))
-    for wrong in (b"a", {"a": 1}, {"a"}, 3, None, Frame()):
+    for wrong in (b"a", {"a": 1}, {"a"}, 3, None, str, np.array("a"), torch.tensor(3), Frame()):
         with pytest.raises(
             BadInput, match=f"words must be a list of strings, or one column of a table, not {type(wrong).__name__}"
         ):
