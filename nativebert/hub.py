@@ -236,7 +236,7 @@ def _no_folder(text: str, folder: Path) -> NotFound:
     except OSError:
         near = []
     hint = f"Did you mean {' or '.join(str(missing.parent / name) for name in near)}?" if near else "Check the path."
-    return NotFound(f"there is no folder {text}: {missing.parent} has no {missing.name}. {hint}")
+    return NotFound(f"there is no folder {text}: {str(missing.parent)!r} has no {missing.name!r}. {hint}")
 
 
 # ---- which files a model needs

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from models import BERT, write_folder
 
 CHILD = """
-import json, random, resource, sys
+import json, random, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -27,10 +28,12 @@ size, head = len(whole), int.from_bytes(whole[:8], "little")
 config = json.loads((good / "config.json").read_text())
 del whole
 r = random.Random(0)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-if (peaks := Path("/proc/self/clear_refs")).exists():
-    peaks.write_text("5")  # the peak counts from here
-before, outcomes = peak(), {}
+
+def memory(what):
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[what].split()[0]) * 1024
+
+before, outcomes = memory("VmRSS"), {}
 for case in range(60):
     with (spoilt / "model.safetensors").open("r+b") as file:
         file.seek(0)
@@ -52,8 +55,40 @@ for case in range(60):
         file.write(kept)
     (spoilt / "config.json").write_text(json.dumps(config))
 nb.load(spoilt)
-print(json.dumps({"size": size, "grown": peak() - before, "outcomes": outcomes}))
+print(json.dumps({"size": size, "grown": memory("VmHWM") - before, "outcomes": outcomes}))
 """
+
+
+EMBED = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import nativebert as nb
+
+def memory(what):
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[what].split()[0]) * 1024
+
+nb.Embedder(sys.argv[2], device="cpu", pooling="mean")("a")  # all that is imported on the way is imported now
+before = memory("VmRSS")
+embed = nb.Embedder(sys.argv[1], device="cpu", pooling="mean")
+embed(["the cat sat on the mat", "a dog"])
+print(memory("VmHWM") - before)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def test_weights_do_not_stand_in_memory_twice(tmp_path: Path) -> None:
+    """Beside the plan there is at most one layer of the file's own weights, and no layer of them afterwards."""
+    config = {**BERT, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
+    large, small = write_folder(tmp_path / "large", config), write_folder(tmp_path / "small", BERT)
+    size = (large / "model.safetensors").stat().st_size
+    ran = subprocess.run([sys.executable, "-c", EMBED, str(large), str(small)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert size > 100e6
+    assert int(ran.stdout) < 1.4 * size, f"{int(ran.stdout) / size:.2f} times the file"
 
 
 def test_memory_is_never_above_twice_the_file(tmp_path: Path) -> None:

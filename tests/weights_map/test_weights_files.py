@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,17 @@ def test_any_bytes_are_a_checkpoint_or_a_bad_file(tmp_path: Path, data: st.DataO
     assert report.text(ledger) and report.as_json(ledger)  # noqa: PT018
     ledger.save(ledger.read(), tmp_path / "y.safetensors")
     assert (tmp_path / "y.safetensors").read_bytes() == bytes(content)
+
+
+def test_released_memory_is_read_again_from_the_file(tmp_path: Path) -> None:
+    array = np.arange(100_000, dtype=np.float32)
+    safetensors.numpy.save_file({"x": array}, tmp_path / "a.safetensors")
+    checkpoint = Checkpoint.open(tmp_path / "a.safetensors")
+    view = checkpoint.view("x")
+    seen = np.frombuffer(view.buffer, np.float32)
+    seen[:] = 7
+    assert seen.sum() == 700_000
+    checkpoint.release()
+    if sys.platform == "linux":
+        assert np.array_equal(seen, array)  # and what was changed is lost
+    assert np.array_equal(np.frombuffer((tmp_path / "a.safetensors").read_bytes()[-400_000:], np.float32), array)
