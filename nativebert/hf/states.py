@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nativebert.engine import PRECISIONS
 from nativebert.errors import BadInput, Refused
 from nativebert.tasks.base import Call, Task
+
+FLOATS = ("float32", "bfloat16", "float16")
 
 
 class States(Task):
@@ -60,8 +61,11 @@ def precision_name(given: Any) -> str:
     """
     name = str(given).removeprefix("torch.")
     name = {"None": "float32", "auto": "float32", "float": "float32", "half": "float16"}.get(name, name)
-    if name not in PRECISIONS:
-        raise Refused(f"dtype must be one of {', '.join(PRECISIONS)}, not {given!r}; vectors and scores are float32 always")
+    if name not in FLOATS:
+        raise Refused(
+            f"dtype must be one of {', '.join(FLOATS)}, not {given!r}; vectors and scores are float32 always. The native tasks also take "
+            "precision='int8'"
+        )
     return name
 
 

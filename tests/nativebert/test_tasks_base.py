@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from models import BERT, one_thread, tensors_of, texts, write_folder
 
 import nativebert as nb
+from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInput, TooLong, Truncated
 from nativebert.tasks.base import Call, Report, Results, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
@@ -222,9 +223,9 @@ def test_what_a_call_counts(made: Any) -> None:
         _, found = made["truncate"].scores(some, return_report=True)
     assert found.tokens.tolist() == [3, 12, 2]
     assert found.cut.tolist() == [0, 20, 0]
-    # the plan for a CPU computes at least 16 rows at a time: 3 of them hold tokens
+    # without the kernels at least 16 rows are computed at a time: 3 of them hold tokens
     _, alone = made["truncate"].scores(["cat"], return_report=True)
-    assert alone.padding == pytest.approx(13 / 16)
+    assert alone.padding == pytest.approx(13 / 16 if isinstance(made["truncate"]._plan, CpuPlan) else 0)
     assert alone.seconds > 0
     assert (alone.device, alone.precision) == ("cpu", "float32")
     assert alone.model == made["truncate"].reference
@@ -429,7 +430,7 @@ print(json.dumps({"short": short, "long": long}))
 
 @pytest.mark.parametrize("name", ["classify", "zero-shot", "rank", "embed"])
 def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: str) -> None:
-    sizes = {"hidden_size": 128, "intermediate_size": 2048, "num_hidden_layers": 1, "max_position_embeddings": 512}
+    sizes = {"hidden_size": 256, "intermediate_size": 2048, "num_hidden_layers": 1, "max_position_embeddings": 512}
     kind = "BertModel" if name == "embed" else "BertForSequenceClassification"
     config = {
         **BERT,
@@ -441,7 +442,7 @@ def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: st
     if name != "embed":
         count = len(config["id2label"])
         tensors = {f"bert.{key}": x for key, x in tensors.items()}
-        tensors |= {"classifier.weight": torch.randn(count, 128), "classifier.bias": torch.zeros(count)}
+        tensors |= {"classifier.weight": torch.randn(count, 256), "classifier.bias": torch.zeros(count)}
     folder = write_folder(tmp_path / "m", config, tensors)
     exact = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}  # large tensors go back to the system at once (glibc)
     ran = subprocess.run([sys.executable, "-c", CHILD, name, str(folder)], capture_output=True, text=True, env=exact)
@@ -449,6 +450,5 @@ def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: st
     found = json.loads(ran.stdout.splitlines()[-1])
     (short, few), (long, many) = found["short"], found["long"]
     assert many >= 8 * few
-    assert short > 15e6, found  # the batches: far more than the text
-    text = 300 * 20_000  # bytes for a token: its text, id, offsets
+    text = 500 * 20_000  # bytes for a token: its text, id, offsets; whoever kept its last hidden state would need 1,024 more
     assert long < 1.2 * short + text, found
