@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import logging
 import shlex
 import subprocess
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks import fresh, harness, models, peers, report, workloads
 from benchmarks.harness import Contender
 from benchmarks.models import ModelFiles
 from benchmarks.peers.base import Floats, Peer
+from benchmarks.worker import Failed, Worker, describe, quieten
 from benchmarks.workloads import Workload
 
 SAME = 1e-4  # fp32 results that differ by more are not the same work
@@ -31,28 +31,19 @@ PEAK_SIZE, PEAK_TIMES = 2048, 3  # rows and columns of the matrices; products in
 
 @dataclass
 class Entry:
-    """A peer in one precision, loaded in each of its variants.
+    """A peer in one precision.
 
     Attributes:
         label: in the results: the peer's name, with ``int8`` where that is so.
-        loaded: variant -> peer.
+        worker: the process that runs it.
         best: texts -> variant and batch size that the sweep found.
     """
 
     label: str
     kind: type[Peer]
     precision: str
-    loaded: dict[str, Peer] = field(default_factory=dict)
+    worker: Any = None
     best: dict[str, tuple[str, int]] = field(default_factory=dict)
-
-
-def quieten() -> None:
-    """No bars and no notices of other libraries between the figures."""
-    logging.getLogger().setLevel(logging.ERROR)
-    with suppress(ImportError):
-        from transformers.utils import logging as notices
-
-        notices.disable_progress_bar()
 
 
 def say(text: str = "") -> None:
@@ -138,7 +129,7 @@ def prepare(args: argparse.Namespace, model: ModelFiles, left_out: list[str]) ->
                     say(f"making {entry.label} {variant}")
                     kind.make(model, precision, variant)
             except Exception as error:  # whatever another library raises: the rest can still be compared
-                note(left_out, f"{entry.label} is left out: {failure(error)}")
+                note(left_out, f"{entry.label} is left out: {describe(error)}")
                 continue
             entries.append(entry)
     return entries
@@ -157,13 +148,12 @@ def loading(entries: list[Entry], model: ModelFiles, threads: int, times: int, l
 
 
 def load(entries: list[Entry], model: ModelFiles, threads: int, left_out: list[str]) -> None:
-    """Load all; those that fail are taken out of the list."""
+    """A process for each; those that fail are taken out of the list."""
     for entry in list(entries):
         try:
-            for variant in entry.kind.variants:
-                entry.loaded[variant] = entry.kind(model, threads, entry.precision, variant)
-        except Exception as error:
-            remove(entries, entry, f"{entry.label} is left out: {failure(error)}", left_out)
+            entry.worker = Worker(entry.kind.name, entry.precision, model, threads)
+        except Failed as error:
+            remove(entries, entry, f"{entry.label} is left out: {error}", left_out)
 
 
 def remove(entries: list[Entry], entry: Entry, why: str, left_out: list[str]) -> None:
@@ -176,11 +166,6 @@ def remove(entries: list[Entry], entry: Entry, why: str, left_out: list[str]) ->
 def note(left_out: list[str], why: str) -> None:
     say(why)
     left_out.append(why)
-
-
-def failure(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 # -- timing
@@ -207,11 +192,12 @@ def time(
     reference = None
     for entry in [e for e in entries if work.mode in e.kind.modes]:
         try:
-            variant, batch = settle(entry, work, data)
-            run = runner(entry.loaded[variant], work.mode, data, batch)
-            rows = as_rows(run())
-        except Exception as error:
-            remove(entries, entry, f"{entry.label} is left out from {work.name} on: {failure(error)}", left_out)
+            entry.worker("give", work.name, data)
+            setting = settle(entry, work)
+            rows = entry.worker("rows", setting, work.mode, work.name)
+            facts_of_it = entry.worker("facts", setting, made, lengths)
+        except Failed as error:
+            remove(entries, entry, f"{entry.label} is left out from {work.name} on: {error}", left_out)
             continue
         reference = rows if reference is None else reference  # nativebert in fp32 is the first
         difference, mean, least = compare(rows, reference)
@@ -223,13 +209,11 @@ def time(
                 left_out,
             )
             continue
-        peer = entry.loaded[variant]
         fact = {
             "peer": entry.kind.name,
             "title": entry.kind.title,
             "precision": entry.precision,
-            "setting": peer.setting(batch),
-            "padding": peer.padding(made, lengths, batch),
+            **facts_of_it,
             "difference": difference,
             "cosine_mean": mean,
             "cosine_min": least,
@@ -237,10 +221,10 @@ def time(
         say(f"   {entry.label:24} {fact['setting']:26} largest difference {difference:.1e}, cosine {mean:.5f} / {least:.5f}")
         for label in [entry.label] + ([f"{entry.label} again"] if entry.kind.name == "nativebert" else []):
             facts[label] = fact
-            warm = repeated(run, 3) if repeat > 1 else None
-            contenders.append(Contender(label, repeated(run, repeat), peer.setting(batch), warm))
+            run = partial(entry.worker, "run", setting, work.mode, work.name)
+            contenders.append(Contender(label, partial(run, repeat), fact["setting"], partial(run, 3) if repeat > 1 else None))
     product = matrix_product()
-    contenders.append(Contender(PEAK, repeated(product, PEAK_TIMES), warm=product))
+    contenders.append(Contender(PEAK, partial(product, PEAK_TIMES), warm=partial(product, 1)))
     gc.collect()
     seconds = harness.interleave(contenders, rounds, uncounted=0, rest=0.05)  # all have run on these very texts already
     peak = [PEAK_TIMES * 2 * PEAK_SIZE**3 / s / 1e9 for s in seconds.pop(PEAK)]
@@ -255,43 +239,19 @@ def time(
     }
 
 
-def settle(entry: Entry, work: Workload, data: list[Any]) -> tuple[str, int]:
+def settle(entry: Entry, work: Workload) -> tuple[str, int]:
     """The variant and batch size at which a contender does a workload best; found once for the same texts."""
     kind = work.name.removesuffix("-hidden")
     if kind not in entry.best:
-        part = data[:: work.share]
-        runs = {
-            (variant, batch): repeated(runner(peer, work.mode, part, batch), min(work.repeat, 10))
-            for variant, peer in entry.loaded.items()
-            for batch in peer.batches(work.batches)
-        }
-        for variant, batch in runs:
-            if entry.kind.compiles or batch == entry.loaded[variant].batches(work.batches)[0]:
-                runner(entry.loaded[variant], work.mode, part, batch)()  # not timed
-        entry.best[kind] = harness.sweep(runs)
+        name = f"{work.name}, a part"
+        entry.worker("share", work.name, name, work.share)
+        settings = entry.worker("choices", work.batches)
+        run = partial(entry.worker, "run")
+        for setting in settings:
+            if entry.kind.compiles or setting[1] == settings[0][1]:
+                run(setting, work.mode, name, 1)  # not timed
+        entry.best[kind] = harness.sweep({s: partial(run, s, work.mode, name, min(work.repeat, 10)) for s in settings})
     return entry.best[kind]
-
-
-def runner(peer: Peer, mode: str, data: list[Any], batch: int) -> Any:
-    """A call that does the work."""
-    return (lambda: peer.vectors(data, batch)) if mode == "vectors" else (lambda: peer.hidden(data, batch))
-
-
-def repeated(run: Any, times: int) -> Any:
-    """A call that does it several times."""
-    if times == 1:
-        return run
-
-    def often() -> None:
-        for _ in range(times):
-            run()
-
-    return often
-
-
-def as_rows(found: Any) -> Floats:
-    """Vectors, or the hidden states of all texts one below the other."""
-    return np.concatenate(found) if isinstance(found, list) else np.asarray(found)
 
 
 def compare(rows: Floats, reference: Floats) -> tuple[float, float, float]:
@@ -303,7 +263,12 @@ def compare(rows: Floats, reference: Floats) -> tuple[float, float, float]:
 
 
 def matrix_product() -> Any:
-    """What the machine can do at most: one large product in fp32."""
+    """What the machine can do at most: large products in fp32; takes how many."""
     a, b = torch.randn(PEAK_SIZE, PEAK_SIZE), torch.randn(PEAK_SIZE, PEAK_SIZE)
     out = torch.empty(PEAK_SIZE, PEAK_SIZE)
-    return lambda: torch.mm(a, b, out=out)
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            torch.mm(a, b, out=out)
+
+    return multiply
