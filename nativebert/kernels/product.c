@@ -2,27 +2,47 @@
  *
  * A tile of some rows by one panel of outputs stays in registers while k runs from 0 to K, so each element is summed in that order
  * whatever stands beside it. Rows go in blocks: a block of x stays in the second-level cache while the panels pass by.
+ *
+ * Weights come from memory, or from a cache far away. While the tiles of one panel are computed, each fetches its share of the next.
  */
 
 enum {
-    BLOCK_ROWS = 128,
-    AHEAD = 20 /* steps of k: where the weights come from memory (few rows), fetching so far ahead gained a tenth and more */
+    BLOCK_ROWS = 256,
+    AHEAD = 20 /* steps of k that a panel's only tile fetches ahead in its own panel */
 };
 
+/* What a tile fetches into the second-level cache: bytes from some place on, so many for each step of k. */
+typedef struct {
+    const char *from;
+    int step;
+} Fetch;
+
+static Fetch fetch_for(int tile, int tiles, const void *panel, int depth)
+{
+    const char *own = panel;
+    const int line = LANES * 4, whole = TILE_VECTORS * line; /* bytes of a vector, and of all that a step of k reads */
+    if (tiles == 1)
+        return (Fetch){own + AHEAD * whole, whole};
+    int step = (TILE_VECTORS + tiles - 1) / tiles * line;
+    if (tile * step >= whole)
+        return (Fetch){own, step}; /* those before it have fetched all there is */
+    return (Fetch){own + (size_t)depth * (whole + tile * step), step};
+}
+
 /* One tile. rows is a constant wherever this is inlined, or the sums would not be registers. */
-INLINE void tile(const int rows, const float *x, int K, const float *panel, const float *bias, const float *residual, float *y,
-                 int stride, int columns)
+INLINE void tile(const int rows, const float *x, int K, const float *panel, Fetch fetch, const float *bias, const float *residual,
+                 float *y, int stride, int columns)
 {
     Vec sum[TILE_ROWS][TILE_VECTORS];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < TILE_VECTORS; v++)
             sum[i][v] = load(bias + v * LANES);
-    for (int k = 0; k < K; k++, panel += PANEL) {
+    for (int k = 0; k < K; k++, panel += PANEL, fetch.from += fetch.step) {
         Vec w[TILE_VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++) {
             w[v] = load(panel + v * LANES);
-            __builtin_prefetch(panel + AHEAD * PANEL + v * LANES);
+            __builtin_prefetch(fetch.from + v * sizeof(Vec), 0, 2);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
@@ -42,21 +62,21 @@ INLINE void tile(const int rows, const float *x, int K, const float *panel, cons
 }
 
 /* The tile of so many rows, so that the compiler sees a constant. */
-static void tile_of(int rows, const float *x, int K, const float *panel, const float *bias, const float *residual, float *y, int stride,
-                    int columns)
+static void tile_of(int rows, const float *x, int K, const float *panel, Fetch fetch, const float *bias, const float *residual,
+                    float *y, int stride, int columns)
 {
     switch (rows) {
-    case 1: tile(1, x, K, panel, bias, residual, y, stride, columns); break;
-    case 2: tile(2, x, K, panel, bias, residual, y, stride, columns); break;
-    case 3: tile(3, x, K, panel, bias, residual, y, stride, columns); break;
-    case 4: tile(4, x, K, panel, bias, residual, y, stride, columns); break;
+    case 1: tile(1, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 2: tile(2, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 3: tile(3, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 4: tile(4, x, K, panel, fetch, bias, residual, y, stride, columns); break;
 #if defined(__AVX2__)
-    case 5: tile(5, x, K, panel, bias, residual, y, stride, columns); break;
-    case 6: tile(6, x, K, panel, bias, residual, y, stride, columns); break;
+    case 5: tile(5, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 6: tile(6, x, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
 #if defined(__AVX512F__)
-    case 7: tile(7, x, K, panel, bias, residual, y, stride, columns); break;
-    case 8: tile(8, x, K, panel, bias, residual, y, stride, columns); break;
+    case 7: tile(7, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 8: tile(8, x, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
     }
 }
@@ -65,14 +85,15 @@ static void product(const Linear *w, const float *x, int rows, float *y, const f
 {
     const int K = w->inward, N = w->outward;
     for (int block = 0; block < rows; block += BLOCK_ROWS) {
-        int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows;
+        int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows, tiles = (end - block + TILE_ROWS - 1) / TILE_ROWS;
         for (int p = first; p < last; p++) {
             int column = p * PANEL, columns = N - column < PANEL ? N - column : PANEL;
-            for (int row = block; row < end; row += TILE_ROWS) {
-                int count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
+            const float *panel = w->panels + (size_t)column * K;
+            for (int n = 0; n < tiles; n++) {
+                int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 size_t at = (size_t)row * N + column;
-                tile_of(count, x + (size_t)row * K, K, w->panels + (size_t)column * K, w->bias + column, residual ? residual + at : NULL,
-                        y + at, N, columns);
+                tile_of(count, x + (size_t)row * K, K, panel, fetch_for(n, tiles, panel, K), w->bias + column,
+                        residual ? residual + at : NULL, y + at, N, columns);
                 if (activation != LINEAR)
                     activate(activation, y + at, count, columns, N);
             }

@@ -5,18 +5,18 @@
  */
 
 /* One tile, as in product.c; K in fours. */
-INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel, IntVec sum[TILE_ROWS][TILE_VECTORS])
+INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel, Fetch fetch, IntVec sum[TILE_ROWS][TILE_VECTORS])
 {
     IntVec s[TILE_ROWS][TILE_VECTORS];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < TILE_VECTORS; v++)
             s[i][v] = (IntVec){0};
-    for (int k = 0; k < K4; k++, panel += 4 * PANEL) {
+    for (int k = 0; k < K4; k++, panel += 4 * PANEL, fetch.from += fetch.step) {
         IntVec u[TILE_VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++) {
             memcpy(&u[v], panel + 4 * v * LANES, sizeof u[v]);
-            __builtin_prefetch(panel + 4 * (AHEAD * PANEL + v * LANES));
+            __builtin_prefetch(fetch.from + v * sizeof(Vec), 0, 2);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
@@ -33,20 +33,20 @@ INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel,
             sum[i][v] = s[i][v];
 }
 
-static void tile8_of(int rows, const uint8_t *q, int K4, const int8_t *panel, IntVec sum[TILE_ROWS][TILE_VECTORS])
+static void tile8_of(int rows, const uint8_t *q, int K4, const int8_t *panel, Fetch fetch, IntVec sum[TILE_ROWS][TILE_VECTORS])
 {
     switch (rows) {
-    case 1: tile8(1, q, K4, panel, sum); break;
-    case 2: tile8(2, q, K4, panel, sum); break;
-    case 3: tile8(3, q, K4, panel, sum); break;
-    case 4: tile8(4, q, K4, panel, sum); break;
+    case 1: tile8(1, q, K4, panel, fetch, sum); break;
+    case 2: tile8(2, q, K4, panel, fetch, sum); break;
+    case 3: tile8(3, q, K4, panel, fetch, sum); break;
+    case 4: tile8(4, q, K4, panel, fetch, sum); break;
 #if defined(__AVX2__)
-    case 5: tile8(5, q, K4, panel, sum); break;
-    case 6: tile8(6, q, K4, panel, sum); break;
+    case 5: tile8(5, q, K4, panel, fetch, sum); break;
+    case 6: tile8(6, q, K4, panel, fetch, sum); break;
 #endif
 #if defined(__AVX512F__)
-    case 7: tile8(7, q, K4, panel, sum); break;
-    case 8: tile8(8, q, K4, panel, sum); break;
+    case 7: tile8(7, q, K4, panel, fetch, sum); break;
+    case 8: tile8(8, q, K4, panel, fetch, sum); break;
 #endif
     }
 }
@@ -73,14 +73,15 @@ static void product8(const Linear *w, Quantised x, int rows, float *y, const flo
 {
     const int K4 = (w->inward + 3) / 4, N = w->outward;
     for (int block = 0; block < rows; block += BLOCK_ROWS) {
-        int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows;
+        int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows, tiles = (end - block + TILE_ROWS - 1) / TILE_ROWS;
         for (int p = first; p < last; p++) {
             int column = p * PANEL, columns = N - column < PANEL ? N - column : PANEL;
-            for (int row = block; row < end; row += TILE_ROWS) {
-                int count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
+            const int8_t *panel = w->panels8 + 4 * (size_t)column * K4;
+            for (int n = 0; n < tiles; n++) {
+                int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 size_t at = (size_t)row * N + column;
                 IntVec sum[TILE_ROWS][TILE_VECTORS];
-                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, w->panels8 + 4 * (size_t)column * K4, sum);
+                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch_for(n, tiles, panel, K4), sum);
                 finish8(w, count, sum, x.step + row, x.least + row, column, columns, residual ? residual + at : NULL, y + at);
                 if (activation != LINEAR)
                     activate(activation, y + at, count, columns, N);
