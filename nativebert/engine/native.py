@@ -7,7 +7,7 @@ invariant: the kernels sum each row and each head of a sequence in an order that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import byref
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
-from nativebert.engine.int8 import quantise_weight
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput
 from nativebert.nn.block import PostNormBlock
@@ -29,11 +28,6 @@ def fits(model: Model) -> bool:
     """Whether the kernels compute this model: norms after the parts, and nothing in attention but the tokens."""
     plain = all(layer.window is None and layer.rope_theta is None for layer in model.config.layers)
     return plain and model.distance is None and not model.config.gated and not model.config.norm_first
-
-
-def _biases(layers: Sequence[nn.Linear]) -> Tensor:
-    """The biases of linear layers one after the other, zeros for one that has none."""
-    return torch.cat([layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers])
 
 
 class NativePlan:
@@ -51,8 +45,6 @@ class NativePlan:
         BadInput: the kernels are not available.
     """
 
-    _room: Tensor = torch.empty(0)  # for weights on their way to the plan
-
     def __init__(self, model: Model, precision: str = "float32", after: Callable[[], None] | None = None) -> None:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
@@ -66,7 +58,7 @@ class NativePlan:
         assert not isinstance(library, str)  # or there would be no table
         self._library = library
         self.level = table.contents.name.decode()
-        self._panel = table.contents.panel
+        self._kernels = table.contents
         with torch.no_grad():
             made: dict[int, kernels.Layer] = {}
             for block, layer in zip(model.blocks(), model.config.layers, strict=True):
@@ -77,7 +69,6 @@ class NativePlan:
                         after()
             layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in model.blocks()))
             embedding = self._embedding(model)
-        self.__dict__.pop("_room", None)
         self._encoder = kernels.Encoder(table, embedding, layers, len(layers), self.config.width, self.config.norm_eps)
 
     def run(self, batch: Packed) -> Tensor:
@@ -128,37 +119,40 @@ class NativePlan:
 
     def _linear(self, *layers: nn.Linear) -> kernels.Linear:
         """One product in fp32 for linear layers of the same input, side by side."""
-        weight, N = self._joined([layer.weight for layer in layers])
-        K = weight.shape[1]
-        panels = torch.empty(len(weight) // self._panel, K, self._panel)
-        panels.copy_(weight.view(-1, self._panel, K).transpose(1, 2))
-        bias = F.pad(_biases(layers), (0, len(weight) - N))
-        return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(bias), None, None)
+        K, N = layers[0].in_features, sum(layer.out_features for layer in layers)
+        panels = self._new(N, K, torch.float32)
+        for first, weight in self._weights(layers):
+            self._kernels.pack(weight.data_ptr(), len(weight), K, first, panels.data_ptr())
+        return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(self._biases(layers)), None, None)
 
     def _linear8(self, *layers: nn.Linear) -> kernels.Linear:
         """The same in int8."""
-        weight, N = self._joined([layer.weight for layer in layers])
-        K = weight.shape[1]
-        units, scale = quantise_weight(weight)
-        # (rows, K) -> (panels, K/4, panel, 4)
-        panels = F.pad(units, (0, -K % 4)).view(-1, self._panel, (K + 3) // 4, 4).transpose(1, 2)
-        bias = F.pad(_biases(layers), (0, len(weight) - N))
-        by_output = [self._pointer(values) for values in (bias, scale, units.sum(1).float())]
+        K, N = layers[0].in_features, sum(layer.out_features for layer in layers)
+        panels = self._new(N, K, torch.int8)
+        scale, total = torch.zeros(2, N + -N % self._kernels.panel)
+        for first, weight in self._weights(layers):
+            self._kernels.pack8(
+                weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr()
+            )
+        by_output = [self._pointer(values) for values in (self._biases(layers), scale, total)]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
-    def _joined(self, weights: list[Tensor]) -> tuple[Tensor, int]:
-        """Weights of the same input side by side, filled up with rows of zeros to whole panels; and how many rows they are.
+    def _new(self, N: int, K: int, dtype: torch.dtype) -> Tensor:
+        """Room for ``N`` rows in whole panels, of ``K`` numbers filled up to fours; zeros, unless all of it will be written."""
+        make = torch.zeros if N % self._kernels.panel or K % 4 else torch.empty
+        return make(N + -N % self._kernels.panel, K + -K % 4, dtype=dtype)
 
-        The tensor is valid until the next call: one piece of memory serves them all, and the heap is left in one piece too.
-        """
-        K, N = weights[0].shape[1], sum(map(len, weights))
-        rows = N + -N % self._panel
-        if self._room.numel() < rows * K:
-            self._room = torch.empty(rows * K)
-        joined = self._room[: rows * K].view(rows, K)
-        torch.cat(weights, out=joined[:N])
-        joined[N:] = 0
-        return joined, N
+    def _weights(self, layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor]]:
+        """The weights of linear layers, each with its first row in all of them one below the other."""
+        first = 0
+        for layer in layers:
+            yield first, layer.weight.detach().contiguous()
+            first += layer.out_features
+
+    def _biases(self, layers: Sequence[nn.Linear]) -> Tensor:
+        """Their biases one after the other, zeros for a layer that has none, filled up to whole panels."""
+        each = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+        return F.pad(torch.cat(each), (0, -sum(map(len, each)) % self._kernels.panel))
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()

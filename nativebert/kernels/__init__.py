@@ -84,6 +84,8 @@ class Kernels(ctypes.Structure):
     _fields_ = [
         ("name", c_char_p),
         ("panel", c_int32),
+        ("pack", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p)),
+        ("pack8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
         ("product", ctypes.CFUNCTYPE(None, POINTER(Linear), c_void_p, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
         ("product8", ctypes.CFUNCTYPE(None, POINTER(Linear), Quantised, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
         ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Quantised)),

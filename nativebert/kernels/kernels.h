@@ -60,6 +60,11 @@ typedef struct {
     const char *name;
     int32_t panel; /* outputs in a panel of weights */
 
+    /* Rows of weights (rows, K), the matrix's rows from first on, into panels that hold zeros where no row is. */
+    void (*pack)(const float *w, int rows, int width, int first, float *panels);
+    /* The same quantised by row, with scale and sum of each row of the matrix. */
+    void (*pack8)(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum);
+
     /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL. */
     void (*product)(const Linear *, const float *x, int rows, float *y, const float *residual, int activation, int first, int last);
     /* The same of quantised rows. */

@@ -7,6 +7,7 @@
 #include "activation.c"
 #include "attention.c"
 #include "norm.c"
+#include "pack.c"
 #include "product.c"
 #include "product8.c"
 #include "quantise.c"
@@ -20,6 +21,8 @@ extern const Kernels TABLE(LEVEL);
 const Kernels TABLE(LEVEL) = {
     .name = QUOTED(LEVEL),
     .panel = PANEL,
+    .pack = pack,
+    .pack8 = pack8,
     .product = product,
     .product8 = product8,
     .quantise = quantise,

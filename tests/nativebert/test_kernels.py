@@ -21,7 +21,7 @@ import nativebert as nb
 from nativebert import kernels
 from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
-from nativebert.engine.int8 import Int8Product, quantise_rows
+from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
 from nativebert.engine.native import NativePlan, fits
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
@@ -91,6 +91,36 @@ def test_product(level: str, seed: int) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("seed", range(30))
+def test_packing(level: str, seed: int) -> None:
+    """Rows of several matrices side by side in panels, as numbers and quantised."""
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    K, sizes = r.randint(1, 100), [r.randint(1, 60) for _ in range(3)]
+    weights = [torch.randn(n, K, generator=g) * 10.0 ** r.randint(-3, 3) for n in sizes]
+    weights[0][0] = r.choice([0.0, 1e-35, 3.0])
+    whole = torch.cat(weights)
+    table, N, panel = kernels.table().contents, sum(sizes), kernels.table().contents.panel
+    fill, fours = -N % panel, -K % 4
+    floats, bytes_ = guarded(N + fill, K), guarded((N + fill) * (K + fours) // 4 or 1).view(torch.int8)
+    floats.zero_()
+    bytes_.zero_()
+    scale, total = guarded(N), guarded(N)
+    first = 0
+    for w in weights:
+        table.pack(w.data_ptr(), len(w), K, first, floats.data_ptr())
+        table.pack8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale.data_ptr(), total.data_ptr())
+        first += len(w)
+    expected = F.pad(whole, (0, 0, 0, fill)).view(-1, panel, K).transpose(1, 2)
+    assert torch.equal(floats.view(expected.shape), expected)
+    units, worth = quantise_weight(whole)
+    assert torch.equal(scale, worth)
+    assert torch.equal(total, units.sum(1).float())
+    in_fours = F.pad(units, (0, fours, 0, fill)).view(-1, panel, (K + 3) // 4, 4).transpose(1, 2)
+    assert torch.equal(bytes_[: in_fours.numel()].view(in_fours.shape), in_fours)
+    assert all(map(untouched, (floats, scale, total)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(30))
 def test_product_in_int8(level: str, seed: int) -> None:
     """Quantised rows and their product, against the same in torch."""
     r, g = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -103,7 +133,7 @@ def test_product_in_int8(level: str, seed: int) -> None:
         expected = Int8Product.of(layer).plus(x, residual)
         steps, _, least = quantise_rows(x)
         made = NativePlan.__new__(NativePlan)
-        made._kept, made._panel = [], kernels.table().contents.panel
+        made._kept, made._kernels = [], kernels.table().contents
         linear = made._linear8(layer)
     table = kernels.table().contents
     filled = (K + 3) // 4 * 4
@@ -113,7 +143,7 @@ def test_product_in_int8(level: str, seed: int) -> None:
     assert torch.equal(q[:, :K].float(), steps)
     assert not q[:, K:].any()
     assert torch.equal(sizes[1], least[:, 0])
-    count = -(-N // made._panel)
+    count = -(-N // made._kernels.panel)
     first = r.randint(0, count)
     for part in ((0, first), (first, count)):
         table.product8(byref(linear), rows, T, y.data_ptr(), residual.data_ptr(), 0, *part)

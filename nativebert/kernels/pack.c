@@ -1,0 +1,55 @@
+/* Weights as a checkpoint has them, rows of K numbers for each output, into the panels of kernels.h. */
+
+enum { ROUND = 0x100, STRIPE = 16 }; /* of a float's bits: 24 significant ones less 16; columns packed at a time */
+
+/* Rows first to first + rows of the matrix. */
+static void pack(const float *w, int rows, int width, int first, float *panels)
+{
+    for (int start = 0; start < width; start += STRIPE) { /* few enough lines to stay in the first-level cache while they fill */
+        int end = start + STRIPE < width ? start + STRIPE : width;
+        for (int i = 0; i < rows; i++) {
+            int row = first + i;
+            float *to = panels + (size_t)(row / PANEL) * PANEL * (size_t)width + row % PANEL;
+            for (int k = start; k < end; k++)
+                to[(size_t)k * PANEL] = w[(size_t)i * width + k];
+        }
+    }
+}
+
+/* What one is worth in a row whose largest magnitude is most: weights_map/eightbit.py says why it is rounded. */
+static float scale_of(float most)
+{
+    float exact = most / 127.0f;
+    uint32_t bits;
+    memcpy(&bits, &exact, sizeof bits);
+    bits = (bits + ROUND / 2) / ROUND * ROUND;
+    memcpy(&exact, &bits, sizeof bits);
+    return most < 1e-30f ? 1.0f : exact;
+}
+
+/* The same, quantised: whole numbers, what one is worth in each row, and the sum of each row's. */
+static void pack8(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum)
+{
+    const int filled = (width + 3) / 4 * 4;
+    const Vec whole = broadcast(12582912.0f); /* 3 * 2^22: adding it rounds to the nearest integer */
+    for (int i = 0; i < rows; i++) {
+        const float *x = w + (size_t)i * width;
+        int row = first + i, k;
+        Vec most = {0};
+        for (k = 0; k < width; k += LANES) {
+            Vec v = load_part(x + k, width - k);
+            most = larger(most, larger(v, -v));
+        }
+        scale[row] = scale_of(largest_of(most));
+        int8_t *to = panels + (size_t)(row / PANEL) * PANEL * (size_t)filled + row % PANEL * 4;
+        int32_t total = 0;
+        for (k = 0; k < width; k += LANES) {
+            IntVec units = __builtin_convertvector((load_part(x + k, width - k) / scale[row] + whole) - whole, IntVec);
+            for (int j = 0; j < LANES && k + j < width; j++) {
+                to[(size_t)((k + j) / 4) * 4 * PANEL + (k + j) % 4] = (int8_t)units[j];
+                total += units[j];
+            }
+        }
+        sum[row] = (float)total;
+    }
+}
