@@ -37,7 +37,8 @@ _HOME = {
     "ModelOutput": "outputs",
     "pipeline": "pipelines",
     **{f"{task}Pipeline": "pipelines" for task in _PIPELINES},
-    **dict.fromkeys(("SentenceTransformer", "CrossEncoder", "util"), "sentence"),
+    **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
+    "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}

@@ -1,158 +1,37 @@
-"""``SentenceTransformer`` and ``CrossEncoder``: :class:`nativebert.Embedder` and :class:`nativebert.Ranker` by the calls of sentence-transformers."""
+"""``SentenceTransformer``: :class:`nativebert.Embedder` by the calls of sentence-transformers."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import nativebert.hf.util as util
-from nativebert import hub
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NativeBertWarning, Refused
 from nativebert.hf.arguments import checked, whole_number
+from nativebert.hf.carrier import _BARE as _BARE  # so that it is still found here
+from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
-from nativebert.hf.states import States, device_name, hub_token, precision_name
-from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from nativebert.hub import Snapshot
+from nativebert.hf.cross_encoder import CrossEncoder
+from nativebert.hf.states import States, device_name, precision_name
 from nativebert.loading import load
 from nativebert.sentence import TRANSFORMER_CONFIGS, Truncate
 from nativebert.tasks.base import listed
 from nativebert.tasks.embed import Embedder
-from nativebert.tasks.rank import Ranker
 
 __all__ = ["CrossEncoder", "SentenceTransformer", "util"]
 
-# Encoders with a bare name on the Hub; other bare names are of the library's own organisation, as in the reference.
-_BARE = frozenset(
-    """
-    albert-base-v1 albert-base-v2 albert-large-v1 albert-large-v2 albert-xlarge-v1 albert-xlarge-v2 albert-xxlarge-v1 albert-xxlarge-v2
-    bert-base-cased bert-base-cased-finetuned-mrpc bert-base-chinese bert-base-german-cased bert-base-german-dbmdz-cased
-    bert-base-german-dbmdz-uncased bert-base-multilingual-cased bert-base-multilingual-uncased bert-base-uncased
-    bert-large-cased bert-large-cased-whole-word-masking bert-large-cased-whole-word-masking-finetuned-squad
-    bert-large-uncased bert-large-uncased-whole-word-masking bert-large-uncased-whole-word-masking-finetuned-squad camembert-base
-    distilbert-base-cased distilbert-base-cased-distilled-squad distilbert-base-german-cased distilbert-base-multilingual-cased
-    distilbert-base-uncased distilbert-base-uncased-distilled-squad distilbert-base-uncased-finetuned-sst-2-english distilroberta-base
-    roberta-base roberta-base-openai-detector roberta-large roberta-large-mnli roberta-large-openai-detector
-    xlm-roberta-base xlm-roberta-large xlm-roberta-large-finetuned-conll02-dutch xlm-roberta-large-finetuned-conll02-spanish
-    xlm-roberta-large-finetuned-conll03-english xlm-roberta-large-finetuned-conll03-german
-    """.split()
-)
 _SETTINGS = "config_sentence_transformers.json"
-_LATER = "fine-tuning is not in this version: train with sentence-transformers, save, and load the folder here"
-_ONE_PROCESS = "one process uses every core; for several GPUs start one process for each, with its share of the texts"
-_REFUSED = {
-    **dict.fromkeys(("fit", "train", "old_fit", "smart_batching_collate", "gradient_checkpointing_enable"), _LATER),
-    **dict.fromkeys(("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"), _ONE_PROCESS),
-    **dict.fromkeys(("push_to_hub", "save_to_hub"), "save_pretrained(folder), then upload the folder with huggingface_hub"),
-    "evaluate": "compute scores of what encode or predict returns, with scikit-learn or scipy",
-    "compile": "it does nothing for the native engine: leave it out",
-    "forward": "call encode or predict; nativebert.load(folder) gives the encoder as a torch module",
-    **dict.fromkeys(
-        ("parameters", "named_parameters", "state_dict", "load_state_dict", "modules", "children", "named_modules", "transformers_model", "model",
-         "auto_model", "_first_module", "_last_module"),
-        "nativebert.load(folder) gives the encoder as a torch module, and nativebert.hf.AutoModel by the names of transformers",
-    ),
-    "processor": "use tokenizer",
-    "merge": _LATER,
-}  # fmt: skip
-
-
-class _Carrier:
-    """What both classes do alike: find the model, and say what is not carried."""
-
-    organization = ""
-
-    def _open(self, name: Any, options: Mapping[str, Any]) -> Snapshot:
-        """The files of a model."""
-        call = type(self).__name__
-        if name is None or options.get("modules") is not None:
-            raise Refused(
-                f"{call} is made from a folder or a name. To choose the pooling of an encoder yourself: nativebert.Embedder(name, pooling='mean')"
-            )
-        if options.get("backend", "torch") != "torch":
-            raise Refused(
-                f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
-            )
-        text = str(name)
-        bare = "/" not in text and not Path(text).expanduser().is_dir()
-        if bare and text not in hub.SHORT and text.lower() not in _BARE:
-            name = f"{self.organization}/{text}"
-        return hub.resolve(
-            name,
-            revision=options.get("revision"),
-            offline=True if options.get("local_files_only") else None,
-            token=hub_token(options.get("token")),
-            cache_dir=options.get("cache_folder"),
-        )
-
-    def _model_kwargs(self, options: Mapping[str, Any]) -> tuple[str, Any]:
-        """Precision and device of ``model_kwargs``."""
-        call = type(self).__name__
-        given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
-        checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
-        if given.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise Refused(
-                f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
-            )
-        return precision_name(given.get("dtype", given.get("torch_dtype"))), given.get("device_map")
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
-        raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise Refused(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
-
-    def __getitem__(self, place: Any) -> NoReturn:
-        raise Refused(
-            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
-        )
-
-    def eval(self) -> Any:
-        """The model itself, which is never in training mode."""
-        return self
-
-
-def _max_length(options: Mapping[str, Any], call: str) -> int | None:
-    """The limit in ``processor_kwargs``; all else there is refused."""
-    given = dict(options.get("processor_kwargs") or options.get("tokenizer_kwargs") or options.get("tokenizer_args") or {})
-    checked(
-        f"{call}(processor_kwargs=...)", given, ("model_max_length",), "; other settings are those of tokenizer_config.json"
-    )
-    limit = given.get("model_max_length")
-    return None if limit is None else whole_number("model_max_length", limit)
-
-
-def _tokenizer(native: Any) -> PreTrainedTokenizerBase:
-    made = TOKENIZERS.get(native.tokenizer.kind, PreTrainedTokenizerFast)(native.tokenizer, native.reference)
-    made.model_max_length = native.max_tokens
-    return made
-
-
-def _size_given(batch_size: Any) -> None:
-    if whole_number("batch_size", batch_size) < 1:
-        raise BadInput(f"batch_size must be at least 1, not {batch_size}")
-
-
-def _single_process(call: str, given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name in ("pool", "chunk_size") and value is not None:
-            raise Refused(f"{call} does not carry {name}=: {_ONE_PROCESS}")
-    checked(
-        call, {name: value for name, value in given.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
-    )
 
 
 class _Vectors(States, Embedder):
@@ -162,7 +41,7 @@ class _Vectors(States, Embedder):
         super().__init__(*args, truncate_dim=sys.maxsize, **options)
 
 
-class SentenceTransformer(_Carrier):
+class SentenceTransformer(Carrier):
     """Sentence vectors, by the calls of sentence-transformers; see :class:`nativebert.Embedder` for the native way.
 
     Args:
@@ -185,6 +64,7 @@ class SentenceTransformer(_Carrier):
     """
 
     organization = "sentence-transformers"
+    _native: _Vectors
 
     def __init__(
         self,
@@ -197,22 +77,8 @@ class SentenceTransformer(_Carrier):
         truncate_dim: int | None = None,
         **options: Any,
     ) -> None:
-        carried = (
-            "modules", "cache_folder", "revision", "local_files_only", "token", "backend", "model_kwargs", "automodel_args", "processor_kwargs",
-            "tokenizer_kwargs", "tokenizer_args", "config_kwargs", "config_args",
-        )  # fmt: skip
-        checked("SentenceTransformer", options, carried)
-        if options.get("config_kwargs") or options.get("config_args"):
-            raise Refused("SentenceTransformer does not carry config_kwargs=: change config.json in a copy of the folder")
-        limit = _max_length(options, "SentenceTransformer")
-        precision, device_map = self._model_kwargs(options)
-        snapshot = self._open(model_name_or_path, options)
-        self._native = _Vectors(
-            snapshot,
-            device=device_name(device_map if device_map is not None else device),
-            precision=precision,
-            max_tokens=limit,
-        )
+        snapshot, how = self._opened(model_name_or_path, options, device)
+        self._native = _Vectors(snapshot, **how)
         config = self._native.config
         self.prompts = {"query": "", "document": "", **(config.prompts or {}), **(prompts or {})}
         self.default_prompt_name = config.default_prompt if default_prompt_name is None else default_prompt_name
@@ -223,7 +89,7 @@ class SentenceTransformer(_Carrier):
         self.similarity_fn_name = config.similarity if similarity_fn_name is None else similarity_fn_name
         said = next((step.width for step in config.then if isinstance(step, Truncate)), None)
         self.truncate_dim: int | None = said if truncate_dim is None else whole_number("truncate_dim", truncate_dim)
-        self._tokenizer = _tokenizer(self._native)
+        self._tokenizer = tokenizer_of(self._native)
 
     def __repr__(self) -> str:
         return f"SentenceTransformer({self._native!r})"
@@ -272,8 +138,7 @@ class SentenceTransformer(_Carrier):
             BadInput: something that is not text, an unknown prompt name.
             Refused: what is not carried.
         """
-        _single_process("encode", more)
-        _size_given(batch_size)
+        one_process("encode", batch_size, more)
         given = sentences if inputs is None else inputs
         if precision not in (None, "float32"):
             raise Refused(
@@ -296,11 +161,7 @@ class SentenceTransformer(_Carrier):
             vectors = F.normalize(vectors, dim=1)
         if not texts:
             vectors = torch.empty(0)
-        if convert_to_tensor or not convert_to_numpy:
-            vectors = vectors.to(self.device)
-            return vectors[0] if single else vectors if convert_to_tensor else list(vectors)
-        array = vectors.numpy()
-        return array[0] if single else array
+        return self._as_asked(vectors, single, convert_to_numpy, convert_to_tensor)
 
     def encode_query(
         self, sentences: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **more: Any
@@ -356,8 +217,7 @@ class SentenceTransformer(_Carrier):
 
     @max_seq_length.setter
     def max_seq_length(self, value: Any) -> None:
-        self._native.max_tokens = self._native._limit(whole_number("max_seq_length", value))
-        self._tokenizer.model_max_length = self._native.max_tokens
+        self._set_limit("max_seq_length", value)
 
     def get_max_seq_length(self) -> int:
         """:attr:`max_seq_length`."""
@@ -386,11 +246,6 @@ class SentenceTransformer(_Carrier):
         """Whether a prompt's tokens are pooled too."""
         self._native.config = replace(self._native.config, include_prompt=bool(include_prompt))
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer, by the calls of transformers."""
-        return self._tokenizer
-
     def tokenize(self, texts: Any, **_: Any) -> dict[str, Tensor]:
         """Padded token ids of texts, cut at :attr:`max_seq_length`, and their masks."""
         return dict(
@@ -404,11 +259,6 @@ class SentenceTransformer(_Carrier):
         """The encoder's config.json."""
         assert self._native.snapshot is not None
         return PreTrainedConfig.from_snapshot(self._native.snapshot, {})
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model runs."""
-        return torch.device(self._native.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -487,270 +337,3 @@ def _write(path: Path, data: Any) -> None:
     draft = path.with_name(f".{path.name}.tmp")  # moved into place, as the file may be a link
     draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
     draft.replace(path)
-
-
-class _Logits(Ranker):
-    """A Ranker that leaves its outputs as they are, and says what would be done with them."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.activation: nn.Module = nn.Sigmoid() if self._sigmoid else nn.Identity()
-        self._sigmoid = False
-
-
-class CrossEncoder(_Carrier):
-    """Scores of pairs of texts, by the calls of sentence-transformers; see :class:`nativebert.Ranker` for the native way.
-
-    Args:
-        model_name_or_path: a folder, or a model on the Hub; a name without an owner is one of ``cross-encoder``.
-        num_labels: how many outputs the model has; it must be so.
-        max_length: most tokens of a pair; None for what the model's files say.
-        activation_fn: what is done with the outputs, a tensor ``(n, num_labels)``; None for what the model says.
-        device: as of :class:`SentenceTransformer`.
-        **options: as of :class:`SentenceTransformer`.
-
-    Attributes:
-        activation_fn: as above; may be changed.
-
-    Raises:
-        Refused: something of sentence-transformers that is not carried.
-        NativeBertError: see :class:`nativebert.Ranker`.
-    """
-
-    organization = "cross-encoder"
-
-    def __init__(
-        self,
-        model_name_or_path: Any = None,
-        num_labels: int | None = None,
-        max_length: int | None = None,
-        activation_fn: Callable[[Tensor], Tensor] | None = None,
-        device: Any = None,
-        **options: Any,
-    ) -> None:
-        carried = (
-            "modules", "cache_folder", "cache_dir", "revision", "local_files_only", "token", "backend", "model_kwargs", "automodel_args",
-            "processor_kwargs", "tokenizer_kwargs", "tokenizer_args", "config_kwargs", "config_args", "default_activation_function",
-            "prompts", "default_prompt_name", "keep_in_fp32_modules",
-        )  # fmt: skip
-        model_name_or_path = options.pop("model_name", model_name_or_path)  # its old name
-        checked("CrossEncoder", options, carried)
-        for name in ("config_kwargs", "config_args", "prompts", "default_prompt_name", "keep_in_fp32_modules"):
-            if options.get(name):
-                raise Refused(
-                    f"CrossEncoder does not carry {name}=: " + _INSTEAD.get(name, "change config.json in a copy of the folder")
-                )
-        limit = _max_length(options, "CrossEncoder") if max_length is None else whole_number("max_length", max_length)
-        precision, device_map = self._model_kwargs(options)
-        snapshot = self._open(
-            model_name_or_path, {**options, "cache_folder": options.get("cache_folder", options.get("cache_dir"))}
-        )
-        for module in snapshot.modules():
-            if not str(module.get("type", "")).endswith(".Transformer"):
-                raise Refused(
-                    f"{snapshot.reference} has a module {module.get('type')!r}; nativebert knows cross-encoders that are one Transformer"
-                )
-        self._native = _Logits(
-            snapshot,
-            device=device_name(device_map if device_map is not None else device),
-            precision=precision,
-            max_tokens=limit,
-        )
-        self._snapshot = snapshot
-        if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:
-            raise Refused(
-                f"{snapshot.reference} has {self.num_labels} outputs, and num_labels={num_labels} was asked for: {_LATER}"
-            )
-        chosen = activation_fn or options.get("default_activation_function")
-        self.activation_fn: Callable[[Tensor], Tensor] = chosen or self.get_default_activation_fn()
-        self._tokenizer = _tokenizer(self._native)
-
-    def __repr__(self) -> str:
-        return f"CrossEncoder({self._native!r})"
-
-    def get_default_activation_fn(self) -> nn.Module:
-        """What the model says is to be done with its outputs."""
-        return self._native.activation
-
-    def predict(
-        self,
-        sentences: Any = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Tensor], Tensor] | None = None,
-        apply_softmax: bool | None = False,
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: Any = None,
-        *,
-        inputs: Any = None,
-        **more: Any,
-    ) -> Any:
-        """Scores of pairs. A pair over ``max_length`` is cut, with one warning for all (:class:`nativebert.errors.Truncated`).
-
-        Args:
-            sentences: one pair of texts, or several; ``inputs`` is another name for it.
-            prompt_name, prompt: not carried.
-            batch_size: does nothing here: batches are made by tokens, and do not change the result.
-            show_progress_bar: as of :meth:`SentenceTransformer.encode`.
-            activation_fn: what is done with the outputs, ``(n, num_labels)``; None for :attr:`activation_fn`.
-            apply_softmax: make probabilities of several outputs.
-            convert_to_numpy: an array; with neither, a list of tensors.
-            convert_to_tensor: a tensor, on the model's device.
-            device: move the model there first.
-            **more: none that does anything.
-
-        Returns:
-            float32 ``(n,)`` for a model with one output, else ``(n, num_labels)``; without the first axis for one pair.
-
-        Raises:
-            BadInput: something that is not pairs of texts.
-            Refused: what is not carried.
-        """
-        activation_fn = more.pop("activation_fct", activation_fn)  # its old name
-        _single_process("predict", more)
-        _size_given(batch_size)
-        if prompt or prompt_name:
-            raise Refused(f"predict does not carry prompts: {_INSTEAD['prompts']}")
-        if device is not None:
-            self.to(device)
-        given = sentences if inputs is None else inputs
-        pairs: list[Any] = given.tolist() if isinstance(given, np.ndarray) else listed(given, "pairs")
-        single = bool(pairs) and not isinstance(pairs[0], (list, tuple))
-        raw = self._native([pairs] if single else pairs, progress=show_progress_bar)  # type: ignore[list-item]
-        logits = torch.from_numpy(raw).view(-1, self.num_labels)
-        activation = self.activation_fn if activation_fn is None else activation_fn
-        if isinstance(activation, (nn.Sigmoid, nn.Identity)):
-            scores = activation(logits.double()).float()  # so that the float32 result does not depend on the batch
-        else:
-            scores = activation(logits.to(self.device)).cpu()
-        if self.num_labels == 1 and scores.dim() > 1:
-            scores = scores.squeeze(-1)
-        if apply_softmax and scores.dim() > 1:
-            scores = F.softmax(scores.double(), dim=1).float()
-        if not pairs:
-            scores = torch.empty(0)
-        if convert_to_tensor or not convert_to_numpy:
-            scores = scores.to(self.device)
-            return scores[0] if single else scores if convert_to_tensor else list(scores)
-        array = scores.numpy()
-        return array[0] if single else array
-
-    def rank(
-        self,
-        query: str,
-        documents: Any,
-        top_k: int | None = None,
-        return_documents: bool = False,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Tensor], Tensor] | None = None,
-        device: Any = None,
-        **more: Any,
-    ) -> list[dict[str, Any]]:
-        """Documents by their score with a query, best first.
-
-        Args:
-            query: the one text.
-            documents: the others.
-            top_k: how many to return; None for all.
-            return_documents: return their texts too.
-            prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device, **more: as of :meth:`predict`; what it returns is
-                not for the caller to choose.
-
-        Returns:
-            ``{"corpus_id": place in documents, "score": float}`` each, with ``"text"`` if asked for; equal scores keep their order.
-
-        Raises:
-            BadInput: the model has several outputs, so none of them is the score; or something that is not text.
-        """
-        if self.num_labels != 1:
-            raise BadInput(f"rank needs a model with one output, and this one has {self.num_labels}: use predict")
-        more = {
-            name: value
-            for name, value in more.items()
-            if name not in ("convert_to_numpy", "convert_to_tensor", "apply_softmax")
-        }
-        texts = listed(documents, "documents")
-        scores = self.predict(
-            [(query, text) for text in texts],
-            prompt_name,
-            prompt,
-            batch_size,
-            show_progress_bar,
-            activation_fn,
-            device=device,
-            **more,
-        ).tolist()
-        order = sorted(range(len(texts)), key=lambda n: -scores[n])[: None if top_k is None else whole_number("top_k", top_k)]
-        return [{"corpus_id": n, "score": scores[n], **({"text": texts[n]} if return_documents else {})} for n in order]
-
-    # ---- what scripts ask of a model
-
-    @property
-    def num_labels(self) -> int:
-        """How many outputs there are for a pair."""
-        return self._native.outputs
-
-    @property
-    def default_activation_function(self) -> Callable[[Tensor], Tensor]:
-        """Old name of :attr:`activation_fn`."""
-        return self.activation_fn
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens of a pair, special tokens included; may be changed, within the model's positions."""
-        return self._native.max_tokens
-
-    @max_length.setter
-    def max_length(self, value: Any) -> None:
-        self._native.max_tokens = self._native._limit(whole_number("max_length", value))
-        self._tokenizer.model_max_length = self._native.max_tokens
-
-    max_seq_length = max_length
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer, by the calls of transformers."""
-        return self._tokenizer
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        """The model's config.json."""
-        return PreTrainedConfig.from_snapshot(self._snapshot, {})
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model runs."""
-        return torch.device(self._native.device)
-
-    def to(self, where: Any) -> CrossEncoder:
-        """Move the model to a device."""
-        device = str(choose_device(device_name(where)))
-        if device != self._native.device:
-            self._native = _Logits(
-                self._snapshot, device=device, precision=self._native.precision, max_tokens=self._native.max_tokens
-            )
-        return self
-
-    def save_pretrained(self, path: Any, **options: Any) -> None:
-        """Write the model to a folder that sentence-transformers loads: what was loaded, byte for byte.
-
-        Raises:
-            Refused: see :func:`nativebert.saving.save`.
-        """
-        checked("save_pretrained", options, ("model_name", "create_model_card", "safe_serialization"))
-        load(self._snapshot).save(path)
-
-    save = save_pretrained
-
-
-_INSTEAD = {
-    "prompts": "put the prompt before the texts yourself",
-    "default_prompt_name": "put the prompt before the texts yourself",
-    "keep_in_fp32_modules": "the head is computed in float32 always",
-}

@@ -1,0 +1,183 @@
+"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not carried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import torch
+from torch import Tensor
+
+from nativebert import hub
+from nativebert.errors import BadInput, Refused
+from nativebert.hf.arguments import checked, whole_number
+from nativebert.hf.states import device_name, hub_token, precision_name
+from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from nativebert.hub import Snapshot
+from nativebert.tasks.base import Task
+
+# Encoders with a bare name on the Hub; other bare names are of the library's own organisation, as in the reference.
+_BARE = frozenset(
+    """
+    albert-base-v1 albert-base-v2 albert-large-v1 albert-large-v2 albert-xlarge-v1 albert-xlarge-v2 albert-xxlarge-v1 albert-xxlarge-v2
+    bert-base-cased bert-base-cased-finetuned-mrpc bert-base-chinese bert-base-german-cased bert-base-german-dbmdz-cased
+    bert-base-german-dbmdz-uncased bert-base-multilingual-cased bert-base-multilingual-uncased bert-base-uncased
+    bert-large-cased bert-large-cased-whole-word-masking bert-large-cased-whole-word-masking-finetuned-squad
+    bert-large-uncased bert-large-uncased-whole-word-masking bert-large-uncased-whole-word-masking-finetuned-squad camembert-base
+    distilbert-base-cased distilbert-base-cased-distilled-squad distilbert-base-german-cased distilbert-base-multilingual-cased
+    distilbert-base-uncased distilbert-base-uncased-distilled-squad distilbert-base-uncased-finetuned-sst-2-english distilroberta-base
+    roberta-base roberta-base-openai-detector roberta-large roberta-large-mnli roberta-large-openai-detector
+    xlm-roberta-base xlm-roberta-large xlm-roberta-large-finetuned-conll02-dutch xlm-roberta-large-finetuned-conll02-spanish
+    xlm-roberta-large-finetuned-conll03-english xlm-roberta-large-finetuned-conll03-german
+    """.split()
+)
+LATER = "fine-tuning is not in this version: train with sentence-transformers, save, and load the folder here"
+_ONE_PROCESS = "one process uses every core; for several GPUs start one process for each, with its share of the texts"
+_REFUSED = {
+    **dict.fromkeys(("fit", "train", "old_fit", "smart_batching_collate", "gradient_checkpointing_enable"), LATER),
+    **dict.fromkeys(("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"), _ONE_PROCESS),
+    **dict.fromkeys(("push_to_hub", "save_to_hub"), "save_pretrained(folder), then upload the folder with huggingface_hub"),
+    "evaluate": "compute scores of what encode or predict returns, with scikit-learn or scipy",
+    "compile": "it does nothing for the native engine: leave it out",
+    "forward": "call encode or predict; nativebert.load(folder) gives the encoder as a torch module",
+    **dict.fromkeys(
+        ("parameters", "named_parameters", "state_dict", "load_state_dict", "modules", "children", "named_modules", "transformers_model", "model",
+         "auto_model", "_first_module", "_last_module"),
+        "nativebert.load(folder) gives the encoder as a torch module, and nativebert.hf.AutoModel by the names of transformers",
+    ),
+    "processor": "use tokenizer",
+    "merge": LATER,
+}  # fmt: skip
+# Options that both classes take note of.
+_OPTIONS = (
+    "modules", "cache_folder", "revision", "local_files_only", "token", "backend", "model_kwargs", "automodel_args", "processor_kwargs",
+    "tokenizer_kwargs", "tokenizer_args", "config_kwargs", "config_args",
+)  # fmt: skip
+_CONFIG = "change config.json in a copy of the folder"
+
+
+class Carrier:
+    """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
+
+    organization = ""
+    _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
+    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
+    _native: Task
+    _tokenizer: PreTrainedTokenizerBase
+
+    def _opened(
+        self, name: Any, options: Mapping[str, Any], device: Any, max_length: Any = None
+    ) -> tuple[Snapshot, dict[str, Any]]:
+        """The files of a model, and the native task's options; ``max_length`` goes before the limit in ``options``."""
+        call = type(self).__name__
+        checked(call, options, (*_OPTIONS, *self._more))
+        for option, advice in {"config_kwargs": _CONFIG, "config_args": _CONFIG, **self._instead}.items():
+            if options.get(option):
+                raise Refused(f"{call} does not carry {option}=: {advice}")
+        limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
+        precision, device_map = self._model_kwargs(options)
+        snapshot = self._files(name, options)
+        device = device_name(device if device_map is None else device_map)
+        return snapshot, {"device": device, "precision": precision, "max_tokens": limit}
+
+    def _files(self, name: Any, options: Mapping[str, Any]) -> Snapshot:
+        """The files of a model."""
+        call = type(self).__name__
+        if name is None or options.get("modules") is not None:
+            raise Refused(
+                f"{call} is made from a folder or a name. To choose the pooling of an encoder yourself: nativebert.Embedder(name, pooling='mean')"
+            )
+        if options.get("backend", "torch") != "torch":
+            raise Refused(
+                f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
+            )
+        text = str(name)
+        bare = "/" not in text and not Path(text).expanduser().is_dir()
+        if bare and text not in hub.SHORT and text.lower() not in _BARE:
+            name = f"{self.organization}/{text}"
+        return hub.resolve(
+            name,
+            revision=options.get("revision"),
+            offline=True if options.get("local_files_only") else None,
+            token=hub_token(options.get("token")),
+            cache_dir=options.get("cache_folder", options.get("cache_dir")),  # cache_dir: of CrossEncoder alone
+        )
+
+    def _model_kwargs(self, options: Mapping[str, Any]) -> tuple[str, Any]:
+        """Precision and device of ``model_kwargs``."""
+        call = type(self).__name__
+        given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
+        checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
+        if given.get("attn_implementation") not in (None, "eager", "sdpa"):
+            raise Refused(
+                f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
+            )
+        return precision_name(given.get("dtype", given.get("torch_dtype"))), given.get("device_map")
+
+    def _limit(self, options: Mapping[str, Any]) -> int | None:
+        """The limit in ``processor_kwargs``; all else there is refused."""
+        given = dict(options.get("processor_kwargs") or options.get("tokenizer_kwargs") or options.get("tokenizer_args") or {})
+        call = f"{type(self).__name__}(processor_kwargs=...)"
+        checked(call, given, ("model_max_length",), "; other settings are those of tokenizer_config.json")
+        limit = given.get("model_max_length")
+        return None if limit is None else whole_number("model_max_length", limit)
+
+    def _set_limit(self, name: str, value: Any) -> None:
+        """Most tokens of an item, for the task and its tokenizer."""
+        self._native.max_tokens = self._native._limit(whole_number(name, value))
+        self._tokenizer.model_max_length = self._native.max_tokens
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, by the calls of transformers."""
+        return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return torch.device(self._native.device)
+
+    def _as_asked(self, rows: Tensor, single: bool, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
+        """Results in the form asked for: an array, a tensor, or a list of tensors; of one item, its row alone."""
+        if convert_to_tensor or not convert_to_numpy:
+            rows = rows.to(self.device)
+            return rows[0] if single else rows if convert_to_tensor else list(rows)
+        array = rows.numpy()
+        return array[0] if single else array
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _REFUSED:
+            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+        raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise Refused(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
+
+    def __getitem__(self, place: Any) -> NoReturn:
+        raise Refused(
+            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
+        )
+
+    def eval(self) -> Any:
+        """The model itself, which is never in training mode."""
+        return self
+
+
+def tokenizer_of(native: Task) -> PreTrainedTokenizerBase:
+    """The tokenizer of a native task, by the calls of transformers."""
+    made = TOKENIZERS.get(native.tokenizer.kind, PreTrainedTokenizerFast)(native.tokenizer, native.reference)
+    made.model_max_length = native.max_tokens
+    return made
+
+
+def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
+    """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
+    for name, value in more.items():
+        if name in ("pool", "chunk_size") and value is not None:
+            raise Refused(f"{call} does not carry {name}=: {_ONE_PROCESS}")
+    checked(
+        call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
+    )
+    if whole_number("batch_size", batch_size) < 1:
+        raise BadInput(f"batch_size must be at least 1, not {batch_size}")

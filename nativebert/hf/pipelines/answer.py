@@ -1,0 +1,89 @@
+"""Question answering."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from nativebert.errors import BadInput
+from nativebert.hf.arguments import whole_number
+from nativebert.hf.pipelines.base import Pipeline, positive
+from nativebert.nn.model import Model
+from nativebert.tasks.answer import Answerer
+from nativebert.tasks.base import Task
+
+
+class QuestionAnsweringPipeline(Pipeline):
+    """``"question-answering"``, as in transformers 4: :class:`nativebert.Answerer`.
+
+    Called with ``question=`` and ``context=`` (texts or lists), or with ``{"question": ..., "context": ...}`` or a list of those. Each gives
+    ``{"score", "start", "end", "answer"}``, or with ``top_k`` above 1 a list of them.
+
+    Arguments: ``top_k``; ``doc_stride``, ``max_seq_len`` (at most 384 unless said), ``max_answer_len``; ``handle_impossible_answer``;
+    ``align_to_words``.
+    """
+
+    auto = "AutoModelForQuestionAnswering"
+    carried = frozenset(
+        "top_k topk doc_stride max_answer_len max_seq_len handle_impossible_answer align_to_words padding".split()
+    )
+    instead: ClassVar[Mapping[str, str]] = {
+        "max_question_len": "a question is never cut: shorten it",
+        **dict.fromkeys(("truncation", "max_length"), "pass max_seq_len; long contexts are read in windows"),
+    }
+
+    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+        return Answerer(model, **options)
+
+    def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
+        """See the class."""
+        question, context = settings.pop("question", None), settings.pop("context", None)
+        for name in ("data", "X"):
+            inputs = settings.pop(name, inputs)
+        if args and all(isinstance(item, str) for item in (inputs, *args)):
+            question, context, args, inputs = inputs, args[0], args[1:], None
+        if inputs is None:
+            if question is None or context is None:
+                raise BadInput("pass question= and context=")
+            several = isinstance(question, (list, tuple))
+            contexts = list(context) if isinstance(context, (list, tuple)) else [context] * (len(question) if several else 1)
+            questions = list(question) if several else [question] * len(contexts)
+            if len(questions) != len(contexts):
+                raise BadInput(
+                    f"there are {len(questions)} questions and {len(contexts)} contexts: pass as many of both, or one context"
+                )
+            inputs = [{"question": q, "context": c} for q, c in zip(questions, contexts)]
+        if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+            inputs = inputs[0]
+        return super().__call__(inputs, *args, **settings)
+
+    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
+        pairs = []
+        for n, item in enumerate(items):
+            if not isinstance(item, Mapping) or set(item) != {"question", "context"}:
+                raise BadInput(f"item {n} must have the keys 'question' and 'context'")
+            for name, text in item.items():
+                if not isinstance(text, str) or not text:
+                    raise BadInput(f"the {name} of item {n} must be a text that is not empty, not {text!r}")
+            pairs.append((item["question"], item["context"]))
+        task: Any = copy.copy(self.native)
+        longest = given.get("max_seq_len")
+        task.max_tokens = min(task.max_tokens, 384) if longest is None else task._limit(whole_number("max_seq_len", longest))
+        task.stride = (
+            min(task.max_tokens // 2, 128)
+            if given.get("doc_stride") is None
+            else whole_number("doc_stride", given["doc_stride"])
+        )
+        task.max_answer_tokens = positive("max_answer_len", given.get("max_answer_len"), 15)
+        task.align_to_words = given.get("align_to_words") is not False
+        top_k = positive("top_k", given.get("top_k") or given.get("topk"), 1)
+        found = task(
+            [q for q, _ in pairs], [c for _, c in pairs], top_k=top_k, no_answer=bool(given.get("handle_impossible_answer"))
+        )
+        names = ("score", "start", "end", "answer")
+        ordered = [
+            [{name: one[name] for name in names} for one in ([answer] if isinstance(answer, dict) else answer)]
+            for answer in found
+        ]
+        return [answers[0] if len(answers) == 1 else answers for answers in ordered]
