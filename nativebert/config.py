@@ -26,6 +26,9 @@ ACTIVATIONS = frozenset(
     mish tanh sigmoid linear""".split()
 )
 
+# How config.json says that weights are whole numbers of 8 bits with a scale for each row: the words of compressed-tensors.
+EIGHT_BITS = {"quant_method": "compressed-tensors", "format": "int-quantized"}
+
 # Keys of a config.json that change no number that an encoder computes.
 HARMLESS = frozenset(
     """_name_or_path architectures auto_map model_type transformers_version torch_dtype dtype use_cache output_past output_attentions
@@ -352,7 +355,9 @@ class Fields:
         self.only("add_cross_attention", False, why="the layers also attend to another model's output")
         self.only("is_encoder_decoder", False, why="the model is an encoder with a decoder")
         self.only("pruned_heads", {}, [], why="some attention heads were removed")
-        self.only("quantization_config", why="the weights are stored quantised")
+        stored = self._get("quantization_config", None)
+        if not (isinstance(stored, dict) and EIGHT_BITS.items() <= stored.items()):  # else the tensors tell
+            self.only("quantization_config", why="the weights are stored quantised")
 
     def labels(self) -> tuple[str, ...]:
         """Class names in order of their ids, from ``id2label`` or, failing that, as many ``LABEL_i`` as ``num_labels`` says (2 by default)."""

@@ -15,7 +15,7 @@ from nativebert.config import EncoderConfig
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
 from nativebert.text.tokenizer import Tokenizer
-from weights_map import Checkpoint, Ledger, Mismatch, report
+from weights_map import LOADED, Checkpoint, Ledger, Mismatch, report
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 HUB_TIMEOUT = 3.0  # seconds for the model card, which is not worth waiting for
@@ -209,15 +209,21 @@ def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Fac
         ledger.check()
     except Mismatch as error:
         problems.append(f"would not load: {str(error).splitlines()[0]}")
-    read = [source for row in ledger.rows if row.status in ("loaded", "split", "fused", "untied") for source in row.sources]
-    if strange := [name for name in read if checkpoint.tensors[name].dtype not in FLOATS]:
+    read = [source for row in ledger.rows if row.status in LOADED for source in row.sources]
+    small = {
+        source for row in ledger.rows if row.targets and ledger.eight_bits.issuperset(row.targets) for source in row.sources
+    }
+    if strange := [name for name in read if checkpoint.tensors[name].dtype not in FLOATS and name not in small]:
         dtypes = sorted({checkpoint.tensors[name].dtype for name in strange})
         problems.append(f"would not load: {strange[0]} is stored as {', '.join(dtypes)}, not as {', '.join(FLOATS)}")
     infos = checkpoint.tensors.values()
+    scales = {source for row in ledger.rows if row.status == "scale" for source in row.sources}
     return {
         "files": [path.name for path in checkpoint.files],
         "bytes": checkpoint.nbytes,
-        "parameters": sum(info.count for info in infos if info.dtype in FLOATS),
+        "parameters": sum(
+            info.count for info in infos if (info.dtype in FLOATS or info.name in small) and info.name not in scales
+        ),
         "dtypes": sorted({info.dtype for info in infos}),
         "tensors": len(infos),
     }

@@ -6,7 +6,9 @@ parameter is accounted for are bytes touched, as views of the mapped file. A mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 
 import torch
@@ -19,7 +21,7 @@ from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NotFound, Refused
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
-from weights_map import Checkpoint, Ledger
+from weights_map import LOADED, Checkpoint, Ledger
 from weights_map import torch as views
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
@@ -38,7 +40,7 @@ def load(
     """Load a model with its weights, in evaluation mode.
 
     On the CPU and in the file's own precision its parameters are views of the mapped file: nothing is copied, and the file never
-    changes, whatever is done to the model.
+    changes, whatever is done to the model. Weights stored in eight bits (``nativebert quantize``) become float32 copies.
 
     Args:
         reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``.
@@ -58,6 +60,11 @@ def load(
         raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
+    with _no_collection():
+        return _load(snapshot, head, target, getattr(torch, precision))
+
+
+def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype) -> Model:
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.folder)
     # what the file says of optional parts decides whether the model has them
@@ -71,13 +78,24 @@ def load(
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors, after=checkpoint.release)
-    dtype: torch.dtype = getattr(torch, precision)
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
     for tied, leader in ledger.ties().items():
         module, _, leaf = tied.rpartition(".")
         setattr(model.get_submodule(module), leaf, model.get_parameter(leader))
     model.ledger, model.snapshot = ledger, snapshot
     return model.eval()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: it would look through all that torch's import made (80 ms), and find nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _check(ledger: Ledger, config: EncoderConfig, head: str | None) -> Ledger:
@@ -124,8 +142,9 @@ def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtyp
 
 def _only_floats(ledger: Ledger) -> None:
     for row in ledger.rows:
-        if row.status in ("loaded", "split", "fused", "untied") and row.dtype not in ("F64", "F32", "F16", "BF16"):
+        known = row.dtype in ("F64", "F32", "F16", "BF16") or ledger.eight_bits.issuperset(row.targets)
+        if row.status in LOADED and not known:
             raise Refused(
-                f"{row.sources[0]} is stored as {row.dtype}; weights must be F64, F32, F16 or BF16. "
-                "A quantised checkpoint has to be converted back first."
+                f"{row.sources[0]} is stored as {row.dtype}; weights must be F64, F32, F16 or BF16, or I8 with a float32 scale for each row "
+                "in a tensor beside it, as `nativebert quantize` writes them. Other quantised checkpoints have to be converted back first."
             )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nativebert import hub
-from nativebert.errors import Refused
+from nativebert.config import EIGHT_BITS
+from nativebert.errors import BadInput, Refused
 from weights_map import Ledger
 from weights_map import torch as views
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nativebert.nn.model import Model
 
 
-def save(model: Model, folder: str | PathLike[str]) -> None:
+def save(model: Model, folder: str | PathLike[str], precision: str | None = None) -> None:
     """Write a model to a folder that transformers and sentence-transformers load.
 
     The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
@@ -29,10 +30,21 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
     does, the tensor is written wider and config.json says so. The tokenizer, the config and the sentence-transformers files are else
     copied as they are.
 
+    Args:
+        model: what :func:`nativebert.load` gave, trained further or not.
+        folder: where to.
+        precision: None for the file's own. ``"int8"`` writes the weights of the layers and the token table in eight bits with a float32
+            scale for each row (:mod:`weights_map.eightbit`): about a quarter of the size of float32. nativebert loads such a folder
+            like any other; transformers (5.23, with compressed-tensors 0.20 and without) refuses it.
+
     Raises:
-        Refused: the model was not loaded from a file, a parameter has another shape than there, or the folder holds files of another
-            model that would be mixed with it.
+        BadInput: another precision.
+        Refused: the model was not loaded from a file, a parameter has another shape than there, the folder holds files of another model
+            that would be mixed with it, or weights that the file has in eight bits were changed and ``precision`` does not say that they
+            may be rounded to eight bits again.
     """
+    if precision not in (None, "int8"):
+        raise BadInput(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
     if model.ledger is None or model.snapshot is None:
         raise Refused(
             "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
@@ -53,15 +65,50 @@ def save(model: Model, folder: str | PathLike[str]) -> None:
         raise Refused(
             f"{to} holds {', '.join(strangers)} of another model, which would be loaded together with this one. Save to another folder."
         )
-    views.save(model.ledger, tensors, to)
+    asked = _matrices(model) if precision == "int8" else set()
+    small = {name for name, ours in names.items() if ours in asked} | (model.ledger.eight_bits & tensors.keys())
+    if precision is None:
+        _exact(small, tensors)
+    views.save(model.ledger, tensors, to, small)
     for name in companions:
         source, copy = model.snapshot.require(name), to / name
         if not (copy.exists() and copy.samefile(source)):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
     stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
-    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype)]:
-        _declare(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
+        dtype = max(wider, key=lambda dtype: torch.finfo(dtype).bits)
+        data = json.loads((to / "config.json").read_bytes())
+        # transformers casts all weights to what it says there when it loads them
+        _declare(
+            to / "config.json",
+            dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch.")),
+        )
+    if asked:
+        _declare(to / "config.json", {"quantization_config": _described(model.ledger, small)})
+
+
+def _matrices(model: Model) -> set[str]:
+    """The parameters that int8 is about: what nativebert.engine computes in it, and the largest table."""
+    layers = [name for name, part in model.named_modules() if name.startswith("layers.") and isinstance(part, nn.Linear)]
+    return {f"{name}.weight" for name in layers} | {"embed.token.weight"}
+
+
+def _described(ledger: Ledger, small: set[str]) -> dict[str, object]:
+    """What is in eight bits, and how, in the words of compressed-tensors: transformers then loads it by that package, or refuses."""
+    sources = [source for row in ledger.rows if small.intersection(row.targets) for source in row.sources]
+    how = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+    group = {"targets": [source.removesuffix(".weight") for source in sources], "weights": how, "input_activations": None}
+    return EIGHT_BITS | {"quantization_status": "compressed", "config_groups": {"group_0": group}, "ignore": []}
+
+
+def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
+    """Weights that are stored in eight bits must be what they were, or their training would be rounded away unsaid."""
+    if changed := [name for name in sorted(small) if not views.fits_eight_bits(tensors[name])]:
+        raise Refused(
+            f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''}: changed since they were loaded from a file "
+            "that stores them in eight bits, and would be rounded. Say precision='int8' to have that, or train the checkpoint that is not quantised."
+        )
 
 
 def _known(folder: Path) -> list[str]:
@@ -83,10 +130,9 @@ def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
                 )
 
 
-def _declare(config: Path, dtype: torch.dtype) -> None:
-    """Say in config.json what the weights are stored as: transformers casts all of them to that when it loads them."""
-    data = json.loads(config.read_bytes())
-    data |= dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch."))
+def _declare(config: Path, facts: Mapping[str, object]) -> None:
+    """Write some keys of config.json."""
+    data = json.loads(config.read_bytes()) | dict(facts)
     draft = config.with_name(".config.json.tmp")  # moved into place: in a Hub cache config.json is a link to a shared file
     draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
     draft.replace(config)
@@ -97,6 +143,9 @@ def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Te
     out = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()
+        if name in ledger.eight_bits:
+            out[name] = tensor
+            continue
         cast = tensor.to(stored.get(name, tensor.dtype))
         out[name] = cast if torch.equal(cast.to(tensor.dtype), tensor) else tensor
     return out

@@ -18,7 +18,7 @@ MAY = {
     "nn": {"config", "errors"},
     "kernels": {"errors"},
     "engine": {"config", "errors", "kernels", "nn"},
-    "saving": {"errors", "hub"},
+    "saving": {"config", "errors", "hub"},
     "loading": {"arch", "config", "engine", "errors", "hub", "nn"},
     "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "sentence", "text"},
     "parity": {"arch", "config", "engine", "errors", "hub", "loading", "nn", "tasks", "text"},

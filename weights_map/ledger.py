@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
-from weights_map import report
+from weights_map import eightbit, report
 from weights_map.errors import BadTensor, Mismatch, UnknownName
 from weights_map.mapping import Claim, WeightMap, cut
 from weights_map.rules import Rule
@@ -28,6 +28,7 @@ Status = Literal[
     "untied",  # a tie is foreseen, but the file has other bytes: read as a parameter of its own
     "carried",  # of a part that this model leaves out; kept for saving
     "derived",  # nothing to learn in it; kept for saving
+    "scale",  # what one is worth in each row of a tensor stored in eight bits
     "new",  # not in the file, as the caller expected
     "missing",  # wanted, and not (wholly) in the file
     "unexpected",  # in the file, and nobody knows what for
@@ -123,6 +124,16 @@ class Ledger:
         tied = (target for row in self.rows if row.status == "tied" for target in row.targets)
         return {target: self.map.ties[target] for target in tied if self._wants(target)}
 
+    @cached_property
+    def eight_bits(self) -> frozenset[str]:
+        """The parameters that the file has in eight bits with scales; see :mod:`weights_map.eightbit`."""
+        return frozenset(
+            target
+            for row in self.rows
+            if row.sources and all(_has_scale(self.checkpoint, source) for source in row.sources)
+            for target in row.targets
+        )
+
     def find(self, name: str) -> list[Row]:
         """The rows in which a name stands, as a parameter or as a tensor of the file: two where it is both.
 
@@ -151,7 +162,8 @@ class Ledger:
     # ---------------------------------------------------------------- reading
 
     def read(self, tied: bool = False) -> dict[str, View]:
-        """The wanted parameters as views of the mapped file, by name. Only ``fused`` ones are copies.
+        """The wanted parameters as views of the mapped file, by name. Only ``fused`` ones are copies, and those that the file has in eight
+        bits with scales: these are F32.
 
         Args:
             tied: whether tied parameters are there, too, as views of what they are tied to; see :meth:`ties`.
@@ -170,7 +182,7 @@ class Ledger:
         return values
 
     def _values(self, row: Row) -> dict[str, View]:
-        parts = [self.checkpoint.view(source) for source in row.sources]
+        parts = [_floats(self.checkpoint, source) for source in row.sources]
         if len(parts) > 1:
             dtype, shape = stacked(row.targets[0], parts)
             joined = bytearray().join(part.buffer for part in parts)
@@ -180,7 +192,7 @@ class Ledger:
 
     # ---------------------------------------------------------------- saving
 
-    def save(self, tensors: Mapping[str, object], path: str | os.PathLike[str]) -> None:
+    def save(self, tensors: Mapping[str, object], path: str | os.PathLike[str], eight_bits: Iterable[str] = ()) -> None:
         """Writes the file anew with these parameters in it: same names, order, metadata and shards.
 
         What is not given, or is no parameter (carried, derived, unexpected), is written as the file has it;
@@ -191,6 +203,8 @@ class Ledger:
         Args:
             tensors: parameters by name: Views, torch tensors, arrays with the buffer protocol, or bare bytes.
             path: a file, or a folder for a checkpoint of several shards. It may be the file itself.
+            eight_bits: those of ``tensors`` that are matrices to be written as I8 with scales; see :mod:`weights_map.eightbit`. Matrices
+                that the file has so already stay so.
 
         Raises:
             UnknownName: a parameter that stands in no row.
@@ -200,16 +214,21 @@ class Ledger:
         values = {target: self._value(target, tensor) for target, tensor in tensors.items()}
         changes: dict[str, Stack] = {}
         added: dict[str, View] = {}
+        small = set(eight_bits)
         for row in self.rows:
             given = {target: values[target] for target in row.targets if target in values}
             if row.status == "tied":
-                changes.update(self._follow(row, values))
+                found = self._follow(row, values)
             elif not given:
                 continue
             elif row.status in ("missing", "new"):
                 added |= given
+                continue
             else:
-                changes.update(self._sources(row, given))
+                found = self._sources(row, given)
+            asked = any(self.map.ties.get(target, target) in small for target in row.targets)
+            for source, stack in found.items():
+                changes |= _in_eight_bits(source, stack) if asked or _has_scale(self.checkpoint, source) else {source: stack}
         self.checkpoint.save(path, changes | self.map.pack(added, self.prefix))
 
     @cached_property
@@ -248,6 +267,24 @@ class Ledger:
             if (own.dtype, own.shape) != (leader.dtype, leader.shape) or not same_bytes(own.buffer, leader.buffer):
                 raise BadTensor(f"cannot save {target!r}: it is tied to {other!r}, but differs from it; leave it out")
         return {source: (shared,) for source in row.sources if shared is not None}
+
+
+def _has_scale(checkpoint: Checkpoint, source: str) -> bool:
+    """Whether a tensor of the file is stored in eight bits, with scales beside it."""
+    whole, scale = (checkpoint.tensors.get(name) for name in (source, source + eightbit.SUFFIX))
+    return whole is not None and scale is not None and not eightbit.misfit(whole.dtype, whole.shape, scale.dtype, scale.shape)
+
+
+def _floats(checkpoint: Checkpoint, source: str) -> View:
+    """A tensor of the file; restored, where it is stored in eight bits."""
+    view = checkpoint.view(source)
+    return eightbit.restore(view, checkpoint.view(source + eightbit.SUFFIX)) if _has_scale(checkpoint, source) else view
+
+
+def _in_eight_bits(source: str, stack: Stack) -> dict[str, Stack]:
+    """A tensor's parts as the parts of two: itself in eight bits, and its scales."""
+    pairs = [eightbit.quantise(part) for part in stack]
+    return {source: [units for units, _ in pairs], source + eightbit.SUFFIX: [scale for _, scale in pairs]}
 
 
 def _patterns(patterns: Patterns) -> tuple[str, ...]:
@@ -330,7 +367,10 @@ class _Draft:
         prefixes: Counter[str] = Counter()
         for name, info in self.checkpoint.tensors.items():
             claim = self.map.claim(name)
-            if claim is None:
+            whole = name.removesuffix(eightbit.SUFFIX)
+            if claim is None and whole != name and self.map.targets_of(whole) and _has_scale(self.checkpoint, whole):
+                self._tensor_row("scale", info, note=f"of {whole}")
+            elif claim is None:
                 self._tensor_row("unexpected", info, note=f"no rule of map {self.map.name!r} knows this name")
             elif claim.form.rule is None:
                 self._tensor_row("derived", info, prefix=claim.form.prefix, spelling=claim.form.spelling)
@@ -440,7 +480,7 @@ class _Draft:
             row, leader = self.rows[place[target]], self.rows[place[other]]
             if leader.status not in LOADED or not self._wants(other) or row.status not in ("loaded", "carried", "unexpected"):
                 continue
-            one, two = self.checkpoint.view(row.sources[0]), self.checkpoint.view(leader.sources[0])
+            one, two = _floats(self.checkpoint, row.sources[0]), _floats(self.checkpoint, leader.sources[0])
             if (one.dtype, one.shape) == (two.dtype, two.shape) and same_bytes(one.buffer, two.buffer):
                 row = replace(row, status="tied", note=f"same bytes as {other}")
             elif row.status == "loaded":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import torch
 
+from weights_map import eightbit
 from weights_map.errors import BadFile, BadTensor
 from weights_map.ledger import Ledger
 from weights_map.safetensors import View
@@ -80,9 +81,22 @@ def tensors(ledger: Ledger, tied: bool = False) -> dict[str, torch.Tensor]:
     return found
 
 
-def save(ledger: Ledger, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+def save(
+    ledger: Ledger, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str], eight_bits: Iterable[str] = ()
+) -> None:
     """Writes the ledger's file anew with these parameters; see :meth:`Ledger.save`, which takes tensors as well."""
-    ledger.save(tensors, path)
+    ledger.save(tensors, path, eight_bits)
+
+
+def fits_eight_bits(tensor: torch.Tensor) -> bool:
+    """Whether a matrix is exactly what :mod:`weights_map.eightbit` makes of it: nothing is lost where it is stored so.
+
+    Raises:
+        BadTensor: it is no matrix of floats.
+    """
+    units, scale = eightbit.quantise(view(tensor))
+    restored = eightbit.restore(units, scale)
+    return torch.equal(torch.frombuffer(restored.buffer, dtype=torch.float32), tensor.detach().float().cpu().reshape(-1))
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], after: Callable[[], None] | None = None) -> None:

@@ -28,6 +28,8 @@ COMMANDS = {
     "tokenize": "texts as a model sees them",
     "inspect": "what a model is, and what becomes of each of its tensors",
     "convert": "pytorch_model.bin -> model.safetensors, without running what a pickle may hide",
+    "quantize": "a model's weights in eight bits, a quarter of the size",
+    "quality": "what int8 costs: vectors, ranks and labels against float32",
     "parity": "is it the same model as transformers reads from the same files?",
     "invariance": "does a text's vector depend on what it is batched with?",
 }

@@ -1,8 +1,9 @@
 """Products in int8: the layers' weights by output, their inputs by token, without calibration data.
 
-A weight is ``scale * units``, units from -127 to 127, one scale for each output, as :mod:`weights_map.eightbit` stores them in files. A row of inputs is ``least + step * q``, q from 0 to 255,
-with the row's own smallest and largest value at the ends: what a token gives does not depend on other tokens. The sum of ``q * units`` is
-an integer and exact, so results do not depend on its order either. Embeddings, norms, attention, the pooler and heads stay in fp32.
+A weight is ``scale * units``, units from -127 to 127, one scale for each output, as :mod:`weights_map.eightbit` stores them in files. A
+row of inputs is ``least + step * q``, q from 0 to 255, with the row's own smallest and largest value at the ends: what a token gives does
+not depend on other tokens. The sum of ``q * units`` is an integer and exact, so results do not depend on its order either. Embeddings,
+norms, attention, the pooler and heads stay in fp32.
 
 This is what int8 means, computed with torch; the C kernels compute the same.
 """
@@ -27,10 +28,9 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         units, int8 ``(N, K)``, and what one is worth, float32 ``(N,)``: to the last bit those of :func:`weights_map.eightbit.quantise`.
     """
-    most = weight.abs().amax(1)
-    bits = (most / 127).view(torch.int32)
+    bits = (weight.abs().amax(1) / 127).view(torch.int32)
     rounded = ((bits + 128) // 256 * 256).view(torch.float32)  # 16 significant bits
-    scale = torch.where(most < 1e-30, 1.0, rounded)
+    scale = torch.where(rounded < 2.0**-100, 1.0, rounded)
     return (weight / scale[:, None]).round_().to(torch.int8), scale
 
 

@@ -131,9 +131,7 @@ class NativePlan:
         panels = self._new(N, K, torch.int8)
         scale, total = torch.zeros(2, N + -N % self._kernels.panel)
         for first, weight in self._weights(layers):
-            self._kernels.pack8(
-                weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr()
-            )
+            self._kernels.pack8(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
         by_output = [self._pointer(values) for values in (self._biases(layers), scale, total)]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
@@ -151,7 +149,9 @@ class NativePlan:
 
     def _biases(self, layers: Sequence[nn.Linear]) -> Tensor:
         """Their biases one after the other, zeros for a layer that has none, filled up to whole panels."""
-        each = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+        each: list[Tensor] = [
+            layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
+        ]
         return F.pad(torch.cat(each), (0, -sum(map(len, each)) % self._kernels.panel))
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:

@@ -19,7 +19,6 @@ import nativebert.hf.util as util
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NativeBertWarning, Refused
 from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import _BARE as _BARE  # so that it is still found here
 from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.cross_encoder import CrossEncoder

@@ -24,7 +24,7 @@ static float scale_of(float most)
     memcpy(&bits, &exact, sizeof bits);
     bits = (bits + ROUND / 2) / ROUND * ROUND;
     memcpy(&exact, &bits, sizeof bits);
-    return most < 1e-30f ? 1.0f : exact;
+    return exact < 0x1p-100f ? 1.0f : exact;
 }
 
 /* The same, quantised: whole numbers, what one is worth in each row, and the sum of each row's. */

@@ -194,11 +194,12 @@ class Model(Encoder):
         """The padding id, where positions count from the one after it; else None."""
         return self.config.pad_id if self.config.positions_after_pad else None
 
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write the model to a folder that transformers and sentence-transformers load (see :func:`nativebert.saving.save`)."""
+    def save(self, folder: str | PathLike[str], precision: str | None = None) -> None:
+        """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
+        of the size that nativebert loads (see :func:`nativebert.saving.save`)."""
         from nativebert.saving import save
 
-        save(self, folder)
+        save(self, folder, precision)
 
 
 def _square(weights: list[Tensor], batch: Packed, padding: Padding) -> Tensor:

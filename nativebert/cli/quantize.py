@@ -1,0 +1,49 @@
+"""``nativebert quantize``: a model's weights in eight bits."""
+
+from __future__ import annotations
+
+import argparse
+
+from nativebert.cli import options
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s MODEL -o FOLDER"
+    parser.description = (
+        "Write a model's folder anew with the weights of its layers and its token table in eight bits, and a float32 scale for each row: "
+        "about a quarter of the size of float32. nativebert reads it like any other; run it with --precision int8."
+    )
+    parser.where = "Say where the folder goes: -o NAME"
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where to")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from nativebert.cli.common import notes
+    from nativebert.console import facts
+    from nativebert.loading import load
+    from weights_map import Checkpoint, report
+
+    with notes(args):
+        model = load(args.model, revision=args.revision, offline=args.offline)
+        model.save(args.output, precision="int8")
+    assert model.ledger is not None
+    before, after = model.ledger.checkpoint, Checkpoint.open(args.output)
+    small = sum(info.dtype == "I8" for info in after.tensors.values())
+    facts(
+        {
+            "": [
+                ("model", str(args.model)),
+                ("written to", str(Path(args.output))),
+                ("in eight bits", f"{small:,} of {len(before.tensors):,} tensors"),
+                (
+                    "size",
+                    f"{report.megabytes(before.nbytes)} -> {report.megabytes(after.nbytes)} ({after.nbytes / before.nbytes:.0%})",
+                ),
+                ("what it costs", f"nativebert quality {args.output} --against {args.model}"),
+            ]
+        }
+    )
+    return 0
