@@ -49,8 +49,14 @@ wheel: .venv/dev  ## build the wheel into dist/
 golden: .venv/dev  ## derive tests/golden anew from transformers
 	$(BIN)/python tests/golden/derive.py
 
-bench: .venv/dev  ## time embedding against transformers and sentence-transformers on your own machine
-	$(BIN)/python -m benchmarks.embed
+# Other runtimes; large, and of no use to anything else here.
+.venv/bench: .venv/dev
+	$(PIP) onnx onnxruntime onnxscript openvino nncf ctranslate2 fastembed
+	touch $@
+
+MODEL ?= minilm
+bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL=minilm (the default), distilbert, bert or all
+	$(BIN)/python -m benchmarks cpu --model $(MODEL) --results out/benchmarks --docs out/benchmarks/README.md
 
 fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (needs atheris: Linux or macOS)
 	$(PIP) -e '.[fuzz]'

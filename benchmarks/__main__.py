@@ -8,6 +8,8 @@ import sys
 NAMES = {
     "cpu": "every way to run BERT on a CPU that is installed, fp32 and int8, on several workloads",
     "embed": "text to vector against transformers and sentence-transformers",
+    "classify": "text to label against transformers' pipeline",
+    "scaling": "as texts and threads grow",
     "load": "loading a model, against transformers",
 }
 

@@ -16,14 +16,16 @@ AGAIN = " again"
 
 PAGE = """# How fast: BERT on a CPU
 
-This page is written by `python -m benchmarks cpu --model all --docs` (`make bench`) from the files in `benchmarks/results/`; under each model stands
-the command that measured it.
+This page is written by `python -m benchmarks cpu --model all --docs` from the files in `benchmarks/results/`; under each model stands the
+command that measured it. `make bench` measures on your machine (`MODEL=bert` or `all` for larger ones; the results go to `out/benchmarks/`).
 
 - **Same work.** Every contender gets the same texts, the same threads and the same weights. Before anything is timed its results are compared with
   nativebert's: in fp32 full tensors may differ by 1e-4 at most, or it is left out.
 - **Each at its best.** Batch size and variant (plain or fused graph, one or two streams) are found by a sweep for each workload. All get texts sorted by
   length, also where the library by itself does not sort. Tokenising counts in "text to vector", and all but sentence-transformers and
   fastembed, which bring their own, get the tokenizer in its fastest form.
+- **Apart.** Each contender has a process of its own, in which its work is timed, while the others wait: in one process they would share an OpenMP
+  and each other's settings.
 - **Ratios.** The contenders take turns in random order. "Times as long" is the median over the rounds of a contender's time divided by
   nativebert's in the same round, with the range over the rounds: 1.50 means that nativebert is 1.5 times as fast. "again" is nativebert a second time: how
   far that is from 1 shows the noise.

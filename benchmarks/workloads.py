@@ -40,8 +40,8 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("mixed", "mixed short texts, text to vector", "vectors", (8, 16, 32, 64), share=4),
-    Workload("mixed-hidden", "mixed short texts, ids to hidden states", "hidden", (8, 16, 32, 64), share=4),
+    Workload("mixed", "mixed short texts, text to vector", "vectors", (4, 8, 16, 32), share=3),
+    Workload("mixed-hidden", "mixed short texts, ids to hidden states", "hidden", (4, 8, 16, 32), share=3),
     Workload("one", "one text of 16 tokens, text to vector", "vectors", (1,), repeat=50),
     Workload("one-hidden", "one text of 16 tokens, ids to hidden states", "hidden", (1,), repeat=50),
     Workload("32x128", "32 texts of 128 tokens, ids to hidden states", "hidden", (4, 8, 16), share=2),
