@@ -70,12 +70,43 @@ static void mix(int rows, const float *a, int a_stride, const float *b, int b_st
     }
 }
 
+typedef float Quad __attribute__((vector_size(16)));
+typedef int32_t QuadIndex __attribute__((vector_size(16)));
+
+/* Four of the eight numbers of a and b. */
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (QuadIndex){__VA_ARGS__})
+#endif
+
+/* Four rows of four numbers -> four columns. */
+INLINE void transpose_square(const float *from, size_t stride, float *to, size_t columns)
+{
+    Quad a[4], b[4];
+    for (int i = 0; i < 4; i++)
+        memcpy(&a[i], from + i * stride, sizeof a[i]);
+    for (int i = 0; i < 2; i++) { /* pairs of rows: 0 with 2, 1 with 3 */
+        b[2 * i] = PICK(a[i], a[i + 2], 0, 4, 1, 5);
+        b[2 * i + 1] = PICK(a[i], a[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 2; i++) {
+        a[2 * i] = PICK(b[i], b[i + 2], 0, 4, 1, 5);
+        a[2 * i + 1] = PICK(b[i], b[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 4; i++)
+        memcpy(to + i * columns, &a[i], sizeof a[i]);
+}
+
 /* Keys (L, D) in rows of stride -> (D, Lp). */
 static void transpose(const float *keys, int stride, int length, int head, float *to)
 {
-    const int columns = filled(length);
-    for (int j = 0; j < length; j++)
-        for (int d = 0; d < head; d++)
+    const int columns = filled(length), fours = length / 4 * 4;
+    for (int d = 0; d + 4 <= head; d += 4)
+        for (int j = 0; j < fours; j += 4)
+            transpose_square(keys + (size_t)j * stride + d, (size_t)stride, to + (size_t)d * columns + j, (size_t)columns);
+    for (int j = 0; j < length; j++) /* what the squares leave over */
+        for (int d = j < fours ? head / 4 * 4 : 0; d < head; d++)
             to[(size_t)d * columns + j] = keys[(size_t)j * stride + d];
     for (int d = 0; d < head; d++)
         for (int j = length; j < columns; j++)
