@@ -30,6 +30,7 @@ COMMANDS = {
     "convert": "pytorch_model.bin -> model.safetensors, without running what a pickle may hide",
     "parity": "is it the same model as transformers reads from the same files?",
     "invariance": "does a text's vector depend on what it is batched with?",
+    "bench": "how fast is a model on this machine?",
 }
 
 
