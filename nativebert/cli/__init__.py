@@ -32,6 +32,7 @@ COMMANDS = {
     "quality": "what int8 costs: vectors, ranks and labels against float32",
     "parity": "is it the same model as transformers reads from the same files?",
     "invariance": "does a text's vector depend on what it is batched with?",
+    "bench": "how fast is a model on this machine?",
 }
 
 

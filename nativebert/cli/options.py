@@ -151,11 +151,21 @@ def add_speed(parser: Parser) -> None:
     """How it is computed: what changes the time, and not the results but for ``--precision``."""
     group = parser.add_argument_group("how it is computed")
     add_device(group)
-    group.add_argument("--threads", type=count, metavar="N", help="on the CPU (default: torch's choice)")
+    add_threads(group)
     group.add_argument("--batch-tokens", type=count, metavar="N", help="most tokens at once; the result is the same")
 
 
 def add_device(group: Any) -> None:
     """Where it is computed, and in what numbers."""
-    group.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
+    add_place(group)
     group.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: %(default)s")
+
+
+def add_place(group: Any) -> None:
+    """Where it is computed."""
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
+
+
+def add_threads(group: Any) -> None:
+    """On how many cores."""
+    group.add_argument("--threads", type=count, metavar="N", help="on the CPU (default: torch's choice)")

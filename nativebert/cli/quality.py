@@ -29,11 +29,15 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nativebert.bench import sentences
     from nativebert.cli.common import notes, sample, write_report
     from nativebert.console import facts
     from nativebert.parity import quality
 
-    texts, pairs = sample(args.texts), None if args.pairs is None else _pairs(args.pairs, args.columns)
+    texts, pairs = (
+        sample(args.texts) or sentences(300, seed=0),
+        None if args.pairs is None else _pairs(args.pairs, args.columns),
+    )
     with notes(args):
         found = quality.check(
             args.model,

@@ -62,7 +62,9 @@ def test_a_quarter_of_the_size_and_what_it_costs(tmp_path: Path, capsys: pytest.
     assert (tmp_path / "small" / "model.safetensors").stat().st_size < 0.27 * (minilm() / "model.safetensors").stat().st_size
     report = tmp_path / "report.json"
     (tmp_path / "texts.txt").write_text("\n".join(texts(100, 20, seed=3)) + "\n")
-    (tmp_path / "pairs.csv").write_text("a,b,how\na boat,a ship,5\na boat,the weather,1\na king,a queen,4\nred wine,a red car,2\n")
+    (tmp_path / "pairs.csv").write_text(
+        "a,b,how\na boat,a ship,5\na boat,the weather,1\na king,a queen,4\nred wine,a red car,2\n"
+    )
     args = ["quality", str(tmp_path / "small"), "--against", str(minilm()), "--texts", str(tmp_path / "texts.txt")]
     assert main([*args, "--pairs", str(tmp_path / "pairs.csv"), "--columns", "a,b,how", "--json", str(report)]) == 0
     found = json.loads(report.read_bytes())

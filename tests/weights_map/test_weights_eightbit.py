@@ -38,7 +38,9 @@ def floats(seed: int, shape: tuple[int, ...]) -> Blob:
 def sample(**more: Blob) -> dict[str, Blob]:
     """A file whose matrices are healthy numbers."""
     found = bert_tensors()
-    return {name: floats(n, blob.shape) if len(blob.shape) == 2 else blob for n, (name, blob) in enumerate(found.items())} | more
+    return {
+        name: floats(n, blob.shape) if len(blob.shape) == 2 else blob for n, (name, blob) in enumerate(found.items())
+    } | more
 
 
 @given(matrices)

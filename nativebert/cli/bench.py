@@ -1,0 +1,155 @@
+"""``nativebert bench``: how fast is this model on this machine?"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.bench import Figure, Report
+
+BUSY = 1.3  # the most that the machine's speed may vary before it is said
+
+
+def define(parser: options.Parser) -> None:
+    parser.usage = "%(prog)s MODEL [options]"
+    parser.description = (
+        "Time a model on this machine: loading, mixed short texts, one short text, full batches; what share of the machine's "
+        "matrix product speed that is; and how near the vectors of other precisions are to those of float32. Takes under a "
+        "minute for a model of MiniLM's size; a larger one takes as much longer as it is larger."
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    options.add_place(parser)
+    parser.add_argument(
+        "--precision", action="append", choices=(*options.PRECISIONS, "all"), metavar="NAME",
+        help=f"{', '.join(options.PRECISIONS)}, or all; again for more (default: float32 and, on the CPU, int8)",
+    )  # fmt: skip
+    options.add_threads(parser)
+    parser.add_argument("--rounds", type=options.count, default=5, metavar="N", help="that are counted (default: %(default)s)")
+    parser.add_argument("--texts", metavar="FILE", help="mixed texts: txt, csv, tsv or jsonl (default: 256 made up)")
+    parser.add_argument(
+        "--against", choices=("transformers",), metavar="WHAT", help="also time transformers, and say the ratio (extra parity)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nativebert import bench
+    from nativebert.cli.common import notes, sample, write_report
+    from nativebert.console import facts, table
+    from nativebert.engine import choose_device
+
+    texts = sample(args.texts)
+    against: bench.Make | None = None
+    if args.against:
+        from nativebert.parity import speed
+
+        speed.require()  # before the work, not in the middle of it
+        against = speed.Transformers
+    precisions = args.precision
+    if precisions and "all" in precisions:
+        on_cpu = choose_device(args.device).type == "cpu"
+        precisions = [name for name in options.PRECISIONS if on_cpu or name != "int8"]
+    with notes(args):
+        found = bench.measure(
+            args.model,
+            device=args.device,
+            precisions=precisions,
+            threads=args.threads,
+            rounds=args.rounds,
+            texts=texts,
+            against=against,
+            seed=args.seed,
+            revision=args.revision,
+            offline=args.offline,
+        )
+    out = write_report(args.json, found.as_dict())
+    peak = f"{_number(found.peak)} ({_range(found.peak)}) GFLOP/s: the fastest of large float32 products (torch.mm), in turn with the rest"
+    facts({"": [*found.facts.items(), ("peak", peak)]}, file=out)
+    print(file=out)
+    header = ["", "with", "median", "range", "of peak", *([f"times {found.base}"] if found.base else [])]
+    table([row[: len(header)] for row in _rows(found)], header, file=out)
+    print(file=out)
+    for line in _legend(found):
+        print(line, file=out)
+    return 0
+
+
+def _rows(found: Report) -> list[list[str]]:
+    """The lines of the table. What is measured is said once."""
+    rows = []
+    for key in dict.fromkeys(figure.work.key for figure in found.figures):
+        figures = [figure for figure in found.figures if figure.work.key == key]
+        for n, (measured, values) in enumerate(_measures(key)):
+            title = f"{figures[0].work.title} ({measured})"
+            for figure in figures:
+                cells = [title, figure.name, _number(values(figure)), _range(values(figure))]
+                # both belong to the work, and stand beside its first measure
+                rows.append([*cells, _percent(figure.share), _times(figure.ratio)] if n == 0 else [*cells, "", ""])
+                title = ""
+    return rows
+
+
+def _measures(key: str) -> list[tuple[str, Callable[[Figure], Sequence[float]]]]:
+    """What is told of a work, and how it comes from a figure: a value for each round, or one."""
+    if key == "load":
+        return [("s", lambda f: f.seconds)]
+    if key == "one":
+        return [("ms", lambda f: [1000 * s for s in f.seconds]), ("ms, 90%", lambda f: [1000 * f.slow])]
+    tokens: tuple[str, Callable[[Figure], Sequence[float]]] = ("tokens/s", lambda f: f.tokens_per_second)
+    return [("texts/s", lambda f: f.texts_per_second), tokens] if key == "mixed" else [tokens]
+
+
+def _number(values: Sequence[float]) -> str:
+    """The median, to three digits, or whole."""
+    return _digits(statistics.median(values))
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{_digits(min(values))}-{_digits(max(values))}" if len(values) > 1 else ""
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0%}" if values else ""
+
+
+def _times(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else ""
+
+
+def _legend(found: Report) -> list[str]:
+    """What the table's reader must know."""
+    works = {figure.work.key: figure.work for figure in found.figures}
+    one, blocks = works["one"], ", ".join(work.title for key, work in works.items() if key[0].isdigit())
+    busy = max(found.peak) > BUSY * min(found.peak)
+    lines = [
+        f"{name}: cosine to the vectors of float32 {cosine.mean:.5f} in the mean, {cosine.least:.5f} at least"
+        for name, cosine in found.cosines.items()
+    ]
+    lines += [""] if lines else []
+    lines += [
+        "loading: from the files to the first vector; mixed: short texts to vectors; one text: of "
+        f"{one.tokens} tokens, to its vector, and within what nine calls in ten are done.",
+        f"{blocks}: texts of so many tokens, from token ids to the states of all tokens.",
+        "of peak: products and attention of real tokens, over what float32 products (torch.mm) came to in the same round. Other "
+        "precisions have limits of their own, above 100%.",
+    ]
+    if found.base:
+        lines.append(
+            f"times {found.base}: how many times as fast, round by round. A few percent more or less than 1 are noise."
+        )
+    if busy:
+        lines.append(
+            f"The machine was busy: its own speed went from {_digits(min(found.peak))} to {_digits(max(found.peak))} GFLOP/s, and "
+            "these figures are not to be relied on. Run again when it is quiet."
+        )
+    return lines
