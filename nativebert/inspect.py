@@ -15,7 +15,8 @@ from nativebert.config import EncoderConfig
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
 from nativebert.text.tokenizer import Tokenizer
-from weights_map import LOADED, Checkpoint, Ledger, Mismatch, report
+from weights_map import Checkpoint, Ledger, Mismatch, report
+from weights_map.ledger import LOADED
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 HUB_TIMEOUT = 3.0  # seconds for the model card, which is not worth waiting for

@@ -21,8 +21,9 @@ from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NotFound, Refused
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
-from weights_map import LOADED, Checkpoint, Ledger
+from weights_map import Checkpoint, Ledger
 from weights_map import torch as views
+from weights_map.ledger import LOADED
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 

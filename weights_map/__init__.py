@@ -10,7 +10,7 @@ Knows nothing of transformers, and needs no torch (:mod:`weights_map.torch` is t
 """
 
 from weights_map.errors import Ambiguous, BadFile, BadRule, BadTensor, Mismatch, UnknownName, WeightsMapError
-from weights_map.ledger import LOADED, Ledger, Row
+from weights_map.ledger import Ledger, Row
 from weights_map.mapping import WeightMap
 from weights_map.rules import Rule, linear, norm, table, tensor
 from weights_map.safetensors import Checkpoint, TensorInfo, View
@@ -22,7 +22,6 @@ __all__ = [
     "BadRule",
     "BadTensor",
     "Checkpoint",
-    "LOADED",
     "Ledger",
     "Mismatch",
     "Row",

@@ -28,7 +28,7 @@ def test_every_family(family: str, tmp_path: Path) -> None:
     for name, weight in model.named_parameters():
         if (name.startswith("layers.") and weight.dim() == 2 and "norm" not in name) or name == "embed.token.weight":
             units, scale = quantise_weight(weight.detach())
-            weight, small = units * scale[:, None], small + 1  # noqa: PLW2901
+            weight, small = units * scale[:, None], small + 1
         assert torch.equal(again.get_parameter(name), weight), name
     assert small >= 7
     assert len(again.ledger.eight_bits) >= small  # type: ignore[union-attr]
@@ -134,5 +134,5 @@ def test_int8_without_scales_is_refused(tmp_path: Path) -> None:
     name = next(name for name in tensors if name.endswith("query.weight"))
     tensors[name] = tensors[name].to(torch.int8)
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(Refused, match="is stored as I8; weights must be .* `nativebert quantize`"):
+    with pytest.raises(Refused, match=r"is stored as I8; weights must be .* `nativebert quantize`"):
         nb.load(folder)

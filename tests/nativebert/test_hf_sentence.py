@@ -17,7 +17,7 @@ from models import minilm, one_thread, texts
 from test_hf_snippets import same
 
 from nativebert.errors import Assumed, BadInput, NativeBertError, NativeBertWarning, Refused, Truncated
-from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, carrier, sentence, util
+from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, carrier, util
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

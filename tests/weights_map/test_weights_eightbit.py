@@ -62,7 +62,8 @@ def test_what_is_lost_and_what_is_not(rows: np.ndarray) -> None:
     assert bytes(again[0].buffer) == bytes(units.buffer)
     assert bytes(again[1].buffer) == bytes(scale.buffer)
     engine = quantise_weight(torch.from_numpy(rows))  # what int8 computes with is what files hold
-    assert np.array_equal(engine[0].numpy(), whole) and np.array_equal(engine[1].numpy(), worth)
+    assert np.array_equal(engine[0].numpy(), whole)
+    assert np.array_equal(engine[1].numpy(), worth)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
