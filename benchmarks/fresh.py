@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,11 @@ def measure(peer: str, precision: str, variant: str, model: ModelFiles, threads:
     """
     given = [peer, precision, variant, model.name, str(model.folder), str(model.cache), str(threads)]
     found = []
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # installed code is compiled
     for _ in range(times + 1):
-        done = subprocess.run([sys.executable, "-m", "benchmarks.fresh", *given], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.fresh", *given], capture_output=True, text=True, check=True, env=env
+        )
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return {key: min(one[key] for one in found[1:]) for key in found[0]}
 

@@ -15,7 +15,7 @@
 enum {
     CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself */
-    BLOCK = 128,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
+    BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
     ALIGNED = 64,  /* bytes: a cache line */
     MOST_THREADS = 256
 };

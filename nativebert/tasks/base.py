@@ -532,17 +532,23 @@ def singles(items: list[Any], first: int) -> list[Any]:
 
 
 class Progress:
-    """A bar on stderr: from tqdm, which huggingface_hub brings."""
+    """A bar on stderr: from tqdm, which huggingface_hub brings. Work that is done at one stroke has none, and does not pay for it."""
 
     def __init__(self, total: int, show: bool | None) -> None:
-        from tqdm.auto import tqdm
-
-        # disable=None: not where stderr is no terminal
-        self._bar = tqdm(total=total, unit="text", delay=2, leave=False, disable=None if show is None else not show)
+        self._total, self._show = total, show
+        self._bar: Any = None
 
     def reach(self, done: int) -> None:
         """So many of all texts are finished."""
-        self._bar.update(done - self._bar.n)
+        if self._bar is None and done < self._total:
+            from tqdm.auto import tqdm
+
+            # disable=None: not where stderr is no terminal
+            disable = None if self._show is None else not self._show
+            self._bar = tqdm(total=self._total, unit="text", delay=2, leave=False, disable=disable)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -271,7 +271,7 @@ class Embedder(Task):
     def _pool(self, pieces: Pieces, skips: NDArray[np.int64], here: slice, call: Call) -> Tensor:
         """Pooled vectors of sequences, in their order."""
         out = torch.empty(len(pieces.ids), self.encoder.width * len(self.pooling))
-        for skip in np.unique(skips).tolist():  # one value, but for windows of texts with a prompt
+        for skip in np.unique(skips).tolist() if skips.any() else [0]:  # one value, but for windows of texts with a prompt
             of = np.flatnonzero(skips == skip)
             for rows, batch, hidden in self._run(pieces.some(of), here, call):
                 out[torch.from_numpy(of[rows])] = pool(hidden, batch, self.pooling, skip).cpu()

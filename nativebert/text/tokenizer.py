@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -210,7 +211,8 @@ class Tokenizer:
     ) -> Ids:
         """The ids alone, for when speed matters: no offsets are tracked. ``first`` as for :meth:`encode_batch`."""
         items = _checked(texts, first)
-        raws = self._run(items, self._core.encode_batch_fast, special_tokens, first)
+        encode = self._core.encode_batch_fast if len(items) > 1 else self._encode_one  # a batch goes by way of other threads
+        raws = self._run(items, encode, special_tokens, first)
         segments = [raw.type_ids for raw in raws] if items and not isinstance(items[0], str) else None
         return Ids([raw.ids for raw in raws], segments)
 
@@ -240,6 +242,11 @@ class Tokenizer:
     def settings(self) -> Mapping[str, Any]:
         """What tokenizer_config.json and special_tokens_map.json say together, and the customary special tokens."""
         return MappingProxyType(dict(self._config))
+
+    def _encode_one(self, items: list[Any], add_special_tokens: bool) -> list[tokenizers.Encoding]:
+        """The only one of ``items``, if there is one."""
+        pairs = [(item,) if isinstance(item, str) else item for item in items]
+        return [self._core.encode(*texts, add_special_tokens=add_special_tokens) for texts in pairs]
 
     def _run(
         self, items: list[Any], encode: Callable[..., Any], special_tokens: bool, first: int = 0
@@ -318,7 +325,7 @@ class Tokenizer:
         """How many tokens the template adds to a text, or to a pair: 2 and 3 for BERT."""
         return self._core.num_special_tokens_to_add(pair)
 
-    @property
+    @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
         """The ids that the template puts before and after a single text: ``([101], [102])`` for BERT."""
         raw = self._core.encode("a")
