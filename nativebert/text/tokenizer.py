@@ -245,8 +245,8 @@ class Tokenizer:
 
     def _encode_one(self, items: list[Any], add_special_tokens: bool) -> list[tokenizers.Encoding]:
         """The only one of ``items``, if there is one."""
-        pairs = [(item,) if isinstance(item, str) else item for item in items]
-        return [self._core.encode(*texts, add_special_tokens=add_special_tokens) for texts in pairs]
+        pairs = [(item, None) if isinstance(item, str) else item for item in items]
+        return [self._core.encode(text, pair, add_special_tokens=add_special_tokens) for text, pair in pairs]
 
     def _run(
         self, items: list[Any], encode: Callable[..., Any], special_tokens: bool, first: int = 0
