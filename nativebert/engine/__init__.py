@@ -35,6 +35,9 @@ class Prepared(Protocol):
     def states(self, batch: Packed) -> list[Tensor]:
         """Hidden states after the embeddings and after each layer, ``(T, H)`` each; the last is what :meth:`run` gives."""
 
+    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
+        """A vector for each sequence, float32 ``(B, H * len(modes))``: what :func:`nativebert.nn.pool.pool` makes of :meth:`run`."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """A device by name; ``auto`` is the first of cuda, mps, cpu that is there.

@@ -24,6 +24,7 @@ from nativebert.nn.heads import Head, first_tokens, mean_tokens
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import Place, places, turned
+from nativebert.nn.pool import pool
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -209,6 +210,10 @@ class CpuPlan:
     @torch.inference_mode()
     def states(self, batch: Packed) -> list[Tensor]:
         return list(self._states(batch))
+
+    @torch.inference_mode()
+    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
+        return pool(self.run(batch), batch, modes, skip)
 
     def _states(self, batch: Packed) -> Iterator[Tensor]:
         """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""

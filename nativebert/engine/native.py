@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import byref
+from ctypes import Array, addressof, byref, c_int32
+from functools import cache
+from itertools import accumulate
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,33 +74,35 @@ class NativePlan:
 
     def run(self, batch: Packed) -> Tensor:
         hidden = torch.empty(batch.ids.numel(), self.config.width)
-        self._encode(batch, hidden, None)
+        self._encode(batch, kernels.Output(hidden.data_ptr()))
         return hidden
 
     def states(self, batch: Packed) -> list[Tensor]:
-        T, H = batch.ids.numel(), self.config.width
-        states = torch.empty(len(self.config.layers) + 1, T, H)
-        self._encode(batch, torch.empty(T, H), states)
+        states = torch.empty(len(self.config.layers) + 1, batch.ids.numel(), self.config.width)
+        self._encode(batch, kernels.Output(None, states.data_ptr()))
         return list(states)
 
-    def _encode(self, batch: Packed, hidden: Tensor, states: Tensor | None) -> None:
+    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
+        vectors = torch.empty(len(batch.lengths), len(modes) * self.config.width)
+        mode = _numbered(modes)
+        self._encode(batch, kernels.Output(None, None, vectors.data_ptr(), addressof(mode), len(modes), skip))
+        return vectors
+
+    def _encode(self, batch: Packed, out: kernels.Output) -> None:
         if batch.seen is not None:
             raise BadInput(
                 "tokens that nobody attends to are for the reference model; a prepared one takes batches without padding"
             )
-        starts = np.zeros(len(batch.lengths) + 1, np.int32)
-        np.cumsum(batch.lengths, out=starts[1:])
+        count = len(batch.lengths)
+        starts = (c_int32 * (count + 1))(0, *accumulate(batch.lengths))
         segments = None if batch.segments is None else batch.segments.data_ptr()
-        packed = kernels.Batch(
-            batch.ids.data_ptr(), batch.positions.data_ptr(), segments, starts.ctypes.data, len(batch.lengths)
-        )
+        packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count)
         threads = torch.get_num_threads()
-        size = self._library.encode_scratch(byref(self._encoder), byref(packed), threads)
+        size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
         scratch = getattr(self._scratch, "bytes", None)
         if scratch is None or len(scratch) < size:
             self._scratch.bytes = scratch = torch.empty(size, dtype=torch.uint8)
-        to = None if states is None else states.data_ptr()
-        if self._library.encode(byref(self._encoder), byref(packed), hidden.data_ptr(), to, threads, scratch.data_ptr()):
+        if self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch.data_ptr()):
             check(self.config, batch)  # says which id it is
 
     # -- weights to structures
@@ -164,3 +167,9 @@ class NativePlan:
         project = kernels.Linear() if embed.project is None else self._linear(embed.project)
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
+
+
+@cache
+def _numbered(modes: tuple[str, ...]) -> Array[c_int32]:
+    """The kinds of pooling, as the kernels know them."""
+    return (c_int32 * len(modes))(*(kernels.POOLING[name] for name in modes))

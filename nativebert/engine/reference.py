@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
+from nativebert.nn.pool import pool
 
 
 class ReferencePlan:
@@ -25,6 +26,10 @@ class ReferencePlan:
     @torch.inference_mode()
     def states(self, batch: Packed) -> list[Tensor]:
         return list(self._model.encode(batch.to(self.device), states=True).states or ())
+
+    @torch.inference_mode()
+    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
+        return pool(self.run(batch), batch, modes, skip)
 
 
 def copied(model: Model) -> Model:

@@ -32,6 +32,9 @@ ACTIVATION = {name: number for number, name in enumerate(_NUMBERED)} | {
     **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), _NUMBERED.index("gelu_new")),
 }
 
+# Names of nn/pool.py -> numbers of kernels.h
+POOLING = {name: number for number, name in enumerate("cls max mean mean_sqrt_len_tokens weightedmean lasttoken".split())}
+
 
 class Linear(ctypes.Structure):
     """A matrix in panels, with its bias."""
@@ -93,6 +96,7 @@ class Kernels(ctypes.Structure):
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
         ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p)),
         ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+        ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
     ]
 
 
@@ -115,6 +119,12 @@ class Batch(ctypes.Structure):
     _fields_ = [*((name, c_void_p) for name in ("ids", "positions", "segments", "starts")), ("sequences", c_int32)]
 
 
+class Output(ctypes.Structure):
+    """What is wanted of a batch."""
+
+    _fields_ = [*((name, c_void_p) for name in ("hidden", "states", "pooled", "mode")), ("modes", c_int32), ("skip", c_int32)]
+
+
 @cache
 def library() -> ctypes.CDLL | str:
     """The library, or why there is none."""
@@ -131,9 +141,9 @@ def library() -> ctypes.CDLL | str:
     found.kernels_level.restype = POINTER(Kernels)
     found.kernels_level.argtypes = [c_int32]
     found.encode_scratch.restype = c_size_t
-    found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), c_int32]
+    found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32]
     found.encode.restype = c_int32
-    found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), c_void_p, c_void_p, c_int32, c_void_p]
+    found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32, c_void_p]
     return found
 
 

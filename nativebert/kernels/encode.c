@@ -1,4 +1,4 @@
-/* The encoder: ids in, hidden states (T, H) out.
+/* The encoder: ids in, hidden states (T, H) or a vector for each sequence out.
  *
  * A team of threads runs all layers over some sequences, step by step; each member takes its share of a step's panels, heads or rows.
  * There are two ways to use the threads, and one code for both. With many tokens each thread is a team of its own and takes chunks of
@@ -145,15 +145,28 @@ static void keep(const Encoder *e, Team team, const Work *work, float *states, s
     gather_team(team);
 }
 
-static void run(const Encoder *e, Team team, Work *work, const Batch *batch, float *states)
+/* Each sequence's vectors by one member. */
+static void pool_all(const Encoder *e, Team team, const Work *work, const Batch *batch, const Output *out)
+{
+    const size_t first = (size_t)(work->starts - batch->starts), H = (size_t)e->width;
+    for (int task = team.index; task < work->sequences * out->modes; task += team.size) {
+        int n = task / out->modes, start = work->starts[n] - work->starts[0], length = work->starts[n + 1] - work->starts[n];
+        e->kernels->pool(work->x + start * H, length, e->width, out->mode[task % out->modes], out->skip,
+                         out->pooled + (first * out->modes + task) * H);
+    }
+}
+
+static void run(const Encoder *e, Team team, Work *work, const Batch *batch, const Output *out)
 {
     const size_t tokens = (size_t)batch->starts[batch->sequences];
     embed(e, team, work, batch);
-    keep(e, team, work, states, tokens, 0);
+    keep(e, team, work, out->states, tokens, 0);
     for (int n = 0; n < e->layers; n++) {
         run_layer(e, e->layer + n, team, work);
-        keep(e, team, work, states, tokens, n + 1);
+        keep(e, team, work, out->states, tokens, n + 1);
     }
+    if (out->pooled)
+        pool_all(e, team, work, batch, out);
 }
 
 /* ---- memory: one stretch that the caller owns, cut into parts */
@@ -170,8 +183,9 @@ static void *cut(Stretch *from, size_t bytes)
     return part;
 }
 
-/* What a team of so many members needs for so many tokens, the longest sequence being of that length. */
-static void cut_work(const Encoder *e, int members, int tokens, int longest, Stretch *from, Work *work)
+/* What a team of so many members needs for so many tokens, the longest sequence being of that length; hidden states too, unless they
+ * have a place of their own. */
+static void cut_work(const Encoder *e, int members, int tokens, int longest, const Output *out, Stretch *from, Work *work)
 {
     size_t T = (size_t)tokens, H = (size_t)e->width, E = (size_t)e->embedding.width;
     size_t wide = 3 * T * H, bytes = 0;
@@ -189,6 +203,7 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, Str
             bytes = rows * ((size_t)layer->up.outward + 3);
     }
     work->heads_size = (work->heads_size + 15) / 16 * 16;
+    work->x = cut(from, out->hidden ? 0 : T * H * sizeof(float));
     work->wide = cut(from, wide * sizeof(float));
     work->mixed = cut(from, T * (H > E ? H : E) * sizeof(float));
     work->sum = cut(from, T * H * sizeof(float));
@@ -260,7 +275,7 @@ static int team_size(void)
 }
 
 /* Each thread takes the next chunk until none is left. */
-static void encode_apart(const Encoder *e, const Batch *batch, float *hidden, float *states, int threads, int longest, char *scratch)
+static void encode_apart(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
 {
     const int tokens = smaller_of(larger_of(CHUNK, longest), batch->starts[batch->sequences]);
     int done = 0;
@@ -268,9 +283,9 @@ static void encode_apart(const Encoder *e, const Batch *batch, float *hidden, fl
     {
         Work work;
         Stretch whole = {scratch, 0}, mine;
-        cut_work(e, 1, tokens, longest, &whole, &work);
+        cut_work(e, 1, tokens, longest, out, &whole, &work);
         mine = (Stretch){scratch + whole.used * (size_t)thread_index(), 0};
-        cut_work(e, 1, tokens, longest, &mine, &work);
+        cut_work(e, 1, tokens, longest, out, &mine, &work);
         for (;;) {
             int first, last;
 #pragma omp critical(nativebert_chunks)
@@ -283,40 +298,42 @@ static void encode_apart(const Encoder *e, const Batch *batch, float *hidden, fl
             work.starts = batch->starts + first;
             work.sequences = last - first;
             work.tokens = batch->starts[last] - batch->starts[first];
-            work.x = hidden + (size_t)batch->starts[first] * e->width;
-            run(e, (Team){0, 1}, &work, batch, states);
+            if (out->hidden)
+                work.x = out->hidden + (size_t)batch->starts[first] * e->width;
+            run(e, (Team){0, 1}, &work, batch, out);
         }
     }
 }
 
-static void encode_together(const Encoder *e, const Batch *batch, float *hidden, float *states, int threads, int longest, char *scratch)
+static void encode_together(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
 {
     Work work;
     Stretch whole = {scratch, 0};
-    cut_work(e, threads, batch->starts[batch->sequences], longest, &whole, &work);
+    cut_work(e, threads, batch->starts[batch->sequences], longest, out, &whole, &work);
     work.starts = batch->starts;
     work.sequences = batch->sequences;
     work.tokens = batch->starts[batch->sequences];
-    work.x = hidden;
+    if (out->hidden)
+        work.x = out->hidden;
 #pragma omp parallel num_threads(threads)
     {
         Work own = work;
-        run(e, (Team){thread_index(), team_size()}, &own, batch, states);
+        run(e, (Team){thread_index(), team_size()}, &own, batch, out);
     }
 }
 
 /* Bytes of scratch that encode() needs; aligned as ALIGNED. */
-size_t encode_scratch(const Encoder *e, const Batch *batch, int32_t threads)
+size_t encode_scratch(const Encoder *e, const Batch *batch, const Output *out, int32_t threads)
 {
     const int longest = longest_of(batch), tokens = batch->starts[batch->sequences];
     threads = smaller_of(threads, MOST_THREADS);
     Work work;
     Stretch sized = {NULL, 0};
     if (apart(batch, threads)) {
-        cut_work(e, 1, smaller_of(larger_of(CHUNK, longest), tokens), longest, &sized, &work);
+        cut_work(e, 1, smaller_of(larger_of(CHUNK, longest), tokens), longest, out, &sized, &work);
         return sized.used * (size_t)threads;
     }
-    cut_work(e, threads, tokens, longest, &sized, &work);
+    cut_work(e, threads, tokens, longest, out, &sized, &work);
     return sized.used;
 }
 
@@ -329,9 +346,8 @@ static int within(const int64_t *ids, size_t count, int32_t rows)
     return 1;
 }
 
-/* Hidden states of the last layer (T, H), and, if states is not NULL, those after the embeddings and after each layer
- * (layers + 1, T, H). Returns 0, or 1 where an id, a position or a segment is beyond its table; then nothing is computed. */
-int32_t encode(const Encoder *e, const Batch *batch, float *hidden, float *states, int32_t threads, void *scratch)
+/* What is wanted of a batch. Returns 0, or 1 where an id, a position or a segment is beyond its table; then nothing is computed. */
+int32_t encode(const Encoder *e, const Batch *batch, const Output *out, int32_t threads, void *scratch)
 {
     const Embedding *m = &e->embedding;
     const size_t tokens = (size_t)batch->starts[batch->sequences];
@@ -340,11 +356,14 @@ int32_t encode(const Encoder *e, const Batch *batch, float *hidden, float *state
     if (!within(batch->ids, tokens, m->tokens) || !within(batch->positions, tokens, m->positions) ||
         (batch->segments && !within(batch->segments, tokens, larger_of(m->segments, 1))))
         return 1;
-    if (!tokens)
+    if (!tokens) {
+        if (out->pooled)
+            memset(out->pooled, 0, (size_t)batch->sequences * out->modes * e->width * sizeof(float));
         return 0;
+    }
     if (apart(batch, threads))
-        encode_apart(e, batch, hidden, states, threads, longest, scratch);
+        encode_apart(e, batch, out, threads, longest, scratch);
     else
-        encode_together(e, batch, hidden, states, threads, longest, scratch);
+        encode_together(e, batch, out, threads, longest, scratch);
     return 0;
 }

@@ -19,6 +19,9 @@ enum Activation {
     LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID
 };
 
+/* How a sequence becomes one vector. Numbered as in nativebert/kernels/__init__.py. */
+enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN };
+
 /* y = x W^T + b. The weights lie in panels of Kernels.panel outputs each, the last one filled up with zeros; so do bias, scale and sum.
  * In fp32 a panel is [K][panel]; in int8 it is [K/4][panel][4], K filled up to a multiple of 4. */
 typedef struct {
@@ -79,6 +82,8 @@ typedef struct {
     void (*norm)(const float *x, int rows, int width, Norm, float eps, float *y);
     /* y + x + ... of the tables: one token's embedding before its norm. */
     void (*add)(float *y, const float *x, int width);
+    /* One vector (H) for a sequence x (L, H), its first tokens left out. */
+    void (*pool)(const float *x, int length, int width, int mode, int skip, float *y);
 } Kernels;
 
 /* The whole model, and its batches: see encode.c. */
@@ -95,5 +100,14 @@ typedef struct {
     const int32_t *starts;                     /* first token of each sequence, and T: (sequences + 1) */
     int32_t sequences;
 } Batch;
+
+/* What is wanted of a batch; each may be NULL. */
+typedef struct {
+    float *hidden;        /* (T, H) hidden states of the last layer */
+    float *states;        /* (layers + 1, T, H) those after the embeddings and after each layer */
+    float *pooled;        /* (sequences, modes, H) */
+    const int32_t *mode;  /* the kinds of pooling */
+    int32_t modes, skip;  /* how many; tokens that they leave out at the beginning of a sequence */
+} Output;
 
 #endif

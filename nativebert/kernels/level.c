@@ -8,6 +8,7 @@
 #include "attention.c"
 #include "norm.c"
 #include "pack.c"
+#include "pool.c"
 #include "product.c"
 #include "product8.c"
 #include "quantise.c"
@@ -30,4 +31,5 @@ const Kernels TABLE(LEVEL) = {
     .attention_scratch = attention_scratch,
     .norm = norm,
     .add = add,
+    .pool = pool,
 };

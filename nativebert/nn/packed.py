@@ -52,7 +52,8 @@ class Packed:
             return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, total))
 
         ids, starts = flat(sequences), np.cumsum(lengths) - lengths
-        columns = positions = torch.from_numpy(np.arange(total) - np.repeat(starts, lengths))
+        places = np.arange(total)
+        columns = positions = torch.from_numpy(places if len(lengths) == 1 else places - np.repeat(starts, lengths))
         if after is not None:
             real = ids != after
             seen = real.cumsum(0)

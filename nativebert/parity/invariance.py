@@ -213,7 +213,7 @@ def _run(embedder: Embedder, rows: list[list[int]], which: list[int], budget: in
 def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> Results:
     packed = Packed.of([rows[n] for n in which], after=embedder._after)
     hidden = embedder._plan.run(packed)
-    vectors = embedder._finish(pool(hidden, packed, embedder.pooling, 0).cpu())
+    vectors = embedder._finish(embedder._plan.pooled(packed, embedder.pooling).cpu().numpy())
     states: tuple[Tensor, ...] = torch.split(hidden.float().cpu(), list(packed.lengths))
     return {n: (state, torch.from_numpy(vector.copy())) for n, state, vector in zip(which, states, vectors)}
 
@@ -231,7 +231,7 @@ def _padded(model: Model, embedder: Embedder, rows: list[list[int]], which: list
     for at, n in enumerate(which):
         packed = Packed.of([rows[n]], after=embedder._after)
         states = hidden[at, : len(rows[n])]
-        vector = embedder._finish(pool(states, packed, embedder.pooling, 0).cpu())
+        vector = embedder._finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
         found[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))
     return found
 

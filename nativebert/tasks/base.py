@@ -463,21 +463,27 @@ class Task:
     # -- sequences to numbers
 
     def _run(
-        self, pieces: Pieces, here: slice, call: Call, layers: Sequence[int] | None = None
+        self, pieces: Pieces, here: slice, call: Call, compute: Callable[[Packed], Tensor] | None = None
     ) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
-        """Run the encoder over sequences, batch by batch: which sequences, the batch, and its hidden states ``(T, H)``: those of the last
-        layer, or the mean of those of some layers."""
+        """Run the encoder over sequences, batch by batch: which sequences, the batch, and its hidden states ``(T, H)``, or what
+        ``compute`` makes of the batch in their place."""
+        compute = compute or self._plan.run
         done = 0
         for rows in plan(pieces.lengths, self.batch_tokens):
             batch = self._pack(pieces, rows)
-            if layers is None:
-                yield rows, batch, self._plan.run(batch)
-            else:
-                states = self._plan.states(batch)
-                yield rows, batch, torch.stack([states[layer] for layer in layers]).float().mean(0)
+            yield rows, batch, compute(batch)
             done += len(rows)
             call.ran(sum(batch.lengths), self._fewest)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
+
+    def _layers_mean(self, layers: Sequence[int]) -> Callable[[Packed], Tensor]:
+        """The mean of the hidden states of some layers, float32 ``(T, H)``."""
+
+        def compute(batch: Packed) -> Tensor:
+            states = self._plan.states(batch)
+            return torch.stack([states[layer] for layer in layers]).float().mean(0)
+
+        return compute
 
     def _pack(self, pieces: Pieces, rows: NDArray[np.int64]) -> Packed:
         segments = None if pieces.segments is None else [pieces.segments[n] for n in rows]
@@ -514,6 +520,8 @@ def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     """
     if isinstance(texts, str):
         return [texts]
+    if type(texts) is list:
+        return texts.copy()
     if hasattr(texts, "to_pylist"):  # of pyarrow: its items are no strings
         texts = texts.to_pylist()
     # the items of a table are the names of its columns, and a set has no order to give results in

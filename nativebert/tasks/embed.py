@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from nativebert import sentence
 from nativebert.errors import Assumed, BadInput, TooLong, outside
 from nativebert.hub import Snapshot
-from nativebert.nn.pool import POOLS, pool
+from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
 from nativebert.tasks.base import Call, Pieces, Results, Task, is_whole, listed, singles
 from nativebert.text.tokenizer import Encoding
@@ -268,21 +269,20 @@ class Embedder(Task):
         head = len(self._prefix)
         return head + np.maximum(0, skip - head - np.array([w.start for w in pieces.windows], np.int64))
 
-    def _pool(self, pieces: Pieces, skips: NDArray[np.int64], here: slice, call: Call) -> Tensor:
+    def _pool(self, pieces: Pieces, skips: NDArray[np.int64], here: slice, call: Call) -> Vectors:
         """Pooled vectors of sequences, in their order."""
-        out = torch.empty(len(pieces.ids), self.encoder.width * len(self.pooling))
-        for skip in np.unique(skips).tolist() if skips.any() else [0]:  # one value, but for windows of texts with a prompt
+        out = np.empty((len(pieces.ids), self.encoder.width * len(self.pooling)), np.float32)
+        for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             of = np.flatnonzero(skips == skip)
-            for rows, batch, hidden in self._run(pieces.some(of), here, call):
-                out[torch.from_numpy(of[rows])] = pool(hidden, batch, self.pooling, skip).cpu()
+            pooled = partial(self._plan.pooled, modes=self.pooling, skip=skip)
+            for rows, _, vectors in self._run(pieces.some(of), here, call, pooled):
+                out[of[rows]] = vectors.cpu().numpy()
         return out
 
-    @torch.inference_mode()
-    def _finish(self, x: Tensor) -> NDArray[np.float32]:
+    def _finish(self, x: Vectors) -> Vectors:
         for apply in self._then:
             x = apply(x)
-        result: NDArray[np.float32] = x.numpy()
-        return result
+        return x
 
     def _inside(self, texts: Iterable[str], layers: int | Sequence[int], progress: bool | None, words: bool) -> Results[Any]:
         chosen = self._layers(layers)
@@ -293,7 +293,7 @@ class Embedder(Task):
                 encodings = self.tokenizer.encode_batch(singles(items[here], here.start), first=here.start)
                 pieces = self._fit_ids([e.ids for e in encodings], here, call)
                 vectors: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
-                for rows, batch, hidden in self._run(pieces, here, call, chosen):
+                for rows, batch, hidden in self._run(pieces, here, call, self._layers_mean(chosen)):
                     for n, x in zip(rows.tolist(), torch.split(hidden.float().cpu(), list(batch.lengths)), strict=True):
                         vectors[n] = x
                 joined = pieces.join(vectors, len(encodings))
@@ -313,7 +313,7 @@ class Embedder(Task):
         return chosen
 
 
-def _combine(pooled: Tensor, pieces: Pieces, parts: NDArray[np.int64]) -> Tensor:
+def _combine(pooled: Vectors, pieces: Pieces, parts: NDArray[np.int64]) -> Vectors:
     """One vector a text: the mean of its windows' vectors, weighted by their tokens."""
     if len(pieces.ids) == len(parts):
         return pooled
@@ -322,10 +322,10 @@ def _combine(pooled: Tensor, pieces: Pieces, parts: NDArray[np.int64]) -> Tensor
     for start, n in zip(starts.tolist(), parts.tolist()):
         x = pooled[start : start + n]
         if n > 1:
-            weight = torch.tensor([w.end - w.start for w in pieces.windows[start : start + n]], dtype=x.dtype)[:, None]
-            x = (x * weight).sum(0, keepdim=True) / weight.sum()
+            weight = np.array([[w.end - w.start] for w in pieces.windows[start : start + n]], np.float32)
+            x = (x * weight).sum(0, keepdims=True) / weight.sum()
         rows.append(x)
-    return torch.cat(rows)
+    return np.concatenate(rows)
 
 
 def _tokens(text: str, e: Encoding, x: Vectors) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
@@ -12,7 +15,8 @@ from nativebert.engine.cpu import MIN_ROWS, Product
 from nativebert.errors import Corrupt
 from nativebert.hub import Snapshot
 
-Apply = Callable[[Tensor], Tensor]  # (n, inward) -> (n, outward)
+Vectors = NDArray[np.float32]
+Apply = Callable[[Vectors], Vectors]  # (n, inward) -> (n, outward)
 
 
 def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Apply, int]:
@@ -33,7 +37,7 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
         raise Corrupt(f"{step.folder}/config.json takes vectors of {inward}, but what comes before gives {width}")
     if isinstance(step, sentence.LayerNorm):
         w = _weights(step.folder, {"norm.weight": (width,), "norm.bias": (width,)}, snapshot)
-        return lambda x: F.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-5), width
+        return _by_torch(lambda x: F.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-5)), width
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outward, inward)}
     w = _weights(step.folder, shapes | ({"linear.bias": (outward,)} if step.bias else {}), snapshot)
     product = Product(w["linear.weight"], w.get("linear.bias"), step.activation)
@@ -42,12 +46,24 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
         filled = F.pad(x, (0, 0, 0, max(0, MIN_ROWS - len(x))))  # see MIN_ROWS: rows must not depend on their number
         return product(filled)[: len(x)]
 
-    return dense, outward
+    return _by_torch(dense), outward
 
 
-def normalize(x: Tensor) -> Tensor:
-    """To unit length."""
-    return F.normalize(x, dim=1)
+def normalize(x: Vectors) -> Vectors:
+    """To unit length; zeros stay zeros."""
+    length: Vectors = np.sqrt(np.add.reduce(x * x, 1, keepdims=True))
+    return np.divide(x, np.maximum(length, 1e-12), dtype=np.float32)  # as torch.nn.functional.normalize
+
+
+def _by_torch(apply: Callable[[Tensor], Tensor]) -> Apply:
+    """A step on arrays that torch computes."""
+
+    def applied(x: Vectors) -> Vectors:
+        with torch.inference_mode():
+            found: Vectors = apply(torch.from_numpy(x)).numpy()
+        return found
+
+    return applied
 
 
 def _weights(folder: str, shapes: Mapping[str, tuple[int, ...]], snapshot: Snapshot) -> dict[str, Tensor]:

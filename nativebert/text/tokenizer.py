@@ -531,6 +531,8 @@ def _text(token: Any) -> str:
 
 def _checked(texts: Any, first: int = 0) -> list[Any]:
     """A list of str, or of pairs of str; or an error that names the first text that is neither."""
+    if type(texts) is list and set(map(type, texts)) <= {str}:
+        return texts
     for method in ("tolist", "to_pylist", "to_list"):  # numpy and pandas, pyarrow, polars
         if hasattr(texts, method):
             texts = getattr(texts, method)()

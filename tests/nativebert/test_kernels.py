@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import byref
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
-from nativebert.engine import prepare
+from nativebert.engine import Prepared, prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
 from nativebert.engine.native import NativePlan, fits
@@ -27,6 +27,7 @@ from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
+from nativebert.nn.pool import POOLS
 from nativebert.parity.compare import compare
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason=f"no C kernels: {kernels.why_not()}")
@@ -210,6 +211,51 @@ def test_norm(level: str, H: int) -> None:
     assert untouched(y)
 
 
+@needs_kernels
+@pytest.mark.parametrize("mode", sorted(POOLS))
+def test_pool(level: str, mode: str) -> None:
+    g = torch.Generator().manual_seed(len(mode))
+    table = kernels.table().contents
+    for length, H, skip in [
+        (1, 32, 0),
+        (1, 17, 3),
+        (2, 3, 1),
+        (5, 16, 0),
+        (7, 100, 2),
+        (40, 384, 0),
+        (40, 33, 39),
+        (300, 20, 9),
+    ]:
+        x, y = torch.randn(length, H, generator=g) * 2 - 0.5, guarded(1, H)
+        table.pool(x.data_ptr(), length, H, kernels.POOLING[mode], skip, y.data_ptr())
+        batch = Packed.of([[0] * length])
+        assert (y - pool_in_float64(x, batch, (mode,), skip)).abs().max() <= 1e-5
+        assert untouched(y)
+
+
+def test_every_pooling_has_a_number() -> None:
+    assert set(kernels.POOLING) == set(POOLS)
+
+
+# of the tokens that are kept, and their places in the sequence counted from 1
+PLAINLY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": lambda x, place: x[0],
+    "max": lambda x, place: x.max(0).values,
+    "mean": lambda x, place: x.mean(0),
+    "mean_sqrt_len_tokens": lambda x, place: x.sum(0) / math.sqrt(len(x)),
+    "weightedmean": lambda x, place: (x * place[:, None]).sum(0) / place.sum(),
+    "lasttoken": lambda x, place: x[-1],
+}
+
+
+def pool_in_float64(hidden: Tensor, batch: Packed, modes: tuple[str, ...], skip: int) -> Tensor:
+    rows = []
+    for x in hidden.double().split(list(batch.lengths)):
+        kept, place = (each[min(skip, len(x) - 1) :] for each in (x, torch.arange(1.0, len(x) + 1)))
+        rows += [PLAINLY[mode](kept, place) if len(x) else hidden.new_zeros(hidden.shape[1]).double() for mode in modes]
+    return torch.stack(rows).view(len(batch.lengths), -1)
+
+
 # -- the plan
 
 
@@ -345,12 +391,29 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-5
 
 
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("make", [pytest.param(NativePlan, marks=needs_kernels), CpuPlan])
+def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
+    """Of a whole batch, and the same bits of every sequence alone and on one thread."""
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    plan = make(model)
+    for batch in batches(model, 40, 8):
+        for modes, skip in [(("mean",), 0), (tuple(sorted(POOLS)), 2), (("cls", "max"), 50)]:
+            found = plan.pooled(batch, modes, skip)
+            assert found.shape == (len(batch.lengths), 32 * len(modes))
+            assert (found - pool_in_float64(plan.run(batch), batch, modes, skip)).abs().max() <= 1e-5
+            with one_thread():
+                alone = [plan.pooled(Packed.of([ids.tolist()]), modes, skip) for ids in batch.ids.split(list(batch.lengths))]
+            assert torch.equal(torch.cat(alone), found)
+
+
 @needs_kernels
 def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
     plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     for batch in (Packed.of([]), Packed.of([[], []])):
         assert plan.run(batch).shape == (0, 32)
         assert [state.shape for state in plan.states(batch)] == [(0, 32)] * 3
+        assert torch.equal(plan.pooled(batch, ("mean", "cls")), torch.zeros(len(batch.lengths), 64))
 
 
 @needs_kernels
@@ -422,8 +485,9 @@ def test_one_openmp_for_torch_and_the_kernels(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m", TINY["bert"])
     code = f"""
 import nativebert as nb
-from nativebert.engine import prepare
+from nativebert.engine import Prepared, prepare
 from nativebert.nn.packed import Packed
+from nativebert.nn.pool import POOLS
 prepare(nb.load({str(folder)!r}), "cpu").run(Packed.of([[5, 6]]))
 maps = open("/proc/self/maps").read()
 print(len({{line.split()[-1] for line in maps.splitlines() if "omp" in line.rsplit("/", 1)[-1]}}))
