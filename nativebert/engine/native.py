@@ -7,7 +7,7 @@ invariant: the kernels sum each row and each head of a sequence in an order that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import Array, addressof, byref, c_int32
 from functools import cache
 from itertools import accumulate
@@ -60,15 +60,17 @@ class NativePlan:
         self._library = library
         self.level = table.contents.name.decode()
         self._kernels = table.contents
+        blocks = [block for block in model.blocks() if isinstance(block, PostNormBlock)]
+        distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
+        rooms = self._rooms([of for block in distinct for of in _products(block)], torch.int8 if self._int8 else torch.float32)
         with torch.no_grad():
             made: dict[int, kernels.Layer] = {}
-            for block, layer in zip(model.blocks(), model.config.layers, strict=True):
+            for block, layer in zip(blocks, model.config.layers, strict=True):
                 if id(block) not in made:
-                    assert isinstance(block, PostNormBlock)
-                    made[id(block)] = self._layer(block, layer.heads, layer.activation)
+                    made[id(block)] = self._layer(block, layer.heads, layer.activation, rooms)
                     if after is not None:
                         after()
-            layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in model.blocks()))
+            layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in blocks))
             embedding = self._embedding(model)
         self._encoder = kernels.Encoder(table, embedding, layers, len(layers), self.config.width, self.config.norm_eps)
 
@@ -113,35 +115,36 @@ class NativePlan:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _layer(self, block: PostNormBlock, heads: int, activation: str) -> kernels.Layer:
-        attn, mlp = block.attn, block.mlp
+    def _layer(self, block: PostNormBlock, heads: int, activation: str, rooms: Iterator[Tensor]) -> kernels.Layer:
         make = self._linear8 if self._int8 else self._linear
-        products = [make(*of) for of in ((attn.q, attn.k, attn.v), (attn.o,), (mlp.up,), (mlp.down,))]
+        products = [make(of, next(rooms)) for of in _products(block)]
         norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
         return kernels.Layer(*products, *norms, heads, kernels.ACTIVATION[activation])
 
-    def _linear(self, *layers: nn.Linear) -> kernels.Linear:
+    def _linear(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
         """One product in fp32 for linear layers of the same input, side by side."""
-        K, N = layers[0].in_features, sum(layer.out_features for layer in layers)
-        panels = self._new(N, K, torch.float32)
+        K, N = _shape(layers)
         for first, weight in self._weights(layers):
             self._kernels.pack(weight.data_ptr(), len(weight), K, first, panels.data_ptr())
         return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(self._biases(layers)), None, None)
 
-    def _linear8(self, *layers: nn.Linear) -> kernels.Linear:
+    def _linear8(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
         """The same in int8."""
-        K, N = layers[0].in_features, sum(layer.out_features for layer in layers)
-        panels = self._new(N, K, torch.int8)
+        K, N = _shape(layers)
         scale, total = torch.zeros(2, N + -N % self._kernels.panel)
         for first, weight in self._weights(layers):
             self._kernels.pack8(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
         by_output = [self._pointer(values) for values in (self._biases(layers), scale, total)]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
-    def _new(self, N: int, K: int, dtype: torch.dtype) -> Tensor:
-        """Room for ``N`` rows in whole panels, of ``K`` numbers filled up to fours; zeros, unless all of it will be written."""
-        make = torch.zeros if N % self._kernels.panel or K % 4 else torch.empty
-        return make(N + -N % self._kernels.panel, K + -K % 4, dtype=dtype)
+    def _rooms(self, products: Iterable[Sequence[nn.Linear]], dtype: torch.dtype) -> Iterator[Tensor]:
+        """Room for the panels of each product, one behind the other in the order in which they are read: while a product's last panel is
+        used, the kernels fetch what stands behind it, which is the first of the next product. Zeros, where not all is written."""
+        shapes = [_shape(of) for of in products]
+        whole = [(N + -N % self._kernels.panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
+        rooms = torch.split(torch.empty(sum(whole), dtype=dtype), whole)
+        for (K, N), room in zip(shapes, rooms, strict=True):
+            yield room.zero_() if N % self._kernels.panel or K % 4 else room
 
     def _weights(self, layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor]]:
         """The weights of linear layers, each with its first row in all of them one below the other."""
@@ -164,9 +167,22 @@ class NativePlan:
     def _embedding(self, model: Model) -> kernels.Embedding:
         embed, config = model.embed, self.config
         tables = [None if t is None else self._pointer(t.weight) for t in (embed.token, embed.segment, embed.position)]
-        project = kernels.Linear() if embed.project is None else self._linear(embed.project)
+        project = kernels.Linear()
+        if embed.project is not None:
+            project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
+
+
+def _products(block: PostNormBlock) -> list[list[nn.Linear]]:
+    """The four products of a layer; the first is three linear layers side by side."""
+    attn, mlp = block.attn, block.mlp
+    return [[attn.q, attn.k, attn.v], [attn.o], [mlp.up], [mlp.down]]
+
+
+def _shape(layers: Sequence[nn.Linear]) -> tuple[int, int]:
+    """Inward and outward width of a product."""
+    return layers[0].in_features, sum(layer.out_features for layer in layers)
 
 
 @cache
