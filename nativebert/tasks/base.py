@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
+from nativebert.engine.native import NativePlan
 from nativebert.errors import BadInput, TooLong, Truncated, outside
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 # Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+
+# The kernels take a batch through the cache in chunks, and threads wait for each other at its end only: the larger the better. But C hears
+# no Ctrl-C and moves no progress bar, so a batch is at most these multiplications, some two seconds of two cores, and these tokens.
+_MOST_PRODUCTS, _MOST_TOKENS = 1.8e11, 2**14
 
 # Texts, and characters, that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
 _CHUNK, _CHUNK_CHARACTERS = 2**14, 2**21
@@ -315,7 +320,6 @@ class Task:
             raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens!r}")
         if not is_whole(stride) or stride < 0:
             raise BadInput(f"stride must be 0 or more, not {stride!r}")
-        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(target.type, 8192)
         self.too_long, self.stride = check_policy(too_long), stride
         release: Callable[[], None] | None = None
         if isinstance(model, (str, PathLike, Snapshot)):
@@ -335,9 +339,17 @@ class Task:
         self._after, self._segments = model.position_pad, model.config.segments > 1
         self._plan = prepare(model, target, precision, after=release)
         self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
+        self.batch_tokens = batch_tokens or self._usual_batch(target.type)
         self._head = None if head is None else HeadPlan(model, head)
         if release is not None:
             release()
+
+    def _usual_batch(self, device: str) -> int:
+        fewest = BATCH_TOKENS.get(device, 8192)
+        if not isinstance(self._plan, NativePlan):
+            return fewest
+        products = sum(4 * self.encoder.width**2 + 2 * self.encoder.width * layer.inner for layer in self.encoder.layers)
+        return max(fewest, min(_MOST_TOKENS, int(_MOST_PRODUCTS / max(products, 1))))
 
     def _limit(self, asked: int | None) -> int:
         """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
