@@ -20,7 +20,7 @@ This page is written by `python -m benchmarks cpu --model all --docs` from the f
 command that measured it. `make bench` measures on your machine (`MODEL=bert` or `all` for larger ones; the results go to `out/benchmarks/`).
 
 - **Same work.** Every contender gets the same texts, the same threads and the same weights. Before anything is timed its results are compared with
-  nativebert's: in fp32 full tensors may differ by 1e-4 at most, or it is left out.
+  nativebert's: in fp32 full tensors may differ by 1e-4 at most, or the next best setting is taken, and at the end none.
 - **Each at its best.** Batch size and variant (plain or fused graph, one or two streams) are found by a sweep for each workload. All get texts sorted by
   length, also where the library by itself does not sort. Tokenising counts in "text to vector", and all but sentence-transformers and
   fastembed, which bring their own, get the tokenizer in its fastest form.
