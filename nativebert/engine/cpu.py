@@ -267,6 +267,11 @@ class HeadPlan:
         x = hidden.float().cpu()
         if self.spec.on != "tokens":
             x = mean_tokens(x, batch) if self.spec.on == "mean" else first_tokens(x, batch)
+        return self.logits(x)
+
+    @torch.inference_mode()
+    def logits(self, x: Tensor) -> Tensor:
+        """What the head reads, float32 ``(n, H)``: tokens, first tokens or means of them -> logits ``(n, C)``."""
         rows = len(x)
         if rows < MIN_ROWS:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))

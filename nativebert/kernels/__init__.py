@@ -92,7 +92,7 @@ class Kernels(ctypes.Structure):
         ("product", ctypes.CFUNCTYPE(None, POINTER(Linear), c_void_p, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
         ("product8", ctypes.CFUNCTYPE(None, POINTER(Linear), Quantised, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
         ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Quantised)),
-        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
+        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
         ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p)),
         ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),

@@ -139,7 +139,7 @@ static float soften(float *scores, int length)
     return 1.0f / sum_of(sum);
 }
 
-static void attention(const float *qkv, int length, int width, int head, float *mixed, float *scratch)
+static void attention(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch)
 {
     const int stride = 3 * width, columns = filled(length);
     float *keys = scratch, *values = keys + (size_t)head * columns, *scores = values + (size_t)length * filled(head);
@@ -148,11 +148,11 @@ static void attention(const float *qkv, int length, int width, int head, float *
     float scale[TILE_ROWS], inverse[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++)
         scale[i] = 1.0f / sqrtf((float)head);
-    for (int row = 0; row < length; row += TILE_ROWS) {
-        int rows = length - row < TILE_ROWS ? length - row : TILE_ROWS;
+    for (int row = first; row < last; row += TILE_ROWS) {
+        int rows = last - row < TILE_ROWS ? last - row : TILE_ROWS;
         mix(rows, qkv + (size_t)row * stride, stride, keys, columns, head, scale, scores, columns, columns);
         for (int i = 0; i < rows; i++)
             inverse[i] = soften(scores + (size_t)i * columns, length);
-        mix(rows, scores, columns, values, filled(head), length, inverse, mixed + (size_t)row * width, width, head);
+        mix(rows, scores, columns, values, filled(head), length, inverse, mixed + (size_t)(row - first) * width, width, head);
     }
 }

@@ -13,6 +13,7 @@
 #include "kernels.h"
 
 enum {
+    ALL = -1,      /* tokens of a sequence */
     CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
@@ -103,24 +104,52 @@ static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
         multiply(e->kernels, team, work, &m->project, to, work->tokens, work->x, NULL, LINEAR);
 }
 
-/* Each head of each sequence by one member. */
-static void attend(const Encoder *e, Team team, Work *work, int heads)
+/* Where a sequence begins among the team's tokens, and its length. */
+static Range tokens_of(const Work *work, int sequence)
+{
+    return (Range){work->starts[sequence] - work->starts[0], work->starts[sequence + 1] - work->starts[0]};
+}
+
+/* Which of so many tokens is the one that is asked for. */
+static int token_of(int only, int length) { return smaller_of(only, length - 1); }
+
+/* Each head of each sequence by one member: of all its queries, or of that of one token. */
+static void attend(const Encoder *e, Team team, Work *work, int heads, int only)
 {
     const int H = e->width, D = H / heads;
     for (int task = team.index; task < work->sequences * heads; task += team.size) {
-        int n = task / heads, head = task % heads, start = work->starts[n] - work->starts[0];
-        e->kernels->attention(work->wide + (size_t)start * 3 * H + head * D, work->starts[n + 1] - work->starts[n], H, D,
-                              work->mixed + (size_t)start * H + head * D, work->heads + team.index * work->heads_size);
+        int n = task / heads, head = task % heads;
+        Range at = tokens_of(work, n), all = {0, at.last - at.first};
+        int row = only < 0 ? at.first : n, token = token_of(only, all.last);
+        e->kernels->attention(work->wide + (size_t)at.first * 3 * H + head * D, all.last, H, D, only < 0 ? 0 : token,
+                              only < 0 ? all.last : token + 1, work->mixed + (size_t)row * H + head * D,
+                              work->heads + team.index * work->heads_size);
     }
     gather_team(team);
 }
 
-static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work)
+/* The states of one token of each sequence to the front, in place. */
+static void bring_forward(const Encoder *e, Team team, Work *work, int only)
+{
+    const size_t H = (size_t)e->width;
+    if (team.index == 0)
+        for (int n = 0; n < work->sequences; n++) {
+            Range at = tokens_of(work, n);
+            memmove(work->x + n * H, work->x + (at.first + token_of(only, at.last - at.first)) * H, H * sizeof(float));
+        }
+    gather_team(team);
+}
+
+/* One layer. Where only one token of each sequence is asked for, and not ALL, what is computed of its keys and values on is that token
+ * alone; the states are then those of one token for each sequence. */
+static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int only)
 {
     const Kernels *k = e->kernels;
-    const int H = e->width, T = work->tokens;
-    multiply(k, team, work, &layer->qkv, work->x, T, work->wide, NULL, LINEAR);
-    attend(e, team, work, layer->heads);
+    const int H = e->width, T = only < 0 ? work->tokens : work->sequences;
+    multiply(k, team, work, &layer->qkv, work->x, work->tokens, work->wide, NULL, LINEAR);
+    attend(e, team, work, layer->heads, only);
+    if (only >= 0)
+        bring_forward(e, team, work, only);
     multiply(k, team, work, &layer->out, work->mixed, T, work->sum, work->x, LINEAR);
     normalise(e, team, work->sum, T, H, layer->attn_norm, work->x);
     gather_team(team);
@@ -146,14 +175,26 @@ static void keep(const Encoder *e, Team team, const Work *work, float *states, s
 }
 
 /* Each sequence's vectors by one member. */
-static void pool_all(const Encoder *e, Team team, const Work *work, const Batch *batch, const Output *out)
+static void pool_all(const Encoder *e, Team team, const Work *work, const Batch *batch, const Output *out, int only)
 {
     const size_t first = (size_t)(work->starts - batch->starts), H = (size_t)e->width;
     for (int task = team.index; task < work->sequences * out->modes; task += team.size) {
-        int n = task / out->modes, start = work->starts[n] - work->starts[0], length = work->starts[n + 1] - work->starts[n];
-        e->kernels->pool(work->x + start * H, length, e->width, out->mode[task % out->modes], out->skip,
+        int n = task / out->modes;
+        Range at = only < 0 ? tokens_of(work, n) : (Range){n, n + 1};
+        e->kernels->pool(work->x + at.first * H, at.last - at.first, e->width, out->mode[task % out->modes], out->skip,
                          out->pooled + (first * out->modes + task) * H);
     }
+}
+
+/* The token of each sequence that the last layer is asked for, or ALL. */
+static int asked_for(const Work *work, const Output *out)
+{
+    if (out->hidden || out->states || out->modes != 1 || out->mode[0] != CLS)
+        return ALL;
+    for (int n = 0; n < work->sequences; n++)
+        if (work->starts[n] == work->starts[n + 1])
+            return ALL; /* a sequence without tokens has none to ask for */
+    return out->skip;
 }
 
 static void run(const Encoder *e, Team team, Work *work, const Batch *batch, const Output *out)
@@ -161,12 +202,15 @@ static void run(const Encoder *e, Team team, Work *work, const Batch *batch, con
     const size_t tokens = (size_t)batch->starts[batch->sequences];
     embed(e, team, work, batch);
     keep(e, team, work, out->states, tokens, 0);
+    int only = ALL;
     for (int n = 0; n < e->layers; n++) {
-        run_layer(e, e->layer + n, team, work);
+        if (n == e->layers - 1)
+            only = asked_for(work, out);
+        run_layer(e, e->layer + n, team, work, only);
         keep(e, team, work, out->states, tokens, n + 1);
     }
     if (out->pooled)
-        pool_all(e, team, work, batch, out);
+        pool_all(e, team, work, batch, out, only);
 }
 
 /* ---- memory: one stretch that the caller owns, cut into parts */

@@ -74,8 +74,8 @@ typedef struct {
     void (*product8)(const Linear *, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last);
     /* Rows of x (T, K), each by itself. */
     void (*quantise)(const float *x, int rows, int width, Quantised to);
-    /* One head of one sequence: qkv points to its q in rows of 3H, mixed to its place in rows of H. */
-    void (*attention)(const float *qkv, int length, int width, int head, float *mixed, float *scratch);
+    /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, mixed to its place in rows of H. */
+    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch);
     /* Floats of scratch that attention over so many tokens needs. */
     size_t (*attention_scratch)(int length, int head);
     /* Layer norm of rows of x (T, H) into y, which may be x. */

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -260,8 +261,10 @@ class Call:
         task = self._task
         if self.cut.any():
             lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
+            long = int((self.cut > 0).sum())
+            are, were = ("is", "was") if long == 1 else ("are", "were")
             warnings.warn(
-                f"{int((self.cut > 0).sum()):,} of {self.count:,} {task.noun}s are longer than {task.max_tokens} tokens and were cut: {lost:,} of "
+                f"{long:,} of {self.count:,} {task.noun}s {are} longer than {task.max_tokens} tokens and {were} cut: {lost:,} of "
                 f"{whole:,} tokens ({lost / whole:.1%}) were left out. Pass too_long='window' to read all of them, 'error' to refuse.",
                 Truncated,
                 stacklevel=outside(),
@@ -505,8 +508,13 @@ class Task:
         """What the head makes of each sequence, float32 ``(pieces, C)``; for heads on sequences."""
         assert self._head is not None
         out = torch.empty(len(pieces.ids), self._head.spec.classes)
-        for rows, batch, hidden in self._run(pieces, here, call):
-            out[torch.from_numpy(rows)] = self._head.run(hidden, batch)
+        if self._head.spec.on == "mean":
+            for rows, batch, hidden in self._run(pieces, here, call):
+                out[torch.from_numpy(rows)] = self._head.run(hidden, batch)
+            return out
+        first = partial(self._plan.pooled, modes=("cls",))  # a plan need not compute what nobody reads
+        for rows, _, x in self._run(pieces, here, call, first):
+            out[torch.from_numpy(rows)] = self._head.logits(x.cpu())
         return out
 
     def _token_logits(self, pieces: Pieces, here: slice, call: Call) -> list[Tensor]:

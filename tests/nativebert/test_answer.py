@@ -236,7 +236,7 @@ def test_long_pairs(models: dict[str, Any]) -> None:
     question, context = "the cat?", " ".join(["the dog is on a mat"] * 60)
     model = models["bert"]
     cut = answerer(model, too_long="truncate", max_tokens=50)
-    with pytest.warns(Truncated, match=r"1 of 2 pairs are longer than 50 tokens and were cut: 316 of "):
+    with pytest.warns(Truncated, match=r"1 of 2 pairs is longer than 50 tokens and was cut: 316 of "):
         found, report = cut([question] * 2, ["the cat", context], top_k=3, return_report=True)
     room = 50 - 6  # the question's three tokens and three special ones
     assert found[1] == cut(question, " ".join(context.split()[:room]), top_k=3)[0]

@@ -263,7 +263,7 @@ def test_over_windows() -> None:
 def test_what_is_cut_is_counted_and_told(classify: Classifier, folders: Any) -> None:
     tokens = len(classify.tokenizer.encode(LONG))
     with pytest.warns(
-        Truncated, match=rf"1 of 2 texts are longer than {LIMIT} tokens and were cut: {tokens - LIMIT} of "
+        Truncated, match=rf"1 of 2 texts is longer than {LIMIT} tokens and was cut: {tokens - LIMIT} of "
     ) as told:
         results = classify(["cat", LONG])
     assert len(told) == 1

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from ctypes import byref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
-from nativebert.nn.pool import POOLS
+from nativebert.nn.pool import POOLS, pool
 from nativebert.parity.compare import compare
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason=f"no C kernels: {kernels.why_not()}")
@@ -135,7 +136,7 @@ def test_product_in_int8(level: str, seed: int) -> None:
         steps, _, least = quantise_rows(x)
         made = NativePlan.__new__(NativePlan)
         made._kept, made._kernels = [], kernels.table().contents
-        linear = made._linear8(layer)
+        linear = made._linear8([layer], next(made._rooms([[layer]], torch.int8)))
     table = kernels.table().contents
     filled = (K + 3) // 4 * 4
     q, sizes, y = torch.full((T, filled), 255, dtype=torch.uint8), (guarded(T), guarded(T)), guarded(T, N)
@@ -188,13 +189,18 @@ def test_attention(level: str, seed: int) -> None:
     qkv = torch.randn(L, 3 * H, generator=g) * r.choice([0.3, 1.2])
     table = kernels.table().contents
     y, scratch = guarded(L, H), guarded(table.attention_scratch(L, D))
+    first, last = sorted(r.sample(range(L + 1), 2))
+    some = guarded(last - first, H)
     for head in range(A):
         at = 4 * head * D
-        table.attention(qkv.data_ptr() + at, L, H, D, y.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, y.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, first, last, some.data_ptr() + at, scratch.data_ptr())
+    assert torch.equal(some, y[first:last])
     q, k, v = qkv.double().view(L, 3, A, D).permute(1, 2, 0, 3)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(L, H)
     assert (y - expected).abs().max() <= 5e-6
     assert untouched(y)
+    assert untouched(some)
     assert untouched(scratch)
 
 
@@ -392,14 +398,23 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("make", [pytest.param(NativePlan, marks=needs_kernels), CpuPlan])
+@pytest.mark.parametrize(
+    "make",
+    [
+        CpuPlan,
+        pytest.param(NativePlan, marks=needs_kernels),
+        pytest.param(partial(NativePlan, precision="int8"), marks=needs_kernels, id="int8"),
+    ],
+)
 def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
     """Of a whole batch, and the same bits of every sequence alone and on one thread."""
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     plan = make(model)
     for batch in batches(model, 40, 8):
-        for modes, skip in [(("mean",), 0), (tuple(sorted(POOLS)), 2), (("cls", "max"), 50)]:
+        for modes, skip in [(("mean",), 0), (tuple(sorted(POOLS)), 2), (("cls", "max"), 50), (("cls",), 0), (("cls",), 3)]:
             found = plan.pooled(batch, modes, skip)
+            if modes == ("cls",):  # the last layer computes these tokens alone, and the same bits
+                assert torch.equal(found, pool(plan.run(batch), batch, modes, skip))
             assert found.shape == (len(batch.lengths), 32 * len(modes))
             assert (found - pool_in_float64(plan.run(batch), batch, modes, skip)).abs().max() <= 1e-5
             with one_thread():
@@ -487,7 +502,7 @@ def test_one_openmp_for_torch_and_the_kernels(tmp_path: Path) -> None:
 import nativebert as nb
 from nativebert.engine import Prepared, prepare
 from nativebert.nn.packed import Packed
-from nativebert.nn.pool import POOLS
+from nativebert.nn.pool import POOLS, pool
 prepare(nb.load({str(folder)!r}), "cpu").run(Packed.of([[5, 6]]))
 maps = open("/proc/self/maps").read()
 print(len({{line.split()[-1] for line in maps.splitlines() if "omp" in line.rsplit("/", 1)[-1]}}))

@@ -184,7 +184,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         rank(None)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="has 3 outputs"):
         rank.rank("a", ["b"])
-    with pytest.warns(Truncated, match=r"1 of 2 pairs are longer than 40 tokens and were cut: 64 of 109 tokens"):
+    with pytest.warns(Truncated, match=r"1 of 2 pairs is longer than 40 tokens and was cut: 64 of 109 tokens"):
         rank([("a", "b"), ("dog " * 50, "dog " * 51)])
     with pytest.raises(TooLong, match="pair 1 has 104 tokens and the limit is 40"):
         nb.Ranker(folder, device="cpu", too_long="error")([("a", "b"), ("dog " * 50, "dog " * 51)])

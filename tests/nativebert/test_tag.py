@@ -500,7 +500,7 @@ def test_words_by_hand(keeping: dict[str, Tagger]) -> None:
 
 def test_words_that_were_cut_are_there(folders: dict[str, Path]) -> None:
     tag = Tagger(folders["uncased"], device="cpu", too_long="truncate", max_tokens=8)
-    with pytest.warns(Truncated, match="1 of 2 texts are longer than 8 tokens and were cut: 4 of"):
+    with pytest.warns(Truncated, match="1 of 2 texts is longer than 8 tokens and was cut: 4 of"):
         found, report = tag.words([["a"] * 10, ["b"]], return_report=True)
     assert [len(items) for items in found] == [10, 1]
     assert all(item == {"word": "a", "label": "O", "score": 0.0} for item in found[0][6:])
@@ -556,7 +556,7 @@ def test_a_window_does_not_show_in_the_entities(folders: dict[str, Path], how: s
 def test_long_texts_are_cut_or_refused_on_request(folders: dict[str, Path]) -> None:
     text = "the cat sat on a mat " * 10
     cutting = Tagger(folders["uncased"], device="cpu", too_long="truncate", max_tokens=12)
-    with pytest.warns(Truncated, match="1 of 2 texts are longer than 12 tokens"):
+    with pytest.warns(Truncated, match="1 of 2 texts is longer than 12 tokens"):
         found = cutting(["a", text], aggregation="none")
     assert max(e["end"] for e in found[1]) < 50
     with pytest.raises(TooLong, match="text 1 has"):

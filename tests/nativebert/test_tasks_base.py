@@ -219,7 +219,7 @@ def test_what_a_call_counts(made: Any) -> None:
     assert found.windows.tolist() == [1, 4, 1]
     assert found.batches == 1
     assert found.padding == 0
-    with pytest.warns(Truncated, match=r"1 of 3 texts are longer than 12 tokens and were cut: 20 of 37 tokens \(54\.1%\)"):
+    with pytest.warns(Truncated, match=r"1 of 3 texts is longer than 12 tokens and was cut: 20 of 37 tokens \(54\.1%\)"):
         _, found = made["truncate"].scores(some, return_report=True)
     assert found.tokens.tolist() == [3, 12, 2]
     assert found.cut.tolist() == [0, 20, 0]

@@ -211,7 +211,7 @@ def test_the_text_is_cut_and_never_the_label(folders: Any, zero: ZeroShot) -> No
     classify = Classifier(folders(), device="cpu", problem="regression")
     words, labels = LONG.split(), ["cat", "the cat sat on the mat"]
     fixed = [len(zero.tokenizer.encode("", f"This example is {label}.")) for label in labels]
-    with pytest.warns(Truncated, match=f"1 of 2 texts are longer than {LIMIT} tokens and were cut") as told:
+    with pytest.warns(Truncated, match=f"1 of 2 texts is longer than {LIMIT} tokens and was cut") as told:
         found, report = zero(["the cat", LONG], labels, return_report=True)
     assert len(told) == 1
     assert told[0].filename == __file__
