@@ -237,7 +237,7 @@ def test_long_texts(bert: MaskFiller) -> None:
     text, early = " ".join(words), " ".join(words[:190])
     with pytest.raises(TooLong, match=r"text 1 has a mask beyond its first 64 tokens, where it is cut: pass too_long='window'"):
         bert(["[MASK]", text])
-    with pytest.warns(Truncated, match=r"1 of 1 texts .* were cut: 128 of 192 tokens"):
+    with pytest.warns(Truncated, match=r"1 of 1 texts is longer .* was cut: 128 of 192 tokens"):
         (one,) = bert(early)
     assert len(one) == 1
     model = nb.load(bert.snapshot, head="lm")
