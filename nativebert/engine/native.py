@@ -6,8 +6,10 @@ invariant: the kernels sum each row and each head of a sequence in an order that
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from ctypes import Array, addressof, byref, c_int32
 from functools import cache
 from itertools import accumulate
@@ -23,6 +25,8 @@ from nativebert.nn.block import PostNormBlock
 from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
+
+HUGE_PAGE = 2 << 20  # bytes
 
 
 def fits(model: Model) -> bool:
@@ -142,7 +146,7 @@ class NativePlan:
         used, the kernels fetch what stands behind it, which is the first of the next product. Zeros, where not all is written."""
         shapes = [_shape(of) for of in products]
         whole = [(N + -N % self._kernels.panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
-        rooms = torch.split(torch.empty(sum(whole), dtype=dtype), whole)
+        rooms = torch.split(_room(sum(whole), dtype), whole)
         for (K, N), room in zip(shapes, rooms, strict=True):
             yield room.zero_() if N % self._kernels.panel or K % 4 else room
 
@@ -183,6 +187,19 @@ def _products(block: PostNormBlock) -> list[list[nn.Linear]]:
 def _shape(layers: Sequence[nn.Linear]) -> tuple[int, int]:
     """Inward and outward width of a product."""
     return layers[0].in_features, sum(layer.out_features for layer in layers)
+
+
+def _room(count: int, dtype: torch.dtype) -> Tensor:
+    """So many numbers of no particular value, in pages of two megabytes where the system has them: with the usual ones of four kilobytes
+    the processor looks up more pages, while it streams a model's weights, than it can remember."""
+    size = count * dtype.itemsize
+    if size < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(count, dtype=dtype)
+    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE
+    with suppress(OSError):  # a kernel built without them
+        memory.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)  # whole ones only: nothing beyond the end
+    return torch.frombuffer(memory, dtype=dtype, count=count, offset=start)
 
 
 @cache

@@ -11,13 +11,12 @@ INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel,
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < TILE_VECTORS; v++)
             s[i][v] = (IntVec){0};
-    for (int k = 0; k < K4; k++, panel += 4 * PANEL, fetch.from += fetch.step) {
+    for (int k = 0; k < K4; k++, panel += 4 * PANEL) {
         IntVec u[TILE_VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < TILE_VECTORS; v++) {
+        for (int v = 0; v < TILE_VECTORS; v++)
             memcpy(&u[v], panel + 4 * v * LANES, sizeof u[v]);
-            __builtin_prefetch(fetch.from + v * sizeof(Vec), 0, 2);
-        }
+        fetch_step(&fetch);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             int32_t four;
@@ -79,9 +78,11 @@ static void product8(const Linear *w, Quantised x, int rows, float *y, const flo
             const int8_t *panel = w->panels8 + 4 * (size_t)column * K4;
             for (int n = 0; n < tiles; n++) {
                 int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
+                int next = n + 1 < tiles ? row + TILE_ROWS : block;
                 size_t at = (size_t)row * N + column;
                 IntVec sum[TILE_ROWS][TILE_VECTORS];
-                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch_for(n, tiles, panel, K4), sum);
+                expect(count, y + at, N);
+                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch_for(n, tiles, panel, K4, x.q + 4 * (size_t)next * K4), sum);
                 finish8(w, count, sum, x.step + row, x.least + row, column, columns, residual ? residual + at : NULL, y + at);
                 if (activation != LINEAR)
                     activate(activation, y + at, count, columns, N);

@@ -94,6 +94,27 @@ INLINE Vec smaller(Vec a, Vec b)
 #endif
 }
 
+/* The first halves of a and b, a lane of each in turn; and their second halves. */
+#if defined(__AVX512F__)
+#define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define LOW_LANES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_LANES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOW_LANES 0, 4, 1, 5
+#define HIGH_LANES 2, 6, 3, 7
+#endif
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (IntVec){__VA_ARGS__})
+#endif
+
+INLINE Vec interleave_low(Vec a, Vec b) { return SHUFFLE(a, b, LOW_LANES); }
+
+INLINE Vec interleave_high(Vec a, Vec b) { return SHUFFLE(a, b, HIGH_LANES); }
+
 /* Sum, largest and smallest of the lanes: halves upon halves. */
 INLINE float sum_of(Vec v)
 {

@@ -23,7 +23,7 @@ from nativebert import kernels
 from nativebert.engine import Prepared, prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
-from nativebert.engine.native import NativePlan, fits
+from nativebert.engine.native import HUGE_PAGE, NativePlan, _room, fits
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
@@ -183,7 +183,7 @@ def test_every_activation_has_a_number() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_attention(level: str, seed: int) -> None:
     r, g = random.Random(seed), torch.Generator().manual_seed(seed)
-    L = [1, 2, 15, 16, 17, 32, 33][seed % 7] if seed % 2 else r.randint(1, 150)
+    L = [1, 2, 16, 17, 33, 129, 300][seed % 7] if seed % 2 else r.randint(1, 150)
     A, D = r.randint(1, 4), r.choice([1, 3, 8, 16, 20, 32, 33, 64, 80])
     H = A * D
     qkv = torch.randn(L, 3 * H, generator=g) * r.choice([0.3, 1.2])
@@ -387,6 +387,18 @@ def test_int8_is_for_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         prepare(nb.load(write_folder(tmp_path / "m", TINY["bert"])), "cuda", "int8")
 
 
+@pytest.mark.parametrize("count", [0, 1, 1000, 2 * HUGE_PAGE, 5 * HUGE_PAGE + 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_room_for_weights(count: int, dtype: torch.dtype) -> None:
+    room = _room(count, dtype)
+    assert room.dtype == dtype
+    assert room.shape == (count,)
+    room.fill_(7)
+    assert (room == 7).all()
+    if count >= 2 * HUGE_PAGE and sys.platform == "linux":
+        assert room.data_ptr() % HUGE_PAGE == 0  # or the system could not use them
+
+
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 def test_segments_and_long_texts(tmp_path: Path) -> None:
@@ -394,7 +406,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     r = random.Random(0)
     rows = [[r.randrange(5, 60) for _ in range(n)] for n in (8192, 700, 3)]
     batch = Packed.of(rows, [[r.randrange(2) for _ in row] for row in rows])
-    assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-5
+    assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
 
 
 @pytest.mark.usefixtures("two_threads")
