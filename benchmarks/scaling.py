@@ -2,8 +2,9 @@
 
     python -m benchmarks scaling
 
-Each figure comes from a process of its own, in which torch and the tokenizer have so many threads. Processes take turns in random order;
-within a round, what one core does is compared with what several do, and many texts with few.
+Each figure comes from a process of its own, in which torch and the tokenizer have so many threads, and each takes about as long: few texts
+are embedded again and again, until they are as many as the many, for a machine at work for minutes is not as fast as in its first seconds.
+Processes take turns in random order; within a round, what one core does is compared with what several do, and many texts with few.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from pathlib import Path
 from benchmarks import models
 from benchmarks.harness import RESULTS, machine
 
-LEAST = 4.0  # seconds of work in a figure: few texts are embedded again and again
-
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
@@ -34,14 +33,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", default="float32,int8", help="default: %(default)s")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--folder", type=Path, default=models.default_folder(), help="where models are kept")
-    p.add_argument("--one", nargs=3, metavar=("COUNT", "THREADS", "PRECISION"), help=argparse.SUPPRESS)
+    p.add_argument("--output", type=Path, default=RESULTS / "scaling-cpu-minilm.json", help="file for the figures")
+    p.add_argument("--one", nargs=4, metavar=("COUNT", "PASSES", "THREADS", "PRECISION"), help=argparse.SUPPRESS)
     return p
 
 
 def main() -> None:
     args = parser().parse_args()
     if args.one:
-        print(rate(int(args.one[0]), int(args.one[1]), args.one[2], args.folder))
+        print(rate(*map(int, args.one[:3]), args.one[3], args.folder))
         return
     counts, threads = ([int(n) for n in given.split(",")] for given in (args.counts, args.threads))
     precisions = args.precision.split(",")
@@ -52,7 +52,8 @@ def main() -> None:
     order = random.Random(0)
     for number in range(args.rounds):
         for job in order.sample(jobs, len(jobs)):
-            found[job].append(measure(job, args.folder))
+            passes = max(1, max(counts) * job[1] // (job[0] * max(threads)))
+            found[job].append(measure(job, passes, args.folder))
             print(
                 f"round {number + 1}: {job[0]:,} texts, {job[1]} threads, {job[2]}: {found[job][-1]:,.0f} tokens/s", flush=True
             )
@@ -64,20 +65,21 @@ def main() -> None:
         print(
             f"{p:8} {count:8,} texts  {n} threads  {statistics.median(rates):9,.0f} tokens/s  x{ratio:.3f} of {min(counts):,} texts with {max(threads)}"
         )
-    path = RESULTS / "scaling-cpu-minilm.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written to {path}")
+    args.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written to {args.output}")
 
 
-def measure(job: tuple[int, int, str], folder: Path) -> float:
-    """Tokens a second, in a process of its own."""
+def measure(job: tuple[int, int, str], passes: int, folder: Path) -> float:
+    """Tokens a second over so many passes, in a process of its own."""
+    count, threads, precision = job
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-    env = os.environ | dict.fromkeys(names, str(job[1])) | {"TOKENIZERS_PARALLELISM": "true"}
-    command = [sys.executable, "-m", "benchmarks", "scaling", "--folder", str(folder), "--one", *map(str, job)]
+    env = os.environ | dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "true"}
+    one = map(str, (count, passes, threads, precision))
+    command = [sys.executable, "-m", "benchmarks", "scaling", "--folder", str(folder), "--one", *one]
     return float(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
-def rate(count: int, threads: int, precision: str, folder: Path) -> float:
+def rate(count: int, passes: int, threads: int, precision: str, folder: Path) -> float:
     """Tokens a second: texts are not all of the same length."""
     import torch
 
@@ -89,7 +91,7 @@ def rate(count: int, threads: int, precision: str, folder: Path) -> float:
     embedder = nb.Embedder(models.get("minilm", folder).folder, device="cpu", precision=precision)
     embedder(texts[:1000], progress=False)
     tokens, began = 0, time.perf_counter()
-    while not tokens or time.perf_counter() - began < LEAST:
+    for _ in range(passes):
         tokens += int(embedder(texts, progress=False, return_report=True)[1].tokens.sum())
     return tokens / (time.perf_counter() - began)
 

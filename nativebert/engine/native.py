@@ -13,6 +13,7 @@ from contextlib import suppress
 from ctypes import Array, addressof, byref, c_int32
 from functools import cache
 from itertools import accumulate
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 
 HUGE_PAGE = 2 << 20  # bytes
+WORTHWHILE = 5.0  # seconds of work after which a plan's weights move into such pages
+COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1, which Python has no name for
 
 
 def fits(model: Model) -> bool:
@@ -57,6 +60,8 @@ class NativePlan:
         self.config = model.config
         self._int8 = precision == "int8"
         self._kept: list[object] = []  # what the structures point to
+        self._panels: list[tuple[mmap.mmap, int]] = []  # the weights among it, and their bytes, where they are many
+        self._worked = 0.0  # seconds, until they have moved
         self._scratch = threading.local()
         table = kernels.table()
         library = kernels.library()
@@ -108,8 +113,24 @@ class NativePlan:
         scratch = getattr(self._scratch, "bytes", None)
         if scratch is None or len(scratch) < size:
             self._scratch.bytes = scratch = torch.empty(size, dtype=torch.uint8)
+        began = perf_counter()
         if self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch.data_ptr()):
             check(self.config, batch)  # says which id it is
+        if self._panels:
+            self._worked += perf_counter() - began
+            if self._worked > WORTHWHILE:
+                self._move()
+
+    def _move(self) -> None:
+        """Have the system move the weights into large pages, where it can. With pages of four kilobytes the processor looks up more of
+        them, while it streams a model's weights, than it can remember. Not when the plan is made: to find large pages may take a second
+        on virtual machines, more than many a plan has to do."""
+        panels, self._panels = self._panels, []  # once, whichever thread comes first
+        for memory, size in panels:
+            first = _to_page(memory)
+            for start in range(first, first + size // HUGE_PAGE * HUGE_PAGE, HUGE_PAGE):
+                with suppress(OSError):  # no such page left, or no such call: an older kernel
+                    memory.madvise(COLLAPSE, start, HUGE_PAGE)
 
     # -- weights to structures
 
@@ -146,9 +167,18 @@ class NativePlan:
         used, the kernels fetch what stands behind it, which is the first of the next product. Zeros, where not all is written."""
         shapes = [_shape(of) for of in products]
         whole = [(N + -N % self._kernels.panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
-        rooms = torch.split(_room(sum(whole), dtype), whole)
+        rooms = torch.split(self._room(sum(whole), dtype), whole)
         for (K, N), room in zip(shapes, rooms, strict=True):
             yield room.zero_() if N % self._kernels.panel or K % 4 else room
+
+    def _room(self, count: int, dtype: torch.dtype) -> Tensor:
+        """So many numbers of no particular value; where they are large, so placed that they can :meth:`_move`."""
+        size = count * dtype.itemsize
+        if size < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return torch.empty(count, dtype=dtype)
+        memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._panels.append((memory, size))
+        return torch.frombuffer(memory, dtype=dtype, count=count, offset=_to_page(memory))
 
     def _weights(self, layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor]]:
         """The weights of linear layers, each with its first row in all of them one below the other."""
@@ -189,17 +219,9 @@ def _shape(layers: Sequence[nn.Linear]) -> tuple[int, int]:
     return layers[0].in_features, sum(layer.out_features for layer in layers)
 
 
-def _room(count: int, dtype: torch.dtype) -> Tensor:
-    """So many numbers of no particular value, in pages of two megabytes where the system has them: with the usual ones of four kilobytes
-    the processor looks up more pages, while it streams a model's weights, than it can remember."""
-    size = count * dtype.itemsize
-    if size < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(count, dtype=dtype)
-    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE
-    with suppress(OSError):  # a kernel built without them
-        memory.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)  # whole ones only: nothing beyond the end
-    return torch.frombuffer(memory, dtype=dtype, count=count, offset=start)
+def _to_page(memory: mmap.mmap) -> int:
+    """Bytes before the first place in it where a large page can lie."""
+    return -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE
 
 
 @cache

@@ -72,9 +72,13 @@ class Report:
 
     def __str__(self) -> str:
         n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
-        left = f", {cut:,} cut off in {int((self.cut > 0).sum()):,} texts" if cut else ", none cut off"
+        left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
         rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
-        return f"{n:,} texts, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+
+
+def _texts(count: int) -> str:
+    return "1 text" if count == 1 else f"{count:,} texts"
 
 
 class Results(list[T]):

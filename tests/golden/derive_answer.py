@@ -2,9 +2,9 @@
 
 In an environment of its own:
 
-    python -m venv /tmp/transformers4
-    /tmp/transformers4/bin/pip install torch==2.13.0 transformers==4.57.6
-    /tmp/transformers4/bin/python tests/golden/derive_answer.py
+    python -m venv transformers4
+    transformers4/bin/pip install torch==2.13.0 transformers==4.57.6
+    transformers4/bin/python tests/golden/derive_answer.py
 
 The models are made anew from their seed by tests/nativebert/questions.py, here as in the test that reads the file; it
 holds the answers alone: ``[score, start, end]`` each.

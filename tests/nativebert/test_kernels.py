@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import random
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from nativebert import kernels
 from nativebert.engine import Prepared, prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
-from nativebert.engine.native import HUGE_PAGE, NativePlan, _room, fits
+from nativebert.engine.native import HUGE_PAGE, NativePlan, fits
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
@@ -387,16 +388,35 @@ def test_int8_is_for_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         prepare(nb.load(write_folder(tmp_path / "m", TINY["bert"])), "cuda", "int8")
 
 
-@pytest.mark.parametrize("count", [0, 1, 1000, 2 * HUGE_PAGE, 5 * HUGE_PAGE + 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
-def test_room_for_weights(count: int, dtype: torch.dtype) -> None:
-    room = _room(count, dtype)
-    assert room.dtype == dtype
-    assert room.shape == (count,)
-    room.fill_(7)
-    assert (room == 7).all()
-    if count >= 2 * HUGE_PAGE and sys.platform == "linux":
-        assert room.data_ptr() % HUGE_PAGE == 0  # or the system could not use them
+@needs_kernels
+def test_weights_move_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To large pages, where the system can; the numbers stay, and so do the weights of the next plan."""
+    monkeypatch.setattr("nativebert.engine.native.WORTHWHILE", 0.0)
+    model, batch = nb.load(minilm(), head=None), Packed.of([[101, 7592, 102]])
+    before = large_pages()
+    for precision in ("float32", "int8"):
+        plan = NativePlan(model, precision)
+        assert all(size > 2 * HUGE_PAGE for _, size in plan._panels)
+        assert plan._panels
+        first = plan.run(batch)
+        assert not plan._panels
+        assert torch.equal(plan.run(batch), first)
+        assert torch.equal(NativePlan(model, precision).run(batch), first)
+    if tuple(map(int, platform.release().split(".")[:2])) >= (6, 1) and thp():
+        assert large_pages() > before
+
+
+def large_pages() -> int:
+    """Kilobytes of this process in them, as far as the system tells."""
+    file = Path("/proc/self/smaps_rollup")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
+
+
+def thp() -> bool:
+    """Whether the system has them at all."""
+    file = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return file.exists() and "[never]" not in file.read_text()
 
 
 @needs_kernels

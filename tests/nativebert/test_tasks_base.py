@@ -208,7 +208,7 @@ def report(n: int, cut: int = 0) -> Report:
 
 def test_reports_in_words() -> None:
     assert str(report(2000)) == ("2,000 texts, 20,000 tokens, none cut off; 2.00 s (10,000 tokens/s) with m on cpu, float32")
-    assert "10 tokens, 3 cut off in 1 texts" in str(report(1, 3))
+    assert "1 text, 10 tokens, 3 cut off in 1 text; " in str(report(1, 3))
 
 
 def test_what_a_call_counts(made: Any) -> None:
