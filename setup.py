@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("nativebert/kernels")
 COMMON = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=default", "-Wall", "-Wextra", "-Wno-psabi", "-fopenmp"]
+COMMON_SOURCES = ("dispatch.c", "encode.c", "first.c")  # the same at all levels
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 LEVELS: dict[str, list[str]] = {"portable": []}
 if platform.machine() in ("x86_64", "AMD64"):
@@ -37,14 +38,14 @@ class BuildKernels(build_ext):
             )
             return found
 
-        built = objects("dispatch.c", "common", []) + objects("encode.c", "common", [])
+        built = [built for source in COMMON_SOURCES for built in objects(source, "common", [])]
         for level, flags in LEVELS.items():
             built += objects("level.c", level, flags)
         self.compiler.link_shared_object(built, self.get_ext_fullpath(ext.name), extra_postargs=["-fopenmp", "-lm"])
 
 
 extension = Extension(
-    "nativebert.kernels.library", [str(FOLDER / name) for name in ("level.c", "dispatch.c", "encode.c")], optional=True
+    "nativebert.kernels.library", [str(FOLDER / name) for name in ("level.c", *COMMON_SOURCES)], optional=True
 )
 # Elsewhere compilers have no OpenMP by default, and nobody has tried.
 setup(ext_modules=[extension] if sys.platform == "linux" else [], cmdclass={"build_ext": BuildKernels})

@@ -62,10 +62,9 @@ def main() -> None:
     parser.add_argument("--name", default="classify-cpu", help="of the files under benchmarks/results/")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    texts = (read(args.texts) if args.texts else sentences(2000))[: args.count]
-
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder))
+        texts = (read(args.texts) if args.texts else sentences(2000, Path(folder)))[: args.count]
         classify = nb.Classifier(folder, device="cpu")
         pipe = pipeline(folder)
         batch = harness.best_setting(lambda size: lambda: pipe(texts[::10], size), BATCHES)

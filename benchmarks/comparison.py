@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
         "workloads": {},
     }
     load(entries, model, args.threads, left_out)
-    pool, count = texts(args, name)
+    pool, count = texts(args, model)
     for work in workloads.choose(args.workloads):
         result["workloads"][work.name] = time(work, entries, model, pool, count, args.rounds, left_out)
         report.show(result, work.name)
@@ -98,11 +98,11 @@ def given(args: argparse.Namespace, name: str) -> list[str]:
     return found + (["--texts", Path(args.texts).name] if args.texts else [])
 
 
-def texts(args: argparse.Namespace, name: str) -> tuple[list[str], int]:
+def texts(args: argparse.Namespace, model: ModelFiles) -> tuple[list[str], int]:
     """The sentences, and how many of them the mixed workload has."""
-    count = args.count or models.COUNTS[name]
+    count = args.count or models.COUNTS[model.name]
     if not args.texts:
-        return workloads.sentences(max(count, 200)), count
+        return workloads.sentences(max(count, 200), model.folder), count
     lines = [line for line in Path(args.texts).read_text("utf-8").splitlines() if line.strip()]
     return lines, min(count, len(lines))
 

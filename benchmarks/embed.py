@@ -39,8 +39,9 @@ def main() -> None:
     parser.add_argument("--name", default="embed-cpu", help="of the files under benchmarks/results/")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    texts = Path(args.texts).read_text("utf-8").splitlines()[: args.count] if args.texts else sentences(args.count)
     folder = str(resolve(args.model).folder)
+    given = Path(args.texts).read_text("utf-8").splitlines() if args.texts else sentences(args.count, Path(folder))
+    texts = given[: args.count]
 
     embedder = nb.Embedder(args.model, device="cpu")
     by_length = np.argsort([-len(t) for t in texts], kind="stable").tolist()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import ModelFiles
+from benchmarks.workloads import sentences
 
 
 def measure(peer: str, precision: str, variant: str, model: ModelFiles, threads: int, times: int) -> dict[str, float]:
@@ -22,10 +23,11 @@ def measure(peer: str, precision: str, variant: str, model: ModelFiles, threads:
     """
     given = [peer, precision, variant, model.name, str(model.folder), str(model.cache), str(threads)]
     found = []
+    texts = json.dumps(sentences(64, model.folder))
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # installed code is compiled
     for _ in range(times + 1):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.fresh", *given], capture_output=True, text=True, check=True, env=env
+            [sys.executable, "-m", "benchmarks.fresh", *given], input=texts, capture_output=True, text=True, check=True, env=env
         )
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return {key: min(one[key] for one in found[1:]) for key in found[0]}
@@ -46,10 +48,9 @@ def main() -> None:
     import numpy  # noqa: F401  all have it
 
     from benchmarks import peers
-    from benchmarks.workloads import sentences
 
     name, precision, variant, model, folder, cache, threads = sys.argv[1:]
-    texts = sentences(64)
+    texts = json.load(sys.stdin)
     began = imported = time.perf_counter()
     kind = peers.get(name)
     if kind.torch:

@@ -87,8 +87,9 @@ def rate(count: int, passes: int, threads: int, precision: str, folder: Path) ->
     from benchmarks.workloads import sentences
 
     torch.set_num_threads(threads)
-    texts = sentences(count)
-    embedder = nb.Embedder(models.get("minilm", folder).folder, device="cpu", precision=precision)
+    model = models.get("minilm", folder).folder
+    texts = sentences(count, model)
+    embedder = nb.Embedder(model, device="cpu", precision=precision)
     embedder(texts[:1000], progress=False)
     tokens, began = 0, time.perf_counter()
     for _ in range(passes):

@@ -55,6 +55,7 @@ class Session:
         """Do the work so many times; seconds of all together."""
         peer, batch = self.loaded[setting[0]], setting[1]
         work, given = (peer.vectors if mode == "vectors" else peer.hidden), self.data[data]
+        peer.forget()
         began = time.perf_counter()
         for _ in range(times):
             work(given, batch)

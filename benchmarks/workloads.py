@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 T = TypeVar("T")
-
-WORDS = (
-    "a small boat with one sail used for fishing near the coast of warm countries relating to or made from wool money that is lent "
-    "and has to be returned later person who studies stars moving slowly without purpose state in which nothing can be decided"
-).split()
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,20 @@ WORKLOADS = (
 )
 
 
-def sentences(count: int, seed: int = 0) -> list[str]:
-    """Made-up sentences with the lengths of dictionary glosses: 3 to 40 words, most of them short."""
+@cache
+def vocabulary(folder: Path) -> tuple[list[str], list[float]]:
+    """The whole words of a BERT tokenizer, and how often each is used, added up: by Zipf's law, for the vocabulary has the usual words
+    first. Of how many different words a text is made has a say in how fast it is."""
+    vocab = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    words = [w for w in sorted(vocab, key=vocab.__getitem__) if w.isascii() and w.isalpha() and (len(w) > 1 or w in "ai")]
+    return words, list(accumulate(1 / (rank + 2.7) for rank in range(len(words))))
+
+
+def sentences(count: int, folder: Path, seed: int = 0) -> list[str]:
+    """Made-up sentences with the lengths of dictionary glosses, 3 to 40 words, most of them short; of words of the model in a folder."""
     r = random.Random(seed)
-    return [" ".join(r.choices(WORDS, k=min(40, 3 + int(r.expovariate(1 / 9))))) for _ in range(count)]
+    words, often = vocabulary(folder)
+    return [" ".join(r.choices(words, cum_weights=often, k=min(40, 3 + int(r.expovariate(1 / 9))))) for _ in range(count)]
 
 
 def of_length(pool: list[str], tokens: int, tokenizer: Tokenizer, seed: int) -> str:

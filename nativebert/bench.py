@@ -351,7 +351,18 @@ class _Ours:
         return self._make()([text], prompt="", progress=False)
 
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
-        return partial(self.embedder, texts, prompt="", progress=False)
+        plan = self.embedder._plan
+        forget = (
+            plan.forget if isinstance(plan, NativePlan) and len(texts) > 1 else None
+        )  # these stand for texts that are always new
+
+        def run() -> Vectors:
+            if forget is not None:
+                forget()
+            found: Vectors = self.embedder(texts, prompt="", progress=False)
+            return found
+
+        return run
 
     def states(self, rows: list[list[int]]) -> Callable[[], object]:
         of, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))

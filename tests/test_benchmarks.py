@@ -4,10 +4,12 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from benchmarks import cpu, harness, models, peers, report, workloads
 from benchmarks.harness import Contender
@@ -50,27 +52,40 @@ def test_contenders_take_turns_in_random_order() -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """WordPiece with some words in two pieces."""
-    from tokenizers import Tokenizer
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Path]:
+    """WordPiece, and its folder."""
     from tokenizers.models import WordPiece
     from tokenizers.pre_tokenizers import Whitespace
     from tokenizers.processors import TemplateProcessing
 
-    whole = sorted(set(workloads.WORDS) - {"fishing", "countries"})
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fish", "##ing", "countr", "##ies", *whole]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##ing", ",", "the", *(3 * chr(97 + n) for n in range(20))]
     made = Tokenizer(WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
     made.pre_tokenizer = Whitespace()
     made.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    return made
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made.save(str(folder / "tokenizer.json"))
+    return made, folder
+
+
+def test_sentences_are_of_the_words_of_a_model(tokenizer: tuple[Tokenizer, Path]) -> None:
+    """Whole words, the usual ones first and by far the most often."""
+    words, _ = workloads.vocabulary(tokenizer[1])
+    assert words[:3] == ["a", "the", "aaa"]
+    assert len(words) == 22
+    used = Counter(" ".join(workloads.sentences(500, tokenizer[1])).split())
+    assert set(used) == set(words)
+    assert [word for word, _ in used.most_common(2)] == ["a", "the"]
+    assert used["a"] > 4 * used["ttt"]
 
 
 @pytest.mark.parametrize("work", workloads.WORKLOADS, ids=lambda w: w.name)
-def test_workloads_are_the_same_each_time_and_as_long_as_they_say(work, tokenizer) -> None:  # type: ignore[no-untyped-def]
-    pool = workloads.sentences(80)
-    texts = workloads.make(work, 40, pool, 64, tokenizer)
-    assert texts == workloads.make(work, 40, workloads.sentences(80), 64, tokenizer)
-    lengths = [len(e.ids) for e in tokenizer.encode_batch(texts)]
+def test_workloads_are_the_same_each_time_and_as_long_as_they_say(
+    work: workloads.Workload, tokenizer: tuple[Tokenizer, Path]
+) -> None:
+    made, folder = tokenizer
+    texts = workloads.make(work, 40, workloads.sentences(80, folder), 64, made)
+    assert texts == workloads.make(work, 40, workloads.sentences(80, folder), 64, made)
+    lengths = [len(e.ids) for e in made.encode_batch(texts)]
     kind = work.name.removesuffix("-hidden")
     if kind in ("one", "32x128", "8x512"):
         n, tokens = {"one": (1, 16), "32x128": (32, 128), "8x512": (8, 512)}[kind]
@@ -133,7 +148,7 @@ def test_padded_batches_keep_order_and_mask() -> None:
     assert second.ids.tolist() == [[5]]
 
 
-def test_a_padded_peer_gives_results_in_the_order_of_the_texts(tmp_path: Path, tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_padded_peer_gives_results_in_the_order_of_the_texts(tmp_path: Path, tokenizer: tuple[Tokenizer, Path]) -> None:
     class Identity(Padded):
         """Hidden states that are the id and 1, so that the mean shows who was averaged."""
 
@@ -143,11 +158,11 @@ def test_a_padded_peer_gives_results_in_the_order_of_the_texts(tmp_path: Path, t
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 64}')
     config = {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 2, "intermediate_size": 4, "num_attention_heads": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer[0].save(str(tmp_path / "tokenizer.json"))
     model = ModelFiles("minilm", tmp_path, tmp_path)
     peer = Identity(model, 1, "float32", "")
-    texts = ["boat", "a small boat", "sail near"]
-    ids = [e.ids for e in tokenizer.encode_batch(texts)]
+    texts = ["ccc", "a ddd ccc", "ttt aaa"]
+    ids = [e.ids for e in tokenizer[0].encode_batch(texts)]
     for batch in (1, 2, 3):
         hidden = peer.hidden(ids, batch)
         assert [x[:, 0].tolist() for x in hidden] == ids

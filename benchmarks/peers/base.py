@@ -83,6 +83,9 @@ class Peer:
         """Token ids to the last hidden states: ``(tokens, H)`` for each text, in their order."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Called before each round, untimed: forget what rounds before have left behind of these texts."""
+
     def padding(self, texts: list[str], lengths: list[int], batch: int) -> float:
         """Share of the cells of its batches that hold no token."""
         ordered = np.array(lengths)[self.order(texts, lengths)]

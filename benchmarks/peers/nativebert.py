@@ -61,6 +61,13 @@ class NativeBert(Peer):
                 out[n] = x.numpy()
         return out
 
+    def forget(self) -> None:
+        from nativebert.engine.native import NativePlan
+
+        for plan in (self.embedder._plan, self._plan and self._plan[0]):
+            if isinstance(plan, NativePlan):
+                plan.forget()
+
     def _prepare(self) -> tuple[Any, Any]:
         from nativebert.engine import prepare
         from nativebert.loading import load

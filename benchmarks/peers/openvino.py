@@ -77,7 +77,7 @@ def _convert(model: ModelFiles, precision: str, folder: Path) -> None:
 
         tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
         tokenizer.no_padding()
-        ids = [e.ids for e in tokenizer.encode_batch(sentences(100, seed=1))]
+        ids = [e.ids for e in tokenizer.encode_batch(sentences(100, model.folder, seed=1))]
         examples = [given(model, batch.ids, batch.mask) for batch in padded(ids, 1)]
         network = nncf.quantize(
             network, nncf.Dataset(examples), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(examples)

@@ -6,11 +6,12 @@ invariant: the kernels sum each row and each head of a sequence in an order that
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from ctypes import Array, addressof, byref, c_int32
+from ctypes import Array, addressof, byref, c_int32, pointer
 from functools import cache
 from itertools import accumulate
 from time import perf_counter
@@ -47,7 +48,7 @@ class NativePlan:
     Args:
         model: the model; it :func:`fits`.
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
-        after: called after each layer.
+        after: called after each product of each layer.
 
     Raises:
         BadInput: the kernels are not available.
@@ -76,12 +77,13 @@ class NativePlan:
             made: dict[int, kernels.Layer] = {}
             for block, layer in zip(blocks, model.config.layers, strict=True):
                 if id(block) not in made:
-                    made[id(block)] = self._layer(block, layer.heads, layer.activation, rooms)
-                    if after is not None:
-                        after()
+                    made[id(block)] = self._layer(block, layer.heads, layer.activation, rooms, after)
             layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in blocks))
             embedding = self._embedding(model)
-        self._encoder = kernels.Encoder(table, embedding, layers, len(layers), self.config.width, self.config.norm_eps)
+            first = kernels.First()
+            if len(layers) and not self._int8 and not embedding.project.inward:
+                first = self._first(embedding, layers[0].qkv)
+        self._encoder = kernels.Encoder(table, embedding, first, layers, len(layers), self.config.width, self.config.norm_eps)
 
     def run(self, batch: Packed) -> Tensor:
         hidden = torch.empty(batch.ids.numel(), self.config.width)
@@ -99,6 +101,13 @@ class NativePlan:
         self._encode(batch, kernels.Output(None, None, vectors.data_ptr(), addressof(mode), len(modes), skip))
         return vectors
 
+    def forget(self) -> None:
+        """Forget what this Python thread's batches so far have found of the first layer. Results never depend on it, but time does:
+        for those who time the same texts again and again, and mean texts that are always new."""
+        found: _Remembered | None = getattr(self._scratch, "remembered", None)
+        if found is not None:
+            found.clear()
+
     def _encode(self, batch: Packed, out: kernels.Output) -> None:
         if batch.seen is not None:
             raise BadInput(
@@ -107,7 +116,8 @@ class NativePlan:
         count = len(batch.lengths)
         starts = (c_int32 * (count + 1))(0, *accumulate(batch.lengths))
         segments = None if batch.segments is None else batch.segments.data_ptr()
-        packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count)
+        before = self._remembered(starts[count])
+        packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count, before)
         threads = torch.get_num_threads()
         size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
         scratch = getattr(self._scratch, "bytes", None)
@@ -120,6 +130,16 @@ class NativePlan:
             self._worked += perf_counter() - began
             if self._worked > WORTHWHILE:
                 self._move()
+
+    def _remembered(self, tokens: int) -> ctypes._Pointer[kernels.Remembered] | None:
+        """What this Python thread's batches so far have found of the first layer, with room for one of so many tokens."""
+        if not self._encoder.first.product.inward:
+            return None
+        rows = self._library.remember_rows(byref(self._encoder), tokens)
+        found: _Remembered | None = getattr(self._scratch, "remembered", None)
+        if found is None or found.capacity < rows:
+            found = self._scratch.remembered = _Remembered(self._encoder, rows)
+        return found.pointer
 
     def _move(self) -> None:
         """Have the system move the weights into large pages, where it can. With pages of four kilobytes the processor looks up more of
@@ -140,9 +160,15 @@ class NativePlan:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _layer(self, block: PostNormBlock, heads: int, activation: str, rooms: Iterator[Tensor]) -> kernels.Layer:
+    def _layer(
+        self, block: PostNormBlock, heads: int, activation: str, rooms: Iterator[Tensor], after: Callable[[], None] | None
+    ) -> kernels.Layer:
         make = self._linear8 if self._int8 else self._linear
-        products = [make(of, next(rooms)) for of in _products(block)]
+        products = []
+        for of in _products(block):
+            products.append(make(of, next(rooms)))
+            if after is not None:
+                after()
         norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
         return kernels.Layer(*products, *norms, heads, kernels.ACTIVATION[activation])
 
@@ -194,6 +220,17 @@ class NativePlan:
         ]
         return F.pad(torch.cat(each), (0, -sum(map(len, each)) % self._kernels.panel))
 
+    def _first(self, embedding: kernels.Embedding, qkv: kernels.Linear) -> kernels.First:
+        """The first layer's product as rows of the embedding tables meet it: see kernels/first.c. Not for int8, where a row is rounded as
+        a whole, nor behind a projection."""
+        panels = -(-qkv.outward // self._kernels.panel)
+        bias, none = torch.empty(qkv.outward), torch.zeros(panels * self._kernels.panel)
+        self._kernels.product(
+            byref(qkv), embedding.norm.bias, 1, bias.data_ptr(), None, kernels.ACTIVATION["linear"], 0, panels
+        )
+        product = kernels.Linear(qkv.inward, qkv.outward, qkv.panels, None, self._pointer(none), None, None)
+        return kernels.First(product, self._pointer(bias))
+
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
         return kernels.Norm(self._pointer(norm.weight.clone()), self._pointer(bias))
@@ -206,6 +243,24 @@ class NativePlan:
             project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
+
+
+class _Remembered:
+    """Room for what :file:`kernels/first.c` remembers; memory is taken as it is written."""
+
+    def __init__(self, encoder: kernels.Encoder, rows: int) -> None:
+        m = encoder.embedding
+        self.capacity = rows
+        self._tensors = (
+            torch.zeros(m.tokens + max(m.segments, 1) * m.positions, dtype=torch.int32),
+            *torch.empty(3, rows, dtype=torch.int32),
+            torch.empty(rows, encoder.first.product.outward),
+        )
+        self.pointer = pointer(kernels.Remembered(*(tensor.data_ptr() for tensor in self._tensors), rows))
+
+    def clear(self) -> None:
+        self._tensors[0].zero_()
+        self.pointer.contents.count = self.pointer.contents.next = 0
 
 
 def _products(block: PostNormBlock) -> list[list[nn.Linear]]:

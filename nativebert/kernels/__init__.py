@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -94,9 +94,27 @@ class Kernels(ctypes.Structure):
         ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Quantised)),
         ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
-        ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p)),
+        ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
+        ("centre", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
+        ("combine", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
         ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
+    ]
+
+
+class First(ctypes.Structure):
+    """The first layer's queries, keys and values from rows of the embedding tables."""
+
+    _fields_ = [("product", Linear), ("bias", c_void_p)]
+
+
+class Remembered(ctypes.Structure):
+    """What the first product gave for such rows."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("place", "key", "used", "fresh", "rows")),
+        *((name, c_int32) for name in ("capacity", "count", "next")),
+        ("batch", c_uint32),
     ]
 
 
@@ -106,6 +124,7 @@ class Encoder(ctypes.Structure):
     _fields_ = [
         ("kernels", POINTER(Kernels)),
         ("embedding", Embedding),
+        ("first", First),
         ("layer", POINTER(Layer)),
         ("layers", c_int32),
         ("width", c_int32),
@@ -116,7 +135,11 @@ class Encoder(ctypes.Structure):
 class Batch(ctypes.Structure):
     """Packed sequences."""
 
-    _fields_ = [*((name, c_void_p) for name in ("ids", "positions", "segments", "starts")), ("sequences", c_int32)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("ids", "positions", "segments", "starts")),
+        ("sequences", c_int32),
+        ("remembered", POINTER(Remembered)),
+    ]
 
 
 class Output(ctypes.Structure):
@@ -142,6 +165,8 @@ def library() -> ctypes.CDLL | str:
     found.kernels_level.argtypes = [c_int32]
     found.encode_scratch.restype = c_size_t
     found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32]
+    found.remember_rows.restype = c_int32
+    found.remember_rows.argtypes = [POINTER(Encoder), c_int32]
     found.encode.restype = c_int32
     found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32, c_void_p]
     return found

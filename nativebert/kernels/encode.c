@@ -6,28 +6,18 @@
  * weights, which then are read from memory once and not once for each thread.
  */
 #include <string.h>
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 
-#include "kernels.h"
+#include "first.h"
+#include "team.h"
 
 enum {
     ALL = -1,      /* tokens of a sequence */
     CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
-    ALIGNED = 64,  /* bytes: a cache line */
+    ALIGNED = CACHE_LINE,
     MOST_THREADS = 256
 };
-
-typedef struct {
-    int index, size;
-} Team;
-
-typedef struct {
-    int first, last;
-} Range;
 
 /* What a team needs while it works on some sequences. */
 typedef struct {
@@ -37,26 +27,11 @@ typedef struct {
     float *wide;  /* (tokens, 3H) queries, keys and values, later (BLOCK, F) inner activations */
     float *mixed; /* (tokens, H) what attention gives, earlier (tokens, E) embeddings */
     float *sum;   /* (tokens, H) before a norm */
+    float *scale; /* (tokens) what the embeddings' norm multiplied by */
     Quantised rows;
     float *heads; /* for each member */
     size_t heads_size;
 } Work;
-
-static int smaller_of(int a, int b) { return a < b ? a : b; }
-
-static int larger_of(int a, int b) { return a > b ? a : b; }
-
-static Range share(Team team, int count)
-{
-    return (Range){(int)((int64_t)count * team.index / team.size), (int)((int64_t)count * (team.index + 1) / team.size)};
-}
-
-static void gather_team(Team team)
-{
-    if (team.size > 1) {
-#pragma omp barrier
-    }
-}
 
 /* A product of rows of x, quantised before if its weights are. */
 static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, const float *x, int rows, float *y, const float *residual,
@@ -76,11 +51,11 @@ static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, c
     gather_team(team);
 }
 
-static void normalise(const Encoder *e, Team team, const float *x, int rows, int width, Norm norm, float *y)
+static void normalise(const Encoder *e, Team team, const float *x, int rows, int width, Norm norm, float *y, float *scale)
 {
     Range mine = share(team, rows);
     size_t at = (size_t)mine.first * width;
-    e->kernels->norm(x + at, mine.last - mine.first, width, norm, e->eps, y + at);
+    e->kernels->norm(x + at, mine.last - mine.first, width, norm, e->eps, y + at, scale ? scale + mine.first : NULL);
 }
 
 /* Token + segment, then + position: the reference's order of summation. */
@@ -98,7 +73,10 @@ static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
         if (m->position)
             e->kernels->add(y, m->position + (size_t)batch->positions[token] * width, m->width);
     }
-    normalise(e, team, to, work->tokens, m->width, m->norm, to);
+    normalise(e, team, to, work->tokens, m->width, m->norm, to, work->scale);
+    if (batch->remembered) /* of the tokens whose scale this member has computed */
+        for (int row = mine.first; row < mine.last; row++)
+            recall(e, batch, (size_t)work->starts[0] + row, work->scale[row], work->wide + (size_t)row * 3 * e->width);
     gather_team(team);
     if (m->project.inward)
         multiply(e->kernels, team, work, &m->project, to, work->tokens, work->x, NULL, LINEAR);
@@ -141,17 +119,18 @@ static void bring_forward(const Encoder *e, Team team, Work *work, int only)
 }
 
 /* One layer. Where only one token of each sequence is asked for, and not ALL, what is computed of its keys and values on is that token
- * alone; the states are then those of one token for each sequence. */
-static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int only)
+ * alone; the states are then those of one token for each sequence. Its queries, keys and values may be given. */
+static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int only, int given)
 {
     const Kernels *k = e->kernels;
     const int H = e->width, T = only < 0 ? work->tokens : work->sequences;
-    multiply(k, team, work, &layer->qkv, work->x, work->tokens, work->wide, NULL, LINEAR);
+    if (!given)
+        multiply(k, team, work, &layer->qkv, work->x, work->tokens, work->wide, NULL, LINEAR);
     attend(e, team, work, layer->heads, only);
     if (only >= 0)
         bring_forward(e, team, work, only);
     multiply(k, team, work, &layer->out, work->mixed, T, work->sum, work->x, LINEAR);
-    normalise(e, team, work->sum, T, H, layer->attn_norm, work->x);
+    normalise(e, team, work->sum, T, H, layer->attn_norm, work->x, NULL);
     gather_team(team);
     for (int row = 0; row < T; row += BLOCK) {
         int rows = smaller_of(BLOCK, T - row);
@@ -159,7 +138,7 @@ static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *wor
         multiply(k, team, work, &layer->up, work->x + at, rows, work->wide, NULL, layer->activation);
         multiply(k, team, work, &layer->down, work->wide, rows, work->sum + at, work->x + at, LINEAR);
     }
-    normalise(e, team, work->sum, T, H, layer->mlp_norm, work->x);
+    normalise(e, team, work->sum, T, H, layer->mlp_norm, work->x, NULL);
     gather_team(team);
 }
 
@@ -206,7 +185,7 @@ static void run(const Encoder *e, Team team, Work *work, const Batch *batch, con
     for (int n = 0; n < e->layers; n++) {
         if (n == e->layers - 1)
             only = asked_for(work, out);
-        run_layer(e, e->layer + n, team, work, only);
+        run_layer(e, e->layer + n, team, work, only, batch->remembered && n == 0);
         keep(e, team, work, out->states, tokens, n + 1);
     }
     if (out->pooled)
@@ -251,6 +230,7 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
     work->wide = cut(from, wide * sizeof(float));
     work->mixed = cut(from, T * (H > E ? H : E) * sizeof(float));
     work->sum = cut(from, T * H * sizeof(float));
+    work->scale = cut(from, T * sizeof(float));
     work->rows.q = cut(from, bytes);
     work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));
     work->rows.least = cut(from, (bytes ? T : 0) * sizeof(float));
@@ -298,24 +278,6 @@ static int apart(const Batch *batch, int threads)
         done = end;
     }
     return most * threads * 4 <= tokens * 5; /* at most a quarter longer than if all were busy to the end */
-}
-
-static int thread_index(void)
-{
-#if defined(_OPENMP)
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static int team_size(void)
-{
-#if defined(_OPENMP)
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
 }
 
 /* Each thread takes the next chunk until none is left. */
@@ -375,10 +337,12 @@ size_t encode_scratch(const Encoder *e, const Batch *batch, const Output *out, i
     Stretch sized = {NULL, 0};
     if (apart(batch, threads)) {
         cut_work(e, 1, smaller_of(larger_of(CHUNK, longest), tokens), longest, out, &sized, &work);
-        return sized.used * (size_t)threads;
+        sized.used *= (size_t)threads;
+    } else {
+        cut_work(e, threads, tokens, longest, out, &sized, &work);
     }
-    cut_work(e, threads, tokens, longest, out, &sized, &work);
-    return sized.used;
+    const size_t first = remember_scratch(e); /* before the rest */
+    return sized.used > first ? sized.used : first;
 }
 
 /* Whether every id is a row of its table. */
@@ -405,6 +369,8 @@ int32_t encode(const Encoder *e, const Batch *batch, const Output *out, int32_t 
             memset(out->pooled, 0, (size_t)batch->sequences * out->modes * e->width * sizeof(float));
         return 0;
     }
+    if (batch->remembered)
+        remember(e, batch, threads, scratch);
     if (apart(batch, threads))
         encode_apart(e, batch, out, threads, longest, scratch);
     else

@@ -78,18 +78,40 @@ typedef struct {
     void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch);
     /* Floats of scratch that attention over so many tokens needs. */
     size_t (*attention_scratch)(int length, int head);
-    /* Layer norm of rows of x (T, H) into y, which may be x. */
-    void (*norm)(const float *x, int rows, int width, Norm, float eps, float *y);
+    /* Layer norm of rows of x (T, H) into y, which may be x; what each row was multiplied by into scale (T), unless that is NULL. */
+    void (*norm)(const float *x, int rows, int width, Norm, float eps, float *y, float *scale);
+    /* One row of x (H) less its mean, times weight (H), into y, which may be x. */
+    void (*centre)(const float *x, int width, const float *weight, float *y);
+    /* y = (a + b) scale + bias, of so many floats. */
+    void (*combine)(const float *a, const float *b, float scale, const float *bias, int width, float *y);
     /* y + x + ... of the tables: one token's embedding before its norm. */
     void (*add)(float *y, const float *x, int width);
     /* One vector (H) for a sequence x (L, H), its first tokens left out. */
     void (*pool)(const float *x, int length, int width, int mode, int skip, float *y);
 } Kernels;
 
+/* The first layer's queries, keys and values from rows of the embedding tables, and what stands remembered of them: see first.c. */
+typedef struct {
+    Linear product;    /* E -> 3H without bias; inward is 0 where they are computed as in other layers */
+    const float *bias; /* (3H) */
+} First;
+
+typedef struct {
+    int32_t *place; /* of each key: 1 + its row, 0 for none */
+    int32_t *key;   /* of each row */
+    uint32_t *used; /* of each row: the number of the last batch that it was of use to */
+    int32_t *fresh; /* the rows that this batch adds */
+    float *rows;    /* (capacity, 3H) */
+    int32_t capacity, count;
+    int32_t next;   /* the row that is given away next, if it can be */
+    uint32_t batch; /* the number of this one */
+} Remembered;
+
 /* The whole model, and its batches: see encode.c. */
 typedef struct {
     const Kernels *kernels;
     Embedding embedding;
+    First first;
     const Layer *layer;
     int32_t layers, width; /* number of layers, H */
     float eps;
@@ -99,6 +121,7 @@ typedef struct {
     const int64_t *ids, *positions, *segments; /* (T) each; segments may be NULL for all zeros */
     const int32_t *starts;                     /* first token of each sequence, and T: (sequences + 1) */
     int32_t sequences;
+    Remembered *remembered; /* from batches before, NULL where the model has no First */
 } Batch;
 
 /* What is wanted of a batch; each may be NULL. */

@@ -30,6 +30,8 @@ const Kernels TABLE(LEVEL) = {
     .attention = attention,
     .attention_scratch = attention_scratch,
     .norm = norm,
+    .centre = centre,
+    .combine = combine,
     .add = add,
     .pool = pool,
 };

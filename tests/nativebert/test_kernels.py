@@ -210,11 +210,29 @@ def test_attention(level: str, seed: int) -> None:
 def test_norm(level: str, H: int) -> None:
     g = torch.Generator().manual_seed(H)
     x, weight, bias = torch.randn(5, H, generator=g) * 3 + 1, torch.randn(H, generator=g), torch.randn(H, generator=g)
-    y = guarded(5, H)
-    table = kernels.table().contents
-    table.norm(x.data_ptr(), 5, H, kernels.Norm(weight.data_ptr(), bias.data_ptr()), 1e-5, y.data_ptr())
+    y, again, scale = guarded(5, H), guarded(5, H), guarded(5)
+    table, norm = kernels.table().contents, kernels.Norm(weight.data_ptr(), bias.data_ptr())
+    table.norm(x.data_ptr(), 5, H, norm, 1e-5, y.data_ptr(), scale.data_ptr())
+    table.norm(x.data_ptr(), 5, H, norm, 1e-5, again.data_ptr(), None)
     expected = F.layer_norm(x.double(), (H,), weight.double(), bias.double(), 1e-5)
     assert (y - expected).abs().max() <= 3e-6
+    assert torch.equal(again, y)
+    exact = (x.double().var(1, correction=0) + 1e-5).rsqrt()
+    assert (scale / exact - 1).abs().max() <= 1e-6
+    assert untouched(y)
+    assert untouched(scale)
+
+
+@needs_kernels
+@pytest.mark.parametrize("H", [1, 3, 4, 15, 16, 17, 32, 100, 384, 768])
+def test_centre_and_combine(level: str, H: int) -> None:
+    g = torch.Generator().manual_seed(H)
+    a, b, bias = torch.randn(3, H, generator=g) * 3 + 1
+    table, y = kernels.table().contents, guarded(H)
+    table.centre(a.data_ptr(), H, b.data_ptr(), y.data_ptr())
+    assert (y - (a.double() - a.double().mean()) * b).abs().max() <= 1e-5
+    table.combine(a.data_ptr(), b.data_ptr(), 1.5, bias.data_ptr(), H, y.data_ptr())
+    assert (y - ((a.double() + b) * 1.5 + bias)).abs().max() <= 3e-6
     assert untouched(y)
 
 
@@ -464,6 +482,14 @@ def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_no_layers(precision: str, tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | {"num_hidden_layers": 0}))
+    batch = Packed.of([[5, 6, 7], [8]])
+    assert (NativePlan(model, precision).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-6
+
+
+@needs_kernels
 def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
     plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     with pytest.raises(BadInput, match="token id 9999 "):
@@ -493,6 +519,30 @@ def test_several_python_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@needs_kernels
+@pytest.mark.usefixtures("two_threads")
+def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
+    """Between batches and threads, when there is too much of it, and for a batch that needs more by itself: always the same bits."""
+    sizes = {"vocab_size": 9000, "max_position_embeddings": 300, "hidden_size": 16, "num_attention_heads": 2}
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
+    r, plan = random.Random(3), NativePlan(model)
+    for number, tokens in enumerate((10, 1500, 1500, 10, 1500, 6000, 100, 1500, 3)):
+        lengths = [length for length in (250,) * (tokens // 250) + (tokens % 250,) if length]
+        rows = [[r.randrange(9000) for _ in range(length)] for length in lengths]
+        segments = [[r.randrange(2) for _ in row] for row in rows] if number % 2 else None
+        batch = Packed.of(rows, segments)
+        found = plan.run(batch)
+        assert (found - CpuPlan(model).run(batch)).abs().max() <= 3e-6
+        with one_thread():
+            assert torch.equal(NativePlan(model).run(batch), found)
+        remembered = plan._scratch.remembered.pointer.contents
+        assert remembered.count > 4096 if number >= 5 else remembered.count <= 4096
+    plan.forget()
+    assert remembered.count == 0
+    assert torch.equal(plan.run(batch), found)
+    assert remembered.count == 2 * 3  # tokens and places
 
 
 @needs_kernels
