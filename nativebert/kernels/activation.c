@@ -1,4 +1,4 @@
-/* Activations, in place: what torch computes under the names of nn/activation.py, each element by itself. */
+/* Activations: what torch computes under the names of nn/activation.py, each element by itself. */
 
 /* erf to about 1e-7: an odd over an even polynomial on [-4, 4], beyond which it is 1 in fp32 (the fit that Eigen and XLA use). */
 INLINE Vec erf_(Vec x)
@@ -56,29 +56,29 @@ INLINE Vec mish(Vec x)
 }
 
 /* f is a constant wherever this is inlined, and is inlined in turn. */
-INLINE void apply(Vec (*f)(Vec), float *y, int rows, int columns, int stride)
+INLINE void apply(Vec (*f)(Vec), const float *x, int rows, float *y, int stride, int columns)
 {
-    for (int i = 0; i < rows; i++, y += stride)
+    for (int i = 0; i < rows; i++, x += PANEL, y += stride)
         for (int j = 0; j < columns; j += LANES)
-            store_part(y + j, f(load_part(y + j, columns - j)), columns - j);
+            store_part(y + j, f(load(x + j)), columns - j);
 }
 
-/* An activation of rows of so many columns, stride apart. */
-static void activate(int kind, float *y, int rows, int columns, int stride)
+/* An activation of rows of a tile, which follow each other, into so many columns of y. */
+static void activate(int kind, const float *x, int rows, float *y, int stride, int columns)
 {
     switch (kind) {
-    case GELU: apply(gelu, y, rows, columns, stride); break;
-    case GELU_TANH: apply(gelu_tanh, y, rows, columns, stride); break;
-    case GELU_10: apply(gelu_10, y, rows, columns, stride); break;
-    case QUICK_GELU: apply(quick_gelu, y, rows, columns, stride); break;
-    case RELU: apply(relu, y, rows, columns, stride); break;
-    case RELU2: apply(relu2, y, rows, columns, stride); break;
-    case RELU6: apply(relu6, y, rows, columns, stride); break;
-    case LEAKY_RELU: apply(leaky_relu, y, rows, columns, stride); break;
-    case SILU: apply(silu, y, rows, columns, stride); break;
-    case MISH: apply(mish, y, rows, columns, stride); break;
-    case TANH: apply(tanh_, y, rows, columns, stride); break;
-    case SIGMOID: apply(sigmoid, y, rows, columns, stride); break;
+    case GELU: apply(gelu, x, rows, y, stride, columns); break;
+    case GELU_TANH: apply(gelu_tanh, x, rows, y, stride, columns); break;
+    case GELU_10: apply(gelu_10, x, rows, y, stride, columns); break;
+    case QUICK_GELU: apply(quick_gelu, x, rows, y, stride, columns); break;
+    case RELU: apply(relu, x, rows, y, stride, columns); break;
+    case RELU2: apply(relu2, x, rows, y, stride, columns); break;
+    case RELU6: apply(relu6, x, rows, y, stride, columns); break;
+    case LEAKY_RELU: apply(leaky_relu, x, rows, y, stride, columns); break;
+    case SILU: apply(silu, x, rows, y, stride, columns); break;
+    case MISH: apply(mish, x, rows, y, stride, columns); break;
+    case TANH: apply(tanh_, x, rows, y, stride, columns); break;
+    case SIGMOID: apply(sigmoid, x, rows, y, stride, columns); break;
     default: break; /* LINEAR */
     }
 }

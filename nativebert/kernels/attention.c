@@ -28,32 +28,38 @@ INLINE Matrix rows_from(Matrix m, int row) { return (Matrix){m.at + row * m.row,
 
 INLINE int at_most_tile(int rows) { return rows < TILE_ROWS ? rows : TILE_ROWS; }
 
-/* y[i][j] = scale[i] * sum over k of a[i][k] b[k][j], for vectors of j: a tile of rows by some vectors. */
+/* sum[i][j] = sum over k of a[i][k] b[k][j], for a tile of rows by some vectors of j. */
+INLINE void sum_tile(const int rows, const int vectors, Matrix a, Matrix b, int depth, Vec sum[TILE_ROWS][COLUMN_VECTORS])
+{
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = (Vec){0};
+    for (int k = 0; k < depth; k++, a.at += a.column, b.at += b.row) {
+        Vec row[COLUMN_VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            row[v] = load(b.at + v * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            Vec x = broadcast(a.at[i * a.row]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] = fma_(x, row[v], sum[i][v]);
+        }
+    }
+}
+
+/* y[i][j] = scale[i] * such a sum, of a tile. */
 INLINE void mix_tile(const int rows, const int vectors, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride,
                      int columns)
 {
     Vec sum[TILE_ROWS][COLUMN_VECTORS];
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++)
-            sum[i][v] = (Vec){0};
-    for (int k = 0; k < depth;) {
+    sum_tile(rows, vectors, a, b, depth < SUMMED ? depth : SUMMED, sum);
+    for (int k = SUMMED; k < depth; k += SUMMED) {
         Vec part[TILE_ROWS][COLUMN_VECTORS];
-        for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++)
-                part[i][v] = (Vec){0};
-        for (int end = depth - k < SUMMED ? depth : k + SUMMED; k < end; k++, a.at += a.column, b.at += b.row) {
-            Vec row[COLUMN_VECTORS];
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; v++)
-                row[v] = load(b.at + v * LANES);
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                Vec x = broadcast(a.at[i * a.row]);
-#pragma GCC unroll 2
-                for (int v = 0; v < vectors; v++)
-                    part[i][v] = fma_(x, row[v], part[i][v]);
-            }
-        }
+        a.at += SUMMED * a.column;
+        b.at += SUMMED * b.row;
+        sum_tile(rows, vectors, a, b, depth - k < SUMMED ? depth - k : SUMMED, part);
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < vectors; v++)
                 sum[i][v] += part[i][v];

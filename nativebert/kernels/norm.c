@@ -1,5 +1,7 @@
 /* Layer norm (Ba et al. 2016, arXiv:1607.06450), and the sum of rows before it. */
 
+enum { TOGETHER = 4 /* rows at a time: one alone would wait for its own sums */ };
+
 /* The lanes from count on made zero. */
 INLINE Vec first_lanes(Vec v, int count)
 {
@@ -8,31 +10,50 @@ INLINE Vec first_lanes(Vec v, int count)
     return kept;
 }
 
-static void norm(const float *x, int rows, int width, Norm n, float eps, float *y, float *scales)
+/* rows is a constant wherever this is inlined. Each is computed as if it were alone. */
+INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float eps, float *y, float *scales)
 {
     const int whole = width / LANES * LANES;
-    for (int i = 0; i < rows; i++, x += width, y += width) {
-        Vec sum = {0}, squares = {0};
-        for (int j = 0; j < width; j += LANES)
-            sum += load_part(x + j, width - j);
-        const float mean = sum_of(sum) / (float)width;
-        for (int j = 0; j < whole; j += LANES) {
-            Vec d = load(x + j) - mean;
-            squares = fma_(d, d, squares);
+    Vec sum[TOGETHER], squares[TOGETHER];
+    float mean[TOGETHER], scale[TOGETHER];
+    for (int i = 0; i < rows; i++)
+        sum[i] = squares[i] = (Vec){0};
+    for (int j = 0; j < width; j += LANES)
+        for (int i = 0; i < rows; i++)
+            sum[i] += load_part(x + (size_t)i * width + j, width - j);
+    for (int i = 0; i < rows; i++)
+        mean[i] = sum_of(sum[i]) / (float)width;
+    for (int j = 0; j < whole; j += LANES)
+        for (int i = 0; i < rows; i++) {
+            Vec d = load(x + (size_t)i * width + j) - mean[i];
+            squares[i] = fma_(d, d, squares[i]);
         }
-        if (whole < width) {
-            Vec d = first_lanes(load_part(x + whole, width - whole) - mean, width - whole);
-            squares = fma_(d, d, squares);
-        }
-        const float scale = 1.0f / sqrtf(sum_of(squares) / (float)width + eps);
+    for (int i = 0; i < rows && whole < width; i++) {
+        Vec d = first_lanes(load_part(x + (size_t)i * width + whole, width - whole) - mean[i], width - whole);
+        squares[i] = fma_(d, d, squares[i]);
+    }
+    for (int i = 0; i < rows; i++) {
+        scale[i] = 1.0f / sqrtf(sum_of(squares[i]) / (float)width + eps);
         if (scales)
-            scales[i] = scale;
-        for (int j = 0; j < width; j += LANES) {
-            int left = width - j;
-            Vec d = (load_part(x + j, left) - mean) * scale;
-            store_part(y + j, fma_(d, load_part(n.weight + j, left), load_part(n.bias + j, left)), left);
+            scales[i] = scale[i];
+    }
+    for (int j = 0; j < width; j += LANES) {
+        const int left = width - j;
+        Vec weight = load_part(n.weight + j, left), bias = load_part(n.bias + j, left);
+        for (int i = 0; i < rows; i++) {
+            Vec d = (load_part(x + (size_t)i * width + j, left) - mean[i]) * scale[i];
+            store_part(y + (size_t)i * width + j, fma_(d, weight, bias), left);
         }
     }
+}
+
+static void norm(const float *x, int rows, int width, Norm n, float eps, float *y, float *scales)
+{
+    int i = 0;
+    for (; i + TOGETHER <= rows; i += TOGETHER)
+        norm_rows(TOGETHER, x + (size_t)i * width, width, n, eps, y + (size_t)i * width, scales ? scales + i : NULL);
+    for (; i < rows; i++)
+        norm_rows(1, x + (size_t)i * width, width, n, eps, y + (size_t)i * width, scales ? scales + i : NULL);
 }
 
 static void add(float *y, const float *x, int width)

@@ -5,7 +5,8 @@
  *
  * Nothing is waited for that can be known before. While the tiles of one panel are computed, each fetches its share of the next panel
  * into the second-level cache, for weights come from memory or from a cache far away; and the rows of the next tile into the first. The
- * places that a tile will be stored to are fetched when it begins.
+ * places that a tile will be stored to are fetched when it begins. What an activation follows is stored aside, and not there to be read
+ * again while they are still on their way.
  */
 
 enum {
@@ -70,7 +71,6 @@ INLINE void tile(const int rows, const float *x, int K, const float *panel, Fetc
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < TILE_VECTORS; v++)
             sum[i][v] = load(bias + v * LANES);
-    expect(rows, y, stride);
     for (int k = 0; k < K; k++, panel += PANEL) {
         Vec w[TILE_VECTORS];
 #pragma GCC unroll 4
@@ -115,7 +115,8 @@ static void tile_of(int rows, const float *x, int K, const float *panel, Fetch f
 
 static void product(const Linear *w, const float *x, int rows, float *y, const float *residual, int activation, int first, int last)
 {
-    const int K = w->inward, N = w->outward;
+    const int K = w->inward, N = w->outward, aside = activation != LINEAR;
+    float made[TILE_ROWS * PANEL];
     for (int block = 0; block < rows; block += BLOCK_ROWS) {
         int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows, tiles = (end - block + TILE_ROWS - 1) / TILE_ROWS;
         for (int p = first; p < last; p++) {
@@ -125,10 +126,11 @@ static void product(const Linear *w, const float *x, int rows, float *y, const f
                 int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 int next = n + 1 < tiles ? row + TILE_ROWS : block;
                 size_t at = (size_t)row * N + column;
+                expect(count, y + at, N);
                 tile_of(count, x + (size_t)row * K, K, panel, fetch_for(n, tiles, panel, K, x + (size_t)next * K), w->bias + column,
-                        residual ? residual + at : NULL, y + at, N, columns);
-                if (activation != LINEAR)
-                    activate(activation, y + at, count, columns, N);
+                        residual ? residual + at : NULL, aside ? made : y + at, aside ? PANEL : N, aside ? PANEL : columns);
+                if (aside)
+                    activate(activation, made, count, y + at, N, columns);
             }
         }
     }

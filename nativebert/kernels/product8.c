@@ -52,25 +52,25 @@ static void tile8_of(int rows, const uint8_t *q, int K4, const int8_t *panel, Fe
 
 /* The sums of one tile as floats, with bias and residual. */
 static void finish8(const Linear *w, int rows, IntVec sum[TILE_ROWS][TILE_VECTORS], const float *step, const float *least, int column,
-                    int columns, const float *residual, float *y)
+                    int columns, const float *residual, float *y, int stride)
 {
     for (int v = 0; v * LANES < columns; v++) {
         int at = column + v * LANES, left = columns - v * LANES;
         Vec scale = load(w->scale + at), units = load(w->sum + at), bias = load(w->bias + at);
         for (int i = 0; i < rows; i++) {
-            size_t place = (size_t)i * w->outward + v * LANES;
             Vec x = fma_(__builtin_convertvector(sum[i][v], Vec), broadcast(step[i]), units * least[i]);
             x = fma_(x, scale, bias);
             if (residual)
-                x += load_part(residual + place, left);
-            store_part(y + place, x, left);
+                x += load_part(residual + (size_t)i * w->outward + v * LANES, left);
+            store_part(y + (size_t)i * stride + v * LANES, x, left);
         }
     }
 }
 
 static void product8(const Linear *w, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last)
 {
-    const int K4 = (w->inward + 3) / 4, N = w->outward;
+    const int K4 = (w->inward + 3) / 4, N = w->outward, aside = activation != LINEAR;
+    float made[TILE_ROWS * PANEL];
     for (int block = 0; block < rows; block += BLOCK_ROWS) {
         int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows, tiles = (end - block + TILE_ROWS - 1) / TILE_ROWS;
         for (int p = first; p < last; p++) {
@@ -83,9 +83,10 @@ static void product8(const Linear *w, Quantised x, int rows, float *y, const flo
                 IntVec sum[TILE_ROWS][TILE_VECTORS];
                 expect(count, y + at, N);
                 tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch_for(n, tiles, panel, K4, x.q + 4 * (size_t)next * K4), sum);
-                finish8(w, count, sum, x.step + row, x.least + row, column, columns, residual ? residual + at : NULL, y + at);
-                if (activation != LINEAR)
-                    activate(activation, y + at, count, columns, N);
+                finish8(w, count, sum, x.step + row, x.least + row, column, aside ? PANEL : columns, residual ? residual + at : NULL,
+                        aside ? made : y + at, aside ? PANEL : N);
+                if (aside)
+                    activate(activation, made, count, y + at, N, columns);
             }
         }
     }
