@@ -13,7 +13,8 @@
 enum {
     ALL = -1,      /* tokens of a sequence */
     CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
-    SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself */
+    LAST = 32,     /* most tokens of the last chunks: then threads finish at about the same time */
+    SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
     ALIGNED = CACHE_LINE,
     MOST_THREADS = 256
@@ -252,7 +253,7 @@ static int chunk_end(const Batch *batch, int done, int threads)
 {
     const int32_t *starts = batch->starts;
     int left = starts[batch->sequences] - starts[done];
-    int most = larger_of(SMALLEST, smaller_of(CHUNK, left / (2 * threads)));
+    int most = larger_of(LAST, smaller_of(CHUNK, left / (2 * threads)));
     int end = done + 1;
     while (end < batch->sequences && starts[end + 1] - starts[done] <= most)
         end++;
