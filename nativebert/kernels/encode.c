@@ -24,10 +24,9 @@ enum {
 typedef struct {
     const int32_t *starts; /* of its sequences */
     int sequences, tokens;
-    float *x;     /* (tokens, H) hidden states */
-    float *wide;  /* (tokens, 3H) queries, keys and values, later (BLOCK, F) inner activations */
-    float *mixed; /* (tokens, H) what attention gives, earlier (tokens, E) embeddings */
-    float *sum;   /* (tokens, H) before a norm */
+    float *x;     /* (tokens, H) hidden states; products add to them in place */
+    float *wide;  /* (tokens, 3H) queries, keys and values; later, over mixed too, (BLOCK, F) inner activations */
+    float *mixed; /* behind wide: (tokens, H) what attention gives, earlier (tokens, E) embeddings */
     float *scale; /* (tokens) what the embeddings' norm multiplied by */
     Quantised rows;
     float *heads; /* for each member */
@@ -130,16 +129,16 @@ static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *wor
     attend(e, team, work, layer->heads, only);
     if (only >= 0)
         bring_forward(e, team, work, only);
-    multiply(k, team, work, &layer->out, work->mixed, T, work->sum, work->x, LINEAR);
-    normalise(e, team, work->sum, T, H, layer->attn_norm, work->x, NULL);
+    multiply(k, team, work, &layer->out, work->mixed, T, work->x, work->x, LINEAR);
+    normalise(e, team, work->x, T, H, layer->attn_norm, work->x, NULL);
     gather_team(team);
     for (int row = 0; row < T; row += BLOCK) {
         int rows = smaller_of(BLOCK, T - row);
         size_t at = (size_t)row * H;
         multiply(k, team, work, &layer->up, work->x + at, rows, work->wide, NULL, layer->activation);
-        multiply(k, team, work, &layer->down, work->wide, rows, work->sum + at, work->x + at, LINEAR);
+        multiply(k, team, work, &layer->down, work->wide, rows, work->x + at, work->x + at, LINEAR);
     }
-    normalise(e, team, work->sum, T, H, layer->mlp_norm, work->x, NULL);
+    normalise(e, team, work->x, T, H, layer->mlp_norm, work->x, NULL);
     gather_team(team);
 }
 
@@ -212,7 +211,7 @@ static void *cut(Stretch *from, size_t bytes)
 static void cut_work(const Encoder *e, int members, int tokens, int longest, const Output *out, Stretch *from, Work *work)
 {
     size_t T = (size_t)tokens, H = (size_t)e->width, E = (size_t)e->embedding.width;
-    size_t wide = 3 * T * H, bytes = 0;
+    size_t wide = 3 * T * H + T * (H > E ? H : E), bytes = 0;
     work->heads_size = 0;
     for (int n = 0; n < e->layers; n++) {
         const Layer *layer = e->layer + n;
@@ -229,8 +228,7 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
     work->heads_size = (work->heads_size + 15) / 16 * 16;
     work->x = cut(from, out->hidden ? 0 : T * H * sizeof(float));
     work->wide = cut(from, wide * sizeof(float));
-    work->mixed = cut(from, T * (H > E ? H : E) * sizeof(float));
-    work->sum = cut(from, T * H * sizeof(float));
+    work->mixed = work->wide + 3 * T * H;
     work->scale = cut(from, T * sizeof(float));
     work->rows.q = cut(from, bytes);
     work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));

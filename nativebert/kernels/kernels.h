@@ -68,7 +68,8 @@ typedef struct {
     /* The same quantised by row, with scale and sum of each row of the matrix. */
     void (*pack8)(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum);
 
-    /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL. */
+    /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL;
+     * it may be y. */
     void (*product)(const Linear *, const float *x, int rows, float *y, const float *residual, int activation, int first, int last);
     /* The same of quantised rows. */
     void (*product8)(const Linear *, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last);
