@@ -74,7 +74,7 @@ def prepare(
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
-        after: called whenever a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
+        after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are not copied.
 
     Raises:

@@ -1,4 +1,4 @@
-/* Layer norm (Ba et al. 2016, arXiv:1607.06450), and the sum of rows before it. */
+/* Layer norm (Ba et al. 2016, arXiv:1607.06450), the sum of rows before it, and what first.c makes of it. */
 
 enum { TOGETHER = 4 /* rows at a time: one alone would wait for its own sums */ };
 
