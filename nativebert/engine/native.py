@@ -175,27 +175,32 @@ class NativePlan:
     def _linear(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
         """One product in fp32 for linear layers of the same input, side by side."""
         K, N = _shape(layers)
+        panel = self._kernels.panel
+        scale, total = torch.zeros(2, N + -N % panel)
         for first, weight in self._weights(layers):
-            self._kernels.pack(weight.data_ptr(), len(weight), K, first, panels.data_ptr())
-        return kernels.Linear(K, N, self._pointer(panels), None, self._pointer(self._biases(layers)), None, None)
+            self._kernels.pack(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
+        by_output = [self._pointer(values) for values in (_biases(layers, panel), scale, total)]
+        return kernels.Linear(K, N, self._pointer(panels), None, *by_output)
 
     def _linear8(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
         """The same in int8."""
         K, N = _shape(layers)
-        scale, total = torch.zeros(2, N + -N % self._kernels.panel)
+        panel = self._kernels.panel8
+        scale, total = torch.zeros(2, N + -N % panel)
         for first, weight in self._weights(layers):
             self._kernels.pack8(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
-        by_output = [self._pointer(values) for values in (self._biases(layers), scale, total)]
+        by_output = [self._pointer(values) for values in (_biases(layers, panel), scale, total)]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
     def _rooms(self, products: Iterable[Sequence[nn.Linear]], dtype: torch.dtype) -> Iterator[Tensor]:
         """Room for the panels of each product, one behind the other in the order in which they are read: while a product's last panel is
         used, the kernels fetch what stands behind it, which is the first of the next product. Zeros, where not all is written."""
         shapes = [_shape(of) for of in products]
-        whole = [(N + -N % self._kernels.panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
+        panel = self._kernels.panel8 if dtype == torch.int8 else self._kernels.panel
+        whole = [(N + -N % panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
         rooms = torch.split(self._room(sum(whole), dtype), whole)
         for (K, N), room in zip(shapes, rooms, strict=True):
-            yield room.zero_() if N % self._kernels.panel or K % 4 else room
+            yield room.zero_() if N % panel or K % 4 else room
 
     def _room(self, count: int, dtype: torch.dtype) -> Tensor:
         """So many numbers of no particular value; where they are large, so placed that they can :meth:`_move`."""
@@ -213,22 +218,20 @@ class NativePlan:
             yield first, layer.weight.detach().contiguous()
             first += layer.out_features
 
-    def _biases(self, layers: Sequence[nn.Linear]) -> Tensor:
-        """Their biases one after the other, zeros for a layer that has none, filled up to whole panels."""
-        each: list[Tensor] = [
-            layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
-        ]
-        return F.pad(torch.cat(each), (0, -sum(map(len, each)) % self._kernels.panel))
-
     def _first(self, embedding: kernels.Embedding, qkv: kernels.Linear) -> kernels.First:
         """The first layer's product as rows of the embedding tables meet it: see kernels/first.c. Not for int8, where a row is rounded as
         a whole, nor behind a projection."""
-        panels = -(-qkv.outward // self._kernels.panel)
-        bias, none = torch.empty(qkv.outward), torch.zeros(panels * self._kernels.panel)
-        self._kernels.product(
-            byref(qkv), embedding.norm.bias, 1, bias.data_ptr(), None, kernels.ACTIVATION["linear"], 0, panels
-        )
-        product = kernels.Linear(qkv.inward, qkv.outward, qkv.panels, None, self._pointer(none), None, None)
+        K, N, panel = qkv.inward, qkv.outward, self._kernels.panel
+        panels = -(-N // panel)
+        bias, none, row, (scale, total) = torch.empty(N), torch.zeros(panels * panel), torch.empty(K), torch.empty(2, 1)
+        rows = kernels.Rows(embedding.norm.bias, K)
+        if self._kernels.balance:
+            apart = kernels.Apart()
+            balanced = kernels.Rows(row.data_ptr(), K, scale.data_ptr(), total.data_ptr(), addressof(apart))
+            self._kernels.balance(rows.x, K, 1, K, balanced)
+            rows = balanced
+        self._kernels.product(byref(qkv), rows, 1, bias.data_ptr(), N, None, kernels.ACTIVATION["linear"], 0, panels)
+        product = kernels.Linear(K, N, qkv.panels, None, self._pointer(none), qkv.scale, qkv.sum)
         return kernels.First(product, self._pointer(bias))
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
@@ -272,6 +275,12 @@ def _products(block: PostNormBlock) -> list[list[nn.Linear]]:
 def _shape(layers: Sequence[nn.Linear]) -> tuple[int, int]:
     """Inward and outward width of a product."""
     return layers[0].in_features, sum(layer.out_features for layer in layers)
+
+
+def _biases(layers: Sequence[nn.Linear], panel: int) -> Tensor:
+    """The biases of linear layers one after the other, zeros for one that has none, filled up to whole panels."""
+    each: list[Tensor] = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+    return F.pad(torch.cat(each), (0, -sum(map(len, each)) % panel))
 
 
 def _to_page(memory: mmap.mmap) -> int:

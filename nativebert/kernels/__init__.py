@@ -6,7 +6,7 @@ The variable is read when a plan is made.
 
     >>> from nativebert import kernels
     >>> kernels.available(), kernels.why_not(), kernels.levels()
-    (True, '', ['avx512vnni', 'avx512', 'avx2', 'portable'])
+    (True, '', ['zen4', 'avx512vnni', 'avx512', 'avx2', 'portable'])
 """
 
 from __future__ import annotations
@@ -81,17 +81,33 @@ class Quantised(ctypes.Structure):
     _fields_ = [("q", c_void_p), ("step", c_void_p), ("least", c_void_p)]
 
 
+class Rows(ctypes.Structure):
+    """Rows as a product takes them."""
+
+    _fields_ = [("x", c_void_p), ("stride", c_size_t), *((name, c_void_p) for name in ("scale", "sum", "apart"))]
+
+
+class Apart(ctypes.Structure):
+    """Inputs of a row that stand by themselves."""
+
+    _fields_ = [("count", c_int32), ("input", c_int32 * 8), ("value", c_float * 8)]
+
+
 class Kernels(ctypes.Structure):
-    """The kernels at one level; each can be called by itself."""
+    """The kernels at one level; each can be called by itself, but for ``balance`` where there is none."""
 
     _fields_ = [
         ("name", c_char_p),
         ("panel", c_int32),
-        ("pack", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p)),
+        ("panel8", c_int32),
+        ("pack", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
         ("pack8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
-        ("product", ctypes.CFUNCTYPE(None, POINTER(Linear), c_void_p, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
-        ("product8", ctypes.CFUNCTYPE(None, POINTER(Linear), Quantised, c_int, c_void_p, c_void_p, c_int, c_int, c_int)),
-        ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Quantised)),
+        *(
+            (name, ctypes.CFUNCTYPE(None, POINTER(Linear), rows, c_int, c_void_p, c_size_t, c_void_p, c_int, c_int, c_int))
+            for name, rows in (("product", Rows), ("product8", Quantised))
+        ),
+        ("balance", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
+        ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
         ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
         ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),

@@ -56,29 +56,39 @@ INLINE Vec mish(Vec x)
 }
 
 /* f is a constant wherever this is inlined, and is inlined in turn. */
-INLINE void apply(Vec (*f)(Vec), const float *x, int rows, float *y, int stride, int columns)
+INLINE void apply(Vec (*f)(Vec), const float *x, int from, int rows, float *y, size_t stride, int columns)
 {
-    for (int i = 0; i < rows; i++, x += PANEL, y += stride)
+    for (int i = 0; i < rows; i++, x += from, y += stride)
         for (int j = 0; j < columns; j += LANES)
             store_part(y + j, f(load(x + j)), columns - j);
 }
 
-/* An activation of rows of a tile, which follow each other, into so many columns of y. */
-static void activate(int kind, const float *x, int rows, float *y, int stride, int columns)
+/* Rows and a residual that lies as y does, or NULL. */
+static void plus(const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
+{
+    for (int i = 0; i < rows; i++, x += from, y += stride, residual += residual ? stride : 0)
+        for (int j = 0; j < columns; j += LANES) {
+            Vec v = load(x + j);
+            store_part(y + j, residual ? v + load_part(residual + j, columns - j) : v, columns - j);
+        }
+}
+
+/* An activation of rows of a tile, which are so many floats apart, into so many columns of y; a residual is added where there is none. */
+static void activate(int kind, const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
 {
     switch (kind) {
-    case GELU: apply(gelu, x, rows, y, stride, columns); break;
-    case GELU_TANH: apply(gelu_tanh, x, rows, y, stride, columns); break;
-    case GELU_10: apply(gelu_10, x, rows, y, stride, columns); break;
-    case QUICK_GELU: apply(quick_gelu, x, rows, y, stride, columns); break;
-    case RELU: apply(relu, x, rows, y, stride, columns); break;
-    case RELU2: apply(relu2, x, rows, y, stride, columns); break;
-    case RELU6: apply(relu6, x, rows, y, stride, columns); break;
-    case LEAKY_RELU: apply(leaky_relu, x, rows, y, stride, columns); break;
-    case SILU: apply(silu, x, rows, y, stride, columns); break;
-    case MISH: apply(mish, x, rows, y, stride, columns); break;
-    case TANH: apply(tanh_, x, rows, y, stride, columns); break;
-    case SIGMOID: apply(sigmoid, x, rows, y, stride, columns); break;
-    default: break; /* LINEAR */
+    case LINEAR: plus(x, from, rows, y, stride, columns, residual); break;
+    case GELU: apply(gelu, x, from, rows, y, stride, columns); break;
+    case GELU_TANH: apply(gelu_tanh, x, from, rows, y, stride, columns); break;
+    case GELU_10: apply(gelu_10, x, from, rows, y, stride, columns); break;
+    case QUICK_GELU: apply(quick_gelu, x, from, rows, y, stride, columns); break;
+    case RELU: apply(relu, x, from, rows, y, stride, columns); break;
+    case RELU2: apply(relu2, x, from, rows, y, stride, columns); break;
+    case RELU6: apply(relu6, x, from, rows, y, stride, columns); break;
+    case LEAKY_RELU: apply(leaky_relu, x, from, rows, y, stride, columns); break;
+    case SILU: apply(silu, x, from, rows, y, stride, columns); break;
+    case MISH: apply(mish, x, from, rows, y, stride, columns); break;
+    case TANH: apply(tanh_, x, from, rows, y, stride, columns); break;
+    case SIGMOID: apply(sigmoid, x, from, rows, y, stride, columns); break;
     }
 }

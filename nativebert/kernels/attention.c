@@ -24,7 +24,7 @@ typedef struct {
     size_t row, column;
 } Matrix;
 
-INLINE Matrix rows_from(Matrix m, int row) { return (Matrix){m.at + row * m.row, m.row, m.column}; }
+INLINE Matrix matrix_from(Matrix m, int row) { return (Matrix){m.at + row * m.row, m.row, m.column}; }
 
 INLINE int at_most_tile(int rows) { return rows < TILE_ROWS ? rows : TILE_ROWS; }
 
@@ -168,12 +168,12 @@ static void attention(const float *qkv, int length, int width, int head, int fir
         const int rows = last - row < QUERIES ? last - row : QUERIES, columns = filled(rows);
         const Matrix queries = {turned, (size_t)columns, 1}, turned_scores = {scores, 1, (size_t)columns};
         for (int i = 0; i < rows; i += LANES)
-            transpose(rows_from(all_queries, row + i), rows - i, head, turned + i, queries.row);
+            transpose(matrix_from(all_queries, row + i), rows - i, head, turned + i, queries.row);
         for (int j = 0; j < length; j += TILE_ROWS)
-            mix(at_most_tile(length - j), rows_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
+            mix(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
         soften(scores, length, queries.row, inverse);
         for (int i = 0; i < rows; i += TILE_ROWS)
-            mix(at_most_tile(rows - i), rows_from(turned_scores, i), values, length, inverse + i,
+            mix(at_most_tile(rows - i), matrix_from(turned_scores, i), values, length, inverse + i,
                 mixed + (size_t)(row - first + i) * width, (size_t)width, head);
     }
 }

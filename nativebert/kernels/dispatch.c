@@ -5,7 +5,7 @@
 
 extern const Kernels kernels_portable;
 #if defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512vnni;
+extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512vnni, kernels_zen4;
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
@@ -16,6 +16,9 @@ static int has_avx512(void)
 }
 
 static int has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+/* AMD's first processors with these instructions are of Zen 4; like those after them they add beside what they multiply. */
+static int has_zen4(void) { return has_avx512vnni() && __builtin_cpu_is("amd"); }
 #endif
 
 static int always(void) { return 1; }
@@ -26,6 +29,7 @@ static const struct {
     int (*runs)(void);
 } levels[] = {
 #if defined(__x86_64__)
+    {&kernels_zen4, has_zen4},
     {&kernels_avx512vnni, has_avx512vnni},
     {&kernels_avx512, has_avx512},
     {&kernels_avx2, has_avx2},

@@ -16,6 +16,7 @@ enum {
     LAST = 32,     /* most tokens of the last chunks: then threads finish at about the same time */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
+    PAGE = 1024,   /* floats */
     ALIGNED = CACHE_LINE,
     MOST_THREADS = 256
 };
@@ -29,24 +30,44 @@ typedef struct {
     float *mixed; /* behind wide: (tokens, H) what attention gives, earlier (tokens, E) embeddings */
     float *scale; /* (tokens) what the embeddings' norm multiplied by */
     Quantised rows;
-    float *heads; /* for each member */
+    Rows balanced; /* (tokens, spaced(H)) rows of x as a product takes them, where it asks for that */
+    float *heads;  /* for each member */
     size_t heads_size;
 } Work;
 
-/* A product of rows of x, quantised before if its weights are. */
-static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, const float *x, int rows, float *y, const float *residual,
-                     int activation)
+/* Floats from one row of so many to the next, where rows a multiple of a page apart would share too few places in the first-level cache. */
+static size_t spaced(int width) { return (size_t)(width % PAGE ? width : width + CACHE_LINE / (int)sizeof(float)); }
+
+/* Rows of x as the level's product takes them. Inner activations are balanced in place: nobody else reads them. */
+static Rows balanced(const Kernels *k, Team team, const Work *work, float *x, size_t stride, int rows, int width)
 {
-    Range panels = share(team, (w->outward + k->panel - 1) / k->panel);
+    if (!k->balance)
+        return (Rows){.x = x, .stride = stride};
+    const Range mine = share(team, rows);
+    Rows all = work->balanced;
+    all.x = x == work->wide ? x : all.x;
+    all.stride = x == work->wide ? stride : spaced(width);
+    k->balance(x + mine.first * stride, stride, mine.last - mine.first, width, rows_from(all, mine.first));
+    gather_team(team);
+    return all;
+}
+
+/* A product of rows of x, quantised before if its weights are. */
+static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, float *x, size_t x_stride, int rows, float *y,
+                     size_t stride, const float *residual, int activation)
+{
+    const int panel = w->panels8 ? k->panel8 : k->panel;
+    const Range panels = share(team, (w->outward + panel - 1) / panel);
     if (w->panels8) {
         Range mine = share(team, rows);
         Quantised all = work->rows;
         Quantised to = {all.q + (size_t)mine.first * ((w->inward + 3) / 4 * 4), all.step + mine.first, all.least + mine.first};
-        k->quantise(x + (size_t)mine.first * w->inward, mine.last - mine.first, w->inward, to);
+        k->quantise(x + mine.first * x_stride, x_stride, mine.last - mine.first, w->inward, to);
         gather_team(team);
-        k->product8(w, all, rows, y, residual, activation, panels.first, panels.last);
+        k->product8(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
     } else {
-        k->product(w, x, rows, y, residual, activation, panels.first, panels.last);
+        const Rows all = balanced(k, team, work, x, x_stride, rows, w->inward);
+        k->product(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
     }
     gather_team(team);
 }
@@ -79,7 +100,7 @@ static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
             recall(e, batch, (size_t)work->starts[0] + row, work->scale[row], work->wide + (size_t)row * 3 * e->width);
     gather_team(team);
     if (m->project.inward)
-        multiply(e->kernels, team, work, &m->project, to, work->tokens, work->x, NULL, LINEAR);
+        multiply(e->kernels, team, work, &m->project, to, (size_t)m->width, work->tokens, work->x, (size_t)e->width, NULL, LINEAR);
 }
 
 /* Where a sequence begins among the team's tokens, and its length. */
@@ -123,22 +144,23 @@ static void bring_forward(const Encoder *e, Team team, Work *work, int only)
 static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int only, int given)
 {
     const Kernels *k = e->kernels;
-    const int H = e->width, T = only < 0 ? work->tokens : work->sequences;
+    const int T = only < 0 ? work->tokens : work->sequences;
+    const size_t H = (size_t)e->width, F = spaced(layer->up.outward);
     if (!given)
-        multiply(k, team, work, &layer->qkv, work->x, work->tokens, work->wide, NULL, LINEAR);
+        multiply(k, team, work, &layer->qkv, work->x, H, work->tokens, work->wide, 3 * H, NULL, LINEAR);
     attend(e, team, work, layer->heads, only);
     if (only >= 0)
         bring_forward(e, team, work, only);
-    multiply(k, team, work, &layer->out, work->mixed, T, work->x, work->x, LINEAR);
-    normalise(e, team, work->x, T, H, layer->attn_norm, work->x, NULL);
+    multiply(k, team, work, &layer->out, work->mixed, H, T, work->x, H, work->x, LINEAR);
+    normalise(e, team, work->x, T, e->width, layer->attn_norm, work->x, NULL);
     gather_team(team);
     for (int row = 0; row < T; row += BLOCK) {
         int rows = smaller_of(BLOCK, T - row);
-        size_t at = (size_t)row * H;
-        multiply(k, team, work, &layer->up, work->x + at, rows, work->wide, NULL, layer->activation);
-        multiply(k, team, work, &layer->down, work->wide, rows, work->x + at, work->x + at, LINEAR);
+        float *x = work->x + (size_t)row * H;
+        multiply(k, team, work, &layer->up, x, H, rows, work->wide, F, NULL, layer->activation);
+        multiply(k, team, work, &layer->down, work->wide, F, rows, x, H, x, LINEAR);
     }
-    normalise(e, team, work->x, T, H, layer->mlp_norm, work->x, NULL);
+    normalise(e, team, work->x, T, e->width, layer->mlp_norm, work->x, NULL);
     gather_team(team);
 }
 
@@ -216,8 +238,8 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
     for (int n = 0; n < e->layers; n++) {
         const Layer *layer = e->layer + n;
         size_t rows = (size_t)smaller_of(tokens, BLOCK), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
-        if (rows * (size_t)layer->up.outward > wide)
-            wide = rows * (size_t)layer->up.outward;
+        if (rows * spaced(layer->up.outward) > wide)
+            wide = rows * spaced(layer->up.outward);
         if (scratch > work->heads_size)
             work->heads_size = scratch;
         if (layer->qkv.panels8 && T * (H + 3) > bytes)
@@ -233,6 +255,11 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
     work->rows.q = cut(from, bytes);
     work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));
     work->rows.least = cut(from, (bytes ? T : 0) * sizeof(float));
+    const size_t each = e->kernels->balance ? T * sizeof(float) : 0;
+    work->balanced.x = cut(from, each * (spaced(e->width) > spaced(e->embedding.width) ? spaced(e->width) : spaced(e->embedding.width)));
+    work->balanced.scale = cut(from, each);
+    work->balanced.sum = cut(from, each);
+    work->balanced.apart = cut(from, e->kernels->balance ? T * sizeof(Apart) : 0);
     work->heads = cut(from, (size_t)members * work->heads_size * sizeof(float));
 }
 

@@ -39,7 +39,7 @@ int32_t remember_rows(const Encoder *e, int32_t tokens)
 
 size_t remember_scratch(const Encoder *e)
 {
-    return e->first.product.inward ? BLOCK * sizeof(float) * (size_t)(e->embedding.width + e->first.product.outward) : 0;
+    return e->first.product.inward ? BLOCK * sizeof(float) * (size_t)(e->embedding.width + e->first.product.outward + 2) + BLOCK * sizeof(Apart) : 0;
 }
 
 /* A row for a key that has none: a new one, or the next that is of no use to this batch. */
@@ -103,22 +103,28 @@ static void centred(const Encoder *e, int32_t key, float *y)
 void remember(const Encoder *e, const Batch *batch, int threads, float *scratch)
 {
     const Remembered *r = batch->remembered;
-    const int fresh = find_rows(e, batch), panel = e->kernels->panel, N = e->first.product.outward, width = e->embedding.width;
-    float *result = scratch + (size_t)BLOCK * width;
+    const Kernels *k = e->kernels;
+    const int fresh = find_rows(e, batch), N = e->first.product.outward, width = e->embedding.width;
+    float *result = scratch + (size_t)BLOCK * width, *scale = result + (size_t)BLOCK * N, *sum = scale + BLOCK;
+    const Rows all = {scratch, (size_t)width, scale, sum, (Apart *)(sum + BLOCK)};
     if (!fresh)
         return;
 #pragma omp parallel num_threads(threads)
     {
         const Team team = {thread_index(), team_size()};
-        const Range panels = share(team, (N + panel - 1) / panel);
-        const int column = panels.first * panel, columns = smaller_of(panels.last * panel, N) - column;
+        const Range panels = share(team, (N + k->panel - 1) / k->panel);
+        const int column = panels.first * k->panel, columns = smaller_of(panels.last * k->panel, N) - column;
         for (int done = 0; done < fresh; done += BLOCK) {
             const int rows = smaller_of(BLOCK, fresh - done);
             const Range mine = share(team, rows);
             for (int n = mine.first; n < mine.last; n++)
                 centred(e, r->key[r->fresh[done + n]], scratch + (size_t)n * width);
+            if (k->balance) {
+                const Rows own = rows_from(all, mine.first);
+                k->balance(own.x, own.stride, mine.last - mine.first, width, own);
+            }
             gather_team(team);
-            e->kernels->product(&e->first.product, scratch, rows, result, NULL, LINEAR, panels.first, panels.last);
+            k->product(&e->first.product, all, rows, result, (size_t)N, NULL, LINEAR, panels.first, panels.last);
             for (int n = 0; n < rows && columns > 0; n++)
                 memcpy(r->rows + (size_t)r->fresh[done + n] * N + column, result + (size_t)n * N + column, (size_t)columns * sizeof *result);
             gather_team(team);

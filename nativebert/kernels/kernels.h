@@ -22,15 +22,16 @@ enum Activation {
 /* How a sequence becomes one vector. Numbered as in nativebert/kernels/__init__.py. */
 enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN };
 
-/* y = x W^T + b. The weights lie in panels of Kernels.panel outputs each, the last one filled up with zeros; so do bias, scale and sum.
- * In fp32 a panel is [K][panel]; in int8 it is [K/4][panel][4], K filled up to a multiple of 4. */
+/* y = x W^T + b. The weights lie in panels of Kernels.panel or panel8 outputs each, the last one filled up with zeros; so do bias, scale
+ * and sum. In fp32 a panel is [K][panel], in an order of K that is the level's own; in int8 it is [K/4][panel][4], K filled up to a
+ * multiple of 4. */
 typedef struct {
     int32_t inward, outward; /* K, N */
     const float *panels;     /* fp32, or NULL */
     const int8_t *panels8;   /* int8, or NULL */
     const float *bias;
-    const float *scale; /* int8: what one unit of an output's weights is worth */
-    const float *sum;   /* int8: the sum of an output's weights, in units */
+    const float *scale; /* what one unit of an output's weights is worth: in int8, and where fp32 has it (pairs.c) */
+    const float *sum;   /* int8: the sum of an output's weights, in units; in fp32 that of their pairs */
 } Linear;
 
 typedef struct {
@@ -58,23 +59,48 @@ typedef struct {
     float *step, *least;
 } Quantised;
 
-/* The kernels at one instruction set level. */
+/* Inputs of a row that stand by themselves: see pairs.c. */
+enum { MOST_APART = 8 };
+
+typedef struct {
+    int32_t count, input[MOST_APART];
+    float value[MOST_APART];
+} Apart;
+
+/* Rows in fp32, so many floats from one to the next; balanced where the level asks for it: brought to a length of about one. */
+typedef struct {
+    float *x;
+    size_t stride;
+    float *scale, *sum; /* (T) what one unit of a row is worth, and the sum of its pairs; NULL where they are not balanced */
+    Apart *apart;       /* (T) */
+} Rows;
+
+static inline Rows rows_from(Rows r, int first)
+{
+    return (Rows){r.x + first * r.stride, r.stride, r.scale + first, r.sum + first, r.apart + first};
+}
+
+/* The kernels at one instruction set level. Strides are in floats. */
 typedef struct {
     const char *name;
-    int32_t panel; /* outputs in a panel of weights */
+    int32_t panel, panel8; /* outputs in a panel of weights, in fp32 and in int8 */
 
-    /* Rows of weights (rows, K), the matrix's rows from first on, into panels that hold zeros where no row is. */
-    void (*pack)(const float *w, int rows, int width, int first, float *panels);
-    /* The same quantised by row, with scale and sum of each row of the matrix. */
+    /* Rows of weights (rows, K), the matrix's rows from first on, into panels that hold zeros where no row is, with scale and sum of each
+     * row of the matrix; these are left alone where balance is NULL. */
+    void (*pack)(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum);
+    /* The same quantised by row. */
     void (*pack8)(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum);
 
     /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL;
-     * it may be y. */
-    void (*product)(const Linear *, const float *x, int rows, float *y, const float *residual, int activation, int first, int last);
+     * it may be y, whose stride it has. */
+    void (*product)(const Linear *, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last);
     /* The same of quantised rows. */
-    void (*product8)(const Linear *, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last);
+    void (*product8)(const Linear *, Quantised x, int rows, float *y, size_t stride, const float *residual, int activation, int first,
+                     int last);
+    /* What product is given in place of x (T, K), each row by itself; to.x may be x. NULL where product is given x. */
+    void (*balance)(const float *x, size_t stride, int rows, int width, Rows to);
     /* Rows of x (T, K), each by itself. */
-    void (*quantise)(const float *x, int rows, int width, Quantised to);
+    void (*quantise)(const float *x, size_t stride, int rows, int width, Quantised to);
     /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, mixed to its place in rows of H. */
     void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch);
     /* Floats of scratch that attention over so many tokens needs. */

@@ -1,4 +1,5 @@
-/* All kernels at one instruction set level. Compiled once for each, with its compiler flags and its name in LEVEL: see setup.py. */
+/* All kernels at one instruction set level. Compiled once for each, with its compiler flags, its name in LEVEL, and PAIRS where additions
+ * have units of their own: see setup.py. */
 #include <math.h>
 
 #include "kernels.h"
@@ -7,9 +8,13 @@
 #include "activation.c"
 #include "attention.c"
 #include "norm.c"
-#include "pack.c"
+#include "pack8.c"
 #include "pool.c"
+#if defined(PAIRS)
+#include "pairs.c"
+#else
 #include "product.c"
+#endif
 #include "product8.c"
 #include "quantise.c"
 
@@ -21,7 +26,14 @@
 extern const Kernels TABLE(LEVEL);
 const Kernels TABLE(LEVEL) = {
     .name = QUOTED(LEVEL),
+#if defined(PAIRS)
+    .panel = PAIRED_PANEL,
+    .balance = balance,
+#else
     .panel = PANEL,
+    .balance = NULL,
+#endif
+    .panel8 = PANEL,
     .pack = pack,
     .pack8 = pack8,
     .product = product,

@@ -1,71 +1,42 @@
 /* The matrix product in fp32: y (T, N) = x (T, K) W^T + b, then an activation or the sum with a residual.
  *
  * A tile of some rows by one panel of outputs stays in registers while k runs from 0 to K, so each element is summed in that order
- * whatever stands beside it. Rows go in blocks: a block of x stays in the second-level cache while the panels pass by.
- *
- * Nothing is waited for that can be known before. While the tiles of one panel are computed, each fetches its share of the next panel
- * into the second-level cache, for weights come from memory or from a cache far away; and the rows of the next tile into the first. The
- * places that a tile will be stored to are fetched when it begins. What an activation follows is stored aside, and not there to be read
- * again while they are still on their way.
+ * whatever stands beside it. Rows go in blocks: a block of x stays in the second-level cache while the panels pass by. What an activation
+ * follows is stored aside, and not there to be read again while the places are still on their way.
  */
+#include "fetch.h"
 
-enum {
-    BLOCK_ROWS = 256,
-    AHEAD = 20 /* steps of k that a panel's only tile fetches ahead in its own panel */
-};
+enum { STRIPE = 16 }; /* columns packed at a time */
 
-/* What a tile fetches while it is computed: at each step of k some bytes of weights, and TILE_ROWS numbers of the rows after its own. */
-typedef struct {
-    const char *weights;
-    int step;
-    const char *rows;
-} Fetch;
-
-static Fetch fetch_for(int tile, int tiles, const void *panel, int depth, const void *rows)
+/* Rows first to first + rows of the matrix. They are not scaled, nor is a sum wanted. */
+static void pack(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum)
 {
-    const char *own = panel;
-    const int line = LANES * 4, whole = TILE_VECTORS * line; /* bytes of a vector, and of all that a step of k reads */
-    if (tiles == 1)
-        return (Fetch){own + AHEAD * whole, whole, rows};
-    int step = (TILE_VECTORS + tiles - 1) / tiles * line;
-    if (tile * step >= whole)
-        return (Fetch){own, step, rows}; /* those before it have fetched all there is */
-    return (Fetch){own + (size_t)depth * (whole + tile * step), step, rows};
+    (void)scale, (void)sum;
+    for (int start = 0; start < width; start += STRIPE) { /* few enough lines to stay in the first-level cache while they fill */
+        int end = start + STRIPE < width ? start + STRIPE : width;
+        for (int i = 0; i < rows; i++) {
+            int row = first + i;
+            float *to = panels + (size_t)(row / PANEL) * PANEL * (size_t)width + row % PANEL;
+            for (int k = start; k < end; k++)
+                to[(size_t)k * PANEL] = w[(size_t)i * width + k];
+        }
+    }
 }
 
-/* One step of k of that. */
-INLINE void fetch_step(Fetch *fetch)
-{
-#pragma GCC unroll 4
-    for (int v = 0; v < TILE_VECTORS; v++)
-        __builtin_prefetch(fetch->weights + v * sizeof(Vec), 0, 2);
-    __builtin_prefetch(fetch->rows, 0, 3);
-    fetch->weights += fetch->step;
-    fetch->rows += TILE_ROWS * sizeof(float);
-}
-
-/* Where a tile will be stored. */
-INLINE void expect(int rows, const float *y, int stride)
-{
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < TILE_VECTORS; v++)
-            __builtin_prefetch(y + (size_t)i * stride + v * LANES, 1, 2);
-}
-
-INLINE void store_tile(const int rows, Vec sum[TILE_ROWS][TILE_VECTORS], const float *residual, float *y, int stride, int columns)
+INLINE void store_tile(const int rows, Vec sum[TILE_ROWS][TILE_VECTORS], const float *residual, float *y, size_t stride, int columns)
 {
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < TILE_VECTORS; v++) {
             int left = columns - v * LANES;
-            size_t at = (size_t)i * stride + v * LANES;
+            size_t at = i * stride + v * LANES;
             if (left > 0)
                 store_part(y + at, residual ? sum[i][v] + load_part(residual + at, left) : sum[i][v], left);
         }
 }
 
 /* One tile. rows is a constant wherever this is inlined, or the sums would not be registers. */
-INLINE void tile(const int rows, const float *x, int K, const float *panel, Fetch fetch, const float *bias, const float *residual,
-                 float *y, int stride, int columns)
+INLINE void tile(const int rows, const float *x, size_t x_stride, int K, const float *panel, Fetch fetch, const float *bias,
+                 const float *residual, float *y, size_t stride, int columns)
 {
     Vec sum[TILE_ROWS][TILE_VECTORS];
     for (int i = 0; i < rows; i++)
@@ -76,10 +47,10 @@ INLINE void tile(const int rows, const float *x, int K, const float *panel, Fetc
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++)
             w[v] = load(panel + v * LANES);
-        fetch_step(&fetch);
+        fetch_step(&fetch, TILE_VECTORS, TILE_ROWS * sizeof *x);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            Vec a = broadcast(x[(size_t)i * K + k]);
+            Vec a = broadcast(x[i * x_stride + (size_t)k]);
 #pragma GCC unroll 4
             for (int v = 0; v < TILE_VECTORS; v++)
                 sum[i][v] = fma_(a, w[v], sum[i][v]);
@@ -94,26 +65,26 @@ INLINE void tile(const int rows, const float *x, int K, const float *panel, Fetc
 }
 
 /* The tile of so many rows, so that the compiler sees a constant. */
-static void tile_of(int rows, const float *x, int K, const float *panel, Fetch fetch, const float *bias, const float *residual,
-                    float *y, int stride, int columns)
+static void tile_of(int rows, const float *x, size_t x_stride, int K, const float *panel, Fetch fetch, const float *bias,
+                    const float *residual, float *y, size_t stride, int columns)
 {
     switch (rows) {
-    case 1: tile(1, x, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 2: tile(2, x, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 3: tile(3, x, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 4: tile(4, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 1: tile(1, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 2: tile(2, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 3: tile(3, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 4: tile(4, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #if defined(__AVX2__)
-    case 5: tile(5, x, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 6: tile(6, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 5: tile(5, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 6: tile(6, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
 #if defined(__AVX512F__)
-    case 7: tile(7, x, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 8: tile(8, x, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 7: tile(7, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 8: tile(8, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
     }
 }
 
-static void product(const Linear *w, const float *x, int rows, float *y, const float *residual, int activation, int first, int last)
+static void product(const Linear *w, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last)
 {
     const int K = w->inward, N = w->outward, aside = activation != LINEAR;
     float made[TILE_ROWS * PANEL];
@@ -125,12 +96,13 @@ static void product(const Linear *w, const float *x, int rows, float *y, const f
             for (int n = 0; n < tiles; n++) {
                 int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 int next = n + 1 < tiles ? row + TILE_ROWS : block;
-                size_t at = (size_t)row * N + column;
-                expect(count, y + at, N);
-                tile_of(count, x + (size_t)row * K, K, panel, fetch_for(n, tiles, panel, K, x + (size_t)next * K), w->bias + column,
-                        residual ? residual + at : NULL, aside ? made : y + at, aside ? PANEL : N, aside ? PANEL : columns);
+                Fetch fetch = fetch_for(n, tiles, panel, K, PANEL * sizeof *panel, x.x + (size_t)next * x.stride);
+                size_t at = (size_t)row * stride + column;
+                expect(count, TILE_VECTORS, y + at, stride);
+                tile_of(count, x.x + (size_t)row * x.stride, x.stride, K, panel, fetch, w->bias + column, residual ? residual + at : NULL,
+                        aside ? made : y + at, aside ? PANEL : stride, aside ? PANEL : columns);
                 if (aside)
-                    activate(activation, made, count, y + at, N, columns);
+                    activate(activation, made, PANEL, count, y + at, stride, columns, NULL);
             }
         }
     }

@@ -3,6 +3,7 @@
  * With x = least + step q and w = scale u, a sum over k is  scale (step sum(q u) + least sum(u)).  sum(q u) is exact in 32 bits for any
  * K below 66,000; what follows it is computed for each element by itself, so no bit depends on the company.
  */
+#include "fetch.h"
 
 /* One tile, as in product.c; K in fours. */
 INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel, Fetch fetch, IntVec sum[TILE_ROWS][TILE_VECTORS])
@@ -16,7 +17,7 @@ INLINE void tile8(const int rows, const uint8_t *q, int K4, const int8_t *panel,
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++)
             memcpy(&u[v], panel + 4 * v * LANES, sizeof u[v]);
-        fetch_step(&fetch);
+        fetch_step(&fetch, TILE_VECTORS, TILE_ROWS * sizeof(int32_t));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             int32_t four;
@@ -52,7 +53,7 @@ static void tile8_of(int rows, const uint8_t *q, int K4, const int8_t *panel, Fe
 
 /* The sums of one tile as floats, with bias and residual. */
 static void finish8(const Linear *w, int rows, IntVec sum[TILE_ROWS][TILE_VECTORS], const float *step, const float *least, int column,
-                    int columns, const float *residual, float *y, int stride)
+                    int columns, const float *residual, float *y, size_t stride)
 {
     for (int v = 0; v * LANES < columns; v++) {
         int at = column + v * LANES, left = columns - v * LANES;
@@ -61,13 +62,14 @@ static void finish8(const Linear *w, int rows, IntVec sum[TILE_ROWS][TILE_VECTOR
             Vec x = fma_(__builtin_convertvector(sum[i][v], Vec), broadcast(step[i]), units * least[i]);
             x = fma_(x, scale, bias);
             if (residual)
-                x += load_part(residual + (size_t)i * w->outward + v * LANES, left);
-            store_part(y + (size_t)i * stride + v * LANES, x, left);
+                x += load_part(residual + i * stride + v * LANES, left);
+            store_part(y + i * stride + v * LANES, x, left);
         }
     }
 }
 
-static void product8(const Linear *w, Quantised x, int rows, float *y, const float *residual, int activation, int first, int last)
+static void product8(const Linear *w, Quantised x, int rows, float *y, size_t stride, const float *residual, int activation, int first,
+                     int last)
 {
     const int K4 = (w->inward + 3) / 4, N = w->outward, aside = activation != LINEAR;
     float made[TILE_ROWS * PANEL];
@@ -79,14 +81,15 @@ static void product8(const Linear *w, Quantised x, int rows, float *y, const flo
             for (int n = 0; n < tiles; n++) {
                 int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 int next = n + 1 < tiles ? row + TILE_ROWS : block;
-                size_t at = (size_t)row * N + column;
+                size_t at = (size_t)row * stride + column;
                 IntVec sum[TILE_ROWS][TILE_VECTORS];
-                expect(count, y + at, N);
-                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch_for(n, tiles, panel, K4, x.q + 4 * (size_t)next * K4), sum);
+                Fetch fetch = fetch_for(n, tiles, panel, K4, 4 * PANEL, x.q + 4 * (size_t)next * K4);
+                expect(count, TILE_VECTORS, y + at, stride);
+                tile8_of(count, x.q + 4 * (size_t)row * K4, K4, panel, fetch, sum);
                 finish8(w, count, sum, x.step + row, x.least + row, column, aside ? PANEL : columns, residual ? residual + at : NULL,
-                        aside ? made : y + at, aside ? PANEL : N);
+                        aside ? made : y + at, aside ? PANEL : stride);
                 if (aside)
-                    activate(activation, made, count, y + at, N, columns);
+                    activate(activation, made, PANEL, count, y + at, stride, columns, NULL);
             }
         }
     }

@@ -1,10 +1,10 @@
 /* Rows of x to unsigned bytes, each row by itself: 0 is its smallest value and 255 its largest. */
 
-static void quantise(const float *x, int rows, int width, Quantised to)
+static void quantise(const float *x, size_t stride, int rows, int width, Quantised to)
 {
     const int filled = (width + 3) / 4 * 4;
     for (int i = 0; i < rows; i++) {
-        const float *row = x + (size_t)i * width;
+        const float *row = x + i * stride;
         uint8_t *q = to.q + (size_t)i * filled;
         Vec low = broadcast(row[0]), high = low;
         int j = 0;

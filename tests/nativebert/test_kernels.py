@@ -8,9 +8,10 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from ctypes import byref
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import addressof, byref
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,34 +63,85 @@ def untouched(y: Tensor) -> bool:
 
 
 class Matrix:
-    """Random weights of ``K`` inputs and ``N`` outputs, in panels."""
+    """A linear layer, random unless its weights are given, in panels."""
 
-    def __init__(self, K: int, N: int, g: torch.Generator) -> None:
-        self.weight, self.bias = torch.randn(N, K, generator=g), torch.randn(N, generator=g)
-        panel = kernels.table().contents.panel
-        fill = -N % panel
-        self.count = (N + fill) // panel
-        self.panels = F.pad(self.weight, (0, 0, 0, fill)).view(-1, panel, K).transpose(1, 2).contiguous()
-        self.filled = F.pad(self.bias, (0, fill))
-        self.linear = kernels.Linear(K, N, self.panels.data_ptr(), None, self.filled.data_ptr(), None, None)
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        (N, K), table = weight.shape, kernels.table().contents
+        self.weight, self.bias = weight, bias
+        fill = -N % table.panel
+        self.count = (N + fill) // table.panel
+        self.panels, self.filled, sizes = torch.zeros(N + fill, K), F.pad(bias, (0, fill)), torch.zeros(2, N + fill)
+        pointers = [t.data_ptr() for t in (self.panels, *sizes)]
+        table.pack(weight.data_ptr(), N, K, 0, *pointers)
+        self._kept = sizes
+        self.linear = kernels.Linear(K, N, pointers[0], None, self.filled.data_ptr(), *pointers[1:])
+
+    @staticmethod
+    def random(K: int, N: int, g: torch.Generator) -> Matrix:
+        return Matrix(torch.randn(N, K, generator=g), torch.randn(N, generator=g))
+
+    def product(
+        self, x: Tensor, y: Tensor, residual: Tensor | None = None, activation: int = 0, parts: Sequence[int] = (0,)
+    ) -> None:
+        """The panels from each of ``parts`` to the next, as threads share them."""
+        table, (T, K), back = kernels.table().contents, x.shape, None if residual is None else residual.data_ptr()
+        rows, balanced, sizes = kernels.Rows(x.data_ptr(), x.stride(0)), guarded(T, K), (guarded(T), guarded(T))
+        apart = (kernels.Apart * T)()
+        if table.balance:
+            rows = kernels.Rows(balanced.data_ptr(), K, *(t.data_ptr() for t in sizes), addressof(apart))
+            table.balance(x.data_ptr(), x.stride(0), T, K, rows)
+        for first, last in pairwise((*parts, self.count)):
+            table.product(byref(self.linear), rows, T, y.data_ptr(), y.stride(0), back, activation, first, last)
+        assert all(map(untouched, (balanced, *sizes)))
 
 
 @needs_kernels
 @pytest.mark.parametrize("seed", range(30))
 def test_product(level: str, seed: int) -> None:
     r, g = random.Random(seed), torch.Generator().manual_seed(seed)
-    T, K, N = r.randint(1, 200 if seed % 5 == 0 else 20), r.randint(1, 100), r.randint(1, 120)
-    m, x, residual = Matrix(K, N, g), torch.randn(T, K, generator=g), torch.randn(T, N, generator=g)
-    table = kernels.table().contents
-    y, first = guarded(T, N), r.randint(0, m.count)
-    for part in ((0, first), (first, m.count)):  # as threads share it
-        table.product(byref(m.linear), x.data_ptr(), T, y.data_ptr(), residual.data_ptr(), 0, *part)
+    T, K, N = r.randint(1, 300 if seed % 5 == 0 else 30), r.randint(1, 1300 if seed % 3 == 0 else 100), r.randint(1, 120)
+    m, gap = Matrix.random(K, N, g), r.choice([0, 16])
+    x, residual = torch.randn(T, K + gap, generator=g)[:, :K], torch.randn(T, N + gap, generator=g)[:, :N]
+    room = guarded(T, N + gap)
+    y = room[:, :N]
+    m.product(x, y, residual, parts=(0, r.randint(0, m.count)))
     expected = F.linear(x.double(), m.weight.double(), m.bias.double())
-    assert (y - (expected + residual)).abs().max() <= 1e-5 * K**0.5
-    assert untouched(y)
-    alone = guarded(1, N)
-    table.product(byref(m.linear), x[T - 1 :].data_ptr(), 1, alone.data_ptr(), residual[T - 1 :].data_ptr(), 0, 0, m.count)
-    assert torch.equal(alone[0], y[T - 1])
+    assert (y - (expected + residual)).abs().max() <= 2e-7 * (K + 10)
+    assert untouched(room)
+    assert (room[:, N:] == GUARD).all()
+    for n in {0, T // 2, T - 1}:
+        alone = guarded(1, N)
+        m.product(x[n : n + 1], alone, residual[n : n + 1])
+        assert torch.equal(alone[0], y[n])
+
+
+@needs_kernels
+def test_product_of_rows_and_weights_of_every_size(level: str) -> None:
+    """Each row and each output as exact as if it were alone, however much larger others are; and nothing comes of nothing."""
+    g = torch.Generator().manual_seed(0)
+    K, sizes = 500, torch.tensor([0, 1e-30, 1e-12, 1e-3, 1, 50, 1e8, 1e15]).view(-1, 1)
+    x, w = torch.randn(8, K, generator=g) * sizes, torch.randn(8, K, generator=g) * sizes
+    x[4, 0] = x[4, 16] = x[5, 100] = 50 * x[4].norm()  # features that stand out, as checkpoints have them
+    m, y = Matrix(w, torch.randn(8, generator=g)), guarded(8, 8)
+    m.product(x, y)
+    expected = F.linear(x.double(), w.double(), m.bias.double())
+    lengths = x.double().norm(dim=1, keepdim=True) * w.double().norm(dim=1)
+    assert ((y - expected).abs() <= 1e-6 * lengths + 1e-6).all()
+    assert torch.equal(y[0], m.bias)
+    assert torch.equal(y[:, 0], m.bias[0].expand(8))
+
+
+@needs_kernels
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_product_of_what_is_no_number(level: str, value: float) -> None:
+    """Stays in its row."""
+    g = torch.Generator().manual_seed(0)
+    m, x, y = Matrix.random(100, 40, g), torch.randn(30, 100, generator=g), guarded(30, 40)
+    x[7, 20] = value
+    m.product(x, y)
+    assert not y[7].isfinite().any()
+    assert y[:7].isfinite().all()
+    assert y[8:].isfinite().all()
 
 
 @needs_kernels
@@ -97,29 +149,75 @@ def test_product(level: str, seed: int) -> None:
 def test_packing(level: str, seed: int) -> None:
     """Rows of several matrices side by side in panels, as numbers and quantised."""
     r, g = random.Random(seed), torch.Generator().manual_seed(seed)
-    K, sizes = r.randint(1, 100), [r.randint(1, 60) for _ in range(3)]
+    K, sizes = r.randint(1, 400), [r.randint(1, 60) for _ in range(3)]
     weights = [torch.randn(n, K, generator=g) * 10.0 ** r.randint(-3, 3) for n in sizes]
     weights[0][0] = r.choice([0.0, 1e-35, 3.0])
     whole = torch.cat(weights)
-    table, N, panel = kernels.table().contents, sum(sizes), kernels.table().contents.panel
-    fill, fours = -N % panel, -K % 4
-    floats, bytes_ = guarded(N + fill, K), guarded((N + fill) * (K + fours) // 4 or 1).view(torch.int8)
+    table, N = kernels.table().contents, sum(sizes)
+    fill, fill8, fours = -N % table.panel, -N % table.panel8, -K % 4
+    floats, bytes_ = guarded(N + fill, K), guarded((N + fill8) * (K + fours) // 4 or 1).view(torch.int8)
     floats.zero_()
     bytes_.zero_()
-    scale, total = guarded(N), guarded(N)
+    scale, total, scale8, total8 = (guarded(N) for _ in range(4))
     first = 0
     for w in weights:
-        table.pack(w.data_ptr(), len(w), K, first, floats.data_ptr())
-        table.pack8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale.data_ptr(), total.data_ptr())
+        table.pack(w.data_ptr(), len(w), K, first, floats.data_ptr(), scale.data_ptr(), total.data_ptr())
+        table.pack8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale8.data_ptr(), total8.data_ptr())
         first += len(w)
-    expected = F.pad(whole, (0, 0, 0, fill)).view(-1, panel, K).transpose(1, 2)
+    expected = whole
+    if table.balance:
+        expected, pairs = in_pairs(whole / scale.where(scale > 0, torch.inf)[:, None])
+        assert (total - pairs).abs().max() <= 1e-6
+        assert (scale.frexp()[0][scale > 0] == 0.5).all()  # powers of two
+        lengths = expected.norm(dim=1)[scale > 0]
+        assert ((lengths - 1).abs() < 0.42).all()
+    expected = F.pad(expected, (0, 0, 0, fill)).view(-1, table.panel, K).transpose(1, 2)
     assert torch.equal(floats.view(expected.shape), expected)
     units, worth = quantise_weight(whole)
-    assert torch.equal(scale, worth)
-    assert torch.equal(total, units.sum(1).float())
-    in_fours = F.pad(units, (0, fours, 0, fill)).view(-1, panel, (K + 3) // 4, 4).transpose(1, 2)
+    assert torch.equal(scale8, worth)
+    assert torch.equal(total8, units.sum(1).float())
+    in_fours = F.pad(units, (0, fours, 0, fill8)).view(-1, table.panel8, (K + 3) // 4, 4).transpose(1, 2)
     assert torch.equal(bytes_[: in_fours.numel()].view(in_fours.shape), in_fours)
-    assert all(map(untouched, (floats, scale, total)))
+    assert all(map(untouched, (floats, scale, total, scale8, total8)))
+
+
+def in_pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns in the order of kernels/pairs.c, and the sum of each row's pairs: of what stands 16 apart, where there are many."""
+    K = rows.shape[1]
+    whole = K // 48 * 48 if K >= 192 else 0
+    groups = rows[:, :whole].view(len(rows), -1, 3, 16)
+    pairs = (groups[:, :, 0].double() * groups[:, :, 1]).sum((1, 2))
+    return torch.cat([groups.transpose(2, 3).reshape(len(rows), whole), rows[:, whole:]], 1), pairs
+
+
+@needs_kernels
+@pytest.mark.parametrize("K", [1, 15, 191, 192, 384, 1000])
+def test_balance(level: str, K: int) -> None:
+    table = kernels.table().contents
+    if not table.balance:
+        return
+    g = torch.Generator().manual_seed(K)
+    x = (torch.randn(9, K + 3, generator=g) * torch.logspace(-6, 6, 9)[:, None])[:, :K]
+    x[3, 1 % K] = x[3, -1] = x[4, 17 % K] = 2e4  # two that are no pair, and one of a pair
+    x[5, 1 % K] = x[5, 17 % K] = 2e4
+    y, scale, total, apart = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Apart * 9)()
+    sizes = scale.data_ptr(), total.data_ptr(), addressof(apart)
+    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(y.data_ptr(), K + 16, *sizes))
+    whole = y[:, :K].clone()
+    for n, row in enumerate(apart):
+        assert row.count == (n == 5 and K >= 192)
+        for at in range(row.count):
+            assert whole[n, row.input[at]] == 0
+            whole[n, row.input[at]] = row.value[at]
+    assert torch.equal(whole * scale[:, None], x)
+    assert (y[:, K:] == GUARD).all()
+    assert ((whole.norm(dim=1) - 1).abs() < 0.42).all()
+    assert (total - in_pairs(y[:, :K])[1]).abs().max() <= 1e-6
+    assert all(map(untouched, (y, scale, total)))
+    expected, of = y[:, :K].clone(), scale.clone()
+    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(x.data_ptr(), K + 3, *sizes))  # in place
+    assert torch.equal(x, expected)
+    assert torch.equal(scale, of)
 
 
 @needs_kernels
@@ -142,14 +240,14 @@ def test_product_in_int8(level: str, seed: int) -> None:
     filled = (K + 3) // 4 * 4
     q, sizes, y = torch.full((T, filled), 255, dtype=torch.uint8), (guarded(T), guarded(T)), guarded(T, N)
     rows = kernels.Quantised(q.data_ptr(), sizes[0].data_ptr(), sizes[1].data_ptr())
-    table.quantise(x.data_ptr(), T, K, rows)
+    table.quantise(x.data_ptr(), K, T, K, rows)
     assert torch.equal(q[:, :K].float(), steps)
     assert not q[:, K:].any()
     assert torch.equal(sizes[1], least[:, 0])
-    count = -(-N // made._kernels.panel)
+    count = -(-N // made._kernels.panel8)
     first = r.randint(0, count)
     for part in ((0, first), (first, count)):
-        table.product8(byref(linear), rows, T, y.data_ptr(), residual.data_ptr(), 0, *part)
+        table.product8(byref(linear), rows, T, y.data_ptr(), N, residual.data_ptr(), 0, *part)
     assert (y - expected).abs().max() <= 3e-6 * expected.abs().max().clamp(min=1)
     exact = layer(x).detach() + residual
     assert (y - exact).abs().max() <= 0.05 * exact.abs().max()
@@ -161,13 +259,8 @@ def test_product_in_int8(level: str, seed: int) -> None:
 def test_activations(level: str, name: str) -> None:
     """As the end of a product with one input and the weight 1."""
     x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, -0.0, 1e-30, -1e-30, 60.0, -60.0, 1000.0, -1000.0])])
-    m = Matrix(1, 5, torch.Generator())
-    m.panels.fill_(1)
-    m.filled.zero_()
-    y = guarded(len(x), 5)
-    kernels.table().contents.product(
-        byref(m.linear), x.data_ptr(), len(x), y.data_ptr(), None, kernels.ACTIVATION[name], 0, m.count
-    )
+    m, y = Matrix(torch.ones(5, 1), torch.zeros(5)), guarded(len(x), 5)
+    m.product(x.view(-1, 1), y, activation=kernels.ACTIVATION[name])
     expected = ACTIVATION[name](x.double())
     assert torch.equal(y, y[:, :1].expand(-1, 5))
     most = 1.2e-6 if name in ("gelu", "gelu_python", "gelu_10") else 3e-7  # 1 + erf cancels at -5, in torch too

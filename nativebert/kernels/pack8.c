@@ -1,20 +1,6 @@
-/* Weights as a checkpoint has them, rows of K numbers for each output, into the panels of kernels.h. */
+/* Weights as a checkpoint has them, rows of K numbers for each output, quantised into the panels of kernels.h. */
 
-enum { ROUND = 0x100, STRIPE = 16 }; /* of a float's bits: 24 significant ones less 16; columns packed at a time */
-
-/* Rows first to first + rows of the matrix. */
-static void pack(const float *w, int rows, int width, int first, float *panels)
-{
-    for (int start = 0; start < width; start += STRIPE) { /* few enough lines to stay in the first-level cache while they fill */
-        int end = start + STRIPE < width ? start + STRIPE : width;
-        for (int i = 0; i < rows; i++) {
-            int row = first + i;
-            float *to = panels + (size_t)(row / PANEL) * PANEL * (size_t)width + row % PANEL;
-            for (int k = start; k < end; k++)
-                to[(size_t)k * PANEL] = w[(size_t)i * width + k];
-        }
-    }
-}
+enum { ROUND = 0x100 }; /* of a float's bits: 24 significant ones less 16 */
 
 /* What one is worth in a row whose largest magnitude is most: weights_map/eightbit.py says why it is rounded. */
 static float scale_of(float most)
@@ -27,7 +13,7 @@ static float scale_of(float most)
     return exact < 0x1p-100f ? 1.0f : exact;
 }
 
-/* The same, quantised: whole numbers, what one is worth in each row, and the sum of each row's. */
+/* Rows first to first + rows of the matrix: whole numbers, what one is worth in each row, and the sum of each row's. */
 static void pack8(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum)
 {
     const int filled = (width + 3) / 4 * 4;
