@@ -22,7 +22,7 @@ enum {
     PAIRED_PANEL = PAIRED_VECTORS * LANES,
     STEP = 3,             /* inputs at a time: k and k + LANES are a pair, k + 2 LANES is by itself */
     GROUP = STEP * LANES, /* inputs of so many steps */
-    FOLD = 4 * GROUP,     /* inputs whose sum goes to the total */
+    FOLD = 4 * GROUP,     /* inputs whose sum goes to the total, twice as many where there are many */
     STEP_VECTORS = STEP * PAIRED_VECTORS
 };
 
@@ -213,14 +213,14 @@ INLINE void finish_pairs(const int rows, const float *residual, Vec total[PAIRED
 INLINE void paired_tile(const int rows, const int fetched, const PairedTile *t)
 {
     const float *panel = t->panel;
-    const int K = t->K, paired_to = groups_of(K) * GROUP;
+    const int K = t->K, paired_to = groups_of(K) * GROUP, fold = K < 4 * FOLD ? FOLD : 2 * FOLD;
     Fetch fetch = t->fetch;
     Vec total[PAIRED_ROWS][PAIRED_VECTORS];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < PAIRED_VECTORS; v++)
             total[i][v] = (Vec){0};
-    for (int from = 0; from < K; from += FOLD) {
-        const int end = from + FOLD < K ? from + FOLD : K, grouped = end < paired_to ? end : paired_to;
+    for (int from = 0; from < K; from += fold) {
+        const int end = from + fold < K ? from + fold : K, grouped = end < paired_to ? end : paired_to;
         Vec sum[PAIRED_ROWS][PAIRED_VECTORS];
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < PAIRED_VECTORS; v++)
