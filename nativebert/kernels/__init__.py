@@ -90,7 +90,7 @@ class Rows(ctypes.Structure):
 class Apart(ctypes.Structure):
     """Inputs of a row that stand by themselves."""
 
-    _fields_ = [("count", c_int32), ("input", c_int32 * 8), ("value", c_float * 8)]
+    _fields_ = [("count", c_int32), ("input", c_int32 * 16), ("value", c_float * 16)]
 
 
 class Kernels(ctypes.Structure):

@@ -60,7 +60,7 @@ typedef struct {
 } Quantised;
 
 /* Inputs of a row that stand by themselves: see pairs.c. */
-enum { MOST_APART = 8 };
+enum { MOST_APART = 16 };
 
 typedef struct {
     int32_t count, input[MOST_APART];

@@ -55,29 +55,58 @@ static size_t place_of(int k, int K)
     return (size_t)(group < groups_of(K) * GROUP ? group + within % LANES * STEP + within / LANES : k);
 }
 
-static void pack(const float *w, int rows, int K, int first, float *panels, float *scale, float *sum)
+/* Sums over a row of weights: of its squares, and of its pairs. */
+static void sums_of(const float *x, int K, double *squares, double *pairs)
 {
-    for (int i = 0; i < rows; i++) {
-        const float *x = w + (size_t)i * (size_t)K;
-        const int row = first + i;
-        double squares = 0, pairs = 0;
-        for (int k = 0; k < K; k++)
-            squares += (double)x[k] * x[k];
-        for (int group = 0; group < groups_of(K) * GROUP; group += GROUP)
-            for (int k = group; k < group + LANES; k++)
-                pairs += (double)x[k] * x[k + LANES];
-        const Scaling s = to_one(sqrt(squares));
-        scale[row] = s.back;
-        sum[row] = (float)(pairs * s.up * s.up);
+    double of_squares[LANES] = {0}, of_pairs[LANES] = {0}; /* lane by lane, for the compiler's sake */
+    int k = 0;
+    for (; k + LANES <= K; k += LANES)
+        for (int n = 0; n < LANES; n++)
+            of_squares[n] += (double)x[k + n] * x[k + n];
+    for (; k < K; k++)
+        of_squares[0] += (double)x[k] * x[k];
+    for (int group = 0; group < groups_of(K) * GROUP; group += GROUP)
+        for (int n = 0; n < LANES; n++)
+            of_pairs[n] += (double)x[group + n] * x[group + LANES + n];
+    *squares = *pairs = 0;
+    for (int n = 0; n < LANES; n++) {
+        *squares += of_squares[n];
+        *pairs += of_pairs[n];
     }
-    for (int start = 0; start < K; start += LANES) /* few enough lines to stay in the first-level cache while they fill */
+}
+
+/* Some rows into one panel or two, already with scale and sum. */
+static void pack_rows(const float *w, int rows, int K, int first, float *panels, const float *scale)
+{
+    for (int start = 0; start < K; start += LANES) { /* few enough lines to stay in the first-level cache while they fill */
+        const int end = start + LANES < K ? start + LANES : K;
+        const size_t step = start < groups_of(K) * GROUP ? STEP : 1;
         for (int i = 0; i < rows; i++) {
-            const int row = first + i, end = start + LANES < K ? start + LANES : K;
+            const int row = first + i;
             const float up = scale[row] > 0 ? 1.0f / scale[row] : 0, *x = w + (size_t)i * (size_t)K;
             float *to = panels + (size_t)(row / PAIRED_PANEL) * PAIRED_PANEL * (size_t)K + row % PAIRED_PANEL;
-            for (int k = start; k < end; k++)
-                to[place_of(k, K) * PAIRED_PANEL] = x[k] * up;
+            to += place_of(start, K) * PAIRED_PANEL;
+            for (int k = start; k < end; k++, to += step * PAIRED_PANEL)
+                *to = x[k] * up;
         }
+    }
+}
+
+static void pack(const float *w, int rows, int K, int first, float *panels, float *scale, float *sum)
+{
+    for (int done = 0; done < rows; done += PAIRED_PANEL) { /* so many that they are still in a cache when they are read again */
+        const int count = rows - done < PAIRED_PANEL ? rows - done : PAIRED_PANEL;
+        const float *some = w + (size_t)done * (size_t)K;
+        for (int i = 0; i < count; i++) {
+            const int row = first + done + i;
+            double squares, pairs;
+            sums_of(some + (size_t)i * (size_t)K, K, &squares, &pairs);
+            const Scaling s = to_one(sqrt(squares));
+            scale[row] = s.back;
+            sum[row] = (float)(pairs * s.up * s.up);
+        }
+        pack_rows(some, count, K, first + done, panels, scale);
+    }
 }
 
 /* The sum of a row's pairs, and the largest of them. */
@@ -100,7 +129,7 @@ static Apart set_apart(float *x, int K)
     Apart found = {0};
     for (int group = 0; group < groups_of(K) * GROUP; group += GROUP)
         for (int k = group; k < group + LANES; k++)
-            if (fabsf(x[k] * x[k + LANES]) > COVERS && found.count < MOST_APART) { /* more there cannot be in a row of length one */
+            if (fabsf(x[k] * x[k + LANES]) > COVERS && found.count < MOST_APART) { /* as many as there can be, but for infinities */
                 found.input[found.count] = k + LANES;
                 found.value[found.count++] = x[k + LANES];
                 x[k + LANES] = 0;
