@@ -23,7 +23,8 @@ enum {
     STEP = 3,             /* inputs at a time: k and k + LANES are a pair, k + 2 LANES is by itself */
     GROUP = STEP * LANES, /* inputs of so many steps */
     FOLD = 4 * GROUP,     /* inputs whose sum goes to the total, twice as many where there are many */
-    STEP_VECTORS = STEP * PAIRED_VECTORS
+    STEP_VECTORS = STEP * PAIRED_VECTORS,
+    READ = 1 << 20 /* floats, and more than a tile's rows: tells the compiler what memory the instructions below depend on */
 };
 
 static const float COVERS = 1.0f / 16; /* of a row's squared length, a pair's product */
@@ -189,7 +190,7 @@ INLINE void advance(Place *at, int k)
             "vfmadd231ps %[left], %[right], %[sum]"                   \
             : [sum] "+v"(sum), [left] "=&v"(left), [right] "=&v"(right) \
             : [w0] "v"(w0), [w1] "v"(w1), [w2] "v"(w2), [row0] "r"(at.row0), [row3] "r"(at.row3), [row5] "r"(at.row5), \
-              [stride] "r"(at.stride), "m"(*(const float(*)[])at.row0))
+              [stride] "r"(at.stride), "m"(*(const float(*)[READ])at.row0))
 
 INLINE Vec step_of(const int i, Vec sum, Vec w0, Vec w1, Vec w2, Place at)
 {
