@@ -12,7 +12,8 @@
 
 enum {
     ALL = -1,      /* tokens of a sequence */
-    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more */
+    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more, */
+    WIDEST = 192 * 768, /* and most floats of their hidden states */
     LAST = 32,     /* most tokens of the last chunks: then threads finish at about the same time */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
@@ -273,12 +274,14 @@ static int longest_of(const Batch *batch)
     return longest;
 }
 
+static int chunk_of(const Encoder *e) { return larger_of(LAST, smaller_of(CHUNK, WIDEST / e->width)); }
+
 /* The next chunk of whole sequences after the first `done`: smaller ones towards the end, so that all threads finish together. */
-static int chunk_end(const Batch *batch, int done, int threads)
+static int chunk_end(const Encoder *e, const Batch *batch, int done, int threads)
 {
     const int32_t *starts = batch->starts;
     int left = starts[batch->sequences] - starts[done];
-    int most = larger_of(LAST, smaller_of(CHUNK, left / (2 * threads)));
+    int most = larger_of(LAST, smaller_of(chunk_of(e), left / (2 * threads)));
     int end = done + 1;
     while (end < batch->sequences && starts[end + 1] - starts[done] <= most)
         end++;
@@ -286,7 +289,7 @@ static int chunk_end(const Batch *batch, int done, int threads)
 }
 
 /* Whether each thread is a team of its own: where there are enough tokens for all, and they can be shared out evenly. */
-static int apart(const Batch *batch, int threads)
+static int apart(const Encoder *e, const Batch *batch, int threads)
 {
     const int64_t tokens = batch->starts[batch->sequences];
     if (threads == 1)
@@ -295,7 +298,7 @@ static int apart(const Batch *batch, int threads)
         return 0;
     int64_t load[MOST_THREADS] = {0}, most = 0; /* tokens of each thread, if all are equally fast */
     for (int done = 0; done < batch->sequences;) {
-        int end = chunk_end(batch, done, threads), idle = 0;
+        int end = chunk_end(e, batch, done, threads), idle = 0;
         for (int n = 1; n < threads; n++)
             if (load[n] < load[idle])
                 idle = n;
@@ -309,7 +312,7 @@ static int apart(const Batch *batch, int threads)
 /* Each thread takes the next chunk until none is left. */
 static void encode_apart(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
 {
-    const int tokens = smaller_of(larger_of(CHUNK, longest), batch->starts[batch->sequences]);
+    const int tokens = smaller_of(larger_of(chunk_of(e), longest), batch->starts[batch->sequences]);
     int done = 0;
 #pragma omp parallel num_threads(threads)
     {
@@ -323,7 +326,7 @@ static void encode_apart(const Encoder *e, const Batch *batch, const Output *out
 #pragma omp critical(nativebert_chunks)
             {
                 first = done;
-                last = done = first < batch->sequences ? chunk_end(batch, first, threads) : first;
+                last = done = first < batch->sequences ? chunk_end(e, batch, first, threads) : first;
             }
             if (first == last)
                 break;
@@ -361,8 +364,8 @@ size_t encode_scratch(const Encoder *e, const Batch *batch, const Output *out, i
     threads = smaller_of(threads, MOST_THREADS);
     Work work;
     Stretch sized = {NULL, 0};
-    if (apart(batch, threads)) {
-        cut_work(e, 1, smaller_of(larger_of(CHUNK, longest), tokens), longest, out, &sized, &work);
+    if (apart(e, batch, threads)) {
+        cut_work(e, 1, smaller_of(larger_of(chunk_of(e), longest), tokens), longest, out, &sized, &work);
         sized.used *= (size_t)threads;
     } else {
         cut_work(e, threads, tokens, longest, out, &sized, &work);
@@ -397,7 +400,7 @@ int32_t encode(const Encoder *e, const Batch *batch, const Output *out, int32_t 
     }
     if (batch->remembered)
         remember(e, batch, threads, scratch);
-    if (apart(batch, threads))
+    if (apart(e, batch, threads))
         encode_apart(e, batch, out, threads, longest, scratch);
     else
         encode_together(e, batch, out, threads, longest, scratch);
