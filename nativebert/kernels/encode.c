@@ -12,8 +12,8 @@
 
 enum {
     ALL = -1,      /* tokens of a sequence */
-    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more, */
-    WIDEST = 192 * 768, /* and most floats of their hidden states */
+    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more; */
+    STATES = 160 * 768, /* and most floats of their hidden states: memory for each thread */
     LAST = 32,     /* most tokens of the last chunks: then threads finish at about the same time */
     SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
     BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
@@ -274,7 +274,7 @@ static int longest_of(const Batch *batch)
     return longest;
 }
 
-static int chunk_of(const Encoder *e) { return larger_of(LAST, smaller_of(CHUNK, WIDEST / e->width)); }
+static int chunk_of(const Encoder *e) { return larger_of(LAST, smaller_of(CHUNK, STATES / e->width)); }
 
 /* The next chunk of whole sequences after the first `done`: smaller ones towards the end, so that all threads finish together. */
 static int chunk_end(const Encoder *e, const Batch *batch, int done, int threads)
