@@ -32,7 +32,8 @@ command that measured it. `make bench` measures on your machine (`MODEL=bert` or
 - **Texts.** Made up of the model's own words, each as often as in English (Zipf's law), in the lengths of dictionary glosses. Rounds repeat them, so nativebert
   forgets before each what it remembers of words: it is timed as on texts that it has never seen.
 - **Share of peak.** Operations on real tokens per second, as a share of what one large fp32 matrix product reaches in the same round: padding counts
-  as nothing, and operations that a contender spares count as done. int8 is held against the fp32 peak too and can be above 100%.
+  as nothing, and operations that a contender spares count as done. int8 is held against the fp32 peak too and can be above
+  100%, and so can fp32 where products do with fewer multiplications ([decisions/0008](decisions/0008-paired-products.md)).
 - **Padding.** Share of the cells of the batches that hold no token. CTranslate2 is given such batches and takes the padding out again before its
   matrix products.
 - **Quality.** Cosine between the int8 vectors (or hidden states) and nativebert's in fp32, mean and least. With random weights it says that the work was
