@@ -11,13 +11,13 @@
 #include "team.h"
 
 enum {
-    ALL = -1,      /* tokens of a sequence */
-    CHUNK = 256,   /* most tokens of a chunk, unless one sequence has more; */
-    STATES = 160 * 768, /* and most floats of their hidden states: memory for each thread */
-    LAST = 32,     /* most tokens of the last chunks: then threads finish at about the same time */
-    SMALLEST = 64, /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
-    BLOCK = 256,   /* rows of the feed-forward part at a time: their inner activations stay in the cache */
-    PAGE = 1024,   /* floats */
+    ALL = -1,           /* tokens of a sequence */
+    CHUNK = 256,        /* most tokens of a chunk, unless one sequence has more; */
+    STATES = 160 * 768, /* and most floats of their hidden states: each thread needs eight times that */
+    LAST = 32,          /* most tokens of the last chunks: then threads finish at about the same time */
+    SMALLEST = 64,      /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
+    BLOCK = 256,        /* rows of the feed-forward part at a time: their inner activations stay in the cache */
+    PAGE = 1024,        /* floats */
     ALIGNED = CACHE_LINE,
     MOST_THREADS = 256
 };
@@ -256,8 +256,8 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
     work->rows.q = cut(from, bytes);
     work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));
     work->rows.least = cut(from, (bytes ? T : 0) * sizeof(float));
-    const size_t each = e->kernels->balance ? T * sizeof(float) : 0;
-    work->balanced.x = cut(from, each * (spaced(e->width) > spaced(e->embedding.width) ? spaced(e->width) : spaced(e->embedding.width)));
+    const size_t each = e->kernels->balance ? T * sizeof(float) : 0, of_x = spaced(e->width), of_embedding = spaced(e->embedding.width);
+    work->balanced.x = cut(from, each * (of_x > of_embedding ? of_x : of_embedding));
     work->balanced.scale = cut(from, each);
     work->balanced.sum = cut(from, each);
     work->balanced.apart = cut(from, e->kernels->balance ? T * sizeof(Apart) : 0);

@@ -39,7 +39,8 @@ int32_t remember_rows(const Encoder *e, int32_t tokens)
 
 size_t remember_scratch(const Encoder *e)
 {
-    return e->first.product.inward ? BLOCK * sizeof(float) * (size_t)(e->embedding.width + e->first.product.outward + 2) + BLOCK * sizeof(Apart) : 0;
+    const size_t row = (size_t)(e->embedding.width + e->first.product.outward + 2) * sizeof(float) + sizeof(Apart);
+    return e->first.product.inward ? BLOCK * row : 0;
 }
 
 /* A row for a key that has none: a new one, or the next that is of no use to this batch. */
