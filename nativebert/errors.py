@@ -48,6 +48,10 @@ class TooLong(NativeBertError):
     """A text has more tokens than the model takes, and ``too_long="error"`` was asked for."""
 
 
+class OutOfMemory(NativeBertError):
+    """A single text needs more memory than the device has."""
+
+
 class BadInput(NativeBertError, ValueError):
     """An argument or a text that cannot be used."""
 
@@ -58,6 +62,10 @@ class NativeBertWarning(UserWarning):
 
 class Truncated(NativeBertWarning):
     """Some texts were longer than the model takes, and were cut; the message counts them."""
+
+
+class SmallerBatches(NativeBertWarning):
+    """A batch did not fit the device's memory, and smaller ones were run."""
 
 
 class Assumed(NativeBertWarning):

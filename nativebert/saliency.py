@@ -196,5 +196,5 @@ class _Path:
             (found,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
             share = torch.tensor(weights[start : start + size] / 2).to(gradient)
             gradient += (share[:, None, None] * found.to(gradient)).sum(0)
-        scores: NDArray[np.float64] = ((self.text - self.nothing).to(gradient) * gradient).sum(-1).double().cpu().numpy()
+        scores: NDArray[np.float64] = ((self.text - self.nothing).to(gradient) * gradient).sum(-1).cpu().double().numpy()
         return scores

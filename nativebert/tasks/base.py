@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from torch import Tensor
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, TooLong, Truncated, outside
+from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, outside
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
@@ -227,7 +228,7 @@ class Call:
         self.count = count = len(items)
         self.used, self.cut, self.windows = (np.zeros(count, np.int64) for _ in range(3))
         self.batches = self._rows = self._filled = 0
-        self._bar = Progress(count, progress)
+        self._bar, self._batch_tokens = Progress(count, progress), task.batch_tokens
 
     def __enter__(self) -> Call:
         return self
@@ -261,8 +262,15 @@ class Call:
         self._bar.reach(int(done))
 
     def report(self) -> Report:
-        """What was done; with a warning where texts were cut."""
+        """What was done; with a warning where texts were cut, and where batches had to be smaller."""
         task = self._task
+        if task.batch_tokens < self._batch_tokens:
+            warnings.warn(
+                f"the memory of {task.device} does not hold batches of {self._batch_tokens:,} tokens: they now have at most "
+                f"{task.batch_tokens:,}, here and in later calls. Pass batch_tokens={task.batch_tokens} to begin there.",
+                SmallerBatches,
+                stacklevel=outside(),
+            )
         if self.cut.any():
             lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
             long = int((self.cut > 0).sum())
@@ -292,7 +300,8 @@ class Task:
         head: the head's task; None for the encoder alone.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
-        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
+        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result. A GPU whose memory does not hold
+            such a batch gets smaller ones, with a warning (:class:`~nativebert.errors.SmallerBatches`).
         too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"``, ``"window"`` or ``"error"``.
         max_tokens: most tokens of a text, special tokens included; None for what the model's files say.
         stride: tokens that neighbouring windows share; more than half a window is half a window.
@@ -487,13 +496,41 @@ class Task:
         """Run the encoder over sequences, batch by batch: which sequences, the batch, and its hidden states ``(T, H)``, or what
         ``compute`` makes of the batch in their place."""
         compute = compute or self._plan.run
-        done = 0
-        for rows in plan(pieces.lengths, self.batch_tokens):
+        done, waiting = 0, deque(plan(pieces.lengths, self.batch_tokens))
+        while waiting:
+            rows = waiting.popleft()
             batch = self._pack(pieces, rows)
-            yield rows, batch, compute(batch)
+            if (out := self._fitting(compute, batch)) is None:
+                left = np.concatenate([rows, *waiting])
+                waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
+                continue
+            yield rows, batch, out
             done += len(rows)
             call.ran(sum(batch.lengths), self._fewest)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
+
+    def _fitting(self, compute: Callable[[Packed], Tensor], batch: Packed) -> Tensor | None:
+        """What ``compute`` makes of the batch, or None where the device's memory does not hold it: then ``batch_tokens`` is half as large.
+
+        Raises:
+            OutOfMemory: it does not hold a single sequence.
+        """
+        try:
+            return compute(batch)
+        except RuntimeError as error:
+            # MPS has no class of its own for it
+            if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+                raise
+            tokens = sum(batch.lengths)
+            if len(batch.lengths) == 1:
+                raise OutOfMemory(
+                    f"{self.device} has no room for one {self.noun} of {tokens:,} tokens: free its memory, or choose a lower max_tokens, a "
+                    "precision of 16 bits or another device"
+                ) from error
+            self.batch_tokens = max(1, tokens // 2)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()  # only now: until here the error held what the batch had come to
+        return None
 
     def _layers_mean(self, layers: Sequence[int]) -> Callable[[Packed], Tensor]:
         """The mean of the hidden states of some layers, float32 ``(T, H)``."""

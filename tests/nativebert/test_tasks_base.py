@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from models import BERT, one_thread, tensors_of, texts, write_folder
 
 import nativebert as nb
 from nativebert.engine.cpu import CpuPlan
-from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated
 from nativebert.tasks.base import Call, Report, Results, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
 from nativebert.text.window import windows
@@ -452,3 +453,48 @@ def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: st
     assert many >= 8 * few
     text = 500 * 20_000  # bytes for a token: its text, id, offsets; whoever kept its last hidden state would need 1,024 more
     assert long < 1.2 * short + text, found
+
+
+class Small:
+    """A plan on a device that holds so many tokens."""
+
+    def __init__(self, plan: Any, room: int, error: RuntimeError) -> None:
+        self.device, self._plan, self._room, self._error = plan.device, plan, room, error
+        self.sizes: list[int] = []
+
+    def pooled(self, batch: Any, modes: Any, skip: int = 0) -> torch.Tensor:
+        self.sizes.append(sum(batch.lengths))
+        if self.sizes[-1] > self._room:
+            raise self._error
+        return self._plan.pooled(batch, modes, skip)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory (...)")], ids=str
+)
+def test_a_batch_beyond_the_memory_is_made_smaller(folders: Any, error: RuntimeError) -> None:
+    some = texts(60, 6, seed=4)
+    with one_thread():
+        embed = nb.Embedder(folders("bert"), device="cpu", batch_tokens=400)
+        expected = embed(some)
+        embed._plan = plan = Small(embed._plan, 110, error)
+        with pytest.warns(SmallerBatches, match=r"400 tokens: they now have at most (100|[5-9]\d), here") as told:
+            found, report = embed(some, return_report=True)
+        assert len(told) == 1
+        assert np.array_equal(found, expected)
+        assert report.batches == sum(size <= 110 for size in plan.sizes)
+        assert sum(size for size in plan.sizes if size <= 110) == report.tokens.sum()
+        tried = len(plan.sizes)
+        with warnings.catch_warnings(action="error"):
+            assert np.array_equal(embed(some), expected)
+        assert max(plan.sizes[tried:]) <= embed.batch_tokens
+
+
+def test_a_text_beyond_the_memory(folders: Any) -> None:
+    embed = nb.Embedder(folders("bert"), device="cpu")
+    embed._plan = Small(embed._plan, 10, torch.OutOfMemoryError("CUDA out of memory."))
+    with pytest.raises(OutOfMemory, match=r"cpu has no room for one text of 1[1-9] tokens: .* lower max_tokens"):
+        embed(["the cat sat on the mat the dog sat on", "a"])
+    embed._plan = Small(embed._plan, 0, RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
+        embed(["a"])
