@@ -123,7 +123,8 @@ class Answerer(Task):
                 for (_, context), e, (first, _), spans in zip(pairs[here], encodings, places, scored, strict=True):
                     answers = self._answers(context, e, first, spans, top_k, no_answer)
                     found.append(answers[0] if top_k == 1 else answers)
-        results = Results(found, call.report())
+        one = {"answer": "", "score": 0.0, "start": 0, "end": 0}
+        results = Results(found, call.report(), one if top_k == 1 else [one])
         return (results, results.report) if return_report else results
 
     def _answers(

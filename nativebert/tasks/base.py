@@ -85,13 +85,18 @@ def _texts(count: int) -> str:
 class Results(list[T]):
     """A plain list with one item for each text, that knows how it came about and can become a table.
 
+    Args:
+        items: the results.
+        report: what the call did.
+        like: an item that holds one of everything: it names the columns of tables without rows, as of texts without an entity.
+
     Attributes:
         report: what the call did.
     """
 
-    def __init__(self, items: Iterable[T], report: Report) -> None:
+    def __init__(self, items: Iterable[T], report: Report, like: T) -> None:
         super().__init__(items)
-        self.report = report
+        self.report, self._like = report, like
 
     def rows(self) -> list[dict[str, Any]]:
         """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
@@ -105,13 +110,19 @@ class Results(list[T]):
         """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
         import pandas
 
-        return pandas.DataFrame(self.rows())
+        rows = self.rows()
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(self._example())[:0]
 
     def to_arrow(self) -> pyarrow.Table:
         """:meth:`rows` as an Arrow table. Needs pyarrow (extra ``tables``)."""
         import pyarrow
 
-        return pyarrow.Table.from_pylist(self.rows())
+        rows = self.rows()
+        return pyarrow.Table.from_pylist(rows) if rows else pyarrow.Table.from_pylist(self._example())[:0]
+
+    def _example(self) -> list[dict[str, Any]]:
+        """A record as :meth:`rows` would have it."""
+        return list(_flat(self._like, {"item": 0}))
 
 
 def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:

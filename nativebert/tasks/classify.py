@@ -129,7 +129,8 @@ class Classifier(Task):
             found = best_labels(scores, self.labels, top_k)
             if top_k == 1:
                 found = [best[0] for best in found]
-        results = Results(found, report)
+        one = {"label": "", "score": 0.0}
+        results = Results(found, report, one if threshold is None and top_k == 1 else [one])
         return (results, report) if return_report else results
 
     def scores(

@@ -300,7 +300,12 @@ class Embedder(Task):
                 found += [
                     (_words if words else _tokens)(text, e, x.numpy()) for text, e, x in zip(items[here], encodings, joined)
                 ]
-        return Results(found, call.report())
+        like = {
+            "words" if words else "tokens": [""],
+            "offsets": [(0, 0)],
+            "vectors": np.zeros((1, self.encoder.width), np.float32),
+        }
+        return Results(found, call.report(), like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
         chosen = list(layers) if isinstance(layers, Iterable) else [layers]

@@ -132,7 +132,7 @@ class MaskFiller(Task):
                 for n, candidates in zip(pieces.text, filled, strict=True):
                     of_text[n] += candidates
                 found += of_text
-        results = Results(found, call.report())
+        results = Results(found, call.report(), [[{"token": "", "id": 0, "score": 0.0, "text": ""}]])
         return (results, results.report) if return_report else results
 
     def _masks(self, text: str, e: Encoding, n: int) -> list[_Mask]:

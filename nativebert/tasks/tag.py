@@ -136,7 +136,7 @@ class Tagger(Task):
                 encodings = self.tokenizer.encode_batch(items[here], first=here.start)
                 rows = self._probabilities(encodings, here, call)
                 found += [self._entities(text, e, p, how) for text, e, p in zip(items[here], encodings, rows, strict=True)]
-        results = Results(found, call.report())
+        results = Results(found, call.report(), [{"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}])
         return (results, results.report) if return_report else results
 
     def words(
@@ -178,7 +178,7 @@ class Tagger(Task):
                     self._labelled(words, text, e, p, how)
                     for words, text, e, p in zip(items[here], texts, encodings, rows, strict=True)
                 ]
-        results = Results(found, call.report())
+        results = Results(found, call.report(), [{"word": "", "label": "", "score": 0.0}])
         return (results, results.report) if return_report else results
 
     # -- the steps of a call

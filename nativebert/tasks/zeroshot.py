@@ -140,7 +140,7 @@ class ZeroShot(Task):
                     {"text": text, "labels": [names[n] for n in best], "scores": row}
                     for text, best, row in zip(chunk, order.tolist(), values.tolist(), strict=True)
                 ]
-        results = Results(found, call.report())
+        results = Results(found, call.report(), {"text": "", "labels": [""], "scores": [0.0]})
         return (results, results.report) if return_report else results
 
     # -- the steps of a call

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CPU = torch.device("cpu")
 _MOVE = ("_to_copy", "copy_")
-# The indices of these may be on the CPU wherever the indexed tensor is.
+# The indices of these, their second argument, may be on the CPU wherever the indexed tensor is.
 _INDEX = ("index", "index_put", "index_put_", "_index_put_impl_")
 
 
@@ -73,8 +73,9 @@ def _computed(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     asked = next((x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.device)), None)
     if asked is not None and asked.type == "meta":
         asked = _Everywhere.where  # torch asks for the device that it takes another tensor to be on
-    given = [x for x in tree_leaves((args[:1] if name in _INDEX else args, kwargs)) if isinstance(x, Tensor)]
-    places = {x.device for x in given if isinstance(x, Far) or x.dim()}
+    given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    free = [x for x in tree_leaves(args[1]) if isinstance(x, Tensor) and x.device == CPU] if name in _INDEX else []
+    places = {x.device for x in given if isinstance(x, Far) or (x.dim() and all(x is not index for index in free))}
     if name in _MOVE:
         place = asked or given[0].device
     elif len(places) > 1:

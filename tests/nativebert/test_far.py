@@ -38,6 +38,8 @@ def test_a_device_that_is_not_there_is_as_strict_as_a_real_one() -> None:
         for wrong in (
             lambda: here + there,
             lambda: torch.cat([there, here]),
+            lambda: there[here.long()].index_put_((there.long(),), here),
+            lambda: here[there.long()],
             lambda: torch.zeros(4).index_copy(0, there.long(), here),
         ):
             with pytest.raises(RuntimeError, match="same device"):

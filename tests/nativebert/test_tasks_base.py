@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from classifiers import FAMILIES, LIMIT, classifier, pairs
+from hf_checkpoints import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import BERT, one_thread, tensors_of, texts, write_folder
@@ -242,7 +243,7 @@ def test_what_a_call_counts(made: Any) -> None:
     ],
 )
 def test_results_as_rows(found: list[Any], rows: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    results = Results(found, report(len(found)))
+    results = Results(found, report(len(found)), found[0])
     assert results == found
     assert [tuple(row.values()) for row in results.rows()] == rows
     assert next(iter(results.rows()[0])) == "item"
@@ -251,6 +252,37 @@ def test_results_as_rows(found: list[Any], rows: list[tuple[Any, ...]], monkeypa
     monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace(Table=table))
     assert results.to_pandas() == ("frame", results.rows())
     assert results.to_arrow() == ("table", results.rows())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make(tmp_path_factory.mktemp("models"))
+
+
+MAKE_TABLES: dict[str, Callable[[dict[str, str], list[str]], Results[Any]]] = {
+    "labels": lambda m, texts: nb.Classifier(m["sentiment"])(texts),
+    "all labels": lambda m, texts: nb.Classifier(m["sentiment"])(texts, top_k=2),
+    "labels above": lambda m, texts: nb.Classifier(m["toxic"])(texts, threshold=0.0),
+    "entities": lambda m, texts: nb.Tagger(m["ner"])(texts),
+    "words": lambda m, texts: nb.Tagger(m["ner"]).words([text.split() for text in texts]),
+    "answers": lambda m, texts: nb.Answerer(m["qa"])(["Who?"] * len(texts), texts),
+    "best answers": lambda m, texts: nb.Answerer(m["qa"])(["Who?"] * len(texts), texts, top_k=2),
+    "masks": lambda m, texts: nb.MaskFiller(m["mlm"])([f"{text} [MASK]" for text in texts]),
+    "zero-shot": lambda m, texts: nb.ZeroShot(m["nli"])(texts, ["travel", "rain"]),
+    "vectors of tokens": lambda m, texts: nb.Embedder(m["minilm"]).tokens(texts),
+    "vectors of words": lambda m, texts: nb.Embedder(m["minilm"]).words(texts),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE_TABLES)
+def test_a_table_without_rows_has_the_columns_of_one_with_rows(kind: str, models: dict[str, str]) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    full, empty = (MAKE_TABLES[kind](models, texts) for texts in (["Anna went to Paris with Acme."], []))
+    assert len(full.to_pandas()) > len(empty.to_pandas()) == 0
+    assert empty.to_pandas().dtypes.to_dict() == full.to_pandas().dtypes.to_dict()
+    assert len(empty.to_arrow()) == 0
+    assert empty.to_arrow().schema == full.to_arrow().schema
 
 
 def test_token_vectors_as_rows(folders: Any) -> None:
