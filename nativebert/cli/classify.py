@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nativebert.cli import options
 
 if TYPE_CHECKING:
-    from nativebert.tasks.base import Report
     from nativebert.tasks.classify import Classifier
+    from nativebert.tasks.results import Report
 
 HARDLY = 0.1  # of the word that counts most
 

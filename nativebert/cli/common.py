@@ -19,7 +19,7 @@ from nativebert.io.read import Asked, Table, read_columns
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
     from nativebert.io.write import Records
-    from nativebert.tasks.base import Report
+    from nativebert.tasks.results import Report
 
 Lines = list[tuple[str, str]]  # of a summary: name, value
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Results, Task, highest, is_whole, listed
+from nativebert.tasks.base import Call, Pieces, Task, highest, is_whole, listed
+from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
 

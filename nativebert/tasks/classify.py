@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Report, Results, Scores, Task, is_whole, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, Scores, Task, is_whole, listed, sigmoid, softmax
+from nativebert.tasks.results import Report, Results
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

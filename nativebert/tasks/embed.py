@@ -20,7 +20,8 @@ from nativebert.errors import Assumed, BadInput, TooLong, outside
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
-from nativebert.tasks.base import Call, Pieces, Results, Task, is_whole, listed, singles
+from nativebert.tasks.base import Call, Pieces, Task, is_whole, listed, singles
+from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:

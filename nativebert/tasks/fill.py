@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Results, Task, highest, is_whole, listed, softmax
+from nativebert.tasks.base import Call, Pieces, Task, highest, is_whole, listed, softmax
+from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from nativebert.errors import BadInput
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Results, Scores, Task, listed, softmax
+from nativebert.tasks.base import Call, Scores, Task, listed, softmax
+from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:

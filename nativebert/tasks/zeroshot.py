@@ -11,8 +11,9 @@ import numpy as np
 
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Results, Scores, Task, listed, singles, softmax
+from nativebert.tasks.base import Call, Pieces, Scores, Task, listed, singles, softmax
 from nativebert.tasks.classify import over_windows
+from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from models import BERT, one_thread, tensors_of, texts, write_folder
 import nativebert as nb
 from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated
-from nativebert.tasks.base import Call, Report, Results, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
+from nativebert.tasks.results import Report, Results
 from nativebert.text.window import windows
 
 

@@ -1,0 +1,110 @@
+"""What a call gives back: results that become tables, and a report of what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a call did.
+
+    Attributes:
+        tokens: tokens of each text that the model saw, special tokens included, ``(n,)``; what windows share is counted once.
+        cut: tokens of each text that were left out, ``(n,)``.
+        windows: windows that each text was read in, ``(n,)``; 1 unless ``too_long="window"``.
+        batches: batches that were run.
+        padding: share of the computed rows that held no token: batches are packed, and only the smallest are filled up.
+        seconds: wall time of the call.
+        model, device, precision: what ran, and where.
+    """
+
+    tokens: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    batches: int
+    padding: float
+    seconds: float
+    model: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
+        left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
+        rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
+        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+
+
+def _texts(count: int) -> str:
+    return "1 text" if count == 1 else f"{count:,} texts"
+
+
+class Results(list[T]):
+    """A plain list with one item for each text, that knows how it came about and can become a table.
+
+    Args:
+        items: the results.
+        report: what the call did.
+        like: an item that holds one of everything: it names the columns of tables without rows, as of texts without an entity.
+
+    Attributes:
+        report: what the call did.
+    """
+
+    def __init__(self, items: Iterable[T], report: Report, like: T) -> None:
+        super().__init__(items)
+        self.report, self._like = report, like
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
+
+        Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
+        in those lists are ``rank``, or ``mask`` and ``rank`` where there are two.
+        """
+        return [record for item, found in enumerate(self) for record in _flat(found, {"item": item})]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
+        import pandas
+
+        rows = self.rows()
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(self._example())[:0]
+
+    def to_arrow(self) -> pyarrow.Table:
+        """:meth:`rows` as an Arrow table. Needs pyarrow (extra ``tables``)."""
+        import pyarrow
+
+        rows = self.rows()
+        return pyarrow.Table.from_pylist(rows) if rows else pyarrow.Table.from_pylist(self._example())[:0]
+
+    def _example(self) -> list[dict[str, Any]]:
+        """A record as :meth:`rows` would have it."""
+        return list(_flat(self._like, {"item": 0}))
+
+
+def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(found, dict):
+        lists = [name for name, value in found.items() if isinstance(value, (list, np.ndarray))]
+        if not lists:
+            yield {**place, **found}
+            return
+        single = {name: value for name, value in found.items() if name not in lists}
+        for rank, values in enumerate(zip(*(found[name] for name in lists), strict=True)):
+            # the list of labels becomes a column "label"
+            yield {**place, **single, "rank": rank, **{n.removesuffix("s"): v for n, v in zip(lists, values, strict=True)}}
+        return
+    for number, inner in enumerate(found):
+        name = "mask" if isinstance(inner, list) else "rank"
+        yield from _flat(inner, {**place, name: number})
