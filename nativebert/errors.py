@@ -6,6 +6,7 @@ Errors about a weight file and its tensors come from :mod:`weights_map` (``weigh
 from __future__ import annotations
 
 import sys
+import warnings
 
 
 class NativeBertError(Exception):
@@ -72,9 +73,12 @@ class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
 
 
-def outside() -> int:
-    """The ``stacklevel`` with which a warning points to the code that called into nativebert, however deep inside it is given."""
-    frame, level = sys._getframe(1), 1
+def warn(message: str, category: type[NativeBertWarning]) -> None:
+    """Warn at the code that called into nativebert, each time: Python's default filter shows a warning once for each place in the code,
+    so that from a program's second call on a cut text would go by in silence. Filters that the user set (``ignore``, ``error``, ...) hold."""
+    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nativebert":
-        frame, level = frame.f_back, level + 1
-    return level
+        frame = frame.f_back
+    module = frame.f_globals.get("__name__") or "<unknown>"
+    # an empty registry of what was shown, where warnings.warn takes that of the caller's module
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, module, registry={})

@@ -19,7 +19,6 @@ import importlib.util
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from nativebert.errors import (
     DiskFull,
     Gated,
     NativeBertError,
+    NativeBertWarning,
     NotFound,
     Offline,
     Refused,
@@ -73,7 +73,7 @@ PACKAGED = {
 SHORT = {repo.partition("/")[2]: repo for repo in PACKAGED}  # "all-MiniLM-L6-v2"
 
 
-class CachedCopy(UserWarning):
+class CachedCopy(NativeBertWarning):
     """The Hub did not answer, and the copy in the cache is used: a branch may have moved on since."""
 
 
@@ -199,7 +199,7 @@ def resolve(
         except Offline:
             raise error from error.__cause__
         reason = str(error).partition(". ")[0]
-        warnings.warn(f"{reason}: using the cached copy, commit {snapshot.revision}.", CachedCopy, stacklevel=2)
+        warn(f"{reason}: using the cached copy, commit {snapshot.revision}.", CachedCopy)
         return snapshot
 
 

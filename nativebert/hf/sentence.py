@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from torch import Tensor
 
 import nativebert.hf.util as util
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, NativeBertWarning, Refused
+from nativebert.errors import BadInput, NativeBertWarning, Refused, warn
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
@@ -181,7 +180,7 @@ class SentenceTransformer(Carrier):
     def _prompt(self, prompt: str | None, name: str | None) -> str:
         if prompt is not None:
             if name is not None:
-                warnings.warn("prompt and prompt_name were both given: prompt_name is ignored", NativeBertWarning, stacklevel=3)
+                warn("prompt and prompt_name were both given: prompt_name is ignored", NativeBertWarning)
             return prompt
         name = self.default_prompt_name if name is None else name
         if name is None:

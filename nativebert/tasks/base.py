@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
@@ -19,7 +18,7 @@ from torch import Tensor
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, outside
+from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
@@ -178,21 +177,19 @@ class Call:
         """What was done; with a warning where texts were cut, and where batches had to be smaller."""
         task = self._task
         if task.batch_tokens < self._batch_tokens:
-            warnings.warn(
+            warn(
                 f"the memory of {task.device} does not hold batches of {self._batch_tokens:,} tokens: they now have at most "
                 f"{task.batch_tokens:,}, here and in later calls. Pass batch_tokens={task.batch_tokens} to begin there.",
                 SmallerBatches,
-                stacklevel=outside(),
             )
         if self.cut.any():
             lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
             long = int((self.cut > 0).sum())
             are, were = ("is", "was") if long == 1 else ("are", "were")
-            warnings.warn(
+            warn(
                 f"{long:,} of {self.count:,} {task.noun}s {are} longer than {task.max_tokens} tokens and {were} cut: {lost:,} of "
                 f"{whole:,} tokens ({lost / whole:.1%}) were left out. Pass too_long='window' to read all of them, 'error' to refuse.",
                 Truncated,
-                stacklevel=outside(),
             )
         share = self._filled / self._rows if self._rows else 0.0
         took = time.perf_counter() - self._began

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
-from nativebert.errors import Assumed, BadInput, TooLong, outside
+from nativebert.errors import Assumed, BadInput, TooLong, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
@@ -83,7 +82,7 @@ class Embedder(Task):
         config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
         if pooling is None:
             for note in config.assumed:
-                warnings.warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed, stacklevel=outside())
+                warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed)
         self.config = config
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):

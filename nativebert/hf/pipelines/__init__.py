@@ -5,12 +5,11 @@ A file for each task, named as in nativebert/tasks; base.py is what they share.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from nativebert.errors import BadInput, NativeBertWarning, Refused
+from nativebert.errors import BadInput, NativeBertWarning, Refused, warn
 from nativebert.hf.arguments import checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.models import PreTrainedModel
@@ -123,10 +122,9 @@ def pipeline(
             raise BadInput("a tokenizer without a model: pass model= too")
         model, usual = _default(name)
         revision = usual if revision is None else revision
-        warnings.warn(
+        warn(
             f"no model was given: {model}{f' at revision {revision}' if revision else ''} is used, as in transformers. Name model and revision.",
             NativeBertWarning,
-            stacklevel=2,
         )
     where: dict[str, Any] = {"revision": revision, "token": hub_token(token), "local_files_only": local_files_only}
     where = {key: value for key, value in where.items() if value is not None}

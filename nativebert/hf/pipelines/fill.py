@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from nativebert.errors import BadInput, NativeBertWarning, outside
+from nativebert.errors import BadInput, NativeBertWarning, warn
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline, positive
 from nativebert.nn.model import Model
@@ -29,7 +28,7 @@ class _Filler(MaskFiller):
                 if pieces:
                     number = pieces[0]
                     said += f": {self.tokenizer.id_to_token(number)!r} is taken in its place"
-                warnings.warn(said if pieces else f"{said}, and is left out", NativeBertWarning, stacklevel=outside())
+                warn(said if pieces else f"{said}, and is left out", NativeBertWarning)
             if number is not None:
                 found.add(number)
         if not found:
