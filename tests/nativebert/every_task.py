@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ PIPELINES = {
     "text-classification": "sentiment", "ner": "ner", "feature-extraction": "bert", "fill-mask": "mlm", "zero-shot-classification": "nli",
     "sentence-similarity": "minilm",
 }  # fmt: skip
+DOOR = ("SentenceTransformer", "CrossEncoder", "AutoTokenizer", *PIPELINES)
 
 
 class Made(NamedTuple):
@@ -39,31 +41,36 @@ class Made(NamedTuple):
         return self.call(self.made if other is None else other)
 
 
-def native(folders: dict[str, str], precision: str = "float32") -> dict[str, Made]:
-    """The seven tasks, by name."""
+def native(folders: dict[str, str], precision: str = "float32", names: Sequence[str] = TASKS) -> dict[str, Made]:
+    """The seven tasks, or some, by name."""
     how: dict[str, Any] = {"device": "cpu", "precision": precision}
-    return {
-        "embed": Made(nb.Embedder(folders["minilm"], **how), _embed),
-        "classify": Made(nb.Classifier(folders["sentiment"], max_tokens=24, too_long="window", **how), _classify),
-        "tag": Made(nb.Tagger(folders["ner"], **how), _on_texts),
-        "answer": Made(nb.Answerer(folders["qa"], **how), _answer),
-        "fill": Made(nb.MaskFiller(folders["mlm"], **how), _fill),
-        "rank": Made(nb.Ranker(folders["cross"], **how), _rank),
-        "choose": Made(nb.ZeroShot(folders["nli"], **how), _choose),
+    makers: dict[str, Callable[[], Made]] = {
+        "embed": lambda: Made(nb.Embedder(folders["minilm"], **how), _embed),
+        "classify": lambda: Made(nb.Classifier(folders["sentiment"], max_tokens=24, too_long="window", **how), _classify),
+        "tag": lambda: Made(nb.Tagger(folders["ner"], **how), _on_texts),
+        "answer": lambda: Made(nb.Answerer(folders["qa"], **how), _answer),
+        "fill": lambda: Made(nb.MaskFiller(folders["mlm"], **how), _fill),
+        "rank": lambda: Made(nb.Ranker(folders["cross"], **how), _rank),
+        "choose": lambda: Made(nb.ZeroShot(folders["nli"], **how), _choose),
     }
+    return {name: makers[name]() for name in names}
 
 
-def door(folders: dict[str, str]) -> dict[str, Made]:
-    """The objects of :mod:`nativebert.hf`, by name."""
-    found = {
-        "SentenceTransformer": Made(hf.SentenceTransformer(folders["minilm"], device="cpu"), _encode),
-        "CrossEncoder": Made(hf.CrossEncoder(folders["cross"], device="cpu"), _predict),
-        "AutoTokenizer": Made(hf.AutoTokenizer.from_pretrained(folders["bert"]), _tokenize),
+def door(folders: dict[str, str], names: Sequence[str] = DOOR) -> dict[str, Made]:
+    """The objects of :mod:`nativebert.hf`, or some, by name."""
+    makers: dict[str, Callable[[], Made]] = {
+        "SentenceTransformer": lambda: Made(hf.SentenceTransformer(folders["minilm"], device="cpu"), _encode),
+        "CrossEncoder": lambda: Made(hf.CrossEncoder(folders["cross"], device="cpu"), _predict),
+        "AutoTokenizer": lambda: Made(hf.AutoTokenizer.from_pretrained(folders["bert"]), _tokenize),
     }
+    calls = {"fill-mask": _fill_pipeline, "zero-shot-classification": _choose_pipeline, "sentence-similarity": _similar}
     for task, name in PIPELINES.items():
-        call = {"fill-mask": _fill_pipeline, "zero-shot-classification": _choose_pipeline, "sentence-similarity": _similar}
-        found[task] = Made(hf.pipeline(task, folders[name], device="cpu"), call.get(task, _on_texts))
-    return found
+        makers[task] = partial(_pipeline, task, folders[name], calls.get(task, _on_texts))
+    return {name: makers[name]() for name in names}
+
+
+def _pipeline(task: str, folder: str, call: Callable[[Any], Any]) -> Made:
+    return Made(hf.pipeline(task, folder, device="cpu"), call)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -70,12 +70,12 @@ DRY = ["The ferry leaves at nine.", "A cat."]
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_in_float16(name: str, folders: Folders) -> None:
-    task = every_task.native(folders, "float16")[name].made
+    task = every_task.native(folders, "float16", (name,))[name].made
     ask(task, name, DRY)
     with pytest.raises(NotFinite, match=r"(text|pair|question) 2 .*float16 overflows.*choose bfloat16.* or float32"):
         ask(task, name, [*DRY, "it will rain today"])
     for precision in ("bfloat16", "float32", "int8"):
-        ask(every_task.native(folders, precision)[name].made, name, [*DRY, "it will rain today"])
+        ask(every_task.native(folders, precision, (name,))[name].made, name, [*DRY, "it will rain today"])
 
 
 def test_which_text_of_many(folders: Folders) -> None:

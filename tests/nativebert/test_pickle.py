@@ -58,7 +58,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks(name: str, precision: str, with_kernels: bool, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.VARIABLE, "" if with_kernels else "0")
-    task = every_task.native(folders, precision)[name]
+    task = every_task.native(folders, precision, (name,))[name]
     assert len(pickle.dumps(task.made)) < SMALL
     expected = task.result()
     for way, make_twin in WAYS.items():
@@ -68,9 +68,9 @@ def test_tasks(name: str, precision: str, with_kernels: bool, folders: Folders, 
         assert same(task.result(twin), expected), way
 
 
-@pytest.mark.parametrize("name", ["SentenceTransformer", "CrossEncoder", "AutoTokenizer", *every_task.PIPELINES])
+@pytest.mark.parametrize("name", every_task.DOOR)
 def test_the_door(name: str, folders: Folders) -> None:
-    one = every_task.door(folders)[name]
+    one = every_task.door(folders, (name,))[name]
     expected = one.result()
     for way, make_twin in WAYS.items():
         assert same(one.result(make_twin(one.made)), expected), way

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soak
 from hf_checkpoints import make
 
 from nativebert import kernels
@@ -188,3 +189,14 @@ def test_spawned_with_the_task_as_an_argument(folders: dict[str, str], tmp_path:
     script.write_text(SPAWNED.format(here=str(Path(__file__).parent), folders=folders))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.reference
+@pytest.mark.filterwarnings("ignore::nativebert.errors.NativeBertWarning")
+def test_a_web_server_in_small(folders: dict[str, str]) -> None:
+    """`make soak` runs it for as long as a day's calls take."""
+    first = soak.run(folders, calls=200, threads=16, reload_every=25)
+    found = soak.run(folders, calls=800, threads=16, reload_every=25)
+    assert first.wrong + found.wrong == []
+    assert found.loaded == 32
+    assert found.left - first.left < 50  # MB; a model and its plan are 10 to 200
