@@ -78,11 +78,12 @@ _CUSTOMARY = {
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
     "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
 }
-# The vocabulary of a class where it has no tokenizer.json, and what it reads of READING.
-_BUILT_FROM = {
+BUILT_FROM = {
     **dict.fromkeys((*sorted(_BERT_CLASSES), "MPNetTokenizer"), "vocab.txt"), "RobertaTokenizer": "vocab.json",
     **dict.fromkeys(("XLMRobertaTokenizer", "CamembertTokenizer"), "sentencepiece.bpe.model"), "AlbertTokenizer": "spiece.model",
 }  # fmt: skip
+"""The vocabulary that a class of transformers is built from where there is no tokenizer.json."""
+# What it reads of READING then.
 _READS = {
     "vocab.txt": ("do_lower_case", "strip_accents", "tokenize_chinese_chars"), "vocab.json": ("add_prefix_space", "trim_offsets"),
     "sentencepiece.bpe.model": ("add_prefix_space",), "spiece.model": ("do_lower_case", "keep_accents", "add_prefix_space"),
@@ -181,6 +182,8 @@ class Tokenizer:
         """What the files disagreed about, and which of them was followed."""
         self.kind = ""
         """The class of transformers that the files are for ("BertTokenizer"); empty where they name none."""
+        self._assumed: tuple[str, ...] = ()  # those of the notes that are warned of
+        self._unsaid = ""  # what this tokenizer does that its files do not say
 
     @classmethod
     def from_folder(cls, folder: str | Path, settings: Mapping[str, Any] | None = None, kind: str = "") -> Tokenizer:
@@ -215,7 +218,14 @@ class Tokenizer:
     def from_files(
         cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None = None, kind: str = ""
     ) -> Tokenizer:
-        """The tokenizer that files make, which :meth:`from_folder` has read: name -> content. ``where`` is for messages."""
+        """As :meth:`from_folder`, of files that have been read: name -> content. ``where`` is what messages call the folder."""
+        made = cls._read(files, where, settings, kind)
+        for note in made._assumed:
+            warn(f"{where}: {note}", Assumed)
+        return made
+
+    @classmethod
+    def _read(cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None, kind: str) -> Tokenizer:
         if "tokenizer.json" not in files and not any(name in files for name in VOCABULARIES):
             raise NotFound(
                 f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
@@ -247,17 +257,24 @@ class Tokenizer:
                 kept[name] = (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode()
         tokenizer = cls(core, options, kept, where)
         tokenizer.kind, tokenizer.notes = made.kind, (*made.notes, *made.assumed)
+        tokenizer._assumed = tuple(made.assumed)
         for name in READING:
             same = name == "do_lower_case" and settings.get(name) is tokenizer.lowercase
             if name in settings and name not in made.reads and not same:
-                raise Refused(
-                    f"the tokenizer of {where} does not carry {name}=: its tokenizer.json alone says how text is read. Change it there, in a "
-                    "copy of the folder"
+                takes = (
+                    f"one of its kind takes {', '.join(made.reads)}"
+                    if made.reads
+                    else "its tokenizer.json alone says how text is read"
                 )
-        for note in made.assumed:
-            warn(f"{where}: {note}", Assumed)
+                raise Refused(
+                    f"the tokenizer of {where} does not carry {name}=: {takes}. Change the files, in a copy of the folder."
+                )
         _ = tokenizer.max_length
         return tokenizer
+
+    def changed(self, settings: Mapping[str, Any]) -> Tokenizer:
+        """What :meth:`save` and :meth:`from_folder` would make of this tokenizer's files with settings over what they say."""
+        return self._read(self._files, self._where, settings, self.kind)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the library's own pickles forget whether special tokens are split."""
@@ -317,9 +334,30 @@ class Tokenizer:
         # letter by letter, unlike str.lower(), which knows the end of a Greek word
         steps = [normalizers.Lowercase(), *([core.normalizer] if core.normalizer is not None else [])]
         core.normalizer = normalizers.Sequence(steps)
+        return self._with(core, "puts texts in lower case first, as the sentence-transformers files ask")
+
+    def detached(self) -> Tokenizer:
+        """The same tokenizer over a library's one of its own, which shares nothing and may be changed."""
+        from tokenizers import Tokenizer
+
+        core = Tokenizer.from_str(self._core.to_str())
+        core.encode_special_tokens = self._core.encode_special_tokens
+        return self._with(core, self._unsaid)
+
+    def _with(self, core: tokenizers.Tokenizer, unsaid: str) -> Tokenizer:
         twin = Tokenizer(core, self._config, self._files, self._where)
-        twin.notes, twin.kind = self.notes, self.kind
+        twin.notes, twin.kind, twin._unsaid = self.notes, self.kind, unsaid
         return twin
+
+    def same_ids(self, other: Tokenizer) -> bool:
+        """Are the two made alike, so that every text has the same ids?"""
+        split = self._core.encode_special_tokens, other._core.encode_special_tokens
+        return split[0] == split[1] and self._core.to_str() == other._core.to_str()
+
+    @property
+    def model(self) -> Any:
+        """The model of the library's tokenizer inside: a WordPiece, a BPE, a Unigram. Not to be changed."""
+        return self._core.model
 
     def core(self) -> tokenizers.Tokenizer:
         """A tokenizer of the library as the one inside, to be set up at will; the two share the vocabulary's memory."""
@@ -355,7 +393,7 @@ class Tokenizer:
             skip_special_tokens: leave out special tokens.
             clean_up: take spaces before punctuation away; None for what the files say. It is never done to a BPE's text, as in transformers.
         """
-        numbers = [int(number) for number in ids]
+        numbers = [_number(number) for number in ids]
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
@@ -432,7 +470,15 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files, byte for byte as they were read, but for what says so: settings that were passed, and the class where
-        only the model's config.json had told it, stand in tokenizer_config.json."""
+        only the model's config.json had told it, stand in tokenizer_config.json.
+
+        Raises:
+            Refused: the files do not say all that this tokenizer does.
+        """
+        if self._unsaid:
+            raise Refused(
+                f"this tokenizer {self._unsaid}, which its own files do not say: save the model, not its tokenizer alone"
+            )
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in self._files.items():
             (Path(folder) / name).write_bytes(data)
@@ -519,7 +565,7 @@ def _make(kind: str, content: dict[str, Any], files: Mapping[str, bytes], family
     present = [name for name in VOCABULARIES if name in files]
     if not kind and present == ["vocab.txt"] and not family:
         kind = "BertTokenizer"
-    source = _BUILT_FROM.get(kind)
+    source = BUILT_FROM.get(kind)
     if source not in present:
         raise _not_built(kind, family, source, present, where)
     if missing := [name for name in VOCABULARIES[source] if name not in files]:
@@ -535,7 +581,7 @@ def _not_built(kind: str, family: Any, source: str | None, present: list[str], w
         parts = " and ".join((source, *VOCABULARIES[source]))
         return Refused(f"{where} has {have} alone, and a {kind} is built from {parts}: download that, or tokenizer.json")
     if kind in NO_CLASS and not family:
-        classes = ", ".join(dict.fromkeys(name for name, file in _BUILT_FROM.items() if file in present))
+        classes = ", ".join(dict.fromkeys(name for name, file in BUILT_FROM.items() if file in present))
         return Refused(
             f"{where} has {have} alone, and no file says which tokenizer it is for: write a tokenizer_config.json beside it, "
             f'{{"tokenizer_class": "..."}}, with one of {classes}'
@@ -586,9 +632,8 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
     core.normalizer = normalizers.BertNormalizer(**settings)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece(prefix="##")
-    if mpnet:  # its class makes them so
-        flags = {name: {"normalized": True, "lstrip": name == "mask_token"} for name in _NAMES}
-        options |= {name: {"content": options[name], **flags[name]} for name in _NAMES if isinstance(options[name], str)}
+    if mpnet:
+        _open_mask(options)
     notes = _add_tokens(core, content, options)
     if mpnet:
         last, first = ((token, core.token_to_id(token) or 0) for token in (sep, cls))
@@ -614,6 +659,12 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
             f"{cased[0]!r}. Texts are lower-cased, as transformers does: pass do_lower_case, or write it into tokenizer_config.json."
         )
     return _Made(kind, core, options, notes, assumed, _READS["vocab.txt"])
+
+
+def _open_mask(options: dict[str, Any]) -> None:
+    """Let the mask take the space before it, where the files say nothing of that: some classes make it so."""
+    if isinstance(options["mask_token"], str):
+        options["mask_token"] = {"content": options["mask_token"], "lstrip": True, "normalized": False, "special": True}
 
 
 def _lines(data: bytes) -> dict[str, int]:
@@ -705,7 +756,7 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
     """XLM-RoBERTa's, CamemBERT's or ALBERT's own tokenizer, from a file of sentencepiece."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    source = _BUILT_FROM[kind]
+    source = BUILT_FROM[kind]
     read = sentencepiece.read(files[source])
     if read.algorithm != sentencepiece.UNIGRAM:
         raise Refused(
@@ -731,8 +782,7 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
             ("<unk>NOTUSED", -100.0),
         ]
         vocab, unknown = [*lead, *vocab[1:], (name["mask_token"], 0.0)], 3
-        if isinstance(options["mask_token"], str):
-            options["mask_token"] = {"content": name["mask_token"], "lstrip": True, "special": True, "normalized": False}
+        _open_mask(options)
     core = Tokenizer(models.Unigram(vocab, unk_id=unknown, byte_fallback=False))
     steps: list[Any] = []
     if kind == "AlbertTokenizer":
@@ -878,6 +928,14 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
         if paired and len(parts) != 2:
             raise BadInput(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
     return items
+
+
+def _number(given: Any) -> int:
+    """An id, which R and tables may give as 101.0."""
+    number = given.item() if hasattr(given, "item") else given  # of numpy or torch
+    if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
+        raise BadInput(f"an id must be a whole number, not {given!r}")
+    return int(number)
 
 
 def _complaint(given: Any) -> str:
