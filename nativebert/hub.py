@@ -49,6 +49,7 @@ SETTINGS = (
     "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
 OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")  # one makes a tokenizer
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
 
@@ -160,7 +161,7 @@ def resolve(
         offline: touch no network; by default what ``HF_HUB_OFFLINE`` says.
         token: for private and gated models; by default ``HF_TOKEN``, or the one stored by ``hf auth login``.
         cache_dir: the Hub cache; by default ``HF_HUB_CACHE``, or ``hub`` under ``HF_HOME``.
-        weights: also the weights, not only the configuration and the tokenizer.
+        weights: also the weights, not only the configuration and the tokenizer; without them, the tokenizer alone will do.
         progress: show progress bars; by default only where stderr is a terminal.
 
     Raises:
@@ -246,10 +247,13 @@ def _no_folder(text: str, folder: Path) -> NotFound:
 def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Path]) -> list[str]:
     """The files to have, of those that there are; ``get`` opens the two that name others.
 
-    The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole.
+    The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole. Without weights, a
+    tokenizer alone will do.
     """
-    if "config.json" not in names:
-        raise NotFound(f"{where} has no config.json: it is not a transformers checkpoint. Choose another model.")
+    config = ["config.json"] if "config.json" in names else []
+    if not config and (weights or not names.intersection(VOCABULARIES)):
+        what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"
+        raise NotFound(f"{where} has no config.json: it is {what}. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
     if "tokenizer.json" not in names:
         wanted += [name for name in OLD_TOKENIZERS if name in names]
@@ -260,7 +264,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
         wanted += [f"{prefix}config.json" for prefix in prefixes[1:] if f"{prefix}config.json" in names]
     for prefix in reversed(prefixes) if weights else []:
         wanted += _choose_weights(names, prefix, where, get)
-    return [*wanted, "config.json"]
+    return [*wanted, *config]
 
 
 def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str], Path]) -> list[str]:
@@ -318,9 +322,8 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
 def _from_folder(reference: str, folder: Path, weights: bool) -> Snapshot:
     for name in _choose(_files(folder), str(folder), weights, folder.joinpath):
         path = folder / name
-        small = name.endswith(".safetensors") and path.stat().st_size < 1024
-        if small and path.read_bytes().startswith(b"version https://git-lfs"):
-            raise Corrupt(f"{path} is only a git-lfs pointer to the weights: run `git lfs pull` in {folder}.")
+        if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+            raise Corrupt(f"{path} is only a git-lfs pointer to the file: run `git lfs pull` in {folder}.")
     return Snapshot(reference, folder, None, None, "folder")
 
 
@@ -374,6 +377,10 @@ class _Ask:
     def home(self) -> Path:
         return self.cache / ("models--" + self.repo.replace("/", "--"))
 
+    def lacks_config(self, commit: str) -> Path:
+        """Where huggingface_hub notes that a commit has no config.json: then a copy without it can be whole."""
+        return self.home / ".no_exist" / commit / "config.json"
+
     @property
     def ref(self) -> Path:
         return self.home / "refs" / (self.revision or "main")
@@ -389,7 +396,9 @@ def _from_cache(ask: _Ask) -> Snapshot:
     if not COMMIT.fullmatch(commit) or not folder.is_dir():
         raise Offline(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
     try:
-        _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
+        names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
+        if "config.json" not in names and not ask.lacks_config(commit).exists():
+            raise NotFound(f"{ask} has no config.json there.")
     except (NotFound, Refused) as error:
         raise Offline(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
     return Snapshot(ask.reference, folder, ask.repo, commit, "cache")
@@ -444,6 +453,9 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     needed = sum(files[name].size or 0 for name in wanted if not (folder / name).exists())
     for name in wanted:
         get(name, needed)
+    if "config.json" not in files:
+        with suppress(OSError):
+            _write(ask.lacks_config(commit), "")
     if ask.revision != commit:
         with suppress(OSError):  # a cache that cannot be written serves all the same
             _write(ask.ref, commit)

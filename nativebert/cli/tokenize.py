@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     with notes(args):
         snapshot = resolve(args.model, revision=args.revision, offline=args.offline, weights=False)
-    tokenizer = sentence_tokenizer(snapshot)
+        tokenizer = sentence_tokenizer(snapshot)
     if "-" in args.text:
         say_waiting("-")
     texts = [line for text in args.text for line in (read_texts("-").texts if text == "-" else [text])]

@@ -146,7 +146,7 @@ def test_a_folder_has_no_revision(alone: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
-        ({"vocab.txt": b""}, NotFound, "has no config.json: it is not a transformers checkpoint"),
+        ({"vocab.txt": b""}, NotFound, "has no config.json: it is a tokenizer without a model"),
         ({"config.json": b"{}"}, NotFound, "has no weights: there is no model.safetensors"),
         ({"config.json": b"{}", "pytorch_model.bin": b"x"}, Refused, "only as pytorch_model.bin, .*pickle.*torch.load"),
         ({"config.json": b"{}", "tf_model.h5": b"x"}, Refused, "only as tf_model.h5"),
@@ -154,7 +154,7 @@ def test_a_folder_has_no_revision(alone: Path) -> None:
         (
             {"config.json": b"{}", "model.safetensors": b"version https://git-lfs.github.com/spec/v1\n"},
             Corrupt,
-            "git-lfs pointer to the weights: run `git lfs pull`",
+            "git-lfs pointer to the file: run `git lfs pull`",
         ),
         (
             {"config.json": b"{}", "model.safetensors.index.json": index("a.safetensors", "b.safetensors"),
