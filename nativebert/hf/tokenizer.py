@@ -599,8 +599,9 @@ class PreTrainedTokenizerBase:
     ) -> list[tokenizers.Encoding]:
         """The library's encodings. It keeps how to pad and to cut in the tokenizer and not in the call, so each call has a tokenizer to
         itself: another thread's would change it. They share the vocabulary, and wait here for the next call."""
+        own = "_own" in self.__dict__  # what a user has in hand may be changed at any time
         try:
-            core = self._idle.pop()
+            core = twin_of(self._core) if own else self._idle.pop()
         except IndexError:
             core = twin_of(self._core)
         core.encode_special_tokens = split
@@ -611,7 +612,7 @@ class PreTrainedTokenizerBase:
         if cut is not None:
             core.enable_truncation(**cut)
         found = core.encode_batch(texts, add_special_tokens=special, is_pretokenized=words)
-        if "_own" not in self.__dict__:  # what a user has in hand may have been changed by the next call
+        if not own:
             self._idle.append(core)
         return found
 
@@ -779,8 +780,7 @@ def _as_written(value: Any) -> Any:
         return {name: _as_written(item) for name, item in value.items()}
     if not hasattr(value, "single_word"):
         return plain(value)
-    flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-    return {"__type": "AddedToken", **{name: getattr(value, name) for name in flags}}
+    return {"__type": "AddedToken", **value.__getstate__()}
 
 
 def _content(call: str, path: Any, name: str) -> bytes:

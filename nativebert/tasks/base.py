@@ -500,7 +500,12 @@ class Task:
         while waiting:
             rows = waiting.popleft()
             batch = self._pack(pieces, rows)
-            if (out := self._fitting(compute, batch)) is None:
+            try:
+                out = self._fitting(compute, batch)
+            except BadInput:
+                self._find_stranger(pieces, here)
+                raise
+            if out is None:
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
                 continue
@@ -525,6 +530,17 @@ class Task:
             f"what {self.reference} computes of {self.noun} {first}{more} in {self.precision} overflows: hidden states are infinite or NaN, and "
             f"any result would be wrong. Precision: {advice}."
         )
+
+    def _find_stranger(self, pieces: Pieces, here: slice) -> None:
+        """Name the text and the token whose id has no row in the model's table, if there is one: found only when the model refused."""
+        for text, ids in zip(pieces.text, pieces.ids):
+            for number in ids:
+                if number >= self.encoder.vocab_size:
+                    raise BadInput(
+                        f"{self.noun} {here.start + text} holds {self.tokenizer.id_to_token(number)!r}, whose id {number} is beyond the model's "
+                        f"table of {self.encoder.vocab_size} tokens: the tokenizer's files are of another model, or have tokens that it was "
+                        "not trained with. Take the tokenizer of this model, or leave that token out of the text."
+                    )
 
     def _fitting(self, compute: Callable[[Packed], Tensor], batch: Packed) -> Tensor | None:
         """What ``compute`` makes of the batch, or None where the device's memory does not hold it: then ``batch_tokens`` is half as large.

@@ -93,6 +93,7 @@ _UNREAD = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"
 _WHITE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
+_DECODER = "added_tokens_decoder"  # of tokenizer_config.json: every added token by its id
 _NAMES = ("bos_token", "eos_token", *_BERT_NAMES)  # in the order in which the reference adds them
 _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -246,6 +247,8 @@ class Tokenizer:
             for side in ("padding", "truncation"):
                 if part := content.get("tokenizer.json", {}).get(side):
                     options.setdefault(f"{side}_side", str(part.get("direction", "right")).lower())
+                    if "pad_token" in part:
+                        options.setdefault("pad_token", part["pad_token"])
             core.no_truncation()
             core.no_padding()
             core.encode_special_tokens = bool(config.get("split_special_tokens", False))
@@ -274,6 +277,15 @@ class Tokenizer:
 
     def changed(self, settings: Mapping[str, Any]) -> Tokenizer:
         """What :meth:`save` and :meth:`from_folder` would make of this tokenizer's files with settings over what they say."""
+        if any(name.endswith("_token") for name in settings):  # a token that loses its name is special all the same
+            told = {
+                name: _text(token)
+                for name, token in self._config.items()
+                if name.endswith("_token") and isinstance(token, str | dict)
+            }
+            tokens = {str(number): _flags(token) for number, token in sorted(self._core.get_added_tokens_decoder().items())}
+            extra = [token for token in self._config["extra_special_tokens"] if not self._config["named"]]
+            settings = told | ({"extra_special_tokens": extra} if extra else {}) | {_DECODER: tokens} | dict(settings)
         return self._read(self._files, self._where, settings, self.kind)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -531,7 +543,7 @@ def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
 def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
     """Put settings over what the files say, in both files that may say it."""
     for name, value in settings.items():
-        if name not in SETTINGS and not name.endswith("_token"):
+        if name not in (*SETTINGS, _DECODER) and not name.endswith("_token"):
             raise Refused(
                 f"a tokenizer does not carry {name}=; it takes {', '.join(SETTINGS)} and special tokens, like pad_token"
             )
@@ -886,6 +898,11 @@ def _add_tokens(core: tokenizers.Tokenizer, content: dict[str, Any], options: di
     return [f"{token} is not in the vocabulary: it became id {at}" for token, at in late.items() if at >= size]
 
 
+def _flags(token: tokenizers.AddedToken) -> dict[str, Any]:
+    names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    return {name: getattr(token, name) for name in names}
+
+
 def _added(value: Any, special: bool = False) -> tokenizers.AddedToken:
     from tokenizers import AddedToken
 
@@ -932,7 +949,7 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
 
 def _number(given: Any) -> int:
     """An id, which R and tables may give as 101.0."""
-    number = given.item() if hasattr(given, "item") else given  # of numpy or torch
+    number = given.item() if getattr(given, "ndim", None) == 0 else given  # of numpy or torch
     if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
         raise BadInput(f"an id must be a whole number, not {given!r}")
     return int(number)
