@@ -467,6 +467,8 @@ class PreTrainedTokenizerBase:
         """The text that ids stand for; a list of texts for a list of lists, or a tensor of two dimensions."""
         _known("decode", more)
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        if not is_number(ids) and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
+            raise BadInput(f"ids must be whole numbers, or a list of them, not {token_ids!r}")
         ids = [ids] if is_number(ids) else list(ids)
         if ids and (isinstance(ids[0], list | tuple) or hasattr(ids[0], "tolist")) and np.ndim(ids[0]):
             return [str(self.decode(row, skip_special_tokens, clean_up_tokenization_spaces)) for row in ids]
@@ -481,7 +483,7 @@ class PreTrainedTokenizerBase:
         **more: Any,
     ) -> list[str]:
         """The text that each list of ids stands for."""
-        if not len(sequences):
+        if hasattr(sequences, "__len__") and not len(sequences):
             return []
         found = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces, **more)
         return [found] if isinstance(found, str) else found

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ class Tokenizer:
         """The class of transformers that the files are for ("BertTokenizer"); empty where they name none."""
         self._assumed: tuple[str, ...] = ()  # those of the notes that are warned of
         self._unsaid = ""  # what this tokenizer does that its files do not say
+        self._detached = False  # whether somebody may have changed it
 
     @classmethod
     def from_folder(cls, folder: str | Path, settings: Mapping[str, Any] | None = None, kind: str = "") -> Tokenizer:
@@ -277,6 +279,7 @@ class Tokenizer:
 
     def changed(self, settings: Mapping[str, Any]) -> Tokenizer:
         """What :meth:`save` and :meth:`from_folder` would make of this tokenizer's files with settings over what they say."""
+        files = self._files
         if any(name.endswith("_token") for name in settings):  # a token that loses its name is special all the same
             told = {
                 name: _text(token)
@@ -284,22 +287,32 @@ class Tokenizer:
                 if name.endswith("_token") and isinstance(token, str | dict)
             }
             tokens = {str(number): _flags(token) for number, token in sorted(self._core.get_added_tokens_decoder().items())}
-            extra = [token for token in self._config["extra_special_tokens"] if not self._config["named"]]
+            extra = [_text(token) for token in self._config["extra_special_tokens"] if not self._config["named"]]
             settings = told | ({"extra_special_tokens": extra} if extra else {}) | {_DECODER: tokens} | dict(settings)
-        return self._read(self._files, self._where, settings, self.kind)
+            if any(
+                name.endswith(".model") for name in files
+            ):  # the names are in the vocabulary that is built of it: write that
+                files = {name: data for name, data in files.items() if name not in VOCABULARIES}
+                files["tokenizer.json"] = self._core.to_str().encode()
+        return self._read(files, self._where, settings, self.kind)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the library's own pickles forget whether special tokens are split."""
-        state = {name: value for name, value in self.__dict__.items() if name != "frame"}
-        return state | {"_core": self._core.to_str(), "split": self._core.encode_special_tokens}
+        """What is pickled: the files. The library's own pickles round the scores of a Unigram, and forget whether special tokens are split."""
+        state: dict[str, Any] = {"files": self._files, "where": self._where, "kind": self.kind, "unsaid": self._unsaid}
+        if self._detached:
+            state |= {"core": self._core.to_str(), "split": self._core.encode_special_tokens}
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        split = state.pop("split")
-        core = Tokenizer.from_str(state["_core"])
-        core.encode_special_tokens = split
-        self.__dict__.update(state, _core=core)
+        made = type(self)._read(state["files"], state["where"], None, state["kind"])
+        if state["unsaid"]:
+            made = made.lowercased()
+        self.__dict__.update(made.__dict__)
+        if "core" in state:
+            self._core, self._detached = Tokenizer.from_str(state["core"]), True
+            self._core.encode_special_tokens = state["split"]
 
     def __copy__(self) -> Tokenizer:
         return self  # it never changes
@@ -354,7 +367,9 @@ class Tokenizer:
 
         core = Tokenizer.from_str(self._core.to_str())
         core.encode_special_tokens = self._core.encode_special_tokens
-        return self._with(core, self._unsaid)
+        twin = self._with(core, self._unsaid)
+        twin._detached = True
+        return twin
 
     def _with(self, core: tokenizers.Tokenizer, unsaid: str) -> Tokenizer:
         twin = Tokenizer(core, self._config, self._files, self._where)
@@ -364,7 +379,7 @@ class Tokenizer:
     def same_ids(self, other: Tokenizer) -> bool:
         """Are the two made alike, so that every text has the same ids?"""
         split = self._core.encode_special_tokens, other._core.encode_special_tokens
-        return split[0] == split[1] and self._core.to_str() == other._core.to_str()
+        return split[0] == split[1] and _content(self._core) == _content(other._core)
 
     @property
     def model(self) -> Any:
@@ -658,6 +673,7 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
         )
     followed = {("normalizer", key): value for key, value in settings.items()}
     followed |= {("pre_tokenizer", "type"): "BertPreTokenizer", ("model", "max_input_chars_per_word"): 100}
+    followed |= {("model", "unk_token"): unk}
     assumed = [
         f"tokenizer.json says {part}.{key} = {theirs!r}; followed, as transformers does: {ours!r}"
         + (", which tokenizer_config.json does not say: pass do_lower_case, or write it there" if silent else "")
@@ -665,12 +681,31 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
         if whole is not None and (theirs := (whole.get(part) or {}).get(key)) != ours
         for silent in (key == "lowercase" and "do_lower_case" not in options,)
     ]
-    if whole is None and "do_lower_case" not in options and (cased := _cased(vocab)):
-        assumed.append(
-            f"no file says whether to lower-case, and the vocabulary looks like a cased one: upper case is in {len(cased):,} of its tokens, as "
-            f"{cased[0]!r}. Texts are lower-cased, as transformers does: pass do_lower_case, or write it into tokenizer_config.json."
-        )
+    if whole is not None and (theirs := _template(whole)) not in ([], ours := core.encode("", "").ids):
+        assumed.append(f"tokenizer.json puts the ids {theirs} around an empty pair; followed, as transformers does: {ours}")
+    assumed += _lowered_by_default(vocab, options) if whole is None else []
     return _Made(kind, core, options, notes, assumed, _READS["vocab.txt"])
+
+
+def _template(whole: dict[str, Any]) -> list[int]:
+    """The ids that a tokenizer.json puts around a pair of empty texts; none where it cannot be told."""
+    from tokenizers import Tokenizer
+
+    empty = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+    parts: dict[str, Any] = {
+        **dict.fromkeys(("normalizer", "pre_tokenizer", "decoder", "truncation", "padding")),
+        "added_tokens": [],
+        "model": empty,
+    }
+    try:
+        with _trusting_nothing(Path()):
+            return (
+                Tokenizer.from_str(json.dumps({"version": "1.0", **parts, "post_processor": whole.get("post_processor")}))
+                .encode("", "")
+                .ids
+            )
+    except Corrupt:
+        return []  # nobody reads it
 
 
 def _open_mask(options: dict[str, Any]) -> None:
@@ -685,10 +720,15 @@ def _lines(data: bytes) -> dict[str, int]:
     return {line.rstrip(_WHITE): number for number, line in enumerate(lines if lines[-1] else lines[:-1])}
 
 
-def _cased(vocab: Iterable[str]) -> list[str]:
-    """The tokens of a vocabulary with upper case; special ones, which stand in brackets, left out."""
+def _lowered_by_default(vocab: Iterable[str], options: dict[str, Any]) -> list[str]:
+    """What to say where texts are lower-cased because no file says otherwise, and the vocabulary looks as if they should not be."""
+    special = ("[]", "<>")  # the brackets around special tokens
+    cased = [token for token in vocab if token != token.lower() and not (len(token) > 2 and token[0] + token[-1] in special)]
+    if "do_lower_case" in options or not cased:
+        return []
     return [
-        token for token in vocab if token != token.lower() and not (token[0] + token[-1] in ("[]", "<>") and len(token) > 2)
+        f"no file says whether to lower-case, and the vocabulary looks like a cased one: upper case is in {len(cased):,} of its tokens, as "
+        f"{cased[0]!r}. Texts are lower-cased, as transformers does: pass do_lower_case, or write it into tokenizer_config.json."
     ]
 
 
@@ -830,10 +870,18 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
         single, pair, ends = f"{a} $A {z}", f"{a} $A {z} {z} $B {z}", {a: "bos_token", z: "eos_token"}
     tokens = [(written, core.token_to_id(name[token])) for written, token in ends.items()]
     core.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
-    assumed = []
+    assumed = _lowered_by_default((text for text, _ in vocab), options) if kind == "AlbertTokenizer" else []
     if read.byte_fallback:
         assumed.append(f"{source} asks for the bytes of unknown characters; they are unknown here, as in transformers' {kind}")
     return _Made(kind, core, options, notes, assumed, _READS[source])
+
+
+def _content(core: tokenizers.Tokenizer) -> Any:
+    """All that a tokenizer of the library is, to be compared. The last bit of a score is lost when the library reads it from JSON."""
+    whole = json.loads(core.to_str())
+    if type(core.model).__name__ == "Unigram":
+        whole["model"]["vocab"] = [(text, struct.pack("<f", score)) for text, score in whole["model"]["vocab"]]
+    return whole
 
 
 def twin_of(core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -195,6 +195,26 @@ def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
     assert ours.own_note == "mine"
 
 
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Assumed")
+@pytest.mark.parametrize("case", ["xlm-roberta", "camembert, no space before", "albert", "albert, as it is written"])
+def test_what_was_changed_is_saved_of_a_sentencepiece_tokenizer(case: str, tmp_path: Path) -> None:
+    import spm.make as make
+
+    ours = hf.AutoTokenizer.from_pretrained(make.folder(tmp_path / "m", case))
+    before = ours(make.TEXTS)["input_ids"]
+    ours.save_pretrained(tmp_path / "same")
+    ours.padding_side, ours.model_max_length, ours.pad_token = "left", 7, ours.unk_token
+    ours.save_pretrained(tmp_path / "to")
+    for again in (
+        hf.AutoTokenizer.from_pretrained(tmp_path / "to"),
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "to"),
+    ):
+        assert dict(again(make.TEXTS)) == dict(ours(make.TEXTS))
+        assert dict(again(make.TEXTS, padding=True, truncation=True)) == dict(ours(make.TEXTS, padding=True, truncation=True))
+        assert (again.special_tokens_map, again.padding_side) == (ours.special_tokens_map, "left")
+    assert hf.AutoTokenizer.from_pretrained(tmp_path / "same")(make.TEXTS)["input_ids"] == before
+
+
 def test_the_tokenizer_of_a_sentence_model_is_saved_with_its_limit(tmp_path: Path) -> None:
     tokenizer = hf.SentenceTransformer(str(minilm()), device="cpu").tokenizer
     limit = tokenizer.model_max_length
@@ -507,6 +527,10 @@ def test_nothing_to_decode(tmp_path: Path) -> None:
         assert ours.batch_decode(given) == theirs.batch_decode(given), given
     for given in ([], np.array([], int), [[]]):
         assert ours.decode(given) == theirs.decode(given), given
+    for given in (None, "12", b"12", object()):
+        for call in (ours.decode, ours.batch_decode):
+            with pytest.raises(BadInput, match="whole numbers"):
+                call(given)
 
 
 def test_an_id_beyond_the_table_names_text_and_token(tmp_path: Path) -> None:
