@@ -862,3 +862,20 @@ def test_relative_folders_stay_where_they_were(
     if how != "cache_dir":  # an argument means what it means where it is passed
         assert resolve("owner/name", offline=True).folder == snapshot.folder
         assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_tokenizer_alone(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("owner/words", {"vocab.txt": b"[UNK]\n", "tokenizer_config.json": b"{}", "README.md": b""})
+    with pytest.raises(Offline):
+        resolve("owner/words", offline=True, weights=False)
+    snapshot = resolve("owner/words", weights=False)
+    assert {path.name for path in snapshot.folder.iterdir()} == {"vocab.txt", "tokenizer_config.json"}
+    assert resolve("owner/words", offline=True, weights=False).source == "cache"
+    for offline in (False, True):
+        with pytest.raises((NotFound, Offline), match=r"no config\.json"):
+            resolve("owner/words", offline=offline)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model"):
+        folder = write(tmp_path / name.replace(".", "_"), {name: b"x"})
+        assert resolve(folder, weights=False).path(name) is not None
+    with pytest.raises(NotFound, match="not a transformers checkpoint"):
+        resolve(write(tmp_path / "none", {"merges.txt": b"x"}), weights=False)
