@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -423,7 +424,7 @@ def _measure(
             if work.against_peak:
                 turns[work.key][PRODUCT] = Turn(product, PRODUCTS)
         total = (1 + rounds) * sum(map(len, turns.values()))
-        shown = None if progress is None else not progress
+        shown = sys.stderr is None or (None if progress is None else not progress)
         with tqdm(total=total, unit="turn", desc="timing", leave=False, disable=shown) as bar:
             seconds = interleave(turns, rounds, seed, bar.update)
         cosines = _cosines(snapshot, device, ours, contenders, mixed)

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    warn,
 )
 
 __all__ = ["PACKAGED", "CachedCopy", "Packaged", "Snapshot", "resolve"]
@@ -180,7 +182,15 @@ def resolve(
     if text and os.path.isdir(folder):
         if revision is not None:
             raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
-        return _from_folder(text, folder.absolute(), weights)
+        try:
+            return _from_folder(text, folder.absolute(), weights)
+        except NotFound as error:
+            if not isinstance(reference, str) or not HUB_ID.fullmatch(text):
+                raise
+            raise NotFound(
+                f"{error} This folder hides the Hub's model of that name: rename it{' (it is empty)' * (not os.listdir(folder))}, or say "
+                f"{text}@main."
+            ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
     cache = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else _hub_cache()
     ask = _Ask(text, repo, revision, cache, weights)
@@ -398,6 +408,8 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     from huggingface_hub import HfApi, hf_hub_download
     from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+    if sys.stderr is None:  # of a program without a console: tqdm would fail there
+        progress = False
     bars: dict[str, Any] = {} if progress is None else {"tqdm_class": partial(tqdm, disable=not progress)}
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     with _explained(ask, endpoint):
@@ -471,7 +483,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
     login = "pass the token of an account that may read it (token= or HF_TOKEN)"
     if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
-        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub} does not answer. {check}")
+        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub}, asked for {ask}, does not answer. {check}")
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
         return Gated(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -486,7 +498,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
-            return Unreachable(f"{hub} answers HTTP {status}. {check}")
+            return Unreachable(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
         detail = error.response.headers.get("X-Error-Message") or said
         return Unauthorized(
             f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
@@ -502,9 +514,9 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, OSError) and said.startswith("Consistency check failed"):
         return Corrupt(f"the download of {ask} ended at the wrong size: {said} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
-        return Unreachable(f"what answers at {hub} is not the Hub. {check}")
+        return Unreachable(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return Unreachable(f"{hub} does not answer ({type(error).__name__}: {said}). {check}")
+        return Unreachable(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
     return None
 
 

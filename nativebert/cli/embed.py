@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.io.write import check_target, write_vectors
 
     check_target(args.output)  # before the work, not after it
-    table = common.read_file(args.file, {"--column": args.column}, args.format)
+    table = common.read_file(args, args.file, {"--column": args.column}, main=True)
     common.check_apart(args.output, args.file)
     texts = [text for (text,) in table.rows]
     with common.at_work(args):

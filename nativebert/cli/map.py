@@ -29,6 +29,7 @@ def define(parser: options.Parser) -> None:
     )  # fmt: skip
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: %(default)s)")
+    options.add_tables(parser)
     options.add_quiet(parser)
 
 
@@ -49,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     check_target(args.output)  # before the work, not after it
     vectors, texts = read_vectors(args.vectors)
     if args.texts is not None:
-        texts = [text for (text,) in common.read_file(args.texts, {"--column": args.column}).rows]
+        texts = [text for (text,) in common.read_file(args, args.texts, {"--column": args.column}).rows]
     labels: list[str | None] | list[float] | None = None
     if args.labels is not None:
-        table = common.read_file(args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
+        table = common.read_file(args, args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
         labels = [label or None for (label,) in table.rows]
         if args.scale:
             labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]

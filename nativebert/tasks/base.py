@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import partial
 from numbers import Integral
 from os import PathLike
@@ -511,10 +513,12 @@ def singles(items: list[Any], first: int) -> list[Any]:
 
 
 class Progress:
-    """A bar on stderr: from tqdm, which huggingface_hub brings. Work that is done at one stroke has none, and does not pay for it."""
+    """A bar on stderr: from tqdm, which huggingface_hub brings. Work that is done at one stroke has none, and does not pay for it.
+
+    Programs without a console have no stderr (pythonw, PyInstaller), and others one that is closed: there is no bar then, and no error."""
 
     def __init__(self, total: int, show: bool | None) -> None:
-        self._total, self._show = total, show
+        self._total, self._show = total, show if sys.stderr is not None and not getattr(sys.stderr, "closed", False) else False
         self._bar: Any = None
 
     def reach(self, done: int) -> None:
@@ -526,8 +530,10 @@ class Progress:
             disable = None if self._show is None else not self._show
             self._bar = tqdm(total=self._total, unit="text", delay=2, leave=False, disable=disable)
         if self._bar is not None:
-            self._bar.update(done - self._bar.n)
+            with suppress(OSError, ValueError, AttributeError):  # stderr went away meanwhile: the work is what matters
+                self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError, AttributeError):
+                self._bar.close()
