@@ -19,7 +19,6 @@ import importlib.util
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    heard,
     warn,
 )
 
@@ -140,6 +140,18 @@ class Snapshot:
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         return [name for name in names if "/" in name or not name.endswith((".safetensors", INDEX))]
+
+    def digest(self) -> str:
+        """SHA-256 of the weights: of the file, or of what its parts come to. Two copies of a model have the same, wherever they are.
+
+        Raises:
+            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+        """
+        names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
+        parts = {name: _blob(self.folder / name) for name in sorted(names) if name.endswith(".safetensors")}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def resolve(
@@ -408,7 +420,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     from huggingface_hub import HfApi, hf_hub_download
     from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-    if sys.stderr is None:  # of a program without a console: tqdm would fail there
+    if not heard():  # tqdm would fail there
         progress = False
     bars: dict[str, Any] = {} if progress is None else {"tqdm_class": partial(tqdm, disable=not progress)}
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
@@ -537,6 +549,12 @@ def _files(folder: Path) -> set[str]:
     """The files of a folder and of its own folders, as the Hub would list them."""
     paths = [*folder.glob("*"), *folder.glob("*/*")]
     return {path.relative_to(folder).as_posix() for path in paths if path.is_file()}
+
+
+def _blob(path: Path) -> str:
+    """SHA-256 of a file. In the Hub's cache its name says it, and was checked when it came."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else _hash(path, "sha256")
 
 
 def _hash(path: Path, kind: str, start: bytes = b"") -> str:

@@ -112,6 +112,15 @@ def name(path: str, stream: str) -> str:
     return f"standard {stream}" if path == "-" else path
 
 
+def note_unknown(args: argparse.Namespace, path: str) -> None:
+    """Say that nothing tells how the vectors in a file were made."""
+    from nativebert.errors import Doubtful, warn
+    from nativebert.io.made import beside
+
+    with notes(args):
+        warn(f"there is no {beside(path)} to say how the vectors in {path} were made: that they fit is not checked", Doubtful)
+
+
 # ---- at work
 
 

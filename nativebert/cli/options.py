@@ -201,6 +201,12 @@ def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
         group.add_argument("--stride", type=whole, metavar="N", help="tokens that neighbouring windows share")
 
 
+def add_pooling(group: Any) -> None:
+    """How the vectors of tokens become one, in place of what the model says."""
+    group.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; again to concatenate")
+    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
+
+
 def add_speed(parser: Parser) -> None:
     """How it is computed: what changes the time, and not the results but for ``--precision``."""
     group = parser.add_argument_group("how it is computed")

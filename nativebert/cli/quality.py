@@ -23,7 +23,11 @@ def define(parser: options.Parser) -> None:
     group = parser.add_argument_group("is the order the one that people give?")
     group.add_argument("--pairs", metavar="FILE", help="csv, tsv or jsonl of two texts and their similarity, as STS-B")
     group.add_argument(
-        "--columns", default="sentence1,sentence2,score", metavar="A,B,SCORE", help="in it (default: %(default)s)"
+        "--columns",
+        type=options.unicode,
+        default="sentence1,sentence2,score",
+        metavar="A,B,SCORE",
+        help="in it (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 

@@ -13,9 +13,11 @@ def define(parser: options.Parser) -> None:
         "Show the tokens of texts: ids, which characters each stands for, and which word it belongs to. "
         "Nothing is cut: what is longer than the model takes is said."
     )
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts; - for standard input, a text a line")
+    parser.add_argument(
+        "text", type=options.unicode, nargs="+", metavar="TEXT", help="texts; - for standard input, a text a line"
+    )
     options.add_model(parser, options.DEFAULT_MODEL)
-    parser.add_argument("--pair", metavar="TEXT", help="a second text, to go with each")
+    parser.add_argument("--pair", type=options.unicode, metavar="TEXT", help="a second text, to go with each")
     parser.add_argument("--json", action="store_true", help="a JSON object for each text, on a line")
 
 
