@@ -199,9 +199,9 @@ def resolve(
         except NotFound as error:
             if not isinstance(reference, str) or not HUB_ID.fullmatch(text):
                 raise
+            empty, way_out = ("", "rename") if os.listdir(folder) else ("empty ", "remove")
             raise NotFound(
-                f"{error} This folder hides the Hub's model of that name: rename it{' (it is empty)' * (not os.listdir(folder))}, or say "
-                f"{text}@main."
+                f"{error} This {empty}folder hides the Hub's model of that name: {way_out} it, or say {text}@main."
             ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
     cache = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else _hub_cache()

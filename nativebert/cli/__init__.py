@@ -109,7 +109,7 @@ def _discard_output() -> None:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     command = next((word for word in argv if not word.startswith("-")), None)  # no option before it takes a value
-    parser = _parser(command)
+    parser = _parser(command, argv)
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(ERROR)
@@ -122,7 +122,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _parser(command: str | None) -> Parser:
+def _parser(command: str | None, argv: Sequence[str]) -> Parser:
     """The parser; of the commands, only the one that is asked for has its options."""
     parser = Parser(
         prog="nativebert",
@@ -139,6 +139,7 @@ def _parser(command: str | None) -> Parser:
             continue
         module = importlib.import_module(f"nativebert.cli.{name}")
         module.define(one)
+        one.words = argv
         one.set_defaults(run=module.run, parser=one)
         every = one.add_argument_group("options of every command")
         every.add_argument("--revision", metavar="REV", help="branch, tag or commit of the model on the Hub")

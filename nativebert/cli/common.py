@@ -313,7 +313,7 @@ def write_report(target: str | None, report: dict[str, Any]) -> TextIO:
     from nativebert.io.write import whole
 
     if target == "-":
-        print(as_json(report, indent=2))
+        print_json(report, indent=2)
         return sys.stderr
     if target is not None:
         with whole(target) as file:
@@ -321,8 +321,11 @@ def write_report(target: str | None, report: dict[str, Any]) -> TextIO:
     return sys.stdout
 
 
-def as_json(value: object, indent: int | None = None) -> str:
-    """JSON for standard output."""
+def print_json(value: object, indent: int | None = None) -> None:
+    """Print JSON to standard output."""
+    from nativebert.io.write import standard_output
+
+    out = standard_output()
     # JSON is UTF-8; where standard output is not, escapes say the same
-    utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, indent=indent, ensure_ascii=not utf8)
+    utf8 = (getattr(out, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=indent, ensure_ascii=not utf8), file=out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -24,14 +24,26 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_shape, allow_abbrev=False, **options)
         self.where = ""  # what to say where --output is missing
+        self.words: Sequence[str] = ()  # of the command line
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required:", "what is missing:")
         if message.endswith("expected one argument") and (option := re.search(r"--[\w-]+", message)):
             message += f"; one that begins with a dash is written {option[0]}=-..."
+        if "missing:" in message and (word := self._dashed()) is not None:
+            self.refuse(word)
         if "missing:" in message and "--output" in message and self.where:
             message += f". {self.where}"
         raise SystemExit(fail(f"{message} ({self.prog} --help tells more)"))
+
+    def _dashed(self) -> str | None:
+        """The first word that begins with a dash and is no option: it may be a text or a file, and not be seen as one."""
+        known = {option for action in self._actions for option in action.option_strings}
+        for word in self.words[: self.words.index("--") if "--" in self.words else None]:
+            named = word.partition("=")[0] in known or (not word.startswith("--") and word[:2] in known)
+            if word.startswith("-") and word != "-" and (not named or os.path.exists(word)):
+                return word
+        return None
 
     def no_command(self, word: str, commands: Iterable[str]) -> NoReturn:
         """Tell that there is no such command."""

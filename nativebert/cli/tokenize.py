@@ -22,7 +22,7 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import as_json, notes, say_waiting
+    from nativebert.cli.common import notes, print_json, say_waiting
     from nativebert.console import short, table
     from nativebert.hub import resolve
     from nativebert.inspect import sentence_tokenizer
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             fields = {"ids": e.ids, "tokens": e.tokens, "offsets": e.offsets, "word_ids": e.word_ids}
             whole = {"text": text, **({} if args.pair is None else {"pair": args.pair}), **fields}
-            print(as_json({**whole, "type_ids": e.type_ids}))
+            print_json({**whole, "type_ids": e.type_ids})
             continue
         rows = [
             (
