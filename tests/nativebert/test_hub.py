@@ -840,3 +840,39 @@ def test_the_stand_in_is_isolated(hub: HubServer, tmp_path: Path) -> None:
     assert resolve("owner/name").folder.is_relative_to(tmp_path)
     assert set(hub.tokens_seen) == {None}
     shutil.rmtree(tmp_path / "hf_home")
+
+
+@pytest.mark.parametrize("progress", [None, True])
+def test_progress_without_standard_error(hub: HubServer, monkeypatch: pytest.MonkeyPatch, progress: bool | None) -> None:
+    """Programs without a console have none."""
+    hub.add("owner/name", MINIMAL)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert contents(resolve("owner/name", progress=progress)) == MINIMAL
+
+
+def test_a_folder_that_hides_a_model(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("owner/name", MINIMAL)
+    Path("owner/name").mkdir(parents=True)
+    with pytest.raises(
+        NotFound, match=r"This empty folder hides the Hub's model of that name: remove it, or say owner/name@main"
+    ):
+        resolve("owner/name")
+    Path("owner/name/notes.txt").write_text("x")
+    with pytest.raises(NotFound, match=r"This folder hides the Hub's model of that name: rename it, or say owner/name@main"):
+        resolve("owner/name")
+    assert resolve("owner/name@main").source == "hub"  # as it was told
+    for path in ("./owner/name", str(Path("owner/name").absolute()), Path("owner/name")):
+        with pytest.raises(NotFound, match=r"has no config.json") as error:
+            resolve(path)
+        assert "Hub" not in str(error.value)
+
+
+def test_the_digest_of_weights(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("owner/name", MINIMAL)
+    write(Path("copy"), MINIMAL)
+    digest = hashlib.sha256(MINIMAL["model.safetensors"]).hexdigest()
+    assert resolve("copy").digest() == resolve("owner/name").digest() == digest
+    write(Path("other"), {**MINIMAL, "model.safetensors": b"other"})
+    assert resolve("other").digest() != digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from models import BERT, one_thread, tensors_of, texts, write_folder
 import nativebert as nb
 from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated
-from nativebert.tasks.base import Call, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, Progress, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.results import Report, Results
 from nativebert.text.window import windows
@@ -551,3 +552,27 @@ def test_a_text_beyond_the_memory(folders: Any) -> None:
     embed._plan = Small(embed._plan, 0, RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):
         embed(["a"])
+
+
+class Silent:
+    """A stream of a program with windows: it has a method that writes, and nothing else."""
+
+    def write(self, text: str) -> None:
+        raise OSError("nobody listens")
+
+
+@pytest.mark.parametrize("stream", ["none", "closed", "silent", "open"])
+@pytest.mark.parametrize("show", [None, True, False])
+def test_work_does_not_depend_on_standard_error(monkeypatch: pytest.MonkeyPatch, stream: str, show: bool | None) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", {"none": None, "closed": closed, "silent": Silent(), "open": io.StringIO()}[stream])
+    bar = Progress(3, show)
+    for done in (1, 2, 3):
+        bar.reach(done)
+        if bar._bar is not None and not bar._bar.disable:
+            bar._bar.start_t -= 60  # as if it had taken long: the bar is delayed
+            bar._bar.last_print_t -= 60
+    bar.close()
+    if stream == "open" and show:
+        assert "3/3" in sys.stderr.getvalue()  # type: ignore[attr-defined]
