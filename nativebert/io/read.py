@@ -198,6 +198,8 @@ def _check_kind(data: bytes, source: str) -> None:
     for encoding, marks in {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}.items():
         if data.startswith(marks):
             raise BadInput(f"{name} is not UTF-8 but {encoding}: {_convert(encoding, source)}")
+    if b"\0" not in data:
+        return
     # without a mark: of the letters that most texts are of, these of every four bytes are zero
     zero = tuple(data[n::4].count(0) > len(data) // 8 for n in range(4))
     unmarked = {(0, 1, 0, 1): "UTF-16LE", (1, 0, 1, 0): "UTF-16BE", (0, 1, 1, 1): "UTF-32LE", (1, 1, 1, 0): "UTF-32BE"}

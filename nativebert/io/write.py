@@ -136,6 +136,21 @@ def check_place(target: str, example: str, stream: str = "") -> None:
         raise BadInput(f"{target} cannot be written: no permission")
 
 
+def check_folder(target: str) -> None:
+    """That a folder can be made, or written to: ask before a long job, not after.
+
+    Raises:
+        BadInput: something else is in its place, or there is no permission.
+    """
+    there = _final(Path(target))
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise BadInput(f"{target} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{target} cannot be written: no permission in {there}")
+
+
 def standard_output() -> TextIO:
     """Standard output, for results.
 

@@ -747,6 +747,9 @@ def test_vectors_of_other_texts_or_changed(run: Run, models: Path, lines: Path, 
         (["map", "{tmp}/v.npy", "-o", "{tmp}/no/m.png"], "there is no folder"),
         (["attention", "{m}", "a", "-o", "{tmp}/no/m.png"], "there is no folder"),
         (["embed", "{tmp}/texts.txt", "-o", "{tmp}/no/v.npy"], "there is no folder"),
+        (["quantize", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
+        (["quantize", "{m}", "-o", "{tmp}/texts.txt/a/b"], "cannot be a folder"),
+        (["convert", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_is_told_first(
