@@ -309,7 +309,7 @@ def measure(
     """
     target = choose_device(device)
     asked = _precisions(precisions, target)
-    rounds = at_least(1, "rounds", rounds)
+    rounds, seed = at_least(1, "rounds", rounds), at_least(0, "seed", seed)
     threads = None if threads is None else at_least(1, "threads", threads)
     given = None if texts is None else listed(texts)
     if given == []:

@@ -34,7 +34,7 @@ def define(parser: options.Parser) -> None:
     parser.add_argument(
         "--against", choices=("transformers",), metavar="WHAT", help="also time transformers, and say the ratio (extra parity)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 

@@ -17,7 +17,7 @@ def define(parser: options.Parser) -> None:
     options.add_device(parser)
     parser.add_argument("--trials", type=options.count, default=5, metavar="N", help="of each kind (default: %(default)s)")
     options.add_sample(parser, "32 built in")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the trials (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of the trials (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 

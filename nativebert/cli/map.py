@@ -32,7 +32,7 @@ def define(parser: options.Parser) -> None:
         help="pca (the default) keeps distances as well as it can; umap keeps neighbours (needs umap-learn)",
     )  # fmt: skip
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of umap (default: %(default)s)")
     options.add_tables(parser)
     options.add_quiet(parser)
 

@@ -311,7 +311,7 @@ def _csv(
         )
     if quoted and quoting is None:
         warn(
-            f"{name}: {len(quoted):,} of {number:,} rows have a text that begins with a double quote, the first in line {quoted[0]}. In a .tsv "
+            f"{name}: {len(quoted):,} of {number:,} rows {'has' if len(quoted) == 1 else 'have'} a text that begins with a double quote, the first in line {quoted[0]}. In a .tsv "
             "it is read as a letter; if texts stand in quotes there, say --quoting double, and if not, --quoting none.",
             Doubtful,
         )

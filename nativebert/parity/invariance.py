@@ -135,7 +135,7 @@ def check(
         NativeBertError: the model cannot be had, or the device is not there.
     """
     target = choose_device(device)
-    trials = at_least(1, "trials", trials)
+    trials, seed = at_least(1, "trials", trials), at_least(0, "seed", seed)
     if not isinstance(model, Model):
         model = load(open_snapshot(model, revision=revision, offline=offline), head=None)
     sentence_files = model.snapshot is not None and model.snapshot.path("modules.json") is not None

@@ -334,7 +334,7 @@ STRAY = 'id\ttext\n1\t"She left\n2\tHe came\n3\tand said "\n4\tend\n'
 
 
 def test_quotes_in_a_tsv_are_letters(tmp_path: Path) -> None:
-    with pytest.warns(Doubtful, match="1 of 4 rows have a text that begins with a double quote, the first in line 2"):
+    with pytest.warns(Doubtful, match="1 of 4 rows has a text that begins with a double quote, the first in line 2"):
         found = read_columns(put(tmp_path, "t.tsv", STRAY), {"--column": None})
     expected = ['"She left', "He came", 'and said "', "end"]
     assert [text for (text,) in found.rows] == expected
