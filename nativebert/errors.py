@@ -77,6 +77,15 @@ class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
 
 
+class Doubtful(NativeBertWarning):
+    """A file of texts or vectors was read, and may not hold what was meant; the message says where to look."""
+
+
+def heard() -> bool:
+    """Whether standard error leads anywhere: programs without a console have none (pythonw, PyInstaller), and some close it."""
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
+
+
 def warn(message: str, category: type[NativeBertWarning]) -> None:
     """Warn at the code that called into nativebert, each time: Python's default filter shows a warning once for each place in the code,
     so that from a program's second call on a cut text would go by in silence. Filters that the user set (``ignore``, ``error``, ...) hold."""

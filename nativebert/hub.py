@@ -37,6 +37,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    heard,
     warn,
 )
 
@@ -141,6 +142,18 @@ class Snapshot:
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         return [name for name in names if "/" in name or not name.endswith((".safetensors", INDEX))]
 
+    def digest(self) -> str:
+        """SHA-256 of the weights: of the file, or of what its parts come to. Two copies of a model have the same, wherever they are.
+
+        Raises:
+            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+        """
+        names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
+        parts = {name: _blob(self.folder / name) for name in sorted(names) if name.endswith(".safetensors")}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
 
 def resolve(
     reference: str | os.PathLike[str],
@@ -182,7 +195,15 @@ def resolve(
     if text and os.path.isdir(folder):
         if revision is not None:
             raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
-        return _from_folder(text, folder.absolute(), weights)
+        try:
+            return _from_folder(text, folder.absolute(), weights)
+        except NotFound as error:
+            if not isinstance(reference, str) or not HUB_ID.fullmatch(text):
+                raise
+            empty, way_out = ("", "rename") if os.listdir(folder) else ("empty ", "remove")
+            raise NotFound(
+                f"{error} This {empty}folder hides the Hub's model of that name: {way_out} it, or say {text}@main."
+            ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
     kept = Path(os.path.expanduser(cache_dir)).absolute() if cache_dir is not None else _hub_cache()
     ask = _Ask(text, repo, revision, kept, weights)
@@ -408,6 +429,8 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     from huggingface_hub import HfApi, hf_hub_download
     from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+    if not heard():  # tqdm would fail there
+        progress = False
     bars: dict[str, Any] = {} if progress is None else {"tqdm_class": partial(tqdm, disable=not progress)}
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     with _explained(ask, endpoint):
@@ -484,7 +507,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
     login = "pass the token of an account that may read it (token= or HF_TOKEN)"
     if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
-        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub} does not answer. {check}")
+        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub}, asked for {ask}, does not answer. {check}")
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
         return Gated(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -499,7 +522,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
-            return Unreachable(f"{hub} answers HTTP {status}. {check}")
+            return Unreachable(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
         detail = error.response.headers.get("X-Error-Message") or said
         return Unauthorized(
             f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
@@ -515,9 +538,9 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, OSError) and said.startswith("Consistency check failed"):
         return Corrupt(f"the download of {ask} ended at the wrong size: {said} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
-        return Unreachable(f"what answers at {hub} is not the Hub. {check}")
+        return Unreachable(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return Unreachable(f"{hub} does not answer ({type(error).__name__}: {said}). {check}")
+        return Unreachable(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
     return None
 
 
@@ -547,6 +570,12 @@ def _files(folder: Path) -> set[str]:
     """The files of a folder and of its own folders, as the Hub would list them."""
     paths = [*folder.glob("*"), *folder.glob("*/*")]
     return {path.relative_to(folder).as_posix() for path in paths if path.is_file()}
+
+
+def _blob(path: Path) -> str:
+    """SHA-256 of a file. In the Hub's cache its name says it, and was checked when it came."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else _hash(path, "sha256")
 
 
 def _hash(path: Path, kind: str, start: bytes = b"") -> str:

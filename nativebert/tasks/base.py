@@ -6,8 +6,8 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import partial
-from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, NotFinite, OutOfMemory, Refused, SmallerBatches, TooLong, Truncated, warn
+from nativebert.errors import BadInput, NotFinite, OutOfMemory, Refused, SmallerBatches, TooLong, Truncated, heard, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
@@ -27,6 +27,7 @@ from nativebert.pickling import ModelFiles, Referred
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
 from nativebert.text.window import Window, check_policy, windows
+from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -270,11 +271,8 @@ class Task:
     ) -> None:
         target = choose_device(device)
         self.device, self.precision = str(target), precision
-        if batch_tokens is not None and not (is_whole(batch_tokens) and batch_tokens >= 1):
-            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens!r}")
-        if not is_whole(stride) or stride < 0:
-            raise BadInput(f"stride must be 0 or more, not {stride!r}")
-        self.too_long, self.stride = check_policy(too_long), stride
+        tokens = None if batch_tokens is None else at_least(1, "batch_tokens", batch_tokens)
+        self.too_long, self.stride = check_policy(too_long), at_least(0, "stride", stride)
         mine = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
@@ -293,7 +291,7 @@ class Task:
         self._prepare(model)
         self.tokenizer = self._files_tokenizer
         self.max_tokens = self._limit(max_tokens)
-        self.batch_tokens = batch_tokens or self._usual_batch(target.type)
+        self.batch_tokens = tokens or self._usual_batch(target.type)
 
     def _prepare(self, model: Model) -> None:
         """Make the plan of encoder and head."""
@@ -372,11 +370,12 @@ class Task:
         most, special = self.encoder.max_tokens, self.tokenizer.n_special()
         if asked is None:
             return min(self.tokenizer.max_length or most, most)
-        if not is_whole(asked) or not 1 <= asked <= most:
+        limit = whole(asked)
+        if limit is None or not 1 <= limit <= most:
             raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
-        if asked <= special:
-            raise BadInput(f"max_tokens={asked} leaves no room for text beside {special} special tokens")
-        return asked
+        if limit <= special:
+            raise BadInput(f"max_tokens={limit} leaves no room for text beside {special} special tokens")
+        return limit
 
     # -- texts to sequences
 
@@ -601,11 +600,6 @@ class Task:
         return out
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, of Python or numpy."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     """A list of what the caller gives; a single string is a list of one.
 
@@ -637,7 +631,7 @@ class Progress:
     """A bar on stderr: from tqdm, which huggingface_hub brings. Work that is done at one stroke has none, and does not pay for it."""
 
     def __init__(self, total: int, show: bool | None) -> None:
-        self._total, self._show = total, show
+        self._total, self._show = total, show if heard() else False
         self._bar: Any = None
 
     def reach(self, done: int) -> None:
@@ -649,8 +643,10 @@ class Progress:
             disable = None if self._show is None else not self._show
             self._bar = tqdm(total=self._total, unit="text", delay=2, leave=False, disable=disable)
         if self._bar is not None:
-            self._bar.update(done - self._bar.n)
+            with suppress(OSError, ValueError, AttributeError):  # stderr went away meanwhile: the work is what matters
+                self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError, AttributeError):
+                self._bar.close()

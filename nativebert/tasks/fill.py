@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Task, highest, is_whole, listed, softmax
+from nativebert.tasks.base import Call, Pieces, Task, highest, listed, softmax
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
+from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -116,8 +117,7 @@ class MaskFiller(Task):
             BadInput: something that is not a string, a text without a mask, a target that is not a single token, or a ``top_k`` below 1.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``, or a mask lies in what would be cut off.
         """
-        if not is_whole(top_k) or top_k < 1:
-            raise BadInput(f"top_k must be 1 or more, not {top_k!r}")
+        top_k = at_least(1, "top_k", top_k)
         items = listed(texts)
         for n, text in enumerate(items):
             if not isinstance(text, str):
