@@ -115,8 +115,7 @@ class Classifier(Task):
             BadInput: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
-        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
-            raise BadInput(f"top_k must be 1 or more, or None for all labels, not {top_k!r}")
+        check_top_k(top_k)
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
             raise BadInput(f"threshold must be a number, not {threshold!r}")
         scores, report = self._scores(texts, progress)
@@ -169,6 +168,12 @@ class Classifier(Task):
         if self.problem == "single":
             return softmax(logits)
         return sigmoid(logits) if self.problem == "multi" else logits.numpy()
+
+
+def check_top_k(top_k: Any) -> None:
+    """Refuse what is no number of labels, nor None for all."""
+    if top_k is not None and not (is_whole(top_k) and top_k >= 1):
+        raise BadInput(f"top_k must be 1 or more, or None for all labels, not {top_k!r}")
 
 
 def over_windows(scores: Scores, starts: NDArray[np.int64], combine: str) -> Scores:
