@@ -380,8 +380,8 @@ def _scores(rows: Probabilities, names: dict[str, list[int]]) -> dict[str, float
 
 
 def _best(scores: dict[str, float], own: str, top_k: int | None) -> list[dict[str, Any]]:
-    """The ``top_k`` best of the labels, ``own`` before others that score the same."""
-    names = sorted(scores, key=lambda name: (-scores[name], name != own))[:top_k]
+    """The ``top_k`` best of the labels; ``own``, which is one of the best, before others that score the same."""
+    names = sorted(scores, key=lambda name: (name != own, -scores[name]))[:top_k]
     return [{"label": name, "score": scores[name]} for name in names]
 
 
