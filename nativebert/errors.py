@@ -45,6 +45,10 @@ class Refused(NativeBertError):
     """Understood, and declined: going on would change the numbers or run foreign code."""
 
 
+class NotFinite(Refused):
+    """What the model computes of a text overflows the precision: infinities or NaN, of which no result can be made."""
+
+
 class TooLong(NativeBertError):
     """A text has more tokens than the model takes, and ``too_long="error"`` was asked for."""
 

@@ -7,7 +7,12 @@ on the number of threads, so a child gives the parent's bits; and children are t
 
 import os
 
-import torch
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    os.register_at_fork(after_in_child=_one_thread)

@@ -37,6 +37,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    warn,
 )
 
 __all__ = ["PACKAGED", "CachedCopy", "Packaged", "Snapshot", "resolve"]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+import nativebert.forking  # noqa: F401  (whoever computes with torch may be forked)
 from nativebert.errors import BadInput
 
 MEASURES = ("cosine", "dot", "euclidean", "manhattan")

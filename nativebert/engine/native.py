@@ -10,7 +10,7 @@ import ctypes
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from ctypes import Array, addressof, byref, c_int32, pointer
+from ctypes import Array, addressof, byref, c_int32
 from functools import cache
 from itertools import accumulate
 from time import perf_counter

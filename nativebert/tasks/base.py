@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,18 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
-from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
+from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, warn
+from nativebert.errors import BadInput, NotFinite, OutOfMemory, Refused, SmallerBatches, TooLong, Truncated, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
+from nativebert.pickling import ModelFiles, Referred
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
 from nativebert.text.window import Window, check_policy, windows
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
+    from nativebert.text.tokenizer import Tokenizer
 
 # Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
@@ -201,6 +204,31 @@ def _characters(item: Any) -> int:
     return len(item) if isinstance(item, str) else sum(map(_characters, item)) if isinstance(item, (tuple, list)) else 0
 
 
+class _Passed:
+    """A model that somebody made a task of: kept for the task's pickles, while it has the weights that the task has."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._weights = model, _digest(model)
+
+    def load(self) -> Model:
+        """The model."""
+        return self._model
+
+    def __getstate__(self) -> dict[str, Any]:
+        if _digest(self._model) != self._weights:
+            raise Refused(
+                "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
+                "make the task anew from the model, or from a folder that the model was saved to"
+            )
+        return {**self.__dict__, "_model": Referred(self._model)}
+
+
+def _digest(model: Model) -> list[tuple[int, float]]:
+    """Something about each of a model's tensors that changes with its numbers."""
+    tensors = (tensor.detach().cpu() for tensor in model.state_dict().values())
+    return [(int(torch.hash_tensor(t).item()), t.sum(dtype=torch.float64).item()) for t in tensors]
+
+
 class Task:
     """A model made ready for one task. The public tasks say what goes in and what comes out.
 
@@ -247,11 +275,9 @@ class Task:
         if not is_whole(stride) or stride < 0:
             raise BadInput(f"stride must be 0 or more, not {stride!r}")
         self.too_long, self.stride = check_policy(too_long), stride
-        release: Callable[[], None] | None = None
+        mine = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
-            assert model.ledger is not None
-            release = model.ledger.checkpoint.release  # nobody else has this model: what is copied need not stay in memory
         if not isinstance(model, torch.nn.Module):
             raise BadInput(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if head is not None and head not in model.tasks:
@@ -260,15 +286,79 @@ class Task:
                 f"{type(self).__name__} needs a model with the head {head!r}, and this one has {have}: nb.load(..., head={head!r})"
             )
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
-        self.tokenizer = model.tokenizer
-        self.max_tokens = self._limit(max_tokens)
         self._after, self._segments = model.position_pad, model.config.segments > 1
-        self._plan = prepare(model, target, precision, after=release)
-        self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
+        self._task = head
+        self._origin = ModelFiles.of(model) if mine else _Passed(model)
+        self._read_settings()
+        self._prepare(model)
+        self.tokenizer = self._files_tokenizer
+        self.max_tokens = self._limit(max_tokens)
         self.batch_tokens = batch_tokens or self._usual_batch(target.type)
-        self._head = None if head is None else HeadPlan(model, head)
+
+    def _prepare(self, model: Model) -> None:
+        """Make the plan of encoder and head."""
+        release: Callable[[], None] | None = None
+        if isinstance(self._origin, ModelFiles):  # nobody else has this model: what is copied need not stay in memory
+            assert model.ledger is not None
+            release = model.ledger.checkpoint.release
+        self._files_tokenizer = self._tokenizer_of(model)
+        self._plan = prepare(model, self.device, self.precision, after=release)
+        self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
+        self._head = None if self._task is None else HeadPlan(model, self._task)
         if release is not None:
             release()
+
+    def _read_settings(self) -> None:
+        """Take what a task needs from the model's other files."""
+
+    def _tokenizer_of(self, model: Model) -> Tokenizer:
+        """The tokenizer that goes with the model."""
+        return model.tokenizer
+
+    # -- copies, pickles
+
+    # what is made again where a pickle arrives, and what copies have in common, for nobody changes it
+    _prepared: ClassVar[frozenset[str]] = frozenset({"_plan", "_fewest", "_head", "_files_tokenizer"})
+    _shared: ClassVar[frozenset[str]] = frozenset({"tokenizer", "snapshot", "encoder", "_origin"})
+
+    def __copy__(self) -> Self:
+        return self._twin(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        own = {
+            name: copy.deepcopy(value, memo)
+            for name, value in self.__dict__.items()
+            if name not in self._shared | self._prepared
+        }
+        return self._twin(self.__dict__ | own)
+
+    def _twin(self, state: dict[str, Any]) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(state)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the settings, and of the model where its files are, or its weights if it was passed as a model.
+
+        Raises:
+            Refused: the passed model's weights are not those any more that the task was made with.
+        """
+        left_out = self._prepared | ({"tokenizer"} if self.tokenizer is self._files_tokenizer else set())
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the task anew.
+
+        Raises:
+            NativeBertError: the model's files are not there, or are those of another model now.
+        """
+        self.__dict__.update(state)
+        model = self._origin.load()
+        if model.config != self.encoder:
+            raise Refused(f"{self.reference} has another config.json now than when the task was pickled: make the task anew")
+        self._prepare(model)
+        if "tokenizer" not in state:
+            self.tokenizer = self._files_tokenizer
 
     def _usual_batch(self, device: str) -> int:
         fewest = BATCH_TOKENS.get(device, 8192)
@@ -414,10 +504,27 @@ class Task:
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
                 continue
+            if not is_finite(out):
+                raise self._overflow(out, batch, pieces, rows, here)
             yield rows, batch, out
             done += len(rows)
             call.ran(sum(batch.lengths), self._fewest)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
+
+    def _overflow(self, out: Tensor, batch: Packed, pieces: Pieces, rows: NDArray[np.int64], here: slice) -> NotFinite:
+        """The error for states of a batch that are not finite; ``out`` is of its tokens ``(T, ...)`` or its sequences ``(B, ...)``."""
+        spoilt = (~out.isfinite()).flatten(1).any(1).cpu().numpy()
+        ends = np.arange(1, len(out) + 1) if len(out) == len(batch.lengths) else np.cumsum(batch.lengths)
+        texts = {pieces.text[n] for n in rows[np.unique(np.searchsorted(ends, np.flatnonzero(spoilt), side="right"))]}
+        first, more = here.start + min(texts), f" (and of {len(texts) - 1} more in its batch)" if len(texts) > 1 else ""
+        advice = {
+            "float16": "float16 ends at 65,504: choose bfloat16, which has the range of float32, or float32",
+            "float32": "no precision is wider: the weights are damaged, or were made for another config.json",
+        }.get(self.precision, "choose float32")
+        return NotFinite(
+            f"what {self.reference} computes of {self.noun} {first}{more} in {self.precision} overflows: hidden states are infinite or NaN, and "
+            f"any result would be wrong. Precision: {advice}."
+        )
 
     def _fitting(self, compute: Callable[[Packed], Tensor], batch: Packed) -> Tensor | None:
         """What ``compute`` makes of the batch, or None where the device's memory does not hold it: then ``batch_tokens`` is half as large.

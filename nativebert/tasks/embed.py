@@ -25,6 +25,7 @@ from nativebert.text.tokenizer import Encoding
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
+    from nativebert.text.tokenizer import Tokenizer
 
 Vectors = NDArray[np.float32]
 
@@ -79,16 +80,13 @@ class Embedder(Task):
             model, head=None, device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long, max_tokens=max_tokens,
             stride=stride, revision=revision, offline=offline, token=token,
         )  # fmt: skip
-        config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
+        config = self.config
         if pooling is None:
             for note in config.assumed:
                 warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed)
-        self.config = config
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
-        if config.lowercase:
-            self.tokenizer = self.tokenizer.lowercased()
         if max_tokens is None and config.max_tokens:
             self.max_tokens = min(config.max_tokens, self.encoder.max_tokens)
         self._prefix, self._suffix = self.tokenizer.frame
@@ -101,11 +99,26 @@ class Embedder(Task):
             ]
         if normalize:
             self.steps.append("normalize")
+        self._make_steps()
+
+    def _make_steps(self) -> None:
         self.dimension = self.encoder.width * len(self.pooling)
         self._then: list[steps.Apply] = []
         for step in self.steps:
             apply, self.dimension = steps.make(step, self.dimension, self.snapshot)
             self._then.append(apply)
+
+    _prepared = Task._prepared | {"_then"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._make_steps()
+
+    def _read_settings(self) -> None:
+        self.config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
+
+    def _tokenizer_of(self, model: Model) -> Tokenizer:
+        return model.tokenizer.lowercased() if self.config.lowercase else model.tokenizer
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]

@@ -71,10 +71,16 @@ class MaskFiller(Task):
         )  # fmt: skip
         self.mask_token = self.tokenizer.mask_token
         self._mask_id = self.tokenizer.mask_id
+
+    _prepared = Task._prepared | {"_known", "_continues"}
+
+    def _prepare(self, model: Model) -> None:
+        super()._prepare(model)
         assert self._head is not None
         # a model may have more outputs than the tokenizer has tokens: tables are filled up to round sizes
-        self._known = np.array(sorted(n for n in self.tokenizer.vocab.values() if n < self._head.spec.classes), np.int64)
-        core = self.tokenizer.core().model
+        numbers = self._files_tokenizer.vocab.values()
+        self._known = np.array(sorted(n for n in numbers if n < self._head.spec.classes), np.int64)
+        core = self._files_tokenizer.core().model
         # what marks a token that continues a word ("##"), where the vocabulary is of that sort; in others, a mark is a space before
         self._continues: str | None = core.continuing_subword_prefix if type(core).__name__ == "WordPiece" else None
 

@@ -172,6 +172,7 @@ class ZeroShot(Task):
                 else:  # as much as this label leaves room for, as in the reference
                     premise = premises[n][: self.max_tokens - len(frame) - len(hypothesis)]
                 pieces.ids.append(frame.ids(premise, hypothesis))
+                pieces.text.append(n)
                 if pieces.segments is not None:
                     pieces.segments.append(frame.segments(premise, hypothesis))
         return pieces
