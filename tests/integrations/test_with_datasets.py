@@ -61,6 +61,15 @@ def test_vectors_to_the_bit(tmp_path: Path, embed: nb.Embedder, processes: int |
     assert np.array_equal(np.array(alone.with_format("numpy")["vector"][:]), expected)
 
 
+def test_streams_and_formats(tmp_path: Path, embed: nb.Embedder) -> None:
+    data, expected = stored(tmp_path / "d"), embed(TEXTS)
+    streamed = data.to_iterable_dataset().map(Apply(embed, "text", "vector"), batched=True, batch_size=3)
+    assert np.array_equal(np.array([row["vector"] for row in streamed], np.float32), expected)
+    for kind in ("numpy", "torch", "pandas"):
+        found = data.with_format(kind).map(Apply(embed, "text", "vector"), batched=True).with_format("numpy")
+        assert np.array_equal(found["vector"][:], expected)
+
+
 def test_other_tasks(tmp_path: Path, models: dict[str, str]) -> None:
     data = stored(tmp_path / "d")
     tag = nb.Tagger(models["ner"], device="cpu")

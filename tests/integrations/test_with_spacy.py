@@ -18,7 +18,7 @@ from hf_checkpoints import make
 from models import minilm, one_thread
 
 import nativebert as nb
-from nativebert.errors import BadInput, NativeBertWarning
+from nativebert.errors import BadInput, NativeBertError, NativeBertWarning
 
 pytest.importorskip("spacy")
 
@@ -110,7 +110,35 @@ def test_vectors_go_where_documents_go(nlp: Any) -> None:
         assert np.array_equal(other._.nativebert_vector, doc.vector)
         assert np.array_equal(with_vectors(other).vector, doc.vector)
         assert entities(other) == entities(doc)
-        assert other._.nativebert_entities == doc._.nativebert_entities
+        assert list(other._.nativebert_entities) == doc._.nativebert_entities  # a DocBin makes tuples of lists
+
+
+SPAWNED = """
+import multiprocessing
+import sys
+import spacy
+import nativebert.integrations.spacy
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nativebert_vectors", config={"model": sys.argv[1], "options": {"device": "cpu"}})
+    nlp.add_pipe("nativebert_entities", config={"model": sys.argv[2], "options": {"device": "cpu"}})
+    texts = ["Anna went to Paris.", "", "The market fell."]
+    for one, other in zip(nlp.pipe(texts), nlp.pipe(texts, n_process=2), strict=True):
+        assert (one._.nativebert_vector == other._.nativebert_vector).all()
+        assert one._.nativebert_entities == other._.nativebert_entities
+        assert [str(e) for e in one.ents] == [str(e) for e in other.ents]
+    print("the same")
+"""
+
+
+def test_processes_that_are_spawned(models: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SPAWNED)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "program.py", str(minilm()), models["ner"]]
+    run = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert run.stdout == "the same\n", run.stderr
 
 
 def test_similarity_is_the_cosine(nlp: Any) -> None:
@@ -186,8 +214,11 @@ def test_what_is_wrong_is_told(models: dict[str, str]) -> None:
         nlp.add_pipe("nativebert_vectors", config={"model": str(minilm()), "options": {"precision": "float8"}})
     with pytest.raises(ValueError, match="model"):
         nlp.add_pipe("nativebert_entities")
-    with pytest.raises(BadInput, match="head"):
-        nlp.add_pipe("nativebert_entities", config={"model": nb.load(minilm())})
+    with pytest.raises(NativeBertError, match="tag"):
+        nlp.add_pipe("nativebert_entities", config={"model": str(minilm())})
+    with pytest.raises(ValueError, match=r"not <class .str.>|valid string"):
+        nlp.add_pipe("nativebert_vectors", config={"model": 7})
+    assert nlp.pipe_names == []
 
 
 def test_spacy_finds_the_components_by_name(tmp_path: Path) -> None:
