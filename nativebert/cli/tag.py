@@ -45,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
         tag = Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
         found, report = tag(texts, top_k=args.top_k, return_report=True, progress=common.progress(args))
     records = [{"text": text, "entities": entities} for text, entities in zip(texts, found, strict=True)]
-    columns = ["item", *(["entity"] if args.top_k != 1 else []), "text", "label", "score", "start", "end"]
+    keys = ["item"] if args.top_k == 1 else ["item", "entity", "text"]
+    columns = list(dict.fromkeys([*keys, "text", "label", "score", "start", "end"]))
     results = Records(records, columns, [[row[name] for name in columns] for row in found.rows()])
-    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, 1)
+    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, len(keys))
     out = common.deliver(args, results, show, explain=args.explain)
     lines = common.target(args, common.plural(sum(map(len, found)), "entity", "entities"))
     common.summarize(args, report, tag.snapshot, common.source(args.file, table), lines, out)
