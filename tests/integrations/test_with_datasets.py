@@ -81,6 +81,17 @@ def test_other_tasks(tmp_path: Path, models: dict[str, str]) -> None:
     assert scores == rank(list(zip(TEXTS, TEXTS[::-1]))).tolist()
 
 
+def test_a_first_batch_without_entities(models: dict[str, str]) -> None:
+    from datasets import Features, Value
+
+    data, tag = datasets.Dataset.from_dict({"text": ["", *TEXTS]}), nb.Tagger(models["ner"], device="cpu")
+    entity = {"text": Value("string"), "label": Value("string"), "score": Value("float64")}
+    entity |= {"start": Value("int64"), "end": Value("int64")}
+    features = Features({**data.features, "entities": [entity]})
+    found = data.map(Apply(tag, "text", "entities"), batched=True, batch_size=1, features=features)
+    assert found["entities"][:] == tag(["", *TEXTS])
+
+
 def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts each call of an Embedder has."""
     calls: list[int] = []
