@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
@@ -183,8 +183,8 @@ def resolve(
             raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
         return _from_folder(text, folder.absolute(), weights)
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
-    cache = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else _hub_cache()
-    ask = _Ask(text, repo, revision, cache, weights)
+    kept = Path(os.path.expanduser(cache_dir)).absolute() if cache_dir is not None else _hub_cache()
+    ask = _Ask(text, repo, revision, kept, weights)
     if revision is None and repo in PACKAGED and (packaged := _from_package(ask)):
         return packaged
     if offline is None:
@@ -329,7 +329,7 @@ def _from_package(ask: _Ask) -> Snapshot | None:
     spec = importlib.util.find_spec(packaged.package)  # of a top-level package: finds it without importing it
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = Path(spec.submodule_search_locations[0], packaged.folder)
+    folder = Path(spec.submodule_search_locations[0], packaged.folder).absolute()
     try:
         whole = (folder / "config.json").is_file() and (not ask.weights or _unchanged(folder / WEIGHTS, packaged))
     except OSError:
@@ -512,14 +512,23 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
 # ---- files
 
 
+@cache
+def _absolute(path: str) -> Path:
+    """A folder that a variable names: a relative one means what it meant when it was first read, wherever the program goes from there."""
+    return Path(path).absolute()
+
+
+def _expanded(path: str) -> Path:
+    return _absolute(os.path.expandvars(os.path.expanduser(path)))
+
+
 def _hf_home() -> Path:
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    return Path(os.path.expandvars(os.path.expanduser(home)))
+    return _expanded(os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
 
 
 def _hub_cache() -> Path:
-    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(os.path.expandvars(os.path.expanduser(cache))) if cache else _hf_home() / "hub"
+    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return _expanded(folder) if folder else _hf_home() / "hub"
 
 
 def _files(folder: Path) -> set[str]:

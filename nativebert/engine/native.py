@@ -115,13 +115,18 @@ class NativePlan:
         starts = (c_int32 * (count + 1))(0, *accumulate(batch.lengths))
         segments = None if batch.segments is None else batch.segments.data_ptr()
         threads = torch.get_num_threads()
-        with self._workspaces.lend() as workspace:
+        workspace = self._workspaces.take()
+        whole = False
+        try:
             cache = self._cache(workspace, starts[count])
             packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count, cache)
             size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
             scratch = workspace.scratch(size)
             began = perf_counter()
             failed = self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch)
+            whole = True
+        finally:
+            self._workspaces.give(workspace if whole else None)
         if failed:
             check(self.config, batch)  # says which id it is
         if self._panels:

@@ -838,3 +838,27 @@ def test_the_stand_in_is_isolated(hub: HubServer, tmp_path: Path) -> None:
     assert resolve("owner/name").folder.is_relative_to(tmp_path)
     assert set(hub.tokens_seen) == {None}
     shutil.rmtree(tmp_path / "hf_home")
+
+
+@pytest.mark.parametrize("how", ["HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "cache_dir"])
+def test_relative_folders_stay_where_they_were(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    """Wherever the program goes after they were read."""
+    relative, options = f"my {how} folder", {}
+    monkeypatch.delenv("HF_HOME")
+    if how == "cache_dir":
+        options = {"cache_dir": relative}
+    else:
+        monkeypatch.setenv(how, relative)
+    hub.add("owner/name", MINIMAL)
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    snapshot = resolve("owner/name", **options)
+    monkeypatch.chdir(tmp_path / "there")
+    assert contents(snapshot) == MINIMAL
+    assert snapshot.folder.is_relative_to(tmp_path / "here" / relative)
+    if how != "cache_dir":  # an argument means what it means where it is passed
+        assert resolve("owner/name", offline=True).folder == snapshot.folder
+        assert list((tmp_path / "there").iterdir()) == []
