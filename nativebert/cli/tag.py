@@ -25,6 +25,9 @@ def define(parser: options.Parser) -> None:
         help="how tokens become entities (default: simple); none gives every token by itself",
     )  # fmt: skip
     parser.add_argument(
+        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels of an entity: 1 (the default), N, or all"
+    )
+    parser.add_argument(
         "--ignore", type=options.unicode, action="append", metavar="LABEL", help="leave it out; again for more (default: O)"
     )
     parser.add_argument("--explain", action="store_true", help="show the texts, with their entities marked")
@@ -42,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.tasks.tag import Tagger
 
         tag = Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
-        found, report = tag(texts, return_report=True, progress=common.progress(args))
+        found, report = tag(texts, top_k=args.top_k, return_report=True, progress=common.progress(args))
     records = [{"text": text, "entities": entities} for text, entities in zip(texts, found, strict=True)]
-    columns = ["item", "text", "label", "score", "start", "end"]
-    rows = [[n, *(entity[name] for name in columns[1:])] for n, entities in enumerate(found) for entity in entities]
-    results = Records(records, columns, rows)
-    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, 1)
+    keys = ["item"] if args.top_k == 1 else ["item", "entity", "text"]
+    columns = list(dict.fromkeys([*keys, "text", "label", "score", "start", "end"]))
+    results = Records(records, columns, [[row[name] for name in columns] for row in found.rows()])
+    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, len(keys))
     out = common.deliver(args, results, show, explain=args.explain)
-    lines = common.target(args, common.plural(len(rows), "entity", "entities"))
+    lines = common.target(args, common.plural(sum(map(len, found)), "entity", "entities"))
     common.summarize(args, report, tag.snapshot, common.source(args.file, table), lines, out)
     return 0
 

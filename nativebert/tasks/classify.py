@@ -116,8 +116,7 @@ class Classifier(Task):
             BadInput: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
-        if top_k is not None:
-            top_k = at_least(1, "top_k", top_k, ", or None for all labels")
+        top_k = labels_asked(top_k)
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
             raise BadInput(f"threshold must be a number, not {threshold!r}")
         scores, report = self._scores(texts, progress)
@@ -170,6 +169,11 @@ class Classifier(Task):
         if self.problem == "single":
             return softmax(logits)
         return sigmoid(logits) if self.problem == "multi" else logits.numpy()
+
+
+def labels_asked(top_k: Any) -> int | None:
+    """How many labels to give, or None for all; anything else is refused."""
+    return None if top_k is None else at_least(1, "top_k", top_k, ", or None for all labels")
 
 
 def over_windows(scores: Scores, starts: NDArray[np.int64], combine: str) -> Scores:

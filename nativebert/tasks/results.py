@@ -71,7 +71,7 @@ class Results(list[T]):
         """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
 
         Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
-        in those lists are ``rank``, or ``mask`` and ``rank`` where there are two.
+        in those lists are ``rank``, or ``mask`` and ``rank`` where there are two, or ``entity`` and ``rank`` for entities with several labels.
         """
         return [record for item, found in enumerate(self) for record in _flat(found, {"item": item})]
 
@@ -96,15 +96,23 @@ class Results(list[T]):
 
 def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(found, dict):
-        lists = [name for name, value in found.items() if isinstance(value, (list, np.ndarray))]
+        lists = _lists(found)
         if not lists:
             yield {**place, **found}
             return
         single = {name: value for name, value in found.items() if name not in lists}
         for rank, values in enumerate(zip(*(found[name] for name in lists), strict=True)):
-            # the list of labels becomes a column "label"
-            yield {**place, **single, "rank": rank, **{n.removesuffix("s"): v for n, v in zip(lists, values, strict=True)}}
+            record = {**place, **single, "rank": rank}
+            for name, value in zip(lists, values):
+                # the list of labels becomes a column "label", or what its entries hold
+                record |= value if isinstance(value, dict) else {name.removesuffix("s"): value}
+            yield record
         return
     for number, inner in enumerate(found):
-        name = "mask" if isinstance(inner, list) else "rank"
+        name = "mask" if isinstance(inner, list) else "entity" if _lists(inner) else "rank"
         yield from _flat(inner, {**place, name: number})
+
+
+def _lists(found: dict[str, Any]) -> list[str]:
+    """Which of its values are lists."""
+    return [name for name, value in found.items() if isinstance(value, (list, np.ndarray))]

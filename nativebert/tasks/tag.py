@@ -18,6 +18,7 @@ from torch import Tensor
 from nativebert.errors import BadInput
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, softmax
+from nativebert.tasks.classify import labels_asked
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 
@@ -90,6 +91,7 @@ class Tagger(Task):
         left_out = _left_out(self.labels, tags, self.ignore)
         self._said = [None if out else tag for tag, out in zip(tags, left_out, strict=True)]
         self._kept = ~np.array(left_out)
+        self._of_label, self._of_type = _places(self.labels), _places([tag.label for tag in tags])
         self._outside = "O" if "O" in self.labels or not self.ignore else self.ignore[0]
         self._lead = len(self.tokenizer.frame[0])
 
@@ -104,6 +106,7 @@ class Tagger(Task):
         texts: Iterable[str],
         *,
         aggregation: str | None = None,
+        top_k: int | None = 1,
         return_report: bool = False,
         progress: bool | None = None,
     ) -> Any:
@@ -112,19 +115,23 @@ class Tagger(Task):
         Args:
             texts: strings; a single string is taken as a list of one.
             aggregation: in place of the Tagger's own.
+            top_k: how many labels of each entity, with their scores; None for all. The first is always the entity's own, with its score.
             return_report: return ``(results, Report)``.
             progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
 
         Returns:
             For each text its entities, in their order: ``{"text", "label", "score", "start", "end"}``, characters of the text, the end not
             included. ``label`` is the type (``"PER"``), or the whole label (``"B-PER"``) of ``aggregation="none"``; ``score`` is the mean
-            probability of what was joined.
+            probability of what was joined. Where ``top_k`` is not 1, also ``"labels"``, a list of ``{"label", "score"}``, best first, of
+            equal scores the label that the model has first: of the types, or of the whole labels under ``"none"``; those that ``ignore``
+            names are among them. The score of a type is the mean, over what was joined, of the highest probability of its labels.
 
         Raises:
-            BadInput: something that is not a string, or an unknown aggregation.
+            BadInput: something that is not a string, an unknown aggregation, or a ``top_k`` below 1.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = self.aggregation if aggregation is None else _one_of(AGGREGATIONS, aggregation)
+        top_k = labels_asked(top_k)
         items = listed(texts)
         for n, item in enumerate(items):
             if isinstance(item, (list, tuple)):
@@ -136,8 +143,11 @@ class Tagger(Task):
             for here in call.chunks():
                 encodings = self.tokenizer.encode_batch(items[here], first=here.start)
                 rows = self._probabilities(encodings, here, call)
-                found += [self._entities(text, e, p, how) for text, e, p in zip(items[here], encodings, rows, strict=True)]
-        results = Results(found, call.report(), [{"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}])
+                found += [
+                    self._entities(text, e, p, how, top_k) for text, e, p in zip(items[here], encodings, rows, strict=True)
+                ]
+        like = {"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}
+        results = Results(found, call.report(), [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
         return (results, results.report) if return_report else results
 
     def words(
@@ -145,6 +155,7 @@ class Tagger(Task):
         sentences: Iterable[Sequence[str]],
         *,
         aggregation: str = "first",
+        top_k: int | None = 1,
         return_report: bool = False,
         progress: bool | None = None,
     ) -> Any:
@@ -155,19 +166,22 @@ class Tagger(Task):
         Args:
             sentences: lists of words.
             aggregation: ``"first"``, ``"average"`` or ``"max"``, of the tokens of a word.
+            top_k: how many labels of each word, with their scores; None for all. The first is always the word's own, with its score.
             return_report: return ``(results, Report)``.
             progress: as for a call.
 
         Returns:
             For each sentence ``{"word", "label", "score"}`` for each of its words, in their order; labels are whole (``"B-ORG"``) and none is
             left out. A word without a token (an empty one, or one beyond where a sentence was cut) has the label ``"O"`` (or, of a model
-            without that label, the first of ``ignore``) and the score 0.0.
+            without that label, the first of ``ignore``) and the score 0.0. Where ``top_k`` is not 1, also ``"labels"``, a list of
+            ``{"label", "score"}``, best first; of a word without a token, its label alone.
 
         Raises:
-            BadInput: something that is not a list of strings, or another aggregation.
+            BadInput: something that is not a list of strings, another aggregation, or a ``top_k`` below 1.
             TooLong: a sentence is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = _one_of(OF_WORDS, aggregation)
+        top_k = labels_asked(top_k)
         items = [_words_of(n, sentence) for n, sentence in enumerate(listed(sentences, "sentences"))]
         found: list[list[dict[str, Any]]] = []
         with Call(self, items, progress) as call:
@@ -176,10 +190,11 @@ class Tagger(Task):
                 encodings = self.tokenizer.encode_batch(texts, first=here.start)
                 rows = self._probabilities(encodings, here, call)
                 found += [
-                    self._labelled(words, text, e, p, how)
+                    self._labelled(words, text, e, p, how, top_k)
                     for words, text, e, p in zip(items[here], texts, encodings, rows, strict=True)
                 ]
-        results = Results(found, call.report(), [{"word": "", "label": "", "score": 0.0}])
+        like = {"word": "", "label": "", "score": 0.0}
+        results = Results(found, call.report(), [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
         return (results, results.report) if return_report else results
 
     # -- the steps of a call
@@ -195,7 +210,7 @@ class Tagger(Task):
                 rows[n] = p
         return [p.numpy() for p in pieces.join(rows, len(encodings))]
 
-    def _entities(self, text: str, e: Encoding, p: Probabilities, how: str) -> list[dict[str, Any]]:
+    def _entities(self, text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None) -> list[dict[str, Any]]:
         tokens = slice(self._lead, self._lead + len(p))
         first = list(range(len(p)))  # first token of what is labelled: of each token, or of each word
         if how in OF_WORDS:
@@ -209,34 +224,40 @@ class Tagger(Task):
         if how == "simple":
             whole = _without_marks(e.tokens[tokens], whole)
         spans = _visible(text, whole, disjoint=how != "none")
-        seen = [
-            (span, label, score)
-            for span, label, score in zip(spans, best.tolist(), p.max(1).tolist(), strict=True)
-            if span[0] < span[1]
-        ]
+        seen = [n for n, (start, end) in enumerate(spans) if start < end]
+        labels, scores = best[seen].tolist(), p.max(1)[seen].tolist()
         if how == "none":
-            groups = [(n, n + 1, self.labels[label]) for n, (_, label, _) in enumerate(seen) if self._said[label]]
+            groups = [(n, n + 1, self.labels[label]) for n, label in enumerate(labels) if self._said[label]]
         else:
-            groups = join([self._said[label] for _, label, _ in seen])
+            groups = join([self._said[label] for label in labels])
         found = []
         for a, b, name in groups:
-            start, end = seen[a][0][0], seen[b - 1][0][1]
-            score = sum(score for _, _, score in seen[a:b]) / (b - a)
-            found.append({"text": text[start:end], "label": name, "score": score, "start": start, "end": end})
+            start, end = spans[seen[a]][0], spans[seen[b - 1]][1]
+            entity = {"text": text[start:end], "label": name, "score": _mean(scores[a:b]), "start": start, "end": end}
+            if top_k != 1:
+                names = self._of_label if how == "none" else self._of_type
+                entity["labels"] = _best(_scores(p[seen[a:b]], names), name, top_k)
+            found.append(entity)
         return found
 
-    def _labelled(self, words: list[str], text: str, e: Encoding, p: Probabilities, how: str) -> list[dict[str, Any]]:
+    def _labelled(
+        self, words: list[str], text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [{"word": word, "label": self._outside, "score": 0.0} for word in words]
         spans = _visible(text, e.offsets[self._lead : self._lead + len(p)])
         seen = [n for n, (start, end) in enumerate(spans) if start < end]
         begins = list(accumulate((len(word) + 1 for word in words[:-1]), initial=0))
         owners = [bisect_right(begins, spans[n][0]) - 1 for n in seen]
-        if not owners:
-            return found
         first = _runs(owners)
         p = _merged(p[seen], first, how)
         for place, label, score in zip(first, p.argmax(1).tolist(), p.max(1).tolist(), strict=True):
             found[owners[place]] |= {"label": self.labels[label], "score": score}
+        if top_k != 1:
+            each = [{self._outside: 0.0} for _ in words]
+            for n, place in enumerate(first):
+                each[owners[place]] = _scores(p[n : n + 1], self._of_label)
+            for item, scores in zip(found, each, strict=True):
+                item["labels"] = _best(scores, item["label"], top_k)
         return found
 
 
@@ -332,6 +353,36 @@ def _merged(p: Probabilities, first: list[int], how: str) -> Probabilities:
     else:
         words = p[first]
     return words
+
+
+# -- probabilities to scores
+
+
+def _mean(scores: list[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def _places(names: Sequence[str]) -> dict[str, list[int]]:
+    """Where each name stands."""
+    return {name: [n for n, other in enumerate(names) if other == name] for name in names}
+
+
+def _scores(rows: Probabilities, names: dict[str, list[int]]) -> dict[str, float]:
+    """The score of each name: of the labels that it stands for, the highest probability in each row; the mean of that over the rows.
+
+    The highest and not the sum, as the highest decides what a token is called: so the name of an entity scores best, and as the entity.
+
+    Args:
+        rows: probabilities of what was joined, ``(joined, labels)``.
+        names: which labels each name stands for.
+    """
+    return {name: _mean(rows[:, labels].max(1).tolist()) for name, labels in names.items()}
+
+
+def _best(scores: dict[str, float], own: str, top_k: int | None) -> list[dict[str, Any]]:
+    """The ``top_k`` best of the labels; ``own``, which is one of the best, before others that score the same."""
+    names = sorted(scores, key=lambda name: (name != own, -scores[name]))[:top_k]
+    return [{"label": name, "score": scores[name]} for name in names]
 
 
 # -- characters

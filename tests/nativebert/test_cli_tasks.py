@@ -220,6 +220,33 @@ def test_tag(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     assert rows == [[str(n), *map(str, entity.values())] for n, entities in enumerate(first) for entity in entities]
 
 
+def test_tag_gives_several_labels(run: Run, monkeypatch: pytest.MonkeyPatch, models: Path, lines: Path, tmp_path: Path) -> None:
+    for given, k in (("2", 2), ("all", None)):
+        expected = nb.Tagger(models / "tag", device="cpu")(TEXTS, top_k=k)
+        result = run("tag", lines, "-m", models / "tag", "--top-k", given, "-o", tmp_path / "t.jsonl")
+        assert [record["entities"] for record in records((tmp_path / "t.jsonl").read_text())] == list(expected)
+        assert summary(result.out)["results"] == f"{sum(map(len, expected))} entities in {tmp_path / 't.jsonl'}"
+        run("tag", lines, "-m", models / "tag", "--top-k", given, "-o", tmp_path / "t.csv")
+        header, *rows = table(tmp_path / "t.csv")
+        assert header == ["item", "entity", "text", "label", "score", "start", "end"]
+        assert rows == [
+            [str(n), str(m), e["text"], one["label"], str(one["score"]), str(e["start"]), str(e["end"])]
+            for n, entities in enumerate(expected)
+            for m, e in enumerate(entities)
+            for one in e["labels"]
+        ]
+    assert "'0' is not a whole number above 0" in one_line(run("tag", lines, "-m", models / "tag", "--top-k", "0"))
+    (tmp_path / "t.txt").write_text("the cat")
+    (entities,) = nb.Tagger(models / "tag", device="cpu")(["the cat"], top_k=2)
+    first, second = entities[0]["labels"]
+    argv = ["tag", tmp_path / "t.txt", "-m", models / "tag", "--top-k", 2, "--quiet"]
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(monkeypatch, *argv)).splitlines()
+    where = [str(entities[0]["start"]), str(entities[0]["end"])]
+    assert shown[0].split() == header
+    assert shown[1].split() == ["0", "0", *entities[0]["text"].split(), first["label"], f"{first['score']:.3f}", *where]
+    assert shown[2].split() == [second["label"], f"{second['score']:.3f}", *where]
+
+
 def test_tag_reads_long_texts_in_windows(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     argv = ["tag", lines, "-m", models / "tag", "--max-tokens", 5]
     result = run(*argv, "--stride", 1)

@@ -329,7 +329,7 @@ def test_the_mark_of_a_word_takes_no_character_from_it(tmp_path: Path) -> None:
 
     def entities(*labels: str) -> list[tuple[str, str]]:
         p = np.eye(len(BIO), dtype=np.float32)[[BIO.index(label) for label in labels]]
-        return [(one["text"], one["label"]) for one in tag._entities(text, tag.tokenizer.encode(text), p, "simple")]
+        return [(one["text"], one["label"]) for one in tag._entities(text, tag.tokenizer.encode(text), p, "simple", 1)]
 
     assert entities("O", "B-PER", "O", "O", "O", "I-PER") == [("東京", "PER"), ("大阪", "PER")]
     assert entities("B-LOC", "B-PER", "I-PER", "I-PER", "O", "I-PER") == [("東京 cats 大阪", "PER")]
@@ -512,6 +512,152 @@ def test_words_without_a_token_have_a_label_to_leave_out(tmp_path: Path) -> None
     folder = made(tmp_path / "m", "uncased", ["LABEL_0", "LABEL_1"])
     assert Tagger(folder, device="cpu").words([[""]]) == [[{"word": "", "label": "O", "score": 0.0}]]
     assert Tagger(folder, device="cpu", ignore=("LABEL_1",)).words([[""]])[0][0]["label"] == "LABEL_1"
+
+
+# -- several labels of an entity
+
+
+def by_hand(tag: Tagger, text: str) -> Any:
+    """Probabilities of the tokens of a short text, by the model itself."""
+    ids = tag.tokenizer.encode(text).ids
+    with torch.no_grad():
+        logits = nb.load(str(tag.reference), head="tag")(torch.tensor([ids])).logits[0]
+    return logits[1:-1].double().softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", AGGREGATIONS)
+def test_all_labels_of_entities(taggers: dict[str, Tagger], kind: str, how: str) -> None:
+    tag = taggers[kind]
+    texts = [*PLAIN, *PUNCTUATED, *VARIED]
+    plain, every = tag(texts, aggregation=how), tag(texts, aggregation=how, top_k=None)
+    names = list(BIO) if how == "none" else ["O", "PER", "LOC"]
+    assert [[{k: v for k, v in e.items() if k != "labels"} for e in found] for found in every] == plain, "the same entities"
+    for entity in (e for found in every for e in found):
+        assert entity["labels"][0] == {"label": entity["label"], "score": entity["score"]}
+        assert sorted(one["label"] for one in entity["labels"]) == sorted(names)
+        scores = [one["score"] for one in entity["labels"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(type(score) is float and 0 <= score <= 1 for score in scores)
+        total = sum(scores)
+        assert total == pytest.approx(1, abs=1e-6) if how == "none" else total < 1 + 1e-6
+    for k in (2, 3, 99):
+        some = tag(texts, aggregation=how, top_k=k)
+        assert some == [[e | {"labels": e["labels"][:k]} for e in found] for found in every]
+    assert sum(map(len, every)) > 50
+
+
+def test_labels_by_hand(folders: dict[str, Path]) -> None:
+    """Each letter is a token, and "xyz" three tokens of one word."""
+    tag = Tagger(folders["uncased"], device="cpu")
+    text = "anna paris xyz a b c running"
+    p, e = by_hand(tag, text), tag.tokenizer.encode(text)
+    offsets, words = e.offsets[1:-1], e.word_ids[1:-1]
+    types = {"O": [0], "PER": [1, 2], "LOC": [3, 4]}
+    for how in AGGREGATIONS:
+        for entity in tag(text, aggregation=how, top_k=None)[0]:
+            inside = [n for n, (a, b) in enumerate(offsets) if entity["start"] <= a and b <= entity["end"]]
+            rows = p[inside]
+            if how in OF_WORDS:
+                of_word = [p[[n for n, w in enumerate(words) if w == word]] for word in sorted({words[n] for n in inside})]
+                rows = np.stack([
+                    {"first": x[0], "average": x.mean(0), "max": x[x.max(1).argmax()]}[how] for x in of_word
+                ])  # fmt: skip
+            if how == "none":
+                expected = dict(zip(BIO, rows[0]))
+            else:
+                expected = {name: float(np.mean([row[columns].max() for row in rows])) for name, columns in types.items()}
+            got = {one["label"]: one["score"] for one in entity["labels"]}
+            assert got == pytest.approx(expected, abs=1e-5)
+
+
+def test_labels_of_schemes_and_of_what_is_ignored(tmp_path: Path) -> None:
+    for name, labels in SCHEMES.items():
+        folder = made(tmp_path / name, "uncased", labels)
+        keep = "CO-OP" if name == "bare" else "LOC"
+        for ignore in ((), ("O",), ("O", keep)):
+            found = Tagger(folder, device="cpu", ignore=ignore)(VARIED, top_k=None)
+            assert sum(map(len, found)) > 20
+            for entity in (e for some in found for e in some):
+                assert entity["labels"][0] == {"label": entity["label"], "score": entity["score"]}
+                assert {one["label"] for one in entity["labels"]} == {tag.label for tag in read_labels(labels)[1]}
+                if name == "bare":
+                    assert sum(one["score"] for one in entity["labels"]) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "first"), [(["A", "A", "B"], "A"), (["I-LOC", "B-PER", "B-LOC", "I-PER"], "PER"), (["O", "B-O", "I-O"], "O")]
+)
+def test_an_entity_comes_first_among_labels_that_score_the_same(tmp_path: Path, labels: list[str], first: str) -> None:
+    """Of equal labels the model's first decides, and a type that another of its labels puts before it must not come before it here."""
+    folder = made(tmp_path / "m", "uncased", labels)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.weight"].zero_()
+    likely = {"A": 1, "PER": 1, "O": 1}[first]
+    bias = torch.full((len(labels),), -1.0)
+    bias[[likely, 2]] = 1.0  # two that are equal, of different types but for the last model
+    tensors["classifier.bias"] = bias
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    tag = Tagger(folder, device="cpu", ignore=())
+    for how in AGGREGATIONS:
+        entity = tag("cat", aggregation=how, top_k=None)[0][0]
+        assert entity["labels"][0] == {"label": entity["label"], "score": entity["score"]}
+        assert how == "none" or entity["label"] == first
+    (word,) = tag.words([["cat"]], top_k=None)[0]
+    assert word["labels"][0] == {"label": word["label"], "score": word["score"]}
+
+
+def test_labels_of_words(taggers: dict[str, Tagger]) -> None:
+    tag = taggers["uncased"]
+    sentences = [["Anna", "went", "", "to", "\u200b"], [], ["running"]]
+    for how in OF_WORDS:
+        plain, every = tag.words(sentences, aggregation=how), tag.words(sentences, aggregation=how, top_k=None)
+        assert [[{k: v for k, v in w.items() if k != "labels"} for w in words] for words in every] == plain
+        for word in (w for words in every for w in words):
+            assert word["labels"][0] == {"label": word["label"], "score": word["score"]}
+            if word["word"].strip("\u200b"):
+                assert sorted(one["label"] for one in word["labels"]) == sorted(BIO)
+                assert sum(one["score"] for one in word["labels"]) == pytest.approx(1, abs=1e-6)
+            else:
+                assert word["labels"] == [{"label": "O", "score": 0.0}]
+        assert tag.words(sentences, aggregation=how, top_k=2) == [[w | {"labels": w["labels"][:2]} for w in x] for x in every]
+
+
+def test_labels_of_a_long_text_are_those_of_its_tokens(folders: dict[str, Path]) -> None:
+    tag = Tagger(folders["cased"], device="cpu", max_tokens=30, stride=10, ignore=())
+    text = " ".join(random.Random(2).choices(["Anna", "Paris", "went", "island", "rain"], k=200))
+    (tokens,) = tag(text, aggregation="none", top_k=None)
+    assert len(tokens) > 200
+    types = {"O": ["O"], "PER": ["B-PER", "I-PER"], "LOC": ["B-LOC", "I-LOC"]}
+    for entity in tag(text, top_k=None)[0]:
+        inside = [
+            {one["label"]: one["score"] for one in token["labels"]}
+            for token in tokens
+            if entity["start"] <= token["start"] and token["end"] <= entity["end"]
+        ]
+        for one in entity["labels"]:
+            assert one["score"] == sum(max(token[name] for name in types[one["label"]]) for token in inside) / len(inside)
+
+
+def test_labels_as_tables_and_json(taggers: dict[str, Tagger]) -> None:
+    found = taggers["uncased"](["Anna went to Paris .", "", "the cat"], top_k=2)
+    assert json.loads(json.dumps(found)) == found
+    rows = found.rows()
+    assert [list(row) for row in rows] == [
+        ["item", "entity", "text", "label", "score", "start", "end", "rank"]
+    ] * (2 * sum(map(len, found)))  # fmt: skip
+    own = [(e["text"], one["label"], one["score"]) for entities in found for e in entities for one in e["labels"]]
+    assert [(row["text"], row["label"], row["score"]) for row in rows] == own
+    words = taggers["uncased"].words([["Anna", ""]], top_k=None)
+    assert json.loads(json.dumps(words)) == words
+    assert [(row["entity"], row["word"]) for row in words.rows()] == [(0, "Anna")] * len(BIO) + [(1, "")]
+
+
+def test_a_top_k_that_is_no_number_of_labels(taggers: dict[str, Tagger]) -> None:
+    for k in (0, -1, 1.5, "2", True):
+        for call in (taggers["uncased"], taggers["uncased"].words):
+            with pytest.raises(BadInput, match="top_k must be 1 or more, or None for all labels, not"):
+                call([["a"]] if call != taggers["uncased"] else ["a"], top_k=k)
 
 
 # -- long texts

@@ -247,6 +247,7 @@ def test_what_a_call_counts(made: Any) -> None:
         ([[{"label": "a"}, {"label": "b"}], [], [{"label": "c"}]], [(0, 0, "a"), (0, 1, "b"), (2, 0, "c")]),
         ([[[{"token": "a"}], [{"token": "b"}, {"token": "c"}]]], [(0, 0, 0, "a"), (0, 1, 0, "b"), (0, 1, 1, "c")]),
         ([{"text": "t", "labels": ["x", "y"], "scores": [0.9, 0.1]}], [(0, "t", 0, "x", 0.9), (0, "t", 1, "y", 0.1)]),
+        ([[{"label": "x", "labels": [{"label": "x"}, {"label": "y"}]}], []], [(0, 0, "x", 0), (0, 0, "y", 1)]),
     ],
 )
 def test_results_as_rows(found: list[Any], rows: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +273,8 @@ MAKE_TABLES: dict[str, Callable[[dict[str, str], list[str]], Results[Any]]] = {
     "labels above": lambda m, texts: nb.Classifier(m["toxic"])(texts, threshold=0.0),
     "entities": lambda m, texts: nb.Tagger(m["ner"])(texts),
     "words": lambda m, texts: nb.Tagger(m["ner"]).words([text.split() for text in texts]),
+    "entities with labels": lambda m, texts: nb.Tagger(m["ner"])(texts, top_k=2),
+    "words with labels": lambda m, texts: nb.Tagger(m["ner"]).words([text.split() for text in texts], top_k=None),
     "answers": lambda m, texts: nb.Answerer(m["qa"])(["Who?"] * len(texts), texts),
     "best answers": lambda m, texts: nb.Answerer(m["qa"])(["Who?"] * len(texts), texts, top_k=2),
     "masks": lambda m, texts: nb.MaskFiller(m["mlm"])([f"{text} [MASK]" for text in texts]),
