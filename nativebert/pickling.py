@@ -95,6 +95,10 @@ def _by_files(model: Model) -> tuple[Any, ...] | None:
     mine, theirs = dict(model.named_parameters()), dict(fresh.named_parameters())
     if mine.keys() != theirs.keys() or not all(_equal(mine[name], theirs[name]) for name in mine):
         return None
+    if beside["config"] == fresh.config:
+        del beside["config"]
+    if "tokenizer" in beside and beside["tokenizer"].__getstate__() == fresh.tokenizer.__getstate__():
+        del beside["tokenizer"]
     return _again, (replace(files, device=str(model.device)), model.pool is None, beside)
 
 

@@ -159,6 +159,13 @@ class Carrier:
             f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_tokenizer": self._tokenizer.beside(self._native.tokenizer)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._tokenizer.rejoin(self._native.tokenizer)
+
     def eval(self) -> Any:
         """The model itself, which is never in training mode."""
         return self

@@ -250,6 +250,18 @@ class PreTrainedTokenizerBase:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    def beside(self, native: Tokenizer) -> PreTrainedTokenizerBase:
+        """What a pickle holds of it beside a task that holds ``native``: no second one, if it is the same."""
+        if self.native is not native:
+            return self
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__getstate__() | {"native": None})
+        return twin
+
+    def rejoin(self, native: Tokenizer) -> None:
+        """Undo :meth:`beside`, where the pickle arrives."""
+        self.native = self.native or native
+
     @classmethod
     def _built(cls, vocabulary: Sequence[Any], settings: Mapping[str, Any]) -> Tokenizer:
         """The native tokenizer of a vocabulary's files."""

@@ -72,6 +72,7 @@ def test_tasks(name: str, precision: str, with_kernels: bool, folders: Folders, 
 def test_the_door(name: str, folders: Folders) -> None:
     one = every_task.door(folders, (name,))[name]
     expected = one.result()
+    assert name == "AutoTokenizer" or len(pickle.dumps(one.made)) < SMALL
     for way, make_twin in WAYS.items():
         assert same(one.result(make_twin(one.made)), expected), way
 

@@ -178,12 +178,14 @@ class Pipeline:
 
     def __getstate__(self) -> dict[str, Any]:
         """The model travels as where its files are, while it is what they hold."""
-        return {**vars(self), "model": (type(self.model), Referred(self.model.native), self.model.config)}
+        model = type(self.model), Referred(self.model.native), self.model.config
+        return {**vars(self), "model": model, "tokenizer": self.tokenizer.beside(self.native.tokenizer)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, native, config = state["model"]
         native = native.model if isinstance(native, Referred) else native  # as it is in a shallow copy, which nothing pickled
         vars(self).update(state, model=kind(native, config).eval())
+        self.tokenizer.rejoin(self.native.tokenizer)
 
 
 def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Model:
