@@ -656,7 +656,7 @@ def test_labels_as_tables_and_json(taggers: dict[str, Tagger]) -> None:
 def test_a_top_k_that_is_no_number_of_labels(taggers: dict[str, Tagger]) -> None:
     for k in (0, -1, 1.5, "2", True):
         for call in (taggers["uncased"], taggers["uncased"].words):
-            with pytest.raises(BadInput, match="top_k must be 1 or more, or None for all labels, not"):
+            with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more, or None for all labels, not"):
                 call([["a"]] if call != taggers["uncased"] else ["a"], top_k=k)
 
 
