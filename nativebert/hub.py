@@ -37,6 +37,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    warn,
 )
 
 __all__ = ["PACKAGED", "CachedCopy", "Packaged", "Snapshot", "resolve"]
@@ -48,6 +49,7 @@ SETTINGS = (
     "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
 OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+ADAPTER = "adapter_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
 
@@ -170,7 +172,7 @@ def resolve(
         Unreachable: the Hub does not answer, and there is no copy in the cache.
         Corrupt: a file is not what it should be.
         DiskFull: no room for the download.
-        Refused: the weights are pickles, or a file names another outside the model's folder.
+        Refused: the weights are pickles, or an adapter of another model's; or a file names another outside the model's folder.
 
     Warns:
         CachedCopy: the Hub does not answer, and the copy in the cache is used.
@@ -247,6 +249,11 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
 
     The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole.
     """
+    if weights and ADAPTER in names:
+        raise Refused(
+            f"{where} holds an adapter ({ADAPTER}): its numbers are those of another model with these weights added, whatever weights lie beside "
+            "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
+        )
     if "config.json" not in names:
         raise NotFound(f"{where} has no config.json: it is not a transformers checkpoint. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]

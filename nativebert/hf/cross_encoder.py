@@ -73,11 +73,6 @@ class CrossEncoder(Carrier):
     ) -> None:
         model_name_or_path = options.pop("model_name", model_name_or_path)  # its old name
         snapshot, how = self._opened(model_name_or_path, options, device, max_length)
-        for module in snapshot.modules():
-            if not str(module.get("type", "")).endswith(".Transformer"):
-                raise Refused(
-                    f"{snapshot.reference} has a module {module.get('type')!r}; nativebert knows cross-encoders that are one Transformer"
-                )
         self._native = _Logits(snapshot, **how)
         self._snapshot = snapshot
         if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:

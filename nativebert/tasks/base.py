@@ -18,12 +18,14 @@ from torch import Tensor
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, warn
+from nativebert.errors import Assumed, BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
+from nativebert.sentence import TransformerConfig
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
+from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, check_policy, windows
 
 if TYPE_CHECKING:
@@ -269,6 +271,21 @@ class Task:
         self._head = None if head is None else HeadPlan(model, head)
         if release is not None:
             release()
+
+    def _follow(self, said: TransformerConfig, asked: int | None) -> None:
+        """Tokenise, and limit texts, as sentence_bert_config.json says; ``asked`` is the limit that the caller chose."""
+        if said.tokenizer and self.snapshot is not None:
+            self.tokenizer = Tokenizer.from_folder(self.snapshot.folder, said.tokenizer)
+            self.max_tokens = self._limit(asked)
+        if said.lowercase:
+            self.tokenizer = self.tokenizer.lowercased()
+        if asked is None and said.max_tokens and "model_max_length" not in said.tokenizer:
+            self.max_tokens = min(said.max_tokens, self.encoder.max_tokens)
+        if said.dtype not in (None, self.precision) and self.precision == "float32":
+            warn(
+                f"{self.reference}: its files ask for {said.dtype}, and float32 is computed. Pass precision={said.dtype!r} for the other.",
+                Assumed,
+            )
 
     def _usual_batch(self, device: str) -> int:
         fewest = BATCH_TOKENS.get(device, 8192)

@@ -87,10 +87,7 @@ class Embedder(Task):
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
-        if config.lowercase:
-            self.tokenizer = self.tokenizer.lowercased()
-        if max_tokens is None and config.max_tokens:
-            self.max_tokens = min(config.max_tokens, self.encoder.max_tokens)
+        self._follow(config.transformer, max_tokens)
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
