@@ -27,14 +27,15 @@ from nativebert import kernels
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, NativeBertWarning
+from nativebert.errors import BadInput, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 from nativebert.nn.packed import Packed
-from nativebert.tasks.base import is_whole, listed
+from nativebert.tasks.base import listed
 from nativebert.tasks.embed import Embedder, Vectors
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
+from nativebert.whole import at_least
 
 WORDS = (
     "the a of and in to was on with for that were from their about before under between river stone winter bread letter window "
@@ -308,9 +309,8 @@ def measure(
     """
     target = choose_device(device)
     asked = _precisions(precisions, target)
-    for name, number in (("rounds", rounds), ("threads", 1 if threads is None else threads)):
-        if not is_whole(number) or number < 1:
-            raise BadInput(f"{name} must be a whole number above 0, not {number!r}")
+    rounds, seed = at_least(1, "rounds", rounds), at_least(0, "seed", seed)
+    threads = None if threads is None else at_least(1, "threads", threads)
     given = None if texts is None else listed(texts)
     if given == []:
         raise BadInput("texts is empty: give some to time, or None for made-up ones")
@@ -423,7 +423,7 @@ def _measure(
             if work.against_peak:
                 turns[work.key][PRODUCT] = Turn(product, PRODUCTS)
         total = (1 + rounds) * sum(map(len, turns.values()))
-        shown = None if progress is None else not progress
+        shown = not heard() or (None if progress is None else not progress)
         with tqdm(total=total, unit="turn", desc="timing", leave=False, disable=shown) as bar:
             seconds = interleave(turns, rounds, seed, bar.update)
         cosines = _cosines(snapshot, device, ours, contenders, mixed)

@@ -52,7 +52,7 @@ def facts(groups: Mapping[str, Sequence[tuple[str, str]]], *, file: TextIO | Non
 
 
 def _grid(rows: Rows, header: Sequence[str] | None, title: str, out: TextIO) -> None:
-    if out.isatty() and (console := _rich(out)) is not None:
+    if is_terminal(out) and (console := _rich(out)) is not None:
         from rich.table import Table
         from rich.text import Text
 
@@ -142,9 +142,14 @@ def coloured(out: TextIO) -> bool:
     return _coloured(out) is not None
 
 
+def is_terminal(out: TextIO | None) -> bool:
+    """Is it a terminal? None, for a stream that is closed, is not."""
+    return out is not None and out.isatty()
+
+
 def _coloured(out: TextIO) -> Any:
     """A console that shows colours; None where there is none, or none are wanted."""
-    console = _rich(out) if out.isatty() else None
+    console = _rich(out) if is_terminal(out) else None
     return None if console is None or console.no_color or console.color_system is None else console
 
 

@@ -45,6 +45,10 @@ class Refused(NativeBertError):
     """Understood, and declined: going on would change the numbers or run foreign code."""
 
 
+class NotFinite(Refused):
+    """What the model computes of a text overflows the precision: infinities or NaN, of which no result can be made."""
+
+
 class TooLong(NativeBertError):
     """A text has more tokens than the model takes, and ``too_long="error"`` was asked for."""
 
@@ -71,6 +75,15 @@ class SmallerBatches(NativeBertWarning):
 
 class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
+
+
+class Doubtful(NativeBertWarning):
+    """A file of texts or vectors was read, and may not hold what was meant; the message says where to look."""
+
+
+def heard() -> bool:
+    """Whether standard error leads anywhere: programs without a console have none (pythonw, PyInstaller), and some close it."""
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 
 def warn(message: str, category: type[NativeBertWarning]) -> None:

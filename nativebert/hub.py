@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +37,7 @@ from nativebert.errors import (
     Refused,
     Unauthorized,
     Unreachable,
+    heard,
     warn,
 )
 
@@ -50,6 +51,7 @@ SETTINGS = (
 )  # fmt: skip
 OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
 ADAPTER = "adapter_config.json"
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")  # one makes a tokenizer
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
 
@@ -141,6 +143,18 @@ class Snapshot:
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         return [name for name in names if "/" in name or not name.endswith((".safetensors", INDEX))]
 
+    def digest(self) -> str:
+        """SHA-256 of the weights: of the file, or of what its parts come to. Two copies of a model have the same, wherever they are.
+
+        Raises:
+            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+        """
+        names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
+        parts = {name: _blob(self.folder / name) for name in sorted(names) if name.endswith(".safetensors")}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
 
 def resolve(
     reference: str | os.PathLike[str],
@@ -161,7 +175,7 @@ def resolve(
         offline: touch no network; by default what ``HF_HUB_OFFLINE`` says.
         token: for private and gated models; by default ``HF_TOKEN``, or the one stored by ``hf auth login``.
         cache_dir: the Hub cache; by default ``HF_HUB_CACHE``, or ``hub`` under ``HF_HOME``.
-        weights: also the weights, not only the configuration and the tokenizer.
+        weights: also the weights, not only the configuration and the tokenizer; without them, the tokenizer alone will do.
         progress: show progress bars; by default only where stderr is a terminal.
 
     Raises:
@@ -182,10 +196,18 @@ def resolve(
     if text and os.path.isdir(folder):
         if revision is not None:
             raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
-        return _from_folder(text, folder.absolute(), weights)
+        try:
+            return _from_folder(text, folder.absolute(), weights)
+        except NotFound as error:
+            if not isinstance(reference, str) or not HUB_ID.fullmatch(text):
+                raise
+            empty, way_out = ("", "rename") if os.listdir(folder) else ("empty ", "remove")
+            raise NotFound(
+                f"{error} This {empty}folder hides the Hub's model of that name: {way_out} it, or say {text}@main."
+            ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
-    cache = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else _hub_cache()
-    ask = _Ask(text, repo, revision, cache, weights)
+    kept = Path(os.path.expanduser(cache_dir)).absolute() if cache_dir is not None else _hub_cache()
+    ask = _Ask(text, repo, revision, kept, weights)
     if revision is None and repo in PACKAGED and (packaged := _from_package(ask)):
         return packaged
     if offline is None:
@@ -247,15 +269,18 @@ def _no_folder(text: str, folder: Path) -> NotFound:
 def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Path]) -> list[str]:
     """The files to have, of those that there are; ``get`` opens the two that name others.
 
-    The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole.
+    The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole. Without weights, a
+    tokenizer alone will do.
     """
     if weights and ADAPTER in names:
         raise Refused(
             f"{where} holds an adapter ({ADAPTER}): its numbers are those of another model with these weights added, whatever weights lie beside "
             "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
         )
-    if "config.json" not in names:
-        raise NotFound(f"{where} has no config.json: it is not a transformers checkpoint. Choose another model.")
+    config = ["config.json"] if "config.json" in names else []
+    if not config and (weights or not names.intersection(VOCABULARIES)):
+        what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"
+        raise NotFound(f"{where} has no config.json: it is {what}. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
     if "tokenizer.json" not in names:
         wanted += [name for name in OLD_TOKENIZERS if name in names]
@@ -266,7 +291,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
         wanted += [f"{prefix}config.json" for prefix in prefixes[1:] if f"{prefix}config.json" in names]
     for prefix in reversed(prefixes) if weights else []:
         wanted += _choose_weights(names, prefix, where, get)
-    return [*wanted, "config.json"]
+    return [*wanted, *config]
 
 
 def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str], Path]) -> list[str]:
@@ -324,9 +349,8 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
 def _from_folder(reference: str, folder: Path, weights: bool) -> Snapshot:
     for name in _choose(_files(folder), str(folder), weights, folder.joinpath):
         path = folder / name
-        small = name.endswith(".safetensors") and path.stat().st_size < 1024
-        if small and path.read_bytes().startswith(b"version https://git-lfs"):
-            raise Corrupt(f"{path} is only a git-lfs pointer to the weights: run `git lfs pull` in {folder}.")
+        if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+            raise Corrupt(f"{path} is only a git-lfs pointer to the file: run `git lfs pull` in {folder}.")
     return Snapshot(reference, folder, None, None, "folder")
 
 
@@ -335,7 +359,7 @@ def _from_package(ask: _Ask) -> Snapshot | None:
     spec = importlib.util.find_spec(packaged.package)  # of a top-level package: finds it without importing it
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = Path(spec.submodule_search_locations[0], packaged.folder)
+    folder = Path(spec.submodule_search_locations[0], packaged.folder).absolute()
     try:
         whole = (folder / "config.json").is_file() and (not ask.weights or _unchanged(folder / WEIGHTS, packaged))
     except OSError:
@@ -380,6 +404,10 @@ class _Ask:
     def home(self) -> Path:
         return self.cache / ("models--" + self.repo.replace("/", "--"))
 
+    def lacks_config(self, commit: str) -> Path:
+        """Where huggingface_hub notes that a commit has no config.json: then a copy without it can be whole."""
+        return self.home / ".no_exist" / commit / "config.json"
+
     @property
     def ref(self) -> Path:
         return self.home / "refs" / (self.revision or "main")
@@ -395,7 +423,9 @@ def _from_cache(ask: _Ask) -> Snapshot:
     if not COMMIT.fullmatch(commit) or not folder.is_dir():
         raise Offline(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
     try:
-        _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
+        names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
+        if "config.json" not in names and not ask.lacks_config(commit).exists():
+            raise NotFound(f"{ask} has no config.json there.")
     except (NotFound, Refused) as error:
         raise Offline(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
     return Snapshot(ask.reference, folder, ask.repo, commit, "cache")
@@ -405,6 +435,8 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     from huggingface_hub import HfApi, hf_hub_download
     from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+    if not heard():  # tqdm would fail there
+        progress = False
     bars: dict[str, Any] = {} if progress is None else {"tqdm_class": partial(tqdm, disable=not progress)}
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     with _explained(ask, endpoint):
@@ -450,6 +482,9 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     needed = sum(files[name].size or 0 for name in wanted if not (folder / name).exists())
     for name in wanted:
         get(name, needed)
+    if "config.json" not in files:
+        with suppress(OSError):
+            _write(ask.lacks_config(commit), "")
     if ask.revision != commit:
         with suppress(OSError):  # a cache that cannot be written serves all the same
             _write(ask.ref, commit)
@@ -478,7 +513,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
     login = "pass the token of an account that may read it (token= or HF_TOKEN)"
     if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
-        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub} does not answer. {check}")
+        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub}, asked for {ask}, does not answer. {check}")
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
         return Gated(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -493,7 +528,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
-            return Unreachable(f"{hub} answers HTTP {status}. {check}")
+            return Unreachable(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
         detail = error.response.headers.get("X-Error-Message") or said
         return Unauthorized(
             f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
@@ -509,29 +544,44 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, OSError) and said.startswith("Consistency check failed"):
         return Corrupt(f"the download of {ask} ended at the wrong size: {said} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
-        return Unreachable(f"what answers at {hub} is not the Hub. {check}")
+        return Unreachable(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return Unreachable(f"{hub} does not answer ({type(error).__name__}: {said}). {check}")
+        return Unreachable(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
     return None
 
 
 # ---- files
 
 
+@cache
+def _absolute(path: str) -> Path:
+    """A folder that a variable names: a relative one means what it meant when it was first read, wherever the program goes from there."""
+    return Path(path).absolute()
+
+
+def _expanded(path: str) -> Path:
+    return _absolute(os.path.expandvars(os.path.expanduser(path)))
+
+
 def _hf_home() -> Path:
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    return Path(os.path.expandvars(os.path.expanduser(home)))
+    return _expanded(os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
 
 
 def _hub_cache() -> Path:
-    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(os.path.expandvars(os.path.expanduser(cache))) if cache else _hf_home() / "hub"
+    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return _expanded(folder) if folder else _hf_home() / "hub"
 
 
 def _files(folder: Path) -> set[str]:
     """The files of a folder and of its own folders, as the Hub would list them."""
     paths = [*folder.glob("*"), *folder.glob("*/*")]
     return {path.relative_to(folder).as_posix() for path in paths if path.is_file()}
+
+
+def _blob(path: Path) -> str:
+    """SHA-256 of a file. In the Hub's cache its name says it, and was checked when it came."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else _hash(path, "sha256")
 
 
 def _hash(path: Path, kind: str, start: bytes = b"") -> str:

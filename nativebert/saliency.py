@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.loading import load
+from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -111,8 +112,7 @@ def saliency(
         model = load(model)
     if not model.tasks or model.tasks[0] not in HEADS:
         raise BadInput(f"there is no logit to explain: load a model with one of the heads {', '.join(HEADS)}")
-    if steps < 1:
-        raise BadInput(f"steps must be at least 1, not {steps}")
+    steps = at_least(1, "steps", steps)
     if baseline not in BASELINES:
         raise BadInput(f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
     if baseline == "pad" and model.config.pad_id >= model.config.vocab_size:
@@ -129,18 +129,19 @@ def saliency(
             if token is None
             else "this head has one prediction for the whole text, and none for a token: leave token= out"
         )
-    if token is not None and not 0 <= token < len(encoding):
-        raise BadInput(f"there is no token {token}: the text has {len(encoding)}, 0 to {len(encoding) - 1}")
+    place = whole(token)
+    if token is not None and (place is None or not 0 <= place < len(encoding)):
+        raise BadInput(f"there is no token {token!r}: the text has {len(encoding)}, 0 to {len(encoding) - 1}")
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             model.eval()
-            path = _Path(model, encoding, token, baseline)
-            whole = path.logits(path.text[None])[0].detach()
-            chosen = int(whole.argmax()) if target is None else target
-            if not 0 <= chosen < len(whole):
+            path = _Path(model, encoding, place, baseline)
+            logits = path.logits(path.text[None])[0].detach()
+            chosen = int(logits.argmax()) if target is None else whole(target)
+            if chosen is None or not 0 <= chosen < len(logits):
                 raise BadInput(
-                    f"there is no class {chosen}: the head {model.tasks[0]!r} has {len(whole)}, 0 to {len(whole) - 1}"
+                    f"there is no class {target!r}: the head {model.tasks[0]!r} has {len(logits)}, 0 to {len(logits) - 1}"
                 )
             before = float(path.logits(path.nothing[None])[0, chosen].detach())
             scores = path.integrate(chosen, steps)
@@ -151,8 +152,8 @@ def saliency(
     return Saliency(
         (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in found),
         target=chosen,
-        token=token,
-        logit=float(whole[chosen]),
+        token=place,
+        logit=float(logits[chosen]),
         baseline=before,
         parts=(text,) if pair is None else (text, pair),
     )

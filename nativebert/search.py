@@ -7,7 +7,6 @@ equal scores, and why neither scores nor order depend on where the blocks begin.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+import nativebert.forking  # noqa: F401  (whoever computes with torch may be forked)
 from nativebert.errors import BadInput
+from nativebert.whole import at_least
 
 MEASURES = ("cosine", "dot", "euclidean", "manhattan")
 BLOCK = 1024
@@ -49,7 +50,7 @@ def semantic_search(
     known = _Rows.of("corpus", corpus, device, measure)
     if asked.width != known.width:
         raise BadInput(f"queries have {asked.width} numbers each and the corpus {known.width}: take both from the same model")
-    _positive(top_k=top_k, block=block)
+    top_k, block = at_least(1, "top_k", top_k), at_least(1, "block", block)
     found: list[list[dict[str, Any]]] = []
     for start in range(0, asked.count, block):
         best = _best_of_corpus(asked.block(start, block), known, top_k, block)
@@ -85,7 +86,8 @@ def paraphrase_mining(
         BadInput: as of :func:`semantic_search`.
     """
     rows = _Rows.of("vectors", vectors, _device(vectors), measure)
-    _positive(max_pairs=max_pairs, block=block, **({} if top_k is None else {"top_k": top_k}))
+    max_pairs, block = at_least(1, "max_pairs", max_pairs), at_least(1, "block", block)
+    top_k = None if top_k is None else at_least(1, "top_k", top_k, ", or None for all")
     if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
         raise BadInput(f"threshold must be a number, not {threshold!r}")
     if rows.count < 2:
@@ -151,12 +153,6 @@ def _device(*given: Any) -> torch.device:
     """The accelerator that any of them is on; else the CPU, as also for devices that know no float64."""
     devices = [x.device for x in given if isinstance(x, Tensor) and x.device.type not in ("cpu", "mps")]
     return devices[-1] if devices else torch.device("cpu")
-
-
-def _positive(**given: Any) -> None:
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value!r}")
 
 
 def _scores(a: Tensor, b: Tensor, measure: str) -> Tensor:

@@ -239,12 +239,10 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
             raise _changes(
                 f"{name}: {where} sets {key} to {value!r}", "write it into the folder's config.json, if it belongs there"
             )
-    return TransformerConfig(
-        limit,
-        _flag(data, "do_lower_case", False, name),
-        _tokenizer(sections["tokenizer"], name),
-        _dtype(sections["model"], name),
-    )
+    tokenizer = _tokenizer(sections["tokenizer"], name)
+    if "model_max_length" in tokenizer:
+        limit = None  # the tokenizer's own goes first
+    return TransformerConfig(limit, _flag(data, "do_lower_case", False, name), tokenizer, _dtype(sections["model"], name))
 
 
 # What the encoder gives, and its name beyond it, by its task

@@ -42,13 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 where ``inspect`` finds that a model would not work, where ``parity`` or ``invariance`` fail, or for a bug in
     nativebert; 2 for an error, which is told in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
     """
+    _occupy()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter still shows the rest
     args = _parse(sys.argv[1:] if argv is None else argv)
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         _discard_output()
@@ -82,7 +84,20 @@ def _tell(error: Exception, args: argparse.Namespace) -> int:
     return BUG
 
 
+def _occupy() -> None:
+    """Give the numbers of streams that are closed to nowhere, before a file is opened under them; a closed stream is None in Python.
+
+    What is said on standard error goes nowhere too: ``print(file=None)`` would print it among the results."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def _discard_output() -> None:
+    if sys.stdout is None:
+        return
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -94,7 +109,7 @@ def _discard_output() -> None:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     command = next((word for word in argv if not word.startswith("-")), None)  # no option before it takes a value
-    parser = _parser(command)
+    parser = _parser(command, argv)
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(ERROR)
@@ -107,7 +122,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _parser(command: str | None) -> Parser:
+def _parser(command: str | None, argv: Sequence[str]) -> Parser:
     """The parser; of the commands, only the one that is asked for has its options."""
     parser = Parser(
         prog="nativebert",
@@ -124,6 +139,7 @@ def _parser(command: str | None) -> Parser:
             continue
         module = importlib.import_module(f"nativebert.cli.{name}")
         module.define(one)
+        one.words = argv
         one.set_defaults(run=module.run, parser=one)
         every = one.add_argument_group("options of every command")
         every.add_argument("--revision", metavar="REV", help="branch, tag or commit of the model on the Hub")

@@ -19,10 +19,17 @@ def define(parser: options.Parser) -> None:
         "holds a question and a context in each row; with --question, one question is asked of every context of the file."
     )
     options.add_file(parser)
-    parser.add_argument("--question", metavar="TEXT", help="asked of each context; in place of a column of questions")
-    parser.add_argument("--question-column", metavar="NAME", help="column (or JSON key) of the questions (default: question)")
     parser.add_argument(
-        "--context-column", metavar="NAME",
+        "--question", type=options.unicode, metavar="TEXT", help="asked of each context; in place of a column of questions"
+    )
+    parser.add_argument(
+        "--question-column",
+        type=options.unicode,
+        metavar="NAME",
+        help="column (or JSON key) of the questions (default: question)",
+    )
+    parser.add_argument(
+        "--context-column", type=options.unicode, metavar="NAME",
         help="column of the contexts (default: context, or with --question the only column)",
     )  # fmt: skip
     options.add_results(parser)

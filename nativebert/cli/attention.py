@@ -15,8 +15,10 @@ def define(parser: options.Parser) -> None:
         "browser (.html; it needs no network), or as a grid (.png, .svg, .pdf; extra plot). Layers and heads count from 0."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
-    parser.add_argument("text", metavar="TEXT", help="the text")
-    parser.add_argument("--pair", metavar="TEXT", help="a second text, to be read together with the first")
+    parser.add_argument("text", type=options.unicode, metavar="TEXT", help="the text")
+    parser.add_argument(
+        "--pair", type=options.unicode, metavar="TEXT", help="a second text, to be read together with the first"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a file ending in .html, .png, .svg or .pdf")
     parser.add_argument("--layers", type=_places, metavar="N,N", help="only these layers; -1 is the last")
     parser.add_argument("--heads", type=_places, metavar="N,N", help="only these heads of each layer")

@@ -30,21 +30,22 @@ def define(parser: options.Parser) -> None:
     )  # fmt: skip
     options.add_threads(parser)
     parser.add_argument("--rounds", type=options.count, default=5, metavar="N", help="that are counted (default: %(default)s)")
-    parser.add_argument("--texts", metavar="FILE", help="mixed texts: txt, csv, tsv or jsonl (default: 256 made up)")
+    options.add_sample(parser, "256 mixed texts, made up")
     parser.add_argument(
         "--against", choices=("transformers",), metavar="WHAT", help="also time transformers, and say the ratio (extra parity)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     from nativebert import bench
-    from nativebert.cli.common import notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, write_report
     from nativebert.console import facts, table
     from nativebert.engine import choose_device
 
-    texts = sample(args.texts)
+    check_report(args.json, args.texts)
+    texts = sample(args)
     against: bench.Make | None = None
     if args.against:
         from nativebert.parity import speed

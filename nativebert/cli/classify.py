@@ -24,7 +24,12 @@ def define(parser: options.Parser) -> None:
     )
     options.add_file(parser)
     options.add_column(parser)
-    parser.add_argument("--pair-column", metavar="NAME", help="column of a second text, to be read together with the first")
+    parser.add_argument(
+        "--pair-column",
+        type=options.unicode,
+        metavar="NAME",
+        help="column of a second text, to be read together with the first",
+    )
     options.add_results(parser)
     options.add_model(parser)
     which = parser.add_mutually_exclusive_group()

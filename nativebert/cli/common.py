@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nativebert import console
 from nativebert.cli.options import as_options
 from nativebert.errors import BadInput
-from nativebert.io.read import Asked, Table, read_columns
+from nativebert.io.read import TABLES, Asked, Table, format_of, read_columns
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
@@ -36,18 +36,33 @@ def read(args: argparse.Namespace, asked: Asked, usual: str = "text") -> Table:
     """The texts of ``args.file``: what the named options ask for. An output that cannot be written is told first."""
     from nativebert.io.write import check_ending
 
-    if args.output is not None:
-        check_ending(args.output)  # before the work, not after it
-    table = read_file(args.file, asked, args.format, usual=usual)
+    if args.output is not None or not (args.explain if "explain" in args else False):
+        check_ending(args.output or "-")  # before the work, not after it
+    table = read_file(args, args.file, asked, usual=usual, main=True)
     if args.output is not None:
         check_apart(args.output, args.file)
     return table
 
 
-def read_file(path: str, asked: Asked, format: str | None = None, *, usual: str = "text", numbers: bool = False) -> Table:
-    """Texts of a file (see :func:`nativebert.io.read.read_columns`), which must hold some."""
+def read_file(
+    args: argparse.Namespace, path: str, asked: Asked, *, usual: str = "text", numbers: bool = False, main: bool = False
+) -> Table:
+    """Texts of a file (see :func:`nativebert.io.read.read_columns`), which must hold some.
+
+    Args:
+        args: with ``delimiter`` and ``quoting``, which are for all tables of a command.
+        path: of the file.
+        asked, usual, numbers: as of ``read_columns``.
+        main: whether ``--format`` is about this file; among several, it need not be the table that ``--delimiter`` is about.
+    """
     say_waiting(path)
-    table = read_columns(path, asked, format=format, usual=usual, numbers=numbers)
+    format = args.format if main else None
+    alone = main and getattr(args, "queries", None) is None
+    how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
+    with notes(args):
+        table = read_columns(
+            path, asked, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
+        )
     if not table.rows:
         raise BadInput(f"{name(path, 'input')} holds no texts")
     return table
@@ -61,7 +76,9 @@ def queries(args: argparse.Namespace) -> list[str]:
     if args.queries is not None:
         if args.output is not None:
             check_apart(args.output, args.queries)
-        asked += [text for (text,) in read_file(args.queries, {"--column": None}).rows]
+        asked += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
+    elif args.queries_column is not None:
+        raise BadInput("--queries-column says how to read --queries FILE, which is missing")
     if not asked:
         raise BadInput('what is missing: --query "TEXT", or --queries FILE')
     return asked
@@ -74,20 +91,34 @@ def check_apart(output: str, *inputs: str) -> None:
             raise BadInput(f"{output} is the file that the texts come from: give the results another name")
 
 
-def sample(path: str | None) -> list[str] | None:
-    """The texts of a file, if one is given: to run a check on."""
-    return None if path is None else [text for (text,) in read_file(path, {"--column": None}).rows]
+def sample(args: argparse.Namespace) -> list[str] | None:
+    """The texts of ``--texts``, if it is given: to run a check on."""
+    if args.texts is None:
+        for option in ("column", "format"):
+            if getattr(args, option) is not None:
+                raise BadInput(f"--{option} says how to read --texts FILE, which is missing")
+        return None
+    return [text for (text,) in read_file(args, args.texts, {"--column": args.column}, main=True).rows]
 
 
 def say_waiting(source: str) -> None:
     """Tell people whose terminal is read."""
-    if source == "-" and sys.stdin.isatty():
+    if source == "-" and sys.stdin is not None and sys.stdin.isatty():
         print("Reading texts, one a line; Ctrl-D ends.", file=sys.stderr)
 
 
 def name(path: str, stream: str) -> str:
     """What to call a file; ``stream`` is ``input`` or ``output``."""
     return f"standard {stream}" if path == "-" else path
+
+
+def note_unknown(args: argparse.Namespace, path: str) -> None:
+    """Say that nothing tells how the vectors in a file were made."""
+    from nativebert.errors import Doubtful, warn
+    from nativebert.io.made import beside
+
+    with notes(args):
+        warn(f"there is no {beside(path)} to say how the vectors in {path} were made: that they fit is not checked", Doubtful)
 
 
 # ---- at work
@@ -139,7 +170,7 @@ def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], N
     """
     from nativebert.io.write import write_records
 
-    shown = explain or (args.output is None and sys.stdout.isatty())
+    shown = explain or (args.output is None and console.is_terminal(sys.stdout))
     if args.output is not None or not shown:
         write_records(args.output or "-", found)
     out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
@@ -264,19 +295,37 @@ def finish_hits(
 # ---- reports
 
 
+def check_report(target: str | None, *others: str | None) -> None:
+    """Before the work: can a report be written there? It must not be one of the other files of the command."""
+    from nativebert.io.write import check_place, standard_output
+
+    if target == "-":
+        standard_output()
+    elif target is not None:
+        check_place(target, "report.json", "write - for standard output")
+        for other in others:
+            if other is not None and os.path.realpath(other) == os.path.realpath(target):
+                raise BadInput(f"--json {target} is another file of this command: give the report another name")
+
+
 def write_report(target: str | None, report: dict[str, Any]) -> TextIO:
     """Write a report, if asked for; returns the stream that is free for people."""
+    from nativebert.io.write import whole
+
     if target == "-":
-        print(as_json(report, indent=2))
+        print_json(report, indent=2)
         return sys.stderr
     if target is not None:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        with whole(target) as file:
+            file.write((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
     return sys.stdout
 
 
-def as_json(value: object, indent: int | None = None) -> str:
-    """JSON for standard output."""
+def print_json(value: object, indent: int | None = None) -> None:
+    """Print JSON to standard output."""
+    from nativebert.io.write import standard_output
+
+    out = standard_output()
     # JSON is UTF-8; where standard output is not, escapes say the same
-    utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, indent=indent, ensure_ascii=not utf8)
+    utf8 = (getattr(out, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=indent, ensure_ascii=not utf8), file=out)

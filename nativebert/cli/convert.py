@@ -21,7 +21,10 @@ def define(parser: options.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nativebert.console import facts
     from nativebert.convert import convert
+    from nativebert.io.write import check_folder
 
+    if args.output is not None:
+        check_folder(args.output)
     done = convert(args.source, args.output, time_limit=args.time_limit)
     for one in done.files:
         lines = [

@@ -30,30 +30,37 @@ def define(parser: options.Parser) -> None:
     options.add_quiet(parser)
 
     text = parser.add_argument_group("in place of what the model says")
-    text.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
-    text.add_argument("--prompt-name", metavar="NAME", help="or one of the model's own prompts")
+    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="text to put before each text")
+    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
     options.add_long_texts(text, default="truncate")
-    text.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; again to concatenate")
-    text.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
+    options.add_pooling(text)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
+    from nativebert.cli.made import made_by
+    from nativebert.io.made import beside, check_beside, write_made
     from nativebert.io.write import check_target, write_vectors
 
     check_target(args.output)  # before the work, not after it
-    table = common.read_file(args.file, {"--column": args.column}, args.format)
+    if args.output != "-":
+        check_beside(args.output)
+    table = common.read_file(args, args.file, {"--column": args.column}, main=True)
     common.check_apart(args.output, args.file)
+    common.check_apart(beside(args.output), args.file)
     texts = [text for (text,) in table.rows]
     with common.at_work(args):
         from nativebert.tasks.embed import Embedder
 
-        embedder = Embedder(args.model, pooling=args.pooling, normalize=args.normalize, **common.task_options(args))
+        embedder = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
         vectors, report = embedder(
             texts, prompt=args.prompt, prompt_name=args.prompt_name, return_report=True, progress=common.progress(args)
         )
     write_vectors(args.output, vectors, texts)
+    if args.output != "-":
+        prompt = embedder.lead(args.prompt, args.prompt_name)
+        write_made(args.output, made_by(embedder, prompt, vectors.shape[1]), texts)
     out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
     where = common.name(args.output, "output")
     results = [("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]

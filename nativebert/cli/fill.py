@@ -21,7 +21,7 @@ def define(parser: options.Parser) -> None:
     parser.add_argument(
         "--top-k", type=options.count, default=5, metavar="N", help="candidates of a mask (default: %(default)s)"
     )
-    parser.add_argument("--targets", metavar="A,B,C", help="only these words, divided by commas")
+    parser.add_argument("--targets", type=options.unicode, metavar="A,B,C", help="only these words, divided by commas")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
     options.add_speed(parser)
 

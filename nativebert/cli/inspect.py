@@ -22,7 +22,7 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, as_json, notes
+    from nativebert.cli.common import BAD, notes, print_json
     from nativebert.console import facts, say, table
     from nativebert.hub import resolve
     from nativebert.inspect import inspect
@@ -34,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
         print(found.ledger.explain(args.explain))
         return 0
     if args.json:
-        print(as_json(found.as_dict(), indent=2))
+        print_json(found.as_dict(), indent=2)
     else:
         facts(found.shown())
         print()
         header, *rows = report.table(found.ledger.rows)
         table(rows, header, title=f"weight map {found.ledger.map.name}: {report.summary(found.ledger.rows)}")
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     for problem in found.problems:
         say(problem)
     return BAD if found.problems else 0

@@ -16,17 +16,18 @@ def define(parser: options.Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     options.add_device(parser)
     parser.add_argument("--trials", type=options.count, default=5, metavar="N", help="of each kind (default: %(default)s)")
-    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 32 built in)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the trials (default: %(default)s)")
+    options.add_sample(parser, "32 built in")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of the trials (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
     from nativebert.console import facts, table
     from nativebert.parity import invariance
 
-    texts = sample(args.texts)
+    check_report(args.json, args.texts)
+    texts = sample(args)
     with notes(args):
         found = invariance.check(
             args.model,

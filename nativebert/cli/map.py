@@ -19,22 +19,28 @@ def define(parser: options.Parser) -> None:
     parser.add_argument("vectors", metavar="VECTORS", help="a file that `nativebert embed` wrote: .npy, .csv or .jsonl")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a file ending in .html, .png, .svg or .pdf")
     parser.add_argument("--labels", metavar="FILE", help="a label for each vector: txt (a label a line), csv, tsv or jsonl")
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels (default: the only one, or `label`)")
+    parser.add_argument(
+        "--label-column", type=options.unicode, metavar="NAME", help="column of the labels (default: the only one, or `label`)"
+    )
     parser.add_argument("--scale", action="store_true", help="the labels are numbers: show them as a scale of colours")
     parser.add_argument("--texts", metavar="FILE", help="the texts, for .npy, which does not hold them")
-    parser.add_argument("--column", metavar="NAME", help="column of the texts (default: the only one, or `text`)")
+    parser.add_argument(
+        "--column", type=options.unicode, metavar="NAME", help="column of the texts (default: the only one, or `text`)"
+    )
     parser.add_argument(
         "--method", choices=("pca", "umap"), default="pca",
         help="pca (the default) keeps distances as well as it can; umap keeps neighbours (needs umap-learn)",
     )  # fmt: skip
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of umap (default: %(default)s)")
+    options.add_tables(parser)
     options.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
     from nativebert.errors import BadInput
+    from nativebert.io.made import beside, digest_of, read_made
     from nativebert.io.vectors import read_vectors
     from nativebert.pictures.figure import check_target
     from nativebert.pictures.map import map
@@ -48,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(f"--{option.replace('_', '-')} says how to read --{of} FILE, which is missing")
     check_target(args.output)  # before the work, not after it
     vectors, texts = read_vectors(args.vectors)
+    made = read_made(args.vectors)
     if args.texts is not None:
-        texts = [text for (text,) in common.read_file(args.texts, {"--column": args.column}).rows]
+        texts = [text for (text,) in common.read_file(args, args.texts, {"--column": args.column}).rows]
     labels: list[str | None] | list[float] | None = None
     if args.labels is not None:
-        table = common.read_file(args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
+        table = common.read_file(args, args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
         labels = [label or None for (label,) in table.rows]
         if args.scale:
             labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]
@@ -61,13 +68,26 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(
                 f"{file} has {len(given):,} lines or rows and {args.vectors} has {len(vectors):,} vectors: one for each is needed"
             )
+    if made is not None and args.texts is not None and made.get("texts") != digest_of(texts or []):
+        raise BadInput(
+            f"{args.vectors} was made of other texts than {args.texts} holds, or of these in another order. To show others beside the same "
+            f"points, delete {beside(args.vectors)}"
+        )
     with common.at_work(args):
         picture = map(vectors, labels, texts, method=args.method, seed=args.seed, dimensions=args.dimensions)
         picture.save(args.output)
+    if made is None:
+        common.note_unknown(args, args.vectors)
     if not args.quiet:
         of = f"{len(vectors):,} x {vectors.shape[1]:,} from {args.vectors}"
+        by = [] if made is None else [("model", str(made.get("model")))]
         common.show(
-            [("vectors", of), *((("shown", ", ".join(picture.axes)),) if picture.explained else ()), ("picture", args.output)]
+            [
+                *by,
+                ("vectors", of),
+                *((("shown", ", ".join(picture.axes)),) if picture.explained else ()),
+                ("picture", args.output),
+            ]
         )
     return 0
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 FORMATS = ("txt", "csv", "tsv", "jsonl")
+QUOTINGS = ("double", "none")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # A model's head -> the command that uses it
 COMMAND_OF = {"classify": "classify", "tag": "tag", "answer": "answer", "lm": "fill"}
@@ -22,12 +24,26 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_shape, allow_abbrev=False, **options)
         self.where = ""  # what to say where --output is missing
+        self.words: Sequence[str] = ()  # of the command line
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required:", "what is missing:")
+        if message.endswith("expected one argument") and (option := re.search(r"--[\w-]+", message)):
+            message += f"; one that begins with a dash is written {option[0]}=-..."
+        if "missing:" in message and (word := self._dashed()) is not None:
+            self.refuse(word)
         if "missing:" in message and "--output" in message and self.where:
             message += f". {self.where}"
         raise SystemExit(fail(f"{message} ({self.prog} --help tells more)"))
+
+    def _dashed(self) -> str | None:
+        """The first word that begins with a dash and is no option: it may be a text or a file, and not be seen as one."""
+        known = {option for action in self._actions for option in action.option_strings}
+        for word in self.words[: self.words.index("--") if "--" in self.words else None]:
+            named = word.partition("=")[0] in known or (not word.startswith("--") and word[:2] in known)
+            if word.startswith("-") and word != "-" and (not named or os.path.exists(word)):
+                return word
+        return None
 
     def no_command(self, word: str, commands: Iterable[str]) -> NoReturn:
         """Tell that there is no such command."""
@@ -46,7 +62,14 @@ class Parser(argparse.ArgumentParser):
             self.error(f"one argument too many: {word!r}")
         options = [option for action in self._actions for option in action.option_strings]
         near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
-        hint = f"did you mean {near[0]}?" if near else "before a text or file that begins with a dash, write --"
+        if os.path.exists(word):
+            hint = f"for the file of that name, write ./{word}"
+        else:
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else "a text or file that begins with a dash comes after all options: write -- before it"
+            )
         self.error(f"unknown option {word!r}; {hint}")
 
 
@@ -94,6 +117,26 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def delimiter(text: str) -> str:
+    """The character between the fields of a table: itself, or ``tab``, or an escape."""
+    character = {"tab": "\t", r"\t": "\t"}.get(text, text)
+    if re.fullmatch(r"\\x[0-9a-fA-F]{2}", text):
+        character = chr(int(text[2:], 16))
+    if len(character) != 1 or character in '"\r\n\0' or "\ud800" <= character <= "\udfff":
+        raise argparse.ArgumentTypeError(
+            rf"{text!r} is not one character, like ';' or '|', and not tab or an escape like '\x01'"
+        )
+    return character
+
+
+def unicode(text: str) -> str:
+    """A text, which must have come as UTF-8, or in what the terminal's locale says."""
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        shown = ascii(text).replace(r"\udc", r"\x")  # the byte that Python could not read
+        raise argparse.ArgumentTypeError(f"{shown} is not UTF-8: set the terminal to UTF-8, or give the text in a file that is")
+    return text
+
+
 def count_or_all(text: str) -> int | None:
     """A whole number above 0; None for ``all``."""
     return None if text == "all" else count(text)
@@ -103,11 +146,31 @@ def add_file(parser: Parser, what: str = "txt (a text a line), csv, tsv or jsonl
     """The file that the texts come from."""
     parser.add_argument("file", metavar="FILE", help=what)
     parser.add_argument("--format", choices=FORMATS, help="of the input (default: by its ending)")
+    add_tables(parser)
+
+
+def add_sample(parser: Parser, default: str) -> None:
+    """A file of texts to run a check on."""
+    parser.add_argument("--texts", metavar="FILE", help=f"txt, csv, tsv or jsonl (default: {default})")
+    parser.add_argument("--format", choices=FORMATS, help="of that file (default: by its ending)")
+    add_column(parser)
+    add_tables(parser)
+
+
+def add_tables(parser: Parser) -> None:
+    """How csv and tsv files are read."""
+    parser.add_argument(
+        "--delimiter", type=delimiter, metavar="C", help="between fields of csv and tsv files (default: a comma; in tsv, a tab)"
+    )
+    parser.add_argument(
+        "--quoting", choices=QUOTINGS,
+        help="of their fields: double quotes may stand around them, or are letters (default: double; in tsv, none)",
+    )  # fmt: skip
 
 
 def add_column(parser: Parser) -> None:
     """Where the texts stand in their file."""
-    parser.add_argument("--column", metavar="NAME", help="column (or JSON key) that holds the text")
+    parser.add_argument("--column", type=unicode, metavar="NAME", help="column (or JSON key) that holds the text")
 
 
 def add_model(parser: Parser, default: str | None = None) -> None:
@@ -118,8 +181,11 @@ def add_model(parser: Parser, default: str | None = None) -> None:
 
 def add_queries(parser: Parser) -> None:
     """One query or more."""
-    parser.add_argument("--query", action="append", metavar="TEXT", help="what to look for; again for more queries")
+    parser.add_argument(
+        "--query", action="append", type=unicode, metavar="TEXT", help="what to look for; again for more queries"
+    )
     parser.add_argument("--queries", metavar="FILE", help="or a file of queries: txt, csv, tsv or jsonl; - for standard input")
+    parser.add_argument("--queries-column", type=unicode, metavar="NAME", help="column (or JSON key) of that file")
 
 
 def add_results(parser: Parser) -> None:
@@ -145,6 +211,12 @@ def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
     group.add_argument("--too-long", choices=policies, default=default, help=f"{what} (default: %(default)s)")
     if windows:
         group.add_argument("--stride", type=whole, metavar="N", help="tokens that neighbouring windows share")
+
+
+def add_pooling(group: Any) -> None:
+    """How the vectors of tokens become one, in place of what the model says."""
+    group.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; again to concatenate")
+    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
 
 
 def add_speed(parser: Parser) -> None:

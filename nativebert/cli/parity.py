@@ -16,7 +16,7 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     parser.add_argument("--against", metavar="REF", help="what transformers reads instead: another folder or name")
-    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: eight built in)")
+    options.add_sample(parser, "eight built in")
     parser.add_argument("--head", default="auto", metavar="TASK", help="of the model: lm, classify, ...; none for no head")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="default: %(default)s")
     parser.add_argument("--all", action="store_true", help="also show every operation, not only the outputs of layers")
@@ -25,11 +25,14 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
     from nativebert.console import facts, table
     from nativebert.parity import report
 
-    texts = sample(args.texts)
+    check_report(args.json, args.texts, args.plot)
+    if args.plot is not None:
+        report.check_plot(args.plot)
+    texts = sample(args)
     with notes(args):
         found = report.check(
             args.model,

@@ -19,25 +19,27 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (the default), cuda, cuda:1, mps")
     parser.add_argument("--precision", default="int8", choices=options.PRECISIONS, help="of MODEL (default: %(default)s)")
-    parser.add_argument("--texts", metavar="FILE", help="texts to run: txt, csv, tsv or jsonl (default: 300 made up)")
+    options.add_sample(parser, "300 made up")
     group = parser.add_argument_group("is the order the one that people give?")
     group.add_argument("--pairs", metavar="FILE", help="csv, tsv or jsonl of two texts and their similarity, as STS-B")
     group.add_argument(
-        "--columns", default="sentence1,sentence2,score", metavar="A,B,SCORE", help="in it (default: %(default)s)"
+        "--columns",
+        type=options.unicode,
+        default="sentence1,sentence2,score",
+        metavar="A,B,SCORE",
+        help="in it (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.bench import sentences
-    from nativebert.cli.common import notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, write_report
     from nativebert.console import facts
     from nativebert.parity import quality
 
-    texts, pairs = (
-        sample(args.texts) or sentences(300, seed=0),
-        None if args.pairs is None else _pairs(args.pairs, args.columns),
-    )
+    check_report(args.json, args.texts, args.pairs)
+    texts, pairs = sample(args) or sentences(300, seed=0), None if args.pairs is None else _pairs(args)
     with notes(args):
         found = quality.check(
             args.model,
@@ -66,16 +68,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(path: str, columns: str) -> list[tuple[str, str, float]]:
+def _pairs(args: argparse.Namespace) -> list[tuple[str, str, float]]:
     from nativebert.cli.common import read_file
     from nativebert.errors import BadInput
 
+    path, columns = args.pairs, args.columns
     names = [name.strip() for name in columns.split(",")]
     if len(names) != 3:
         raise BadInput(f"--columns names three columns with commas between them, two texts and a score; not {columns!r}")
-    table = read_file(
-        path, {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}, numbers=True
-    )
+    asked = {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}
+    table = read_file(args, path, asked, numbers=True)
     found = []
     for number, (one, two, score) in enumerate(table.rows, 1):
         try:

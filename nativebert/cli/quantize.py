@@ -23,9 +23,11 @@ def run(args: argparse.Namespace) -> int:
 
     from nativebert.cli.common import notes
     from nativebert.console import facts
+    from nativebert.io.write import check_folder
     from nativebert.loading import load
     from weights_map import Checkpoint, report
 
+    check_folder(args.output)
     with notes(args):
         model = load(args.model, revision=args.revision, offline=args.offline)
         model.save(args.output, precision="int8")

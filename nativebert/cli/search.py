@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import options
 
 if TYPE_CHECKING:
+    from nativebert.io.made import Made
     from nativebert.tasks.embed import Vectors
 
 
@@ -28,46 +30,59 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("--vectors", metavar="FILE", help="the vectors of the texts, made before: .npy, .csv or .jsonl")
     text = parser.add_argument_group("in place of what the model says")
-    text.add_argument("--prompt", metavar="TEXT", help="text to put before each text of the file")
-    text.add_argument("--prompt-name", metavar="NAME", help="or one of the model's own prompts")
-    text.add_argument("--query-prompt", metavar="TEXT", help="text to put before each query")
-    text.add_argument("--query-prompt-name", metavar="NAME", help="or one of the model's own prompts")
+    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="text to put before each text of the file")
+    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
+    text.add_argument("--query-prompt", type=options.unicode, metavar="TEXT", help="text to put before each query")
+    text.add_argument("--query-prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
     options.add_long_texts(text, default="truncate")
+    options.add_pooling(text)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
+    from nativebert.cli.made import check_alike, made_by
     from nativebert.errors import BadInput
+    from nativebert.io.made import beside
 
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
     texts = [text for (text,) in table.rows]
-    known = None
+    known, made = None, None
+    prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
-        if args.prompt is not None or args.prompt_name is not None:
+        if prompted and not os.path.exists(beside(args.vectors)):
             raise BadInput("--vectors are made already: --prompt and --prompt-name come too late for them")
-        known = _vectors(args.vectors, texts)
+        known, made = _vectors(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
 
-        embed = Embedder(args.model, **common.task_options(args))
+        embed = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
+        if made is not None:
+            prompt = embed.lead(args.prompt, args.prompt_name) if prompted else None
+            check_alike(args.vectors, made, made_by(embed, "", embed.dimension), prompt)
         show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
         asked, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
         if known is None:
             known, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
         near = semantic_search(asked, known, top_k=args.top_k, measure=embed.config.similarity)
+    if args.vectors is not None and made is None:
+        common.note_unknown(args, args.vectors)
     hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
     return common.finish_hits(args, table, queries, hits, report, embed.snapshot)
 
 
-def _vectors(path: str, texts: list[str]) -> Vectors:
-    """Vectors that were made of these texts, as far as their file tells."""
+def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made | None]:
+    """Vectors that were made of these texts, as far as their file tells, and how they were made."""
+    from nativebert.cli import common
     from nativebert.errors import BadInput
+    from nativebert.io.made import digest_of, read_made
     from nativebert.io.vectors import read_vectors
 
+    path = args.vectors
     vectors, theirs = read_vectors(path)
+    made = read_made(path)
     if len(vectors) != len(texts):
         raise BadInput(
             f"{path} has {len(vectors):,} vectors, and there are {len(texts):,} texts: they were made of another file"
@@ -75,4 +90,8 @@ def _vectors(path: str, texts: list[str]) -> Vectors:
     if theirs is not None and theirs != texts:
         n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if one != other)
         raise BadInput(f"{path} was made of other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here")
-    return vectors
+    if made is not None and made.get("texts") != digest_of(texts):
+        raise BadInput(
+            f"{path} was made of other texts than {common.name(args.file, 'input')} holds, or of these in another order"
+        )
+    return vectors, made

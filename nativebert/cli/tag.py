@@ -24,7 +24,9 @@ def define(parser: options.Parser) -> None:
         "--aggregation", choices=("none", "simple", "first", "average", "max"),
         help="how tokens become entities (default: simple); none gives every token by itself",
     )  # fmt: skip
-    parser.add_argument("--ignore", action="append", metavar="LABEL", help="leave it out; again for more (default: O)")
+    parser.add_argument(
+        "--ignore", type=options.unicode, action="append", metavar="LABEL", help="leave it out; again for more (default: O)"
+    )
     parser.add_argument("--explain", action="store_true", help="show the texts, with their entities marked")
     options.add_long_texts(parser.add_argument_group("long texts"), default="window")
     options.add_speed(parser)

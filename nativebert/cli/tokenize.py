@@ -13,14 +13,16 @@ def define(parser: options.Parser) -> None:
         "Show the tokens of texts: ids, which characters each stands for, and which word it belongs to. "
         "Nothing is cut: what is longer than the model takes is said."
     )
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts; - for standard input, a text a line")
+    parser.add_argument(
+        "text", type=options.unicode, nargs="+", metavar="TEXT", help="texts; - for standard input, a text a line"
+    )
     options.add_model(parser, options.DEFAULT_MODEL)
-    parser.add_argument("--pair", metavar="TEXT", help="a second text, to go with each")
+    parser.add_argument("--pair", type=options.unicode, metavar="TEXT", help="a second text, to go with each")
     parser.add_argument("--json", action="store_true", help="a JSON object for each text, on a line")
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import as_json, notes, say_waiting
+    from nativebert.cli.common import notes, print_json, say_waiting
     from nativebert.console import short, table
     from nativebert.hub import resolve
     from nativebert.inspect import sentence_tokenizer
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     with notes(args):
         snapshot = resolve(args.model, revision=args.revision, offline=args.offline, weights=False)
-    tokenizer = sentence_tokenizer(snapshot)
+        tokenizer = sentence_tokenizer(snapshot)
     if "-" in args.text:
         say_waiting("-")
     texts = [line for text in args.text for line in (read_texts("-").texts if text == "-" else [text])]
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             fields = {"ids": e.ids, "tokens": e.tokens, "offsets": e.offsets, "word_ids": e.word_ids}
             whole = {"text": text, **({} if args.pair is None else {"pair": args.pair}), **fields}
-            print(as_json({**whole, "type_ids": e.type_ids}))
+            print_json({**whole, "type_ids": e.type_ids})
             continue
         rows = [
             (

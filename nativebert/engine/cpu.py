@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from math import isfinite
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert.engine.reference import copied
+from nativebert.errors import NotFinite
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -277,7 +279,17 @@ class HeadPlan:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))
         for part in (self._pool, self._dense, self._norm):
             x = x if part is None else part(x)
-        return self._last(x)[:rows]
+        logits = self._last(x)[:rows]
+        if not is_finite(logits):
+            raise NotFinite(
+                f"the head {self.spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, or too large"
+            )
+        return logits
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all of a tensor is. One sum tells, which nothing infinite and no NaN leaves finite, unless it overflows by itself."""
+    return isfinite(x.sum(dtype=torch.float32).item()) or bool(x.isfinite().all())
 
 
 def _has_onednn() -> bool:

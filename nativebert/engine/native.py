@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from ctypes import Array, addressof, byref, c_int32, pointer
+from ctypes import Array, addressof, byref, c_int32
 from functools import cache
 from itertools import accumulate
 from time import perf_counter
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from nativebert import kernels
 from nativebert.engine.reference import copied
+from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
 from nativebert.errors import BadInput
 from nativebert.nn.block import PostNormBlock
 from nativebert.nn.encoder import check
@@ -63,7 +63,7 @@ class NativePlan:
         self._kept: list[object] = []  # what the structures point to
         self._panels: list[tuple[mmap.mmap, int]] = []  # the weights among it, and their bytes, where they are many
         self._worked = 0.0  # seconds, until they have moved
-        self._scratch = threading.local()
+        self._workspaces = Workspaces()
         table = kernels.table()
         library = kernels.library()
         assert not isinstance(library, str)  # or there would be no table
@@ -102,11 +102,9 @@ class NativePlan:
         return vectors
 
     def forget(self) -> None:
-        """Forget what this Python thread's batches so far have found of the first layer. Results never depend on it, but time does:
-        for those who time the same texts again and again, and mean texts that are always new."""
-        found: _Remembered | None = getattr(self._scratch, "remembered", None)
-        if found is not None:
-            found.clear()
+        """Forget what batches so far have found of the first layer. Results never depend on it, but time does: for those who time the
+        same texts again and again, and mean texts that are always new."""
+        self._workspaces.clear_caches()
 
     def _encode(self, batch: Packed, out: kernels.Output) -> None:
         if batch.seen is not None:
@@ -116,30 +114,34 @@ class NativePlan:
         count = len(batch.lengths)
         starts = (c_int32 * (count + 1))(0, *accumulate(batch.lengths))
         segments = None if batch.segments is None else batch.segments.data_ptr()
-        before = self._remembered(starts[count])
-        packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count, before)
         threads = torch.get_num_threads()
-        size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
-        scratch = getattr(self._scratch, "bytes", None)
-        if scratch is None or len(scratch) < size:
-            self._scratch.bytes = scratch = torch.empty(size, dtype=torch.uint8)
-        began = perf_counter()
-        if self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch.data_ptr()):
+        workspace = self._workspaces.take()
+        whole = False
+        try:
+            cache = self._cache(workspace, starts[count])
+            packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count, cache)
+            size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
+            scratch = workspace.scratch(size)
+            began = perf_counter()
+            failed = self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch)
+            whole = True
+        finally:
+            self._workspaces.give(workspace if whole else None)
+        if failed:
             check(self.config, batch)  # says which id it is
         if self._panels:
             self._worked += perf_counter() - began
             if self._worked > WORTHWHILE:
                 self._move()
 
-    def _remembered(self, tokens: int) -> ctypes._Pointer[kernels.Remembered] | None:
-        """What this Python thread's batches so far have found of the first layer, with room for one of so many tokens."""
+    def _cache(self, workspace: Workspace, tokens: int) -> ctypes._Pointer[kernels.Remembered] | None:
+        """What the workspace's batches so far have found of the first layer, with room for one of so many tokens."""
         if not self._encoder.first.product.inward:
             return None
         rows = self._library.remember_rows(byref(self._encoder), tokens)
-        found: _Remembered | None = getattr(self._scratch, "remembered", None)
-        if found is None or found.capacity < rows:
-            found = self._scratch.remembered = _Remembered(self._encoder, rows)
-        return found.pointer
+        if workspace.cache is None or workspace.cache.capacity < rows:
+            workspace.cache = QkvCache(self._encoder, rows)
+        return workspace.cache.pointer
 
     def _move(self) -> None:
         """Have the system move the weights into large pages, where it can. With pages of four kilobytes the processor looks up more of
@@ -246,24 +248,6 @@ class NativePlan:
             project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
-
-
-class _Remembered:
-    """Room for what :file:`kernels/first.c` remembers; memory is taken as it is written."""
-
-    def __init__(self, encoder: kernels.Encoder, rows: int) -> None:
-        m = encoder.embedding
-        self.capacity = rows
-        self._tensors = (
-            torch.zeros(m.tokens + max(m.segments, 1) * m.positions, dtype=torch.int32),
-            *torch.empty(3, rows, dtype=torch.int32),
-            torch.empty(rows, encoder.first.product.outward),
-        )
-        self.pointer = pointer(kernels.Remembered(*(tensor.data_ptr() for tensor in self._tensors), rows))
-
-    def clear(self) -> None:
-        self._tensors[0].zero_()
-        self.pointer.contents.count = self.pointer.contents.next = 0
 
 
 def _products(block: PostNormBlock) -> list[list[nn.Linear]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from numbers import Real
 from typing import Any
 
 from nativebert.errors import BadInput, Refused
@@ -69,14 +71,25 @@ def offline(given: Mapping[str, Any]) -> bool | None:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """An integer, also where R or a table made 32.0 of 32."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    """An integer, of Python, numpy or torch, also where R or a table made 32.0 of 32."""
+    given = plain(value)
+    if not is_number(given) or not math.isfinite(given) or given != int(given):
         raise BadInput(f"{name} must be a whole number, not {value!r}")
-    return int(value)
+    return int(given)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a single number, of Python or numpy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """A single number of numpy or torch as one of Python; all else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with R's 32.0 as 32 where a name counts or numbers something."""
+    """The arguments as plain Python has them, with R's 32.0 as 32 where a name counts or numbers something."""
     counted = (
         "num_",
         "n_",
@@ -90,6 +103,7 @@ def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
         "type_vocab",
         "pad_token_id",
     )
+    given = {name: plain(value) for name, value in given.items()}
     return {
         name: int(value) if isinstance(value, float) and name.startswith(counted) and value == int(value) else value
         for name, value in given.items()

@@ -175,6 +175,7 @@ class PreTrainedConfig:
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, settings: Mapping[str, Any]) -> PreTrainedConfig:
         """The config of files that are on this machine; ``settings`` are keys to set."""
+        snapshot.require("config.json")  # a tokenizer alone has none
         config = cls.from_dict(snapshot.read_json("config.json") or {})
         config.name_or_path = snapshot.reference
         for name, value in whole_numbers(settings).items():

@@ -15,7 +15,7 @@ from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NotFound, Refused
 from nativebert.hf import outputs
-from nativebert.hf.arguments import checked, offline, whole_number
+from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
 from nativebert.hf.config import STEMS, PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
@@ -471,7 +471,7 @@ def _device(wanted: Any) -> str:
         wanted = wanted[""]
     if wanted is None:
         return "cpu"
-    name = f"cuda:{wanted}" if isinstance(wanted, int) else str(wanted)
+    name = f"cuda:{whole_number('device_map', wanted)}" if is_number(plain(wanted)) else str(wanted)
     return str(choose_device("auto" if name in ("balanced", "sequential", "balanced_low_0") else name))
 
 

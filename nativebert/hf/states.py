@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nativebert.errors import BadInput, Refused
+from nativebert.hf.arguments import is_number, plain, whole_number
 from nativebert.tasks.base import Call, Task
 
 FLOATS = ("float32", "bfloat16", "float16")
@@ -43,8 +44,8 @@ def device_name(given: Any) -> str:
         raise Refused("several devices at once are not carried: start one process for each, with its share of the texts")
     if given is None:
         return "auto"
-    if isinstance(given, float) and given == int(given):
-        given = int(given)
+    if is_number(plain(given)):
+        given = whole_number("device", given)
     if isinstance(given, bool) or not isinstance(given, (int, str, torch.device)):
         raise BadInput(f"device must be a name like 'cpu' or 'cuda:1', a number or None, not {given!r}")
     if isinstance(given, int):

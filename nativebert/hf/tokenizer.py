@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nativebert.errors import BadInput, Refused
-from nativebert.hf.arguments import checked, offline, whole_number
+from nativebert.errors import BadInput, NotFound, Refused
+from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
 from nativebert.loading import open_snapshot
-from nativebert.text.tokenizer import Tokenizer
+from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer, twin_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -20,13 +22,6 @@ if TYPE_CHECKING:
 
 NO_LIMIT = int(1e30)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_ANY = ("", "PreTrainedTokenizer", "TokenizersBackend")  # kinds of a folder that may be read as any class
-_BERT_SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-_ROBERTA_SETTINGS = ("add_prefix_space", "trim_offsets")
-_SETTINGS = (
-    "model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "split_special_tokens",
-    "additional_special_tokens", "extra_special_tokens", *SPECIAL,
-)  # fmt: skip
 _FIXED = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
 _REFUSED = {
     **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), _FIXED),
@@ -35,6 +30,15 @@ _REFUSED = {
     "prepare_for_model": "call the tokenizer with the text",
     "build_inputs_with_special_tokens": "call the tokenizer with the text",
 }
+# Arguments of a call or of decode that are not carried, and what to do; the others are known to nobody.
+_INSTEAD = dict.fromkeys(
+    ("text_target", "text_pair_target"), 'tokenise the targets in a call of their own: labels = tokenizer(targets)["input_ids"]'
+)
+_IDLE = (
+    "verbose",
+    "spaces_between_special_tokens",
+    "use_source_tokenizer",
+)  # they do nothing here, nor in transformers' fast tokenizers
 _PAD_ADVICE = "the texts have different lengths, which make no tensor: add padding=True, and truncation=True for long ones"
 
 
@@ -198,12 +202,31 @@ class PreTrainedTokenizerBase:
     is_fast = True
     pad_token_type_id = 0
 
-    def __init__(self, native: Tokenizer | Any = None, name_or_path: str = "", **_: Any) -> None:
-        if not isinstance(native, Tokenizer):
-            name = type(self).__name__
-            raise BadInput(f"{name} is not made from a vocabulary: use {name}.from_pretrained(folder or name)")
+    def __init__(self, *vocabulary: Any, **settings: Any) -> None:
+        """Made from a vocabulary's files; :meth:`from_pretrained` takes a folder or a name.
+
+        Args:
+            *vocabulary: the paths of the class's files: ``BertTokenizer("vocab.txt")``, ``RobertaTokenizer("vocab.json", "merges.txt")``; or
+                a :class:`nativebert.Tokenizer`, and what to call it.
+            **settings: ``vocab_file`` and ``merges_file`` for the same, ``tokenizer_file`` or ``tokenizer_object`` (of the tokenizers
+                library) for a whole tokenizer; and settings as of :meth:`from_pretrained`.
+
+        Raises:
+            BadInput: no vocabulary, or not that of the class.
+            NativeBertError: see :meth:`nativebert.Tokenizer.from_folder`.
+        """
+        name = ""
+        if vocabulary and isinstance(vocabulary[0], Tokenizer):
+            native, name = vocabulary[0], str(vocabulary[1]) if len(vocabulary) > 1 else ""
+        else:
+            native = self._built(vocabulary, settings)
+        self._take(native, name)
+
+    def _take(self, native: Tokenizer, name_or_path: str) -> None:
         settings = native.settings
-        self.native, self._core = native, native.core()
+        self.native = native
+        self._idle: list[tokenizers.Tokenizer] = []  # see _encoded
+        self._split = bool(settings.get("split_special_tokens", False))
         self.name_or_path = name_or_path
         self.model_max_length: int = native.max_length or NO_LIMIT
         self.padding_side: str = settings.get("padding_side", "right")
@@ -214,6 +237,53 @@ class PreTrainedTokenizerBase:
         given = {name: settings.get(name, settings.get("named", {}).get(name)) for name in names}
         self._special = {name: _text(token) for name, token in given.items() if token is not None}
         self._extra = [_text(token) for token in settings.get("extra_special_tokens") or []]
+        self._as_loaded = self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """What may be set later, by the names of tokenizer_config.json."""
+        names = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
+        return {name: copy.copy(getattr(self, name)) for name in names} | dict.fromkeys(SPECIAL) | self._special
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_idle": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @classmethod
+    def _built(cls, vocabulary: Sequence[Any], settings: Mapping[str, Any]) -> Tokenizer:
+        """The native tokenizer of a vocabulary's files."""
+        call = cls.__name__
+        source = BUILT_FROM.get(cls.kind)
+        names = () if source is None else (source, *VOCABULARIES[source])
+        arguments = {argument: name for pair in zip(("vocab_file", "merges_file"), names) for argument, name in (pair,)}
+        arguments |= {argument.removesuffix("_file"): name for argument, name in arguments.items()}
+        if not issubclass(cls, PreTrainedTokenizerFast) or len(vocabulary) > len(names):
+            raise BadInput(
+                f"{call} takes {' and '.join(names) or 'no file'} without a name: use {call}.from_pretrained(folder or name) for a folder"
+            )
+        given = {
+            arguments.get(name, "tokenizer.json"): value
+            for name, value in settings.items()
+            if name in (*arguments, "tokenizer_file")
+        }
+        given = dict(zip(names, vocabulary)) | {name: value for name, value in given.items() if value is not None}
+        told = {
+            name: value for name, value in settings.items() if name not in (*arguments, "tokenizer_file", "tokenizer_object")
+        }
+        told = _settings(call, told, ())
+        files = {name: _content(call, value, name) for name, value in given.items()}
+        if (whole := settings.get("tokenizer_object")) is not None:
+            if not hasattr(whole, "to_str"):
+                raise BadInput(f"tokenizer_object must be a tokenizers.Tokenizer, not a {type(whole).__name__}")
+            files["tokenizer.json"] = whole.to_str().encode()
+        if not files:
+            raise BadInput(
+                f"{call} is made from tokenizer_file= or tokenizer_object={', or from ' + ' and '.join(names) if names else ''}; "
+                f"of a folder or a name by {call}.from_pretrained"
+            )
+        first = next(iter(given.values()), "tokenizer_object")
+        return Tokenizer.from_files(files, Path(str(first)), told, cls.kind or "PreTrainedTokenizerFast")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> PreTrainedTokenizerBase:
@@ -229,8 +299,7 @@ class PreTrainedTokenizerBase:
             NativeBertError: see :func:`nativebert.hub.resolve` and :meth:`nativebert.Tokenizer.from_folder`.
         """
         where = ("revision", "token", "local_files_only", "config")
-        every = (*where, *_SETTINGS, *_BERT_SETTINGS, *_ROBERTA_SETTINGS)
-        checked(f"{cls.__name__}.from_pretrained", options, every)
+        settings = _settings(f"{cls.__name__}.from_pretrained", options, where)
         snapshot = open_snapshot(
             pretrained_model_name_or_path,
             revision=options.get("revision"),
@@ -238,26 +307,10 @@ class PreTrainedTokenizerBase:
             token=options.get("token"),
             weights=False,
         )
-        settings = {name: value for name, value in options.items() if name in every and name not in where}
-        if "model_max_length" in settings:
-            settings["model_max_length"] = whole_number("model_max_length", settings["model_max_length"])
-        native = Tokenizer.from_folder(snapshot.folder, settings)
+        native = Tokenizer.from_folder(snapshot.folder, settings, cls.kind)
         if cls.kind and native.kind != cls.kind and not {cls.kind, native.kind} <= _LIKE_BERT:
-            if native.kind not in _ANY:
-                raise Refused(
-                    f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer"
-                )
-            native = Tokenizer.from_folder(snapshot.folder, settings | {"tokenizer_class": cls.kind})
+            raise Refused(f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer")
         found = cls if cls.kind else TOKENIZERS.get(native.kind, PreTrainedTokenizerFast)
-        of_kind = (
-            *(_BERT_SETTINGS if found.kind in _LIKE_BERT else ()),
-            *(_ROBERTA_SETTINGS if found.kind == "RobertaTokenizer" else ()),
-        )
-        if strangers := [name for name in settings if name not in (*_SETTINGS, *of_kind)]:
-            raise Refused(
-                f"{found.__name__} does not carry {strangers[0]}=: here tokenizer.json alone says how text is read. "
-                "Save the tokenizer that way with transformers, and load that folder."
-            )
         return found(native, snapshot.reference)
 
     # ---- special tokens
@@ -279,7 +332,13 @@ class PreTrainedTokenizerBase:
 
     def __setattr__(self, name: str, value: Any) -> None:
         text = name.removesuffix("_id")
-        if text not in SPECIAL:
+        if text not in SPECIAL and text not in self.__dict__.get("_special", ()):
+            if name in _SETTLED or isinstance(getattr(type(self), name, None), property):
+                raise Refused(f"{name} is read when the tokenizer is loaded: pass it to from_pretrained, as {name}={value!r}")
+            if name.endswith("_side") and value not in ("left", "right"):
+                raise BadInput(f"{name} must be 'left' or 'right', not {value!r}")
+            if name == "model_max_length":
+                value = NO_LIMIT if value is None else whole_number(name, value)
             self.__dict__[name] = value
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)
@@ -350,8 +409,14 @@ class PreTrainedTokenizerBase:
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer:
-        """A tokenizer of the tokenizers library, this object's own."""
+        """A tokenizer of the tokenizers library, this object's own: what is changed of it counts here, and nowhere else."""
+        if "_own" not in self.__dict__:  # of several threads that come here at once, one makes it
+            self.native = self.__dict__.setdefault("_own", self.native.detached())
         return self._core
+
+    @property
+    def _core(self) -> tokenizers.Tokenizer:
+        return self.native._core
 
     @property
     def do_lower_case(self) -> bool:
@@ -381,10 +446,11 @@ class PreTrainedTokenizerBase:
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """The token of an id, or of each."""
-        if isinstance(ids, int | float):
+        if is_number(plain(ids)):
             return self.native.id_to_token(whole_number("an id", ids))
         left_out = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self.native.id_to_token(number) for number in map(int, ids) if number not in left_out]
+        numbers = (whole_number("an id", number) for number in ids)
+        return [self.native.id_to_token(number) for number in numbers if number not in left_out]
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """The text that tokens stand for."""
@@ -392,21 +458,34 @@ class PreTrainedTokenizerBase:
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
     def decode(
-        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+        self,
+        token_ids: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **more: Any,
     ) -> str | list[str]:
         """The text that ids stand for; a list of texts for a list of lists, or a tensor of two dimensions."""
+        _known("decode", more)
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        ids = [ids] if isinstance(ids, int | float) else list(ids)
+        if not is_number(ids) and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
+            raise BadInput(f"ids must be whole numbers, or a list of them, not {token_ids!r}")
+        ids = [ids] if is_number(ids) else list(ids)
         if ids and (isinstance(ids[0], list | tuple) or hasattr(ids[0], "tolist")) and np.ndim(ids[0]):
             return [str(self.decode(row, skip_special_tokens, clean_up_tokenization_spaces)) for row in ids]
         clean = self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        return self.native.decode([whole_number("an id", float(number)) for number in ids], skip_special_tokens, clean)
+        return self.native.decode([whole_number("an id", number) for number in ids], skip_special_tokens, clean)
 
     def batch_decode(
-        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+        self,
+        sequences: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **more: Any,
     ) -> list[str]:
         """The text that each list of ids stands for."""
-        found = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
+        if hasattr(sequences, "__len__") and not len(sequences):
+            return []
+        found = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces, **more)
         return [found] if isinstance(found, str) else found
 
     # ---- text to ids
@@ -432,7 +511,7 @@ class PreTrainedTokenizerBase:
         return_offsets_mapping: bool = False,
         return_length: bool = False,
         split_special_tokens: bool | None = None,
-        verbose: bool = True,
+        **more: Any,
     ) -> BatchEncoding:
         """Tokenise a text, a pair of texts, or a list of either.
 
@@ -452,38 +531,35 @@ class PreTrainedTokenizerBase:
             return_overflowing_tokens: a row for each piece of a text that was too long, and ``overflow_to_sample_mapping``.
             return_special_tokens_mask, return_offsets_mapping, return_length: more values to return.
             split_special_tokens: read the text of a special token as text; None for what the files say.
-            verbose: does nothing here.
+            **more: ``verbose``, which does nothing here.
 
         Raises:
             BadInput: an argument, or a text, that cannot be used.
+            Refused: an argument that is not carried, or that nobody knows.
         """
+        _known("the tokenizer", more)
         if text is None:
             raise BadInput("give the text, or a list of texts")
         length = None if max_length is None else whole_number("max_length", max_length)
         multiple = None if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of)
         pad, cut, length = self._strategies(padding, truncation, length, multiple)
         texts, single = _listed(text, text_pair, is_split_into_words)
-        core, side = self._core, self.padding_side if padding_side is None else padding_side
-        core.no_truncation()
-        core.no_padding()
-        core.encode_special_tokens = bool(
-            self.native.settings.get("split_special_tokens", False) if split_special_tokens is None else split_special_tokens
-        )
+        split = self._split if split_special_tokens is None else bool(split_special_tokens)
+        settings: dict[str, Any] = {"split": split, "pad": None, "cut": None}
         if pad != "do_not_pad":
-            core.enable_padding(
-                length=length if pad == "max_length" else None,
-                direction=side,
-                pad_id=self.pad_token_id,
-                pad_token=self.pad_token,
-                pad_type_id=0,
-                pad_to_multiple_of=multiple,
-            )
+            settings["pad"] = {
+                "length": length if pad == "max_length" else None,
+                "direction": _side(self.padding_side if padding_side is None else padding_side),
+                "pad_id": self.pad_token_id,
+                "pad_token": self.pad_token,
+                "pad_type_id": 0,
+                "pad_to_multiple_of": multiple,
+            }
+        if cut != "do_not_truncate":
+            share = {"stride": whole_number("stride", stride), "strategy": cut, "direction": self.truncation_side}
+            settings["cut"] = {"max_length": length or 0, **share}
         try:
-            if cut != "do_not_truncate":
-                core.enable_truncation(
-                    length or 0, stride=whole_number("stride", stride), strategy=cut, direction=self.truncation_side
-                )
-            raws = core.encode_batch(texts, add_special_tokens=add_special_tokens, is_pretokenized=is_split_into_words)
+            raws = self._encoded(texts, add_special_tokens, is_split_into_words, **settings)
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
@@ -512,6 +588,35 @@ class PreTrainedTokenizerBase:
         if single and return_tensors is None and not return_overflowing_tokens:
             data = {name: value[0] if isinstance(value[0], list) else value for name, value in data.items()}
         return BatchEncoding(data, rows, return_tensors)
+
+    def _encoded(
+        self,
+        texts: list[Any],
+        special: bool,
+        words: bool,
+        *,
+        split: bool,
+        pad: dict[str, Any] | None,
+        cut: dict[str, Any] | None,
+    ) -> list[tokenizers.Encoding]:
+        """The library's encodings. It keeps how to pad and to cut in the tokenizer and not in the call, so each call has a tokenizer to
+        itself: another thread's would change it. They share the vocabulary, and wait here for the next call."""
+        own = "_own" in self.__dict__  # what a user has in hand may be changed at any time
+        try:
+            core = twin_of(self._core) if own else self._idle.pop()
+        except IndexError:
+            core = twin_of(self._core)
+        core.encode_special_tokens = split
+        core.no_padding()
+        core.no_truncation()
+        if pad is not None:
+            core.enable_padding(**pad)
+        if cut is not None:
+            core.enable_truncation(**cut)
+        found = core.encode_batch(texts, add_special_tokens=special, is_pretokenized=words)
+        if not own:
+            self._idle.append(core)
+        return found
 
     def _strategies(
         self, padding: Any, truncation: Any, length: int | None, multiple: int | None
@@ -565,9 +670,10 @@ class PreTrainedTokenizerBase:
         padding_side: str | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
-        verbose: bool = True,
+        **more: Any,
     ) -> BatchEncoding:
         """Pad encodings that were made before, one or a list of them: what a DataLoader's ``collate_fn`` does. Arguments as of a call."""
+        _known("pad", more)
         if isinstance(encoded_inputs, list | tuple) and encoded_inputs and isinstance(encoded_inputs[0], Mapping | UserDict):
             encoded_inputs = {name: [example[name] for example in encoded_inputs] for name in encoded_inputs[0]}
         if "input_ids" not in encoded_inputs:
@@ -592,25 +698,44 @@ class PreTrainedTokenizerBase:
         if length is not None and multiple:
             length = -(-length // multiple) * multiple
         masked = "attention_mask" in self.model_input_names if return_attention_mask is None else return_attention_mask
-        side = self.padding_side if padding_side is None else padding_side
+        side = _side(self.padding_side if padding_side is None else padding_side)
         fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
         padded = []
         for row in rows:
             size = len(row["input_ids"])
             row = row | ({"attention_mask": [1] * size} if masked and "attention_mask" not in row else {})
-            more = max(0, (length or 0) - size) if how != "do_not_pad" else 0
-            for name in fill.keys() & row.keys() if more else ():
+            lacking = max(0, (length or 0) - size) if how != "do_not_pad" else 0
+            for name in fill.keys() & row.keys() if lacking else ():
                 if name != "attention_mask" or masked:
-                    row[name] = [fill[name]] * more + row[name] if side == "left" else row[name] + [fill[name]] * more
+                    row[name] = [fill[name]] * lacking + row[name] if side == "left" else row[name] + [fill[name]] * lacking
             padded.append(row)
         made = padded[0] if single else {name: [row[name] for row in padded] for name in padded[0]}
         return BatchEncoding(made, tensor_type=return_tensors)
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> tuple[str, ...]:
-        """Write the tokenizer's files, byte for byte as they were read (tokenizer_config.json with the settings that were passed)."""
+        """Write the tokenizer's files: byte for byte as they were read, but for the settings that were passed or set since, which stand in
+        tokenizer_config.json. What is saved reads text as this tokenizer does.
+
+        Raises:
+            Refused: the files cannot say what was changed of this tokenizer.
+        """
         checked("save_pretrained", options, ("legacy_format", "filename_prefix") if not any(options.values()) else ())
-        self.native.save(save_directory)
-        return tuple(str(Path(save_directory) / name) for name in self.native.files)
+        now = self._state()
+        changed = {name: value for name, value in now.items() if value != self._as_loaded.get(name)}
+        changed |= dict.fromkeys(name for name in self._as_loaded if name not in now)
+        native = self.native
+        if changed or "_own" in self.__dict__:
+            native = self.native.changed(changed)
+            if not native.same_ids(self.native) or type(self)(native)._state() != now:
+                what = (
+                    ", ".join(f"{name}={value!r}" for name, value in changed.items()) or "what was changed of backend_tokenizer"
+                )
+                raise Refused(
+                    f"a folder with {what} would read text otherwise than this tokenizer does, so it is not saved: choose special tokens among "
+                    "those that are special already, and save a tokenizers.Tokenizer that was changed with its own save(path)"
+                )
+        native.save(save_directory)
+        return tuple(str(Path(save_directory) / name) for name in native.files)
 
     def __repr__(self) -> str:
         return (
@@ -622,6 +747,57 @@ class PreTrainedTokenizerBase:
 
 def _text(token: Any) -> str:
     return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _side(value: Any) -> Any:
+    if value not in ("left", "right"):
+        raise BadInput(f"padding_side must be 'left' or 'right', not {value!r}")
+    return value
+
+
+def _known(call: str, more: Mapping[str, Any]) -> None:
+    """Refuse by name what else was passed."""
+    for name, value in more.items():
+        if name in _INSTEAD and value is not None:
+            raise Refused(f"{call} does not carry {name}=: {_INSTEAD[name]}")
+        if name not in (*_IDLE, *_INSTEAD):
+            raise Refused(f"{call} has no argument {name!r} (see docs/hf.md)")
+
+
+def _settings(call: str, given: Mapping[str, Any], besides: Sequence[str]) -> dict[str, Any]:
+    """The settings of a tokenizer among arguments, as tokenizer_config.json has them; an error for what is neither one nor in ``besides``."""
+    own = {name for name in given if name.endswith("_token")}
+    checked(call, given, (*besides, *(name for name in SETTINGS if name != "tokenizer_class"), *SPECIAL, *own))
+    settings = {name: value for name, value in given.items() if name in {*SETTINGS, *SPECIAL, *own} and name not in besides}
+    if settings.get("model_max_length") is not None:
+        settings["model_max_length"] = whole_number("model_max_length", settings["model_max_length"])
+    return {name: _as_written(value) for name, value in settings.items()}
+
+
+def _as_written(value: Any) -> Any:
+    """A special token as a file has it: an AddedToken becomes an object."""
+    if isinstance(value, list | tuple):
+        return [_as_written(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _as_written(item) for name, item in value.items()}
+    if not hasattr(value, "single_word"):
+        return plain(value)
+    return {"__type": "AddedToken", **value.__getstate__()}
+
+
+def _content(call: str, path: Any, name: str) -> bytes:
+    """The bytes of a file that is to be read as ``name``."""
+    if not isinstance(path, str | PathLike):
+        raise BadInput(f"{call} takes the path of {name}, not a {type(path).__name__}: write the vocabulary to a file first")
+    found = Path(path).expanduser()
+    if found.is_dir():
+        raise BadInput(f"{path} is a folder: use {call}.from_pretrained({str(path)!r})")
+    if found.suffix not in ("", Path(name).suffix):
+        raise BadInput(f"{path} is no {name}, which a {call} is made from; a tokenizer.json is passed as tokenizer_file=")
+    try:
+        return found.read_bytes()
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -677,6 +853,9 @@ class AutoTokenizer(PreTrainedTokenizerBase):
 _ALIASES = dict.fromkeys(
     ("ElectraTokenizer", "MobileBertTokenizer", "SqueezeBertTokenizer", "LayoutLMTokenizer"), "BertTokenizer"
 )
+_SETTLED = {*SETTINGS, "vocab_file"} - {
+    "model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces",
+}  # fmt: skip
 _LIKE_BERT = {"BertTokenizer", "DistilBertTokenizer", *_ALIASES}
 TOKENIZERS: dict[str, type[PreTrainedTokenizerBase]] = {
     name: type(name, (PreTrainedTokenizerFast,), {"kind": name, "__module__": __name__})

@@ -6,15 +6,37 @@ import csv
 import difflib
 import io
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nativebert.errors import BadInput, NotFound
+from nativebert.errors import BadInput, Doubtful, NotFound, warn
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
+TABLES = ("csv", "tsv")
+QUOTINGS = ("double", "none")
 _ENDINGS = {"": "txt", "text": "txt", "json": "jsonl", "ndjson": "jsonl"}
+
+_SEPARATORS = ",;\t|^~¦\x01\x1f"  # what files in the world are written with
+_MANY = 5  # line breaks in one row, above which somebody should look at it
+
+# What a file begins with that is not text -> what it is, and the command that makes it what it holds
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+}
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are too: unpack it, or save the table as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file: save it as CSV, or as text, in UTF-8",
+    b"PAR1": "a parquet file: write its column to a .jsonl or .csv first",
+    b"%PDF": "a PDF: take the text out of it first",
+    b"\x93NUMPY": "an array of numpy: texts are needed here",
+}
 
 
 class Texts(NamedTuple):
@@ -56,7 +78,17 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
     return Texts([text for (text,) in table.rows], table.columns[0] if table.columns else None)
 
 
-def read_columns(source: str, asked: Asked, *, format: str | None = None, usual: str = "text", numbers: bool = False) -> Table:
+def read_columns(
+    source: str,
+    asked: Asked,
+    *,
+    format: str | None = None,
+    delimiter: str | None = None,
+    quoting: str | None = None,
+    usual: str = "text",
+    numbers: bool = False,
+    format_option: str | None = "--format",
+) -> Table:
     """Read several columns of a file, as :func:`read_texts` does one.
 
     Args:
@@ -64,38 +96,64 @@ def read_columns(source: str, asked: Asked, *, format: str | None = None, usual:
         asked: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
             None, for at most one of them, stands for the only column, or the one with the usual name.
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
+        delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
+        quoting: of CSV and TSV files: ``"double"``, a field may stand in double quotes, or ``"none"``, a double quote is a letter like any
+            other. None for ``"none"`` in a TSV file, else ``"double"``.
         usual: what a column is mostly called.
         numbers: in JSON lines, take numbers, true, false and null too, as they are written; null as an empty text.
+        format_option: what errors call the option for ``format``; None where there is none.
 
     Raises:
         NotFound: no such file.
-        BadInput: as :func:`read_texts`.
+        BadInput: as :func:`read_texts`; and where the first line of a CSV or TSV file is one column, and would be several with another
+            separator.
+
+    Warns:
+        Doubtful: double quotes that may have been read in another sense than they were written.
     """
-    format = _format(source, format)
+    format = _format(source, format, format_option)
     name = "standard input" if source == "-" else source
     named = [option for option, column in asked.items() if column is not None]
     if format == "txt" and (named or len(asked) > 1):
         out = f"leave {' and '.join(named)} out" if len(asked) == 1 else "name a csv, tsv or jsonl file"
-        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: {out}, or say --format csv")
-    content = _decode(_bytes(source), name)
+        or_say = f", or say {format_option} csv" if format_option else ""
+        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: {out}{or_say}")
+    if format not in TABLES and (delimiter or quoting):
+        raise BadInput(f"{name} is read as {format}; --delimiter and --quoting are for csv and tsv: leave them out")
+    content = _decode(_bytes(source), source, name)
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
-    rows = _jsonl(content, name, asked, usual, numbers) if format == "jsonl" else _csv(content, name, asked, usual, format)
+    if format == "jsonl":
+        rows = _jsonl(content, source, name, asked, usual, numbers)
+    else:
+        rows = _csv(content, name, asked, usual, format, delimiter, quoting)
     found = next(rows)
     return Table(list(rows), found)
 
 
-def _format(source: str, format: str | None) -> str:
+def format_of(source: str, format: str | None = None) -> str:
+    """What a file is read as: one of :data:`FORMATS`, or its ending where that says nothing. ``format`` overrides the ending."""
     ending = Path(source).suffix.lower().lstrip(".")
-    format = format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
+    return format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
+
+
+def _format(source: str, format: str | None, option: str | None) -> str:
+    format = format_of(source, format)
     if format not in FORMATS:
-        _bytes(source)  # that it is not there at all is the better message
-        raise BadInput(f"cannot tell how to read {source}: say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        _check_kind(_bytes(source), source)  # that it is not there at all, or packed, is the better message
+        say = (
+            f"say {option} {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+            if option
+            else f"let its name end in .{', .'.join(FORMATS)}"
+        )
+        raise BadInput(f"cannot tell how to read {source}: {say}")
     return format
 
 
 def _bytes(source: str) -> bytes:
     if source == "-":
+        if sys.stdin is None:
+            raise BadInput("standard input is closed, and no texts can come from it: name a file")
         return sys.stdin.buffer.read()
     path = Path(source)
     try:
@@ -112,54 +170,226 @@ def _bytes(source: str) -> bytes:
         raise BadInput(f"{source} cannot be read: {error.strerror}") from None
 
 
-def _decode(data: bytes, name: str) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadInput(f"{name} is not UTF-8 but UTF-16: convert it first, with iconv -f UTF-16 -t UTF-8")
+def _decode(data: bytes, source: str, name: str) -> str:
+    _check_kind(data, source)
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"line {line}: byte 0x{data[error.start]:02x} at {error.start}"
-        raise BadInput(f"{name} is not UTF-8 ({where}): convert it first, for example with iconv -f LATIN1 -t UTF-8") from None
+        raise BadInput(f"{name} is not UTF-8 ({where}): {_how_to_decode(data, source)}") from None
     if "\0" in content:
         line = content.count("\n", 0, content.index("\0")) + 1
         raise BadInput(f"{name} is no text file: it holds a NUL byte in line {line}")
     return content
 
 
-def _csv(content: str, name: str, asked: Asked, usual: str, format: str) -> Iterator[tuple[str, ...]]:
-    """The columns' names, then their values."""
-    limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
-    rows = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if format == "tsv" else ",", strict=True)
-    line = 1  # where the present row begins
+def _check_kind(data: bytes, source: str) -> None:
+    """Refuse what begins as no UTF-8 text does."""
+    name = "standard input" if source == "-" else source
+    for begin, (packer, command) in _PACKED.items():
+        if data.startswith(begin):
+            inner = Path(Path(source).stem if Path(source).suffix in (".gz", ".bz2", ".xz", ".zst") else source)
+            new = inner.name if inner.name != Path(source).name else f"{inner.stem}.unpacked{inner.suffix}"
+            raise BadInput(f"{name} is packed with {packer}: unpack it first: {_through(command, source, new)}")
+    for begin, what in _OTHERS.items():
+        if data.startswith(begin):
+            raise BadInput(f"{name} is no text file but {what}")
+    for encoding, marks in {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}.items():
+        if data.startswith(marks):
+            raise BadInput(f"{name} is not UTF-8 but {encoding}: {_convert(encoding, source)}")
+    if b"\0" not in data:
+        return
+    # without a mark: of the letters that most texts are of, these of every four bytes are zero
+    zero = tuple(data[n::4].count(0) > len(data) // 8 for n in range(4))
+    unmarked = {(0, 1, 0, 1): "UTF-16LE", (1, 0, 1, 0): "UTF-16BE", (0, 1, 1, 1): "UTF-32LE", (1, 1, 1, 0): "UTF-32BE"}
+    if zero in unmarked:
+        raise BadInput(f"{name} seems to be {unmarked[zero]}, not UTF-8: {_convert(unmarked[zero], source)}")
+
+
+def _how_to_decode(data: bytes, source: str) -> str:
+    """What to do with bytes that are not UTF-8."""
+    wrong, right = data.decode("utf-8", "replace").count("\ufffd"), len(re.findall(rb"[\xc2-\xf4][\x80-\xbf]+", data))
+    if right > wrong:
+        return f"the rest is, so it is damaged there, or put together from several. Mend it, or drop such bytes: {_through('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
     try:
-        header = next(rows, None)
+        data.decode("cp1252")  # a superset of the letters of Latin-1, which lacks the euro sign, dashes and curved quotes
+    except UnicodeDecodeError:
+        return (
+            "convert it first: iconv -f ENCODING -t UTF-8, with the encoding that its writer used (`iconv -l` lists them all)"
+        )
+    return f"convert it first. If it is of Windows or of Western Europe: {_convert('CP1252', source)}"
+
+
+def _convert(encoding: str, source: str) -> str:
+    return _through(f"iconv -f {encoding} -t UTF-8", source, _named(source, "utf8"))
+
+
+def _named(source: str, what: str) -> str:
+    path = Path(source)
+    return f"{path.stem}.{what}{path.suffix}"
+
+
+def _through(command: str, source: str, new: str) -> str:
+    """How to send a file through a command; ``new`` is the name of what comes out, in the same folder."""
+    if source == "-":
+        return f"put `{command} |` before this command"
+    return f"`{command} < {shlex.quote(source)} > {shlex.quote(str(Path(source).with_name(new)))}`, and read that"
+
+
+def _csv(
+    content: str, name: str, asked: Asked, usual: str, format: str, delimiter: str | None, quoting: str | None
+) -> Iterator[tuple[str, ...]]:
+    """The columns' names, then their values."""
+    delimiter = delimiter or ("\t" if format == "tsv" else ",")
+    plain = (quoting or ("none" if format == "tsv" else "double")) == "none"
+    content, skipped = _without_excels(content, name, delimiter)
+    limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
+    of_row: list[str] = []  # the lines of the present row
+    rows = csv.reader(
+        _kept(content, of_row), delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+    )
+    line = 1 + skipped  # where the present row begins
+    swallowed: list[str] = []
+    quoted: list[int] = []
+    try:
+        try:
+            header = next(rows, None)
+        except csv.Error:
+            header = None
+            _check_separator(content, name, delimiter, asked, [])
+            raise
         if not header:
             raise BadInput(f"{name} is empty: the first line of a {format} file names its columns")
+        if len(header) == 1 and header[0] not in asked.values():
+            _check_separator(content, name, delimiter, asked, header)
+        if plain and quoting is None and any(map(_in_quotes, header)):
+            raise BadInput(
+                f"{name} names its columns in double quotes ({_some(header)}), and a .tsv is read without quoting: say --quoting double, or "
+                "--quoting none if these quotes belong to the names"
+            )
         columns = _columns(asked, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
                 raise BadInput(f"{name} has {header.count(column)} columns called {column!r}: rename all but one")
         yield columns
         at = [header.index(column) for column in columns]
-        line = rows.line_num + 1
+        number = 0
+        line = rows.line_num + 1 + skipped
+        of_row.clear()
         for row in rows:
             if row and len(row) != len(header):
                 raise BadInput(
-                    f"{name}, line {line}: {len(row)} fields, and the header has {len(header)}. "
-                    "A text that holds the separator or a line break must stand in double quotes"
+                    f"{name}, line {line}: {len(row)} fields, and the header has {len(header)}. {_why_not(content, delimiter, plain, header)}"
                 )
             if row:
-                yield tuple(row[place] for place in at)
-            line = rows.line_num + 1
+                number += 1
+                if len(of_row) > 1 and _as_if_swallowed(of_row, delimiter, len(header)):
+                    swallowed.append(f"row {number} (lines {line} to {rows.line_num + skipped})")
+                found = tuple(row[place] for place in at)
+                if plain and any(field.startswith('"') for field in found):
+                    quoted.append(line)
+                yield found
+            line = rows.line_num + 1 + skipped
+            of_row.clear()
     except csv.Error as error:
-        hint = "a double quote opens here and is not closed" if "unexpected end" in str(error) else str(error)
-        raise BadInput(f"{name}, line {line}: {hint}") from None
+        if "unexpected end" in str(error):
+            hint = "a double quote opens here, and the file ends before it is closed: close it"
+        else:
+            hint = f"more follows the double quote that ends a field ({error}): within a quoted text, write each double quote twice"
+        raise BadInput(
+            f"{name}, line {line}: {hint}; or say --quoting none, if double quotes are letters in this file"
+        ) from None
     finally:
         csv.field_size_limit(limit)
+    if swallowed:
+        more = f" and {len(swallowed) - 5:,} more" if len(swallowed) > 5 else ""
+        warn(
+            f"{name}: {', '.join(swallowed[:5])}{more}: line breaks between double quotes, each row read as one. If a stray quote has swallowed "
+            "rows there, say --quoting none, or mend it.",
+            Doubtful,
+        )
+    if quoted and quoting is None:
+        warn(
+            f"{name}: {len(quoted):,} of {number:,} rows {'has' if len(quoted) == 1 else 'have'} a text that begins with a double quote, the first in line {quoted[0]}. In a .tsv "
+            "it is read as a letter; if texts stand in quotes there, say --quoting double, and if not, --quoting none.",
+            Doubtful,
+        )
 
 
-def _jsonl(content: str, name: str, asked: Asked, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
+def _kept(content: str, seen: list[str]) -> Iterator[str]:
+    for line in io.StringIO(content, newline=""):
+        seen.append(line)
+        yield line
+
+
+def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
+    """The content without the line ``sep=;``, in which Excel is told the separator, and how many lines that is."""
+    line, _, rest = re.split(r"(\r\n|\r|\n|\Z)", content, maxsplit=1)
+    told = re.fullmatch(r'"?sep=(.)"?', line, re.IGNORECASE)
+    if told is None:
+        return content, 0
+    if told[1] != delimiter:
+        raise BadInput(
+            f"{name} says in its first line, {line}, that its separator is {_called(told[1])}, and it is read with {_called(delimiter)}: "
+            f"say --delimiter {_typed(told[1])}"
+        )
+    return rest, 1
+
+
+def _check_separator(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+    """Refuse a first line that has more columns with another separator than with the one it is read with."""
+    if (other := _likely(content, delimiter, len(header))) is None:
+        return
+    separator, names = other
+    option = next((option for option, column in asked.items() if column is None), None)
+    one = f"one column, {_cut(header[0])!r}," if header else "no row of a table"
+    offered = option and header and header[0].isprintable()
+    only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
+    raise BadInput(
+        f"the first line of {name} is {one} with {_called(delimiter)} as the separator, and {len(names)} columns, {_some(names)}, with "
+        f"{_called(separator)}: say --delimiter {_typed(separator)}{only}"
+    )
+
+
+def _likely(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
+    """The separator that gives the first line the most columns, more than it has, and their names."""
+    line = re.split(r"[\r\n]", content, maxsplit=1)[0]
+    read = {other: next(csv.reader([line], delimiter=other), []) for other in _SEPARATORS if other != delimiter}
+    best = max(read, key=lambda other: len(read[other]))
+    return (best, read[best]) if len(read[best]) > max(columns, 1) else None
+
+
+def _why_not(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
+    """What may be wrong with a row that has another number of fields than the header."""
+    if other := _likely(content, delimiter, len(header)):
+        return f"If {_called(other[0])} is the separator, say --delimiter {_typed(other[0])}"
+    if plain:
+        return "If texts with separators or line breaks stand in double quotes, say --quoting double"
+    return "A text that holds the separator or a line break must stand in double quotes"
+
+
+def _as_if_swallowed(lines: list[str], delimiter: str, columns: int) -> bool:
+    """Whether the lines of one row look as if they had been several rows."""
+    counts = [line.count(delimiter) for line in lines]
+    alike = set(counts) == {columns - 1} if len(lines) == 2 else min(counts) >= columns - 1
+    return len(lines) > _MANY or (alike and (columns > 1 or len(lines) > 2))
+
+
+def _in_quotes(field: str) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == '"'
+
+
+def _called(separator: str) -> str:
+    return {"\t": "a tab", " ": "a space"}.get(separator, repr(separator))
+
+
+def _typed(separator: str) -> str:
+    """A separator as it is written on the command line."""
+    return "tab" if separator == "\t" else f"'{separator}'" if separator.isprintable() else f"'\\x{ord(separator):02x}'"
+
+
+def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
     """The keys (none where the lines are bare strings), then the texts."""
     keys: tuple[str, ...] | None = None
     for number, line in enumerate(io.StringIO(content, newline=None), 1):
@@ -169,9 +399,10 @@ def _jsonl(content: str, name: str, asked: Asked, usual: str, numbers: bool) -> 
         try:
             record: Any = json.loads(line)
         except (ValueError, RecursionError) as error:
-            array = " A JSON array over several lines? `jq -c '.[]'` writes it as JSON lines." if line[0] == "[" else ""
-            raise BadInput(f"{where}: not JSON ({error}).{array}") from None
+            raise BadInput(f"{where}: not JSON ({error}).{_as_lines(line, source)}") from None
         if keys is None:
+            if isinstance(record, list):
+                raise BadInput(f"{where}: the text is {_shown(record)}, not a string.{_as_lines(line, source)}")
             keys = _keys(asked, usual, record, where)
             yield keys
         if not keys:
@@ -185,6 +416,15 @@ def _jsonl(content: str, name: str, asked: Asked, usual: str, numbers: bool) -> 
         yield tuple(_checked(record[key], where, numbers) for key in keys)
     if keys is None:
         yield ()
+
+
+def _as_lines(line: str, source: str) -> str:
+    """What to do with JSON that is not one value a line."""
+    form = {"[": ("A JSON array", "jq -c '.[]'"), "{": ("An object over several lines", "jq -c .")}.get(line.lstrip()[0])
+    if form is None:
+        return ""
+    new = f"{Path(source).stem}{'.lines' if Path(source).suffix == '.jsonl' else ''}.jsonl"
+    return f" {form[0]}? As JSON lines it can be read: {_through(form[1], source, new)}"
 
 
 def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
@@ -233,5 +473,8 @@ def _some(names: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    return _cut(json.dumps(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,14 +102,31 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
     """
     stream = "write - for JSON lines on standard output" if ".jsonl" in endings else ""
     if target == "-" and stream:
+        standard_output()
         return ".jsonl"
+    path = Path(target)
+    ending = path.suffix.lower()
+    if ending not in endings and not path.is_dir():
+        known = f"give it one of the endings {', '.join(endings)}"
+        raise BadInput(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
+    check_place(target, example, stream)
+    return ending
+
+
+def check_place(target: str, example: str, stream: str = "") -> None:
+    """That a file can be written: ask before a long job, not after.
+
+    Args:
+        target: a path.
+        example: the name of a file, for errors.
+        stream: what errors say of standard output; "" where it cannot be written to.
+
+    Raises:
+        BadInput: no folder, no plain file, no permission.
+    """
     path = Path(target)
     if path.is_dir():
         raise BadInput(f"{target} is a folder; name a file in it, like {path / example}")
-    ending = path.suffix.lower()
-    if ending not in endings:
-        known = f"give it one of the endings {', '.join(endings)}"
-        raise BadInput(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
     folder = _final(path).parent
     if not folder.is_dir():
         raise BadInput(f"there is no folder {path.parent} to write {path.name} to; make it first")
@@ -117,7 +134,32 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
         raise BadInput(f"{target} is not a plain file{stream and f'; {stream}'}")
     if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise BadInput(f"{target} cannot be written: no permission")
-    return ending
+
+
+def check_folder(target: str) -> None:
+    """That a folder can be made, or written to: ask before a long job, not after.
+
+    Raises:
+        BadInput: something else is in its place, or there is no permission.
+    """
+    there = _final(Path(target))
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise BadInput(f"{target} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{target} cannot be written: no permission in {there}")
+
+
+def standard_output() -> TextIO:
+    """Standard output, for results.
+
+    Raises:
+        BadInput: it is closed.
+    """
+    if sys.stdout is None:
+        raise BadInput("standard output is closed, and results cannot be written to it: name a file")
+    return sys.stdout
 
 
 def _final(path: Path) -> Path:
@@ -128,17 +170,24 @@ def _final(path: Path) -> Path:
 @contextlib.contextmanager
 def _opened(target: str) -> Iterator[IO[bytes]]:
     if target != "-":
-        with _whole(Path(target)) as file:
+        with whole(target) as file:
             yield file
         return
-    sys.stdout.flush()
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()
+    stream = standard_output()
+    stream.flush()
+    yield stream.buffer
+    stream.buffer.flush()
 
 
 @contextlib.contextmanager
-def _whole(target: Path) -> Iterator[IO[bytes]]:
-    path, draft = _final(target), None
+def whole(target: str) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of ``target`` when all of it is written; if anything fails, ``target`` stays as it is.
+
+    Raises:
+        BadInput: it cannot be written.
+        DiskFull: no room.
+    """
+    path, draft = _final(Path(target)), None
     try:
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name[:60]}.", delete=False) as file:
             draft = file.name

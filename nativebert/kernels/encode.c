@@ -314,6 +314,8 @@ static void encode_apart(const Encoder *e, const Batch *batch, const Output *out
 {
     const int tokens = smaller_of(larger_of(chunk_of(e), longest), batch->starts[batch->sequences]);
     int done = 0;
+    Lock lock; /* of this call, not of the process: a forked child must not inherit one that another thread of the parent holds */
+    make_lock(&lock);
 #pragma omp parallel num_threads(threads)
     {
         Work work;
@@ -323,11 +325,10 @@ static void encode_apart(const Encoder *e, const Batch *batch, const Output *out
         cut_work(e, 1, tokens, longest, out, &mine, &work);
         for (;;) {
             int first, last;
-#pragma omp critical(nativebert_chunks)
-            {
-                first = done;
-                last = done = first < batch->sequences ? chunk_end(e, batch, first, threads) : first;
-            }
+            take_lock(&lock);
+            first = done;
+            last = done = first < batch->sequences ? chunk_end(e, batch, first, threads) : first;
+            give_lock(&lock);
             if (first == last)
                 break;
             work.starts = batch->starts + first;
@@ -338,6 +339,7 @@ static void encode_apart(const Encoder *e, const Batch *batch, const Output *out
             run(e, (Team){0, 1}, &work, batch, out);
         }
     }
+    drop_lock(&lock);
 }
 
 static void encode_together(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)

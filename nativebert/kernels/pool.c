@@ -18,6 +18,13 @@ static float divisor(int mode, int length, int skip)
     }
 }
 
+/* The larger of each pair, and NaN where one is NaN: a state that is not a number must not go by. */
+INLINE Vec larger_or_nan(Vec a, Vec b)
+{
+    const IntVec spoilt = a != a;
+    return (Vec)(((IntVec)a & spoilt) | ((IntVec)larger(a, b) & ~spoilt)); /* of a NaN in b, larger() gives b */
+}
+
 /* x (L, H) -> y (H), the first skip tokens left out, but never all; zeros where there is no token. */
 static void pool(const float *x, int length, int width, int mode, int skip, float *y)
 {
@@ -38,7 +45,7 @@ static void pool(const float *x, int length, int width, int mode, int skip, floa
         for (int token = skip + 1; token < length; token++) {
             row += width;
             Vec next = load_part(row, left);
-            found = mode == MAX ? larger(found, next) : fma_(next, broadcast(weight_of(mode, token)), found);
+            found = mode == MAX ? larger_or_nan(found, next) : fma_(next, broadcast(weight_of(mode, token)), found);
         }
         store_part(y + j, found / by, left);
     }

@@ -51,4 +51,19 @@ static inline int team_size(void)
 #endif
 }
 
+/* A lock for the members of a team of one thread each. */
+#if defined(_OPENMP)
+typedef omp_lock_t Lock;
+static inline void make_lock(Lock *lock) { omp_init_lock(lock); }
+static inline void take_lock(Lock *lock) { omp_set_lock(lock); }
+static inline void give_lock(Lock *lock) { omp_unset_lock(lock); }
+static inline void drop_lock(Lock *lock) { omp_destroy_lock(lock); }
+#else
+typedef int Lock;
+static inline void make_lock(Lock *lock) { (void)lock; }
+static inline void take_lock(Lock *lock) { (void)lock; }
+static inline void give_lock(Lock *lock) { (void)lock; }
+static inline void drop_lock(Lock *lock) { (void)lock; }
+#endif
+
 #endif

@@ -104,6 +104,12 @@ class Model(Encoder):
         twin.__dict__.update({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
         return twin
 
+    def __copy__(self) -> Model:
+        """Another model of the same modules and weights."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
         return {**self.__dict__, "ledger": None}

@@ -24,6 +24,7 @@ from nativebert.nn.pool import pool
 from nativebert.parity.report import TEXTS
 from nativebert.tasks.embed import Embedder
 from nativebert.text.pack import plan
+from nativebert.whole import at_least
 
 COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch
@@ -134,6 +135,7 @@ def check(
         NativeBertError: the model cannot be had, or the device is not there.
     """
     target = choose_device(device)
+    trials, seed = at_least(1, "trials", trials), at_least(0, "seed", seed)
     if not isinstance(model, Model):
         model = load(open_snapshot(model, revision=revision, offline=offline), head=None)
     sentence_files = model.snapshot is not None and model.snapshot.path("modules.json") is not None

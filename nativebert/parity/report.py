@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from nativebert.arch import family, read_config
 from nativebert.config import EncoderConfig
 from nativebert.errors import BadInput, NativeBertError
+from nativebert.io.write import check_ending, whole
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.parity.compare import SLACK, TOLERANCE, steps
@@ -457,12 +460,18 @@ def _facts(ours: Model, against: Snapshot, dtype: str, texts: int, tokens: int) 
     return facts
 
 
-def plot(report: Report, path: str | PathLike[str]) -> None:
-    """Draw the differences step by step: what was found, what is allowed, and the reference's own error.
+def check_plot(path: str) -> None:
+    """Before the work: can a plot be drawn there?
 
     Raises:
+        BadInput: an ending that says nothing, or a place that cannot be written to.
         NativeBertError: matplotlib (extra ``plot``) is not installed.
     """
+    _matplotlib()
+    check_ending(path, (".png", ".svg", ".pdf"), "differences.png")
+
+
+def _matplotlib() -> Any:
     try:
         import matplotlib
 
@@ -470,6 +479,16 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
         import matplotlib.pyplot as plt
     except ImportError:
         raise NativeBertError("a plot needs matplotlib: pip install 'nativebert[plot]'") from None
+    return plt
+
+
+def plot(report: Report, path: str | PathLike[str]) -> None:
+    """Draw the differences step by step: what was found, what is allowed, and the reference's own error.
+
+    Raises:
+        NativeBertError: matplotlib (extra ``plot``) is not installed.
+    """
+    plt = _matplotlib()
     shown = [step for step in report.steps if step.kind == "output"]
     if not shown:
         raise BadInput("there is nothing to draw: the two could not be run on the same tokens")
@@ -496,7 +515,8 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
     figure.suptitle(f"{report.facts['model']}, {report.facts['dtype']}: {'pass' if report.passed else 'fail'}", fontsize=11)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     try:
-        figure.savefig(path, dpi=150)
+        with whole(os.fspath(path)) as file:
+            figure.savefig(file, dpi=150, format=Path(path).suffix.lstrip("."))
     except ValueError as error:  # an ending that matplotlib does not know
         raise BadInput(f"cannot draw to {path}: {error}") from None
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from os import PathLike
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
+from nativebert.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -181,12 +182,16 @@ def attention(
 
 
 def _chosen(kind: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    listed = range(count) if asked is None else [asked] if isinstance(asked, int) else list(asked)
+    listed = range(count) if asked is None else list(asked) if isinstance(asked, Iterable) else [asked]
     if not listed:
         raise BadInput(f"there is no {kind} to draw")
-    if wrong := [i for i in listed if not -count <= i < count]:
-        raise BadInput(f"there is no {kind} {wrong[0]}: the model has {count} of them, 0 to {count - 1}")
-    return tuple(i % count for i in listed)
+    chosen = []
+    for given in listed:
+        number = whole(given)
+        if number is None or not -count <= number < count:
+            raise BadInput(f"there is no {kind} {given!r}: the model has {count} of them, 0 to {count - 1}")
+        chosen.append(number % count)
+    return tuple(chosen)
 
 
 def _draw(axes: Any, weights: Weights, tokens: Sequence[str] | None) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.errors import BadInput, NativeBertError
+from nativebert.io.write import check_place, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,19 +28,14 @@ def check_target(path: str | PathLike[str]) -> Path:
     target, endings = Path(path), (".html", *DRAWN)
     if target.suffix.lower() not in endings:
         raise BadInput(f"cannot tell what to draw to {target}: give it one of the endings {', '.join(endings)}")
-    if not target.parent.is_dir():
-        raise BadInput(f"there is no folder {target.parent} to write {target.name} to; make it first")
-    if target.is_dir():
-        raise BadInput(f"{target} is a folder; name a file in it")
+    check_place(os.fspath(path), "picture.png")
     return target
 
 
 def write_page(target: Path, page: str) -> None:
     """Write HTML."""
-    try:
-        target.write_text(page, "utf-8")
-    except OSError as error:
-        raise BadInput(f"{target} cannot be written: {error.strerror}") from None
+    with whole(os.fspath(target)) as file:
+        file.write(page.encode())
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -56,11 +52,9 @@ def write_figure(target: Path, figure: Figure) -> None:
     import matplotlib
 
     for_ever = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "nativebert"}):
-        try:
-            figure.savefig(target, dpi=150, metadata=for_ever.get(target.suffix.lower()))
-        except OSError as error:
-            raise BadInput(f"{os.fspath(target)} cannot be written: {error.strerror}") from None
+    ending = target.suffix.lower()
+    with matplotlib.rc_context({"svg.hashsalt": "nativebert"}), whole(os.fspath(target)) as file:
+        figure.savefig(file, dpi=150, format=ending[1:], metadata=for_ever.get(ending))
 
 
 def plain(texts: Iterable[Any]) -> None:

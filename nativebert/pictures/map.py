@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nativebert.errors import BadInput, NativeBertError
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
+from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -229,8 +230,9 @@ def map(
         x = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
         raise BadInput(f"vectors are no table of numbers: {error}") from None
-    if dimensions not in (2, 3):
-        raise BadInput(f"a map has 2 or 3 dimensions, not {dimensions}")
+    if whole(dimensions) not in (2, 3):
+        raise BadInput(f"a map has 2 or 3 dimensions, not {dimensions!r}")
+    dimensions, seed = int(dimensions), at_least(0, "seed", seed)
     if x.ndim != 2 or len(x) < 2 or x.shape[1] < dimensions:
         raise BadInput(f"a map needs 2 or more vectors of {dimensions} or more numbers, not an array of {x.shape}")
     if not np.isfinite(x).all():

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Task, highest, is_whole, listed
+from nativebert.tasks.base import Call, Pieces, Task, highest, listed
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
+from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class Answerer(Task):
             model, head="answer", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long,
             max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
         )  # fmt: skip
-        self.max_answer_tokens = _at_least_one(max_answer_tokens, "max_answer_tokens")
+        self.max_answer_tokens = at_least(1, "max_answer_tokens", max_answer_tokens)
         self.align_to_words = align_to_words
 
     def __repr__(self) -> str:
@@ -111,7 +112,7 @@ class Answerer(Task):
             BadInput: something that is not a string, lists of unequal lengths, or a ``top_k`` below 1.
             TooLong: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its question leaves no room for the context.
         """
-        top_k = _at_least_one(top_k, "top_k")
+        top_k = at_least(1, "top_k", top_k)
         pairs = _pairs(questions, contexts)
         found: list[Any] = []
         with Call(self, pairs, progress) as call:
@@ -267,9 +268,3 @@ def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
     if len(asked) != len(read):
         raise BadInput(f"there are {len(asked)} questions and {len(read)} contexts: pass as many of both, or a single string")
     return list(zip(asked, read))
-
-
-def _at_least_one(value: int, name: str) -> int:
-    if not is_whole(value) or value < 1:
-        raise BadInput(f"{name} must be 1 or more, not {value!r}")
-    return value

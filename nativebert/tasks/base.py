@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import partial
-from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,20 +17,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
-from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan
+from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
-from nativebert.errors import Assumed, BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated, warn
+from nativebert.errors import (
+    Assumed,
+    BadInput,
+    NotFinite,
+    OutOfMemory,
+    Refused,
+    SmallerBatches,
+    TooLong,
+    Truncated,
+    heard,
+    warn,
+)
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
+from nativebert.pickling import ModelFiles, Referred
 from nativebert.sentence import TransformerConfig
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, check_policy, windows
+from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
+    from nativebert.text.tokenizer import Tokenizer
 
 # Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
@@ -203,6 +218,31 @@ def _characters(item: Any) -> int:
     return len(item) if isinstance(item, str) else sum(map(_characters, item)) if isinstance(item, (tuple, list)) else 0
 
 
+class _Passed:
+    """A model that somebody made a task of: kept for the task's pickles, while it has the weights that the task has."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._weights = model, _digest(model)
+
+    def load(self) -> Model:
+        """The model."""
+        return self._model
+
+    def __getstate__(self) -> dict[str, Any]:
+        if _digest(self._model) != self._weights:
+            raise Refused(
+                "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
+                "make the task anew from the model, or from a folder that the model was saved to"
+            )
+        return {**self.__dict__, "_model": Referred(self._model)}
+
+
+def _digest(model: Model) -> list[tuple[int, float]]:
+    """Something about each of a model's tensors that changes with its numbers."""
+    tensors = (tensor.detach().cpu() for tensor in model.state_dict().values())
+    return [(int(torch.hash_tensor(t).item()), t.sum(dtype=torch.float64).item()) for t in tensors]
+
+
 class Task:
     """A model made ready for one task. The public tasks say what goes in and what comes out.
 
@@ -244,16 +284,11 @@ class Task:
     ) -> None:
         target = choose_device(device)
         self.device, self.precision = str(target), precision
-        if batch_tokens is not None and not (is_whole(batch_tokens) and batch_tokens >= 1):
-            raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens!r}")
-        if not is_whole(stride) or stride < 0:
-            raise BadInput(f"stride must be 0 or more, not {stride!r}")
-        self.too_long, self.stride = check_policy(too_long), stride
-        release: Callable[[], None] | None = None
+        tokens = None if batch_tokens is None else at_least(1, "batch_tokens", batch_tokens)
+        self.too_long, self.stride = check_policy(too_long), at_least(0, "stride", stride)
+        mine = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
-            assert model.ledger is not None
-            release = model.ledger.checkpoint.release  # nobody else has this model: what is copied need not stay in memory
         if not isinstance(model, torch.nn.Module):
             raise BadInput(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if head is not None and head not in model.tasks:
@@ -262,30 +297,92 @@ class Task:
                 f"{type(self).__name__} needs a model with the head {head!r}, and this one has {have}: nb.load(..., head={head!r})"
             )
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
-        self.tokenizer = model.tokenizer
-        self.max_tokens = self._limit(max_tokens)
         self._after, self._segments = model.position_pad, model.config.segments > 1
-        self._plan = prepare(model, target, precision, after=release)
+        self._task = head
+        self._origin = ModelFiles.of(model) if mine else _Passed(model)
+        self._read_settings()
+        self._prepare(model)
+        self.tokenizer = self._files_tokenizer
+        self.max_tokens = self._limit(max_tokens)
+        self._advise_precision()
+        self.batch_tokens = tokens or self._usual_batch(target.type)
+
+    def _prepare(self, model: Model) -> None:
+        """Make the plan of encoder and head."""
+        release: Callable[[], None] | None = None
+        if isinstance(self._origin, ModelFiles):  # nobody else has this model: what is copied need not stay in memory
+            assert model.ledger is not None
+            release = model.ledger.checkpoint.release
+        self._files_tokenizer = self._tokenizer_of(model)
+        self._plan = prepare(model, self.device, self.precision, after=release)
         self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
-        self.batch_tokens = batch_tokens or self._usual_batch(target.type)
-        self._head = None if head is None else HeadPlan(model, head)
+        self._head = None if self._task is None else HeadPlan(model, self._task)
         if release is not None:
             release()
 
-    def _follow(self, said: TransformerConfig, asked: int | None) -> None:
-        """Tokenise, and limit texts, as sentence_bert_config.json says; ``asked`` is the limit that the caller chose."""
-        if said.tokenizer and self.snapshot is not None:
-            self.tokenizer = Tokenizer.from_folder(self.snapshot.folder, said.tokenizer)
-            self.max_tokens = self._limit(asked)
-        if said.lowercase:
-            self.tokenizer = self.tokenizer.lowercased()
-        if asked is None and said.max_tokens and "model_max_length" not in said.tokenizer:
-            self.max_tokens = min(said.max_tokens, self.encoder.max_tokens)
-        if said.dtype not in (None, self.precision) and self.precision == "float32":
+    def _read_settings(self) -> None:
+        """Take what a task needs from the model's other files."""
+
+    _file_asks = TransformerConfig()  # of tasks that sentence-transformers has, what its files say of the encoder
+
+    def _tokenizer_of(self, model: Model) -> Tokenizer:
+        """The tokenizer that goes with the model."""
+        said, snapshot = self._file_asks, self.snapshot
+        made = Tokenizer.from_folder(snapshot.folder, said.tokenizer) if said.tokenizer and snapshot else model.tokenizer
+        return made.lowercased() if said.lowercase else made
+
+    def _advise_precision(self) -> None:
+        """Where the files ask for fewer bits than are computed, say so."""
+        if self.precision == "float32" and (asked := self._file_asks.dtype) not in (None, "float32"):
             warn(
-                f"{self.reference}: its files ask for {said.dtype}, and float32 is computed. Pass precision={said.dtype!r} for the other.",
+                f"{self.reference}: its files ask for {asked}, and float32 is computed. Pass precision={asked!r} for the other.",
                 Assumed,
             )
+
+    # -- copies, pickles
+
+    # what is made again where a pickle arrives, and what copies have in common, for nobody changes it
+    _prepared: ClassVar[frozenset[str]] = frozenset({"_plan", "_fewest", "_head", "_files_tokenizer"})
+    _shared: ClassVar[frozenset[str]] = frozenset({"tokenizer", "snapshot", "encoder", "_origin"})
+
+    def __copy__(self) -> Self:
+        return self._twin(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        own = {
+            name: copy.deepcopy(value, memo)
+            for name, value in self.__dict__.items()
+            if name not in self._shared | self._prepared
+        }
+        return self._twin(self.__dict__ | own)
+
+    def _twin(self, state: dict[str, Any]) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(state)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the settings, and of the model where its files are, or its weights if it was passed as a model.
+
+        Raises:
+            Refused: the passed model's weights are not those any more that the task was made with.
+        """
+        left_out = self._prepared | ({"tokenizer"} if self.tokenizer is self._files_tokenizer else set())
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the task anew.
+
+        Raises:
+            NativeBertError: the model's files are not there, or are those of another model now.
+        """
+        self.__dict__.update(state)
+        model = self._origin.load()
+        if model.config != self.encoder:
+            raise Refused(f"{self.reference} has another config.json now than when the task was pickled: make the task anew")
+        self._prepare(model)
+        if "tokenizer" not in state:
+            self.tokenizer = self._files_tokenizer
 
     def _usual_batch(self, device: str) -> int:
         fewest = BATCH_TOKENS.get(device, 8192)
@@ -298,12 +395,13 @@ class Task:
         """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
         most, special = self.encoder.max_tokens, self.tokenizer.n_special()
         if asked is None:
-            return min(self.tokenizer.max_length or most, most)
-        if not is_whole(asked) or not 1 <= asked <= most:
+            return min(self._file_asks.max_tokens or self.tokenizer.max_length or most, most)
+        limit = whole(asked)
+        if limit is None or not 1 <= limit <= most:
             raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
-        if asked <= special:
-            raise BadInput(f"max_tokens={asked} leaves no room for text beside {special} special tokens")
-        return asked
+        if limit <= special:
+            raise BadInput(f"max_tokens={limit} leaves no room for text beside {special} special tokens")
+        return limit
 
     # -- texts to sequences
 
@@ -427,14 +525,47 @@ class Task:
         while waiting:
             rows = waiting.popleft()
             batch = self._pack(pieces, rows)
-            if (out := self._fitting(compute, batch)) is None:
+            try:
+                out = self._fitting(compute, batch)
+            except BadInput:
+                self._find_stranger(pieces, here)
+                raise
+            if out is None:
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
                 continue
+            if not is_finite(out):
+                raise self._overflow(out, batch, pieces, rows, here)
             yield rows, batch, out
             done += len(rows)
             call.ran(sum(batch.lengths), self._fewest)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
+
+    def _overflow(self, out: Tensor, batch: Packed, pieces: Pieces, rows: NDArray[np.int64], here: slice) -> NotFinite:
+        """The error for states of a batch that are not finite; ``out`` is of its tokens ``(T, ...)`` or its sequences ``(B, ...)``."""
+        spoilt = (~out.isfinite()).flatten(1).any(1).cpu().numpy()
+        ends = np.arange(1, len(out) + 1) if len(out) == len(batch.lengths) else np.cumsum(batch.lengths)
+        texts = {pieces.text[n] for n in rows[np.unique(np.searchsorted(ends, np.flatnonzero(spoilt), side="right"))]}
+        first, more = here.start + min(texts), f" (and of {len(texts) - 1} more in its batch)" if len(texts) > 1 else ""
+        advice = {
+            "float16": "float16 ends at 65,504: choose bfloat16, which has the range of float32, or float32",
+            "float32": "no precision is wider: the weights are damaged, or were made for another config.json",
+        }.get(self.precision, "choose float32")
+        return NotFinite(
+            f"what {self.reference} computes of {self.noun} {first}{more} in {self.precision} overflows: hidden states are infinite or NaN, and "
+            f"any result would be wrong. Precision: {advice}."
+        )
+
+    def _find_stranger(self, pieces: Pieces, here: slice) -> None:
+        """Name the text and the token whose id has no row in the model's table, if there is one: found only when the model refused."""
+        for text, ids in zip(pieces.text, pieces.ids):
+            for number in ids:
+                if number >= self.encoder.vocab_size:
+                    raise BadInput(
+                        f"{self.noun} {here.start + text} holds {self.tokenizer.id_to_token(number)!r}, whose id {number} is beyond the model's "
+                        f"table of {self.encoder.vocab_size} tokens: the tokenizer's files are of another model, or have tokens that it was "
+                        "not trained with. Take the tokenizer of this model, or leave that token out of the text."
+                    )
 
     def _fitting(self, compute: Callable[[Packed], Tensor], batch: Packed) -> Tensor | None:
         """What ``compute`` makes of the batch, or None where the device's memory does not hold it: then ``batch_tokens`` is half as large.
@@ -495,11 +626,6 @@ class Task:
         return out
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, of Python or numpy."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     """A list of what the caller gives; a single string is a list of one.
 
@@ -531,7 +657,7 @@ class Progress:
     """A bar on stderr: from tqdm, which huggingface_hub brings. Work that is done at one stroke has none, and does not pay for it."""
 
     def __init__(self, total: int, show: bool | None) -> None:
-        self._total, self._show = total, show
+        self._total, self._show = total, show if heard() else False
         self._bar: Any = None
 
     def reach(self, done: int) -> None:
@@ -543,8 +669,10 @@ class Progress:
             disable = None if self._show is None else not self._show
             self._bar = tqdm(total=self._total, unit="text", delay=2, leave=False, disable=disable)
         if self._bar is not None:
-            self._bar.update(done - self._bar.n)
+            with suppress(OSError, ValueError, AttributeError):  # stderr went away meanwhile: the work is what matters
+                self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError, AttributeError):
+                self._bar.close()

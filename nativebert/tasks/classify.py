@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Scores, Task, is_whole, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid, softmax
 from nativebert.tasks.results import Report, Results
+from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -115,8 +116,8 @@ class Classifier(Task):
             BadInput: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
-        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
-            raise BadInput(f"top_k must be 1 or more, or None for all labels, not {top_k!r}")
+        if top_k is not None:
+            top_k = at_least(1, "top_k", top_k, ", or None for all labels")
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
             raise BadInput(f"threshold must be a number, not {threshold!r}")
         scores, report = self._scores(texts, progress)

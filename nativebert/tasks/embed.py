@@ -19,9 +19,10 @@ from nativebert.errors import Assumed, BadInput, TooLong, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
-from nativebert.tasks.base import Call, Pieces, Task, is_whole, listed, singles
+from nativebert.tasks.base import Call, Pieces, Task, listed, singles
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
+from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -79,30 +80,40 @@ class Embedder(Task):
             model, head=None, device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long, max_tokens=max_tokens,
             stride=stride, revision=revision, offline=offline, token=token,
         )  # fmt: skip
-        config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
+        config = self.config
         if pooling is None:
             for note in config.assumed:
                 warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed)
-        self.config = config
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
-        self._follow(config.transformer, max_tokens)
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
-            if not is_whole(truncate_dim) or truncate_dim < 1:
-                raise BadInput(f"truncate_dim must be at least 1, not {truncate_dim!r}")
+            truncate_dim = at_least(1, "truncate_dim", truncate_dim)
             self.steps = [step for step in self.steps if not isinstance(step, sentence.Truncate)] + [
                 sentence.Truncate(truncate_dim)
             ]
         if normalize:
             self.steps.append("normalize")
+        self._make_steps()
+
+    def _make_steps(self) -> None:
         self.dimension = self.encoder.width * len(self.pooling)
         self._then: list[steps.Apply] = []
         for step in self.steps:
             apply, self.dimension = steps.make(step, self.dimension, self.snapshot)
             self._then.append(apply)
+
+    _prepared = Task._prepared | {"_then"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._make_steps()
+
+    def _read_settings(self) -> None:
+        self.config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
+        self._file_asks = self.config.transformer
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
@@ -136,7 +147,7 @@ class Embedder(Task):
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         items = listed(texts)
-        lead = self._prompt(prompt, prompt_name)
+        lead = self.lead(prompt, prompt_name)
         leading = self._lead_tokens(lead) if lead else 0
         if leading + len(self._suffix) >= self.max_tokens:
             raise TooLong(
@@ -237,9 +248,12 @@ class Embedder(Task):
         result: Vectors = scores.numpy()
         return result
 
-    # -- the steps of a call
+    def lead(self, prompt: str | None = None, name: str | None = None) -> str:
+        """What stands before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
-    def _prompt(self, prompt: str | None, name: str | None) -> str:
+        Raises:
+            BadInput: both, an unknown name, or what is no string.
+        """
         known = self.config.prompts or {}
         for given in (prompt, name):
             if not isinstance(given, (str, type(None))):
@@ -254,6 +268,8 @@ class Embedder(Task):
         if name not in known:
             raise BadInput(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
         return known[name]
+
+    # -- the steps of a call
 
     def _lead_tokens(self, lead: str) -> int:
         """Tokens of the prompt by itself, with the special tokens before it."""
@@ -305,11 +321,13 @@ class Embedder(Task):
         return Results(found, call.report(), like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
-        chosen = list(layers) if isinstance(layers, Iterable) else [layers]
         most = len(self.encoder.layers)
-        for layer in chosen:
-            if not isinstance(layer, int) or not -most - 1 <= layer <= most:
-                raise BadInput(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {layer!r}")
+        chosen = []
+        for given in list(layers) if isinstance(layers, Iterable) else [layers]:
+            layer = whole(given)
+            if layer is None or not -most - 1 <= layer <= most:
+                raise BadInput(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {given!r}")
+            chosen.append(layer)
         if not chosen:
             raise BadInput("layers is empty: name at least one, such as -1 for the last")
         return chosen

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInput, TooLong
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Task, highest, is_whole, listed, softmax
+from nativebert.tasks.base import Call, Pieces, Task, highest, listed, softmax
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
+from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -71,10 +72,16 @@ class MaskFiller(Task):
         )  # fmt: skip
         self.mask_token = self.tokenizer.mask_token
         self._mask_id = self.tokenizer.mask_id
+
+    _prepared = Task._prepared | {"_known", "_continues"}
+
+    def _prepare(self, model: Model) -> None:
+        super()._prepare(model)
         assert self._head is not None
         # a model may have more outputs than the tokenizer has tokens: tables are filled up to round sizes
-        self._known = np.array(sorted(n for n in self.tokenizer.vocab.values() if n < self._head.spec.classes), np.int64)
-        core = self.tokenizer.core().model
+        numbers = self._files_tokenizer.vocab.values()
+        self._known = np.array(sorted(n for n in numbers if n < self._head.spec.classes), np.int64)
+        core = self._files_tokenizer.core().model
         # what marks a token that continues a word ("##"), where the vocabulary is of that sort; in others, a mark is a space before
         self._continues: str | None = core.continuing_subword_prefix if type(core).__name__ == "WordPiece" else None
 
@@ -110,8 +117,7 @@ class MaskFiller(Task):
             BadInput: something that is not a string, a text without a mask, a target that is not a single token, or a ``top_k`` below 1.
             TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``, or a mask lies in what would be cut off.
         """
-        if not is_whole(top_k) or top_k < 1:
-            raise BadInput(f"top_k must be 1 or more, not {top_k!r}")
+        top_k = at_least(1, "top_k", top_k)
         items = listed(texts)
         for n, text in enumerate(items):
             if not isinstance(text, str):

@@ -11,7 +11,8 @@ import numpy as np
 from nativebert import sentence
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Scores, Task, is_whole, listed, sigmoid
+from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid
+from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -67,9 +68,11 @@ class Ranker(Task):
         )  # fmt: skip
         self.outputs = self.encoder.heads["classify"].classes
         saved = _as_saved(self.snapshot) if self.snapshot else {}
-        if self.snapshot and self.snapshot.modules():  # else the reference reads no such file
-            self._follow(sentence.transformer(self.snapshot, "sequence-classification"), max_tokens)
         self._sigmoid = _through_sigmoid(saved, self.encoder.source, self.outputs)
+
+    def _read_settings(self) -> None:
+        if self.snapshot and self.snapshot.modules():  # else the reference reads no such file
+            self._file_asks = sentence.transformer(self.snapshot, "sequence-classification")
 
     def __repr__(self) -> str:
         return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
@@ -118,8 +121,8 @@ class Ranker(Task):
             raise Refused(
                 f"{self.reference} has {self.outputs} outputs for each pair, and none of them is the score to rank by"
             )
-        if top_k is not None and not (is_whole(top_k) and top_k >= 1):
-            raise BadInput(f"top_k must be 1 or more, or None for all documents, not {top_k!r}")
+        if top_k is not None:
+            top_k = at_least(1, "top_k", top_k, ", or None for all documents")
         texts = listed(documents, "documents")
         scores = self([(query, text) for text in texts])
         best = np.argsort(-scores, kind="stable")[:top_k].tolist()

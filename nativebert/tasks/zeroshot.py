@@ -15,6 +15,7 @@ from nativebert.tasks.base import Call, Pieces, Scores, Task, listed, singles, s
 from nativebert.tasks.classify import over_windows
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Tokenizer
+from nativebert.whole import whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
@@ -172,6 +173,7 @@ class ZeroShot(Task):
                 else:  # as much as this label leaves room for, as in the reference
                     premise = premises[n][: self.max_tokens - len(frame) - len(hypothesis)]
                 pieces.ids.append(frame.ids(premise, hypothesis))
+                pieces.text.append(n)
                 if pieces.segments is not None:
                     pieces.segments.append(frame.segments(premise, hypothesis))
         return pieces
@@ -180,9 +182,10 @@ class ZeroShot(Task):
         """The output that is named so: the caller's word first, then the config's ``label2id`` and ``id2label``."""
         begin, count = {"entailment": "entail", "contradiction": "contradict"}[name], len(self.encoder.labels)
         if given is not None:
-            if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < count:
+            output = whole(given)
+            if output is None or not 0 <= output < count:
                 raise BadInput(f"{name} must be an output between 0 and {count - 1}, not {given!r}")
-            return given
+            return output
         by_name = self.encoder.source.get("label2id")
         found = {n for label, n in by_name.items() if label.lower().startswith(begin)} if isinstance(by_name, dict) else set()
         found |= {n for n, label in enumerate(self.encoder.labels) if label.lower().startswith(begin)}

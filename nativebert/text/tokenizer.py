@@ -1,39 +1,65 @@
-"""Text to token ids, and back: exactly the ids that transformers gives for the same folder.
+"""Text to token ids, and back: the ids that a model was trained with.
 
-A folder says how to tokenise in up to five files, and they may disagree. Two readings exist, and which of them
-applies follows transformers 5:
+A folder says how to tokenise in several files, and they may disagree. Which reading applies follows transformers 5 where that gives what the
+model was trained with; :attr:`Tokenizer.notes` says what was found, and where two readings give different ids a warning
+(:class:`nativebert.errors.Assumed`) says which one was taken.
 
-* *BERT's own* (``tokenizer_class`` is ``BertTokenizer``, ``DistilBertTokenizer``, ... or, where that is not given,
-  the model is of such a family): only the vocabulary and the added tokens are taken from the files. The rest is
-  built from ``tokenizer_config.json``, **also where tokenizer.json says otherwise**: a missing ``do_lower_case``
-  means True. Each such disagreement stands in :attr:`Tokenizer.notes`.
-* *As it stands* (any other class, or none): ``tokenizer.json`` is the whole truth, plus the named special tokens.
+* *BERT's own* (``tokenizer_class`` is ``BertTokenizer``, ``DistilBertTokenizer``, ... or, where that is not given, the model is of such a
+  family), over a WordPiece: only the vocabulary and the added tokens are taken from the files. The rest is built from
+  ``tokenizer_config.json``, **also where tokenizer.json says otherwise**: a missing ``do_lower_case`` means True.
+* *RoBERTa's own*, over a plain byte-level BPE: ``add_prefix_space`` and the special tokens around a text are those of
+  ``tokenizer_config.json``.
+* *As it stands* (any other class, or none; and those classes over any other model): ``tokenizer.json`` is the whole truth, plus the named
+  special tokens. Here transformers 5 may give other ids: it builds XLM-RoBERTa's, CamemBERT's, ALBERT's and MPNet's tokenizers anew from
+  the vocabulary, with ``do_lower_case``, ``keep_accents`` and ``add_prefix_space`` of ``tokenizer_config.json``, and reads a Unigram as a
+  WordPiece where the class is BERT's.
+* *From the vocabulary*, where there is no tokenizer.json: vocab.txt (BERT's classes, MPNet), vocab.json with merges.txt (RoBERTa),
+  sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT) or spiece.model (ALBERT), as transformers 5 builds the class.
 
-What both have in common: nothing is truncated or padded here, whatever tokenizer.json says (long text is the
-business of :mod:`nativebert.text.window`), and the text of a special token inside a text *is* that token:
-``"a [SEP] b"`` holds a separator. Escape such text before, if it comes from strangers and that matters.
+What all have in common: nothing is truncated or padded here, whatever tokenizer.json says (long text is the business of
+:mod:`nativebert.text.window`); nothing is left to chance (the dropout of a BPE is for training); and the text of a special token inside a
+text *is* that token: ``"a [SEP] b"`` holds a separator. Escape such text before, if it comes from strangers and that matters.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
+from nativebert.errors import Assumed, BadInput, Corrupt, NativeBertError, NotFound, Refused, warn
+from nativebert.text import sentencepiece
 
 if TYPE_CHECKING:  # the library itself is imported by the first tokenizer that is loaded
     import tokenizers
 
-FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+VOCABULARIES = {
+    "vocab.txt": (), "vocab.json": ("merges.txt",), "sentencepiece.bpe.model": (), "spiece.model": (),
+}  # fmt: skip
+"""The files that a tokenizer can be built from where there is no tokenizer.json, each with what goes with it."""
+FILES = (
+    "tokenizer.json", *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 """The files that make a tokenizer, and that :meth:`Tokenizer.save` writes back."""
+NO_CLASS = ("", "PreTrainedTokenizer", "TokenizersBackend")
+"""Values of :attr:`Tokenizer.kind` that say nothing about how text is read."""
+
+READING = (
+    "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "trim_offsets", "keep_accents",
+)  # fmt: skip
+"""Settings of tokenizer_config.json about how text is read."""
+SETTINGS = (
+    "model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "split_special_tokens",
+    "additional_special_tokens", "extra_special_tokens", "tokenizer_class", *READING,
+)  # fmt: skip
+"""Settings that :meth:`Tokenizer.from_folder` takes over those of the files, besides special tokens (``"pad_token"``)."""
 
 _BERT_CLASSES = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 _BERT_CLASSES |= {"SqueezeBertTokenizer", "LayoutLMTokenizer"}
@@ -53,6 +79,22 @@ _CUSTOMARY = {
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
     "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
 }
+BUILT_FROM = {
+    **dict.fromkeys((*sorted(_BERT_CLASSES), "MPNetTokenizer"), "vocab.txt"), "RobertaTokenizer": "vocab.json",
+    **dict.fromkeys(("XLMRobertaTokenizer", "CamembertTokenizer"), "sentencepiece.bpe.model"), "AlbertTokenizer": "spiece.model",
+}  # fmt: skip
+"""The vocabulary that a class of transformers is built from where there is no tokenizer.json."""
+# What it reads of READING then.
+_READS = {
+    "vocab.txt": ("do_lower_case", "strip_accents", "tokenize_chinese_chars"), "vocab.json": ("add_prefix_space", "trim_offsets"),
+    "sentencepiece.bpe.model": ("add_prefix_space",), "spiece.model": ("do_lower_case", "keep_accents", "add_prefix_space"),
+}  # fmt: skip
+# Vocabularies that nobody looks at beside a tokenizer.json, and that may be large.
+_UNREAD = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")
+_WHITE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+_DECODER = "added_tokens_decoder"  # of tokenizer_config.json: every added token by its id
 _NAMES = ("bos_token", "eos_token", *_BERT_NAMES)  # in the order in which the reference adds them
 _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -142,50 +184,141 @@ class Tokenizer:
         """What the files disagreed about, and which of them was followed."""
         self.kind = ""
         """The class of transformers that the files are for ("BertTokenizer"); empty where they name none."""
+        self._assumed: tuple[str, ...] = ()  # those of the notes that are warned of
+        self._unsaid = ""  # what this tokenizer does that its files do not say
+        self._detached = False  # whether somebody may have changed it
 
     @classmethod
-    def from_folder(cls, folder: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
-        """Read the tokenizer of a model folder: tokenizer.json, or else vocab.txt, with what stands beside it.
+    def from_folder(cls, folder: str | Path, settings: Mapping[str, Any] | None = None, kind: str = "") -> Tokenizer:
+        """Read the tokenizer of a model folder: tokenizer.json, or else a vocabulary, with what stands beside it.
 
         Args:
             folder: the folder.
             settings: keys to read as if tokenizer_config.json had them (``do_lower_case``); :meth:`save` writes them into it.
+            kind: the class of transformers to read the files as (``"XLMRobertaTokenizer"``), where they name none.
+
+        Raises:
+            NotFound: there is no such folder, or no tokenizer in it.
+            Corrupt: a file is damaged.
+            Refused: a tokenizer that is not carried, or a setting that it does not take.
+
+        Warns:
+            Assumed: the files leave open, or contradict each other about, how text is read.
         """
         where = Path(folder)
         if not where.is_dir():
             raise NotFound(f"{where} is no folder: give the folder that holds tokenizer.json or vocab.txt")
+        names = [name for name in (*FILES, "config.json") if (where / name).is_file()]
+        if "tokenizer.json" in names:
+            names = [name for name in names if name not in _UNREAD]
         try:
-            files = {name: (where / name).read_bytes() for name in FILES if (where / name).is_file()}
-            model = (where / "config.json").read_bytes() if (where / "config.json").is_file() else b"{}"
+            files = {name: (where / name).read_bytes() for name in names}
         except OSError as error:
             raise NotFound(f"{error.filename} cannot be read: {error.strerror}") from error
-        if "tokenizer.json" not in files and "vocab.txt" not in files:
-            raise NotFound(f"{where} holds no tokenizer.json and no vocab.txt: download one of them into it")
-        content = {name: _parse(data, where / name) for name, data in files.items() if name != "vocab.txt"}
-        if settings:
-            content["tokenizer_config.json"] = content.get("tokenizer_config.json", {}) | dict(settings)
-            files["tokenizer_config.json"] = (json.dumps(content["tokenizer_config.json"], indent=2) + "\n").encode()
-        config = content.get("tokenizer_config.json", {})
-        family = _parse(model, where / "config.json")
+        return cls.from_files(files, where, settings, kind)
+
+    @classmethod
+    def from_files(
+        cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None = None, kind: str = ""
+    ) -> Tokenizer:
+        """As :meth:`from_folder`, of files that have been read: name -> content. ``where`` is what messages call the folder."""
+        made = cls._read(files, where, settings, kind)
+        for note in made._assumed:
+            warn(f"{where}: {note}", Assumed)
+        return made
+
+    @classmethod
+    def _read(cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None, kind: str) -> Tokenizer:
+        if "tokenizer.json" not in files and not any(name in files for name in VOCABULARIES):
+            raise NotFound(
+                f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
+                "download one of them into it"
+            )
+        content = {name: _parse(data, where / name) for name, data in files.items() if name.endswith(".json")}
+        model = content.pop("config.json", {})
+        before, settings = dict(content), dict(settings or {})
         with _trusting_nothing(where):
-            if _is_bert(config, family, where, "tokenizer.json" in files):
-                kind = _class_name(config, family) or "BertTokenizer"
-                core, options, notes = _bert(content, where)
-            else:
-                kind = _class_name(config, family)
-                core, options, notes = _as_it_stands(content, where, kind)
+            told = _class_name(content.get("tokenizer_config.json", {}), model)
+            told = kind if told in NO_CLASS and kind else told
+            if told and (told == kind or not content.get("tokenizer_config.json", {}).get("tokenizer_class")):
+                settings["tokenizer_class"] = told  # so that it is saved: the folder may have no config.json then
+            _settle(content, settings)
+            config = content["tokenizer_config.json"]
+            made = _make(told, content, files, model.get("model_type"), where)
+            core, options = made.core, made.options
             for side in ("padding", "truncation"):
                 if part := content.get("tokenizer.json", {}).get(side):
                     options.setdefault(f"{side}_side", str(part.get("direction", "right")).lower())
+                    if "pad_token" in part:
+                        options.setdefault("pad_token", part["pad_token"])
             core.no_truncation()
             core.no_padding()
             core.encode_special_tokens = bool(config.get("split_special_tokens", False))
             unknown = "\N{SNOWMAN}" * 101
             core.encode_batch([unknown, (unknown, "a")])  # a broken template, a missing [UNK] show here, not later
-        tokenizer = cls(core, options, files, where)
-        tokenizer.notes, tokenizer.kind = tuple(notes), kind
+        kept = {name: data for name, data in files.items() if name in FILES}
+        for name in ("tokenizer_config.json", "special_tokens_map.json"):
+            if (now := content.get(name, {})) != before.get(name, {}):
+                kept[name] = (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode()
+        tokenizer = cls(core, options, kept, where)
+        tokenizer.kind, tokenizer.notes = made.kind, (*made.notes, *made.assumed)
+        tokenizer._assumed = tuple(made.assumed)
+        for name in READING:
+            same = name == "do_lower_case" and settings.get(name) is tokenizer.lowercase
+            if name in settings and name not in made.reads and not same:
+                takes = (
+                    f"one of its kind takes {', '.join(made.reads)}"
+                    if made.reads
+                    else "its tokenizer.json alone says how text is read"
+                )
+                raise Refused(
+                    f"the tokenizer of {where} does not carry {name}=: {takes}. Change the files, in a copy of the folder."
+                )
         _ = tokenizer.max_length
         return tokenizer
+
+    def changed(self, settings: Mapping[str, Any]) -> Tokenizer:
+        """What :meth:`save` and :meth:`from_folder` would make of this tokenizer's files with settings over what they say."""
+        files = self._files
+        if any(name.endswith("_token") for name in settings):  # a token that loses its name is special all the same
+            told = {
+                name: _text(token)
+                for name, token in self._config.items()
+                if name.endswith("_token") and isinstance(token, str | dict)
+            }
+            tokens = {str(number): _flags(token) for number, token in sorted(self._core.get_added_tokens_decoder().items())}
+            extra = [_text(token) for token in self._config["extra_special_tokens"] if not self._config["named"]]
+            settings = told | ({"extra_special_tokens": extra} if extra else {}) | {_DECODER: tokens} | dict(settings)
+            if any(
+                name.endswith(".model") for name in files
+            ):  # the names are in the vocabulary that is built of it: write that
+                files = {name: data for name, data in files.items() if name not in VOCABULARIES}
+                files["tokenizer.json"] = self._core.to_str().encode()
+        return self._read(files, self._where, settings, self.kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the files. The library's own pickles round the scores of a Unigram, and forget whether special tokens are split."""
+        state: dict[str, Any] = {"files": self._files, "where": self._where, "kind": self.kind, "unsaid": self._unsaid}
+        if self._detached:
+            state |= {"core": self._core.to_str(), "split": self._core.encode_special_tokens}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        made = type(self)._read(state["files"], state["where"], None, state["kind"])
+        if state["unsaid"]:
+            made = made.lowercased()
+        self.__dict__.update(made.__dict__)
+        if "core" in state:
+            self._core, self._detached = Tokenizer.from_str(state["core"]), True
+            self._core.encode_special_tokens = state["split"]
+
+    def __copy__(self) -> Tokenizer:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tokenizer:
+        return self
 
     # ---- text to ids
 
@@ -226,17 +359,36 @@ class Tokenizer:
         # letter by letter, unlike str.lower(), which knows the end of a Greek word
         steps = [normalizers.Lowercase(), *([core.normalizer] if core.normalizer is not None else [])]
         core.normalizer = normalizers.Sequence(steps)
-        twin = copy(self)
-        twin._core = core
-        return twin
+        return self._with(core, "puts texts in lower case first, as the sentence-transformers files ask")
 
-    def core(self) -> tokenizers.Tokenizer:
-        """A copy of the library's tokenizer inside, to be set up at will."""
+    def detached(self) -> Tokenizer:
+        """The same tokenizer over a library's one of its own, which shares nothing and may be changed."""
         from tokenizers import Tokenizer
 
         core = Tokenizer.from_str(self._core.to_str())
         core.encode_special_tokens = self._core.encode_special_tokens
-        return core
+        twin = self._with(core, self._unsaid)
+        twin._detached = True
+        return twin
+
+    def _with(self, core: tokenizers.Tokenizer, unsaid: str) -> Tokenizer:
+        twin = Tokenizer(core, self._config, self._files, self._where)
+        twin.notes, twin.kind, twin._unsaid = self.notes, self.kind, unsaid
+        return twin
+
+    def same_ids(self, other: Tokenizer) -> bool:
+        """Are the two made alike, so that every text has the same ids?"""
+        split = self._core.encode_special_tokens, other._core.encode_special_tokens
+        return split[0] == split[1] and _content(self._core) == _content(other._core)
+
+    @property
+    def model(self) -> Any:
+        """The model of the library's tokenizer inside: a WordPiece, a BPE, a Unigram. Not to be changed."""
+        return self._core.model
+
+    def core(self) -> tokenizers.Tokenizer:
+        """A tokenizer of the library as the one inside, to be set up at will; the two share the vocabulary's memory."""
+        return twin_of(self._core)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -268,7 +420,7 @@ class Tokenizer:
             skip_special_tokens: leave out special tokens.
             clean_up: take spaces before punctuation away; None for what the files say. It is never done to a BPE's text, as in transformers.
         """
-        numbers = [int(number) for number in ids]
+        numbers = [_number(number) for number in ids]
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
@@ -334,16 +486,26 @@ class Tokenizer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file that holds the vocabulary: tokenizer.json, or else vocab.txt."""
-        return hashlib.sha256(self._files.get("tokenizer.json") or self._files["vocab.txt"]).hexdigest()
+        """SHA-256 of the file that holds the vocabulary: tokenizer.json, or else vocab.txt or its like."""
+        name = next(name for name in ("tokenizer.json", *VOCABULARIES) if name in self._files)
+        return hashlib.sha256(self._files[name]).hexdigest()
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """The names of the files that :meth:`save` writes."""
-        return tuple(self._files)
+    def files(self) -> Mapping[str, bytes]:
+        """The files that :meth:`save` writes: name -> content."""
+        return MappingProxyType(self._files)
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files, byte for byte as they were read."""
+        """Write the tokenizer's files, byte for byte as they were read, but for what says so: settings that were passed, and the class where
+        only the model's config.json had told it, stand in tokenizer_config.json.
+
+        Raises:
+            Refused: the files do not say all that this tokenizer does.
+        """
+        if self._unsaid:
+            raise Refused(
+                f"this tokenizer {self._unsaid}, which its own files do not say: save the model, not its tokenizer alone"
+            )
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in self._files.items():
             (Path(folder) / name).write_bytes(data)
@@ -386,20 +548,6 @@ def _trusting_nothing(where: Path) -> Iterator[None]:
         raise Corrupt(f"the tokenizer files in {where} are damaged: download them again ({reason})") from error
 
 
-def _is_bert(config: dict[str, Any], model: dict[str, Any], where: Path, whole: bool) -> bool:
-    """Is it for BERT's own reading, or is tokenizer.json taken as it stands?"""
-    name = config.get("tokenizer_class") or model.get("tokenizer_class")
-    if str(name).removesuffix("Fast") in _BERT_CLASSES or (not name and model.get("model_type") in _BERT_FAMILIES):
-        return True
-    if config.get("auto_map"):
-        raise Refused(f"{where}: tokenizer_config.json asks for code of its own ({name}), which is never run")
-    name = name or model.get("model_type")
-    if name and not whole:
-        reason = f"a vocab.txt alone, and its tokenizer is {name!r}, not BERT's"
-        raise Refused(f"{where} has {reason}: save it with transformers as tokenizer.json first")
-    return not whole
-
-
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
     """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
     family = model.get("model_type")
@@ -407,19 +555,99 @@ def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
     return str(config.get("tokenizer_class") or model.get("tokenizer_class") or usual).removesuffix("Fast")
 
 
-Made = tuple["tokenizers.Tokenizer", dict[str, Any], list[str]]
+def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Put settings over what the files say, in both files that may say it."""
+    for name, value in settings.items():
+        if name not in (*SETTINGS, _DECODER) and not name.endswith("_token"):
+            raise Refused(
+                f"a tokenizer does not carry {name}=; it takes {', '.join(SETTINGS)} and special tokens, like pad_token"
+            )
+        if name.endswith("_side") and value not in ("left", "right"):
+            raise BadInput(f"{name} must be 'left' or 'right', not {value!r}")
+    content["tokenizer_config.json"] = content.get("tokenizer_config.json", {}) | dict(settings)
+    extra = {"extra_special_tokens", "additional_special_tokens"}
+    over = set(settings) | (extra if extra & set(settings) else set())
+    if (told := content.get("special_tokens_map.json")) and over & set(told):
+        content["special_tokens_map.json"] = {name: value for name, value in told.items() if name not in over}
 
 
-def _bert(content: dict[str, Any], where: Path) -> Made:
-    """BERT's own tokenizer: the vocabulary of the files, the pipeline of tokenizer_config.json."""
+class _Made(NamedTuple):
+    """What reading the files comes to."""
+
+    kind: str
+    core: tokenizers.Tokenizer
+    options: dict[str, Any]
+    notes: list[str]
+    assumed: list[str]  # notes on what makes other ids
+    reads: tuple[str, ...] = ()  # what of READING was followed
+
+
+def _make(kind: str, content: dict[str, Any], files: Mapping[str, bytes], family: Any, where: Path) -> _Made:
+    """The reading that is for the class ``kind`` and the files that there are."""
+    if content.get("tokenizer_config.json", {}).get("auto_map") and kind not in _BERT_CLASSES:
+        raise Refused(f"{where}: tokenizer_config.json asks for code of its own ({kind or 'auto_map'}), which is never run")
+    if "tokenizer.json" in content:
+        plain = kind in _BERT_CLASSES and _is_wordpiece(content["tokenizer.json"]["model"])
+        return _wordpiece(kind, content, files) if plain else _as_it_stands(kind, content, files)
+    present = [name for name in VOCABULARIES if name in files]
+    if not kind and present == ["vocab.txt"] and not family:
+        kind = "BertTokenizer"
+    source = BUILT_FROM.get(kind)
+    if source not in present:
+        raise _not_built(kind, family, source, present, where)
+    if missing := [name for name in VOCABULARIES[source] if name not in files]:
+        raise NotFound(f"{where} has {source} without {missing[0]}, which goes with it: download it, too")
+    build = {"vocab.txt": _wordpiece, "vocab.json": _byte_level}.get(source, _unigram)
+    return build(kind, content, files)
+
+
+def _not_built(kind: str, family: Any, source: str | None, present: list[str], where: Path) -> Refused:
+    """Why there is no tokenizer to build from these vocabularies, and what to do."""
+    have = " and ".join(present)
+    if source is not None:
+        parts = " and ".join((source, *VOCABULARIES[source]))
+        return Refused(f"{where} has {have} alone, and a {kind} is built from {parts}: download that, or tokenizer.json")
+    if kind in NO_CLASS and not family:
+        classes = ", ".join(dict.fromkeys(name for name, file in BUILT_FROM.items() if file in present))
+        return Refused(
+            f"{where} has {have} alone, and no file says which tokenizer it is for: write a tokenizer_config.json beside it, "
+            f'{{"tokenizer_class": "..."}}, with one of {classes}'
+        )
+    named = f"its tokenizer is {kind or family!r}" + (", which names no way to read it" if kind in NO_CLASS[1:] else "")
+    return Refused(
+        f"{where} has {'a ' if len(present) == 1 else ''}{have} alone, and {named}, not BERT's: transformers' "
+        "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes a tokenizer.json for most classes. Where it does not, because "
+        "the tokenizer is a program of its own, tokenise with it and give the ids to nativebert.load(folder)."
+    )
+
+
+def _is_wordpiece(model: dict[str, Any]) -> bool:
+    """Is the model of a tokenizer.json one that BERT's own reading is meant for?"""
+    return _type(model) == "WordPiece" and model.get("continuing_subword_prefix", "##") == "##"
+
+
+def _is_byte_level(whole: dict[str, Any]) -> bool:
+    """Does a tokenizer.json hold a plain byte-level BPE, which RoBERTa's own reading is meant for?"""
+    model, cut = whole["model"], whole.get("pre_tokenizer") or {}
+    affixes = any(model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix"))
+    plain = cut.get("type") == "ByteLevel" and cut.get("use_regex", True)
+    return _type(model) == "BPE" and bool(plain) and not affixes and not whole.get("normalizer")
+
+
+def _type(model: dict[str, Any]) -> str:
+    """The kind of model; old files leave the word out."""
+    vocab = "Unigram" if isinstance(model.get("vocab"), list) else "WordPiece"
+    return str(model.get("type") or ("BPE" if "merges" in model else vocab))
+
+
+def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
+    """BERT's own tokenizer, or MPNet's: the vocabulary of the files, the pipeline of tokenizer_config.json."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     whole: dict[str, Any] | None = content.get("tokenizer.json")
-    options = _BERT_NAMES | _options(content)
-    model = {"type": "WordPiece"} if whole is None else whole["model"]
-    if model.get("type", "WordPiece") != "WordPiece":
-        raise Refused(f"{where}: BERT's tokenizer is a WordPiece, and tokenizer.json holds a {model['type']}")
-    vocab = models.WordPiece.read_file(str(where / "vocab.txt")) if whole is None else model["vocab"]
+    mpnet = kind == "MPNetTokenizer"
+    options = _CUSTOMARY.get(kind, _BERT_NAMES) | _options(content)
+    vocab = _lines(files["vocab.txt"]) if whole is None else whole["model"]["vocab"]
     settings = {
         "clean_text": True,
         "handle_chinese_chars": options.get("tokenize_chinese_chars", True),
@@ -431,39 +659,246 @@ def _bert(content: dict[str, Any], where: Path) -> Made:
     core.normalizer = normalizers.BertNormalizer(**settings)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece(prefix="##")
+    if mpnet:
+        _open_mask(options)
     notes = _add_tokens(core, content, options)
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(token, core.token_to_id(token)) for token in (cls, sep)],
-    )
+    if mpnet:
+        last, first = ((token, core.token_to_id(token) or 0) for token in (sep, cls))
+        core.post_processor = processors.RobertaProcessing(last, first, trim_offsets=True, add_prefix_space=False)
+    else:
+        core.post_processor = processors.TemplateProcessing(
+            single=f"{cls}:0 $A:0 {sep}:0",
+            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+            special_tokens=[(token, core.token_to_id(token)) for token in (cls, sep)],
+        )
     followed = {("normalizer", key): value for key, value in settings.items()}
     followed |= {("pre_tokenizer", "type"): "BertPreTokenizer", ("model", "max_input_chars_per_word"): 100}
-    for (part, key), ours in followed.items():
-        if whole is not None and (theirs := (whole.get(part) or {}).get(key)) != ours:
-            notes.append(f"tokenizer.json says {part}.{key} = {theirs!r}; followed, as transformers does: {ours!r}")
-    return core, options, notes
+    followed |= {("model", "unk_token"): unk}
+    assumed = [
+        f"tokenizer.json says {part}.{key} = {theirs!r}; followed, as transformers does: {ours!r}"
+        + (", which tokenizer_config.json does not say: pass do_lower_case, or write it there" if silent else "")
+        for (part, key), ours in followed.items()
+        if whole is not None and (theirs := (whole.get(part) or {}).get(key)) != ours
+        for silent in (key == "lowercase" and "do_lower_case" not in options,)
+    ]
+    if whole is not None and (theirs := _template(whole)) not in ([], ours := core.encode("", "").ids):
+        assumed.append(f"tokenizer.json puts the ids {theirs} around an empty pair; followed, as transformers does: {ours}")
+    assumed += _lowered_by_default(vocab, options) if whole is None else []
+    return _Made(kind, core, options, notes, assumed, _READS["vocab.txt"])
 
 
-def _as_it_stands(content: dict[str, Any], where: Path, kind: str) -> Made:
+def _template(whole: dict[str, Any]) -> list[int]:
+    """The ids that a tokenizer.json puts around a pair of empty texts; none where it cannot be told."""
+    from tokenizers import Tokenizer
+
+    empty = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+    parts: dict[str, Any] = {
+        **dict.fromkeys(("normalizer", "pre_tokenizer", "decoder", "truncation", "padding")),
+        "added_tokens": [],
+        "model": empty,
+    }
+    try:
+        with _trusting_nothing(Path()):
+            return (
+                Tokenizer.from_str(json.dumps({"version": "1.0", **parts, "post_processor": whole.get("post_processor")}))
+                .encode("", "")
+                .ids
+            )
+    except Corrupt:
+        return []  # nobody reads it
+
+
+def _open_mask(options: dict[str, Any]) -> None:
+    """Let the mask take the space before it, where the files say nothing of that: some classes make it so."""
+    if isinstance(options["mask_token"], str):
+        options["mask_token"] = {"content": options["mask_token"], "lstrip": True, "normalized": False, "special": True}
+
+
+def _lines(data: bytes) -> dict[str, int]:
+    """The tokens of a vocab.txt and their ids, as the tokenizers library reads it."""
+    lines = data.decode("utf-8").split("\n")
+    return {line.rstrip(_WHITE): number for number, line in enumerate(lines if lines[-1] else lines[:-1])}
+
+
+def _lowered_by_default(vocab: Iterable[str], options: dict[str, Any]) -> list[str]:
+    """What to say where texts are lower-cased because no file says otherwise, and the vocabulary looks as if they should not be."""
+    special = ("[]", "<>")  # the brackets around special tokens
+    cased = [token for token in vocab if token != token.lower() and not (len(token) > 2 and token[0] + token[-1] in special)]
+    if "do_lower_case" in options or not cased:
+        return []
+    return [
+        f"no file says whether to lower-case, and the vocabulary looks like a cased one: upper case is in {len(cased):,} of its tokens, as "
+        f"{cased[0]!r}. Texts are lower-cased, as transformers does: pass do_lower_case, or write it into tokenizer_config.json."
+    ]
+
+
+def _as_it_stands(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
     """Any other tokenizer: tokenizer.json, and the special tokens that the other files name."""
-    from tokenizers import Tokenizer, pre_tokenizers, processors
+    from tokenizers import Tokenizer
 
-    core = Tokenizer.from_file(str(where / "tokenizer.json"))
+    whole, notes, assumed = content["tokenizer.json"], [], []
+    text = files["tokenizer.json"].decode("utf-8")
+    if isinstance(whole.get("model"), dict) and (chance := whole["model"].get("dropout")):
+        text = json.dumps({**whole, "model": {**whole["model"], "dropout": None}})
+        notes.append(f"tokenizer.json has a dropout of {chance!r}, which is for training: nothing is dropped here")
+    core = Tokenizer.from_str(text)
     options = _options(content)
-    notes = _add_tokens(core, content, options)
+    notes += _add_tokens(core, content, options)
     names = _CUSTOMARY.get(kind, _BERT_NAMES)
     options = {name: token for name, token in names.items() if core.token_to_id(token) is not None} | options
-    if kind == "RobertaTokenizer" and {"sep_token", "cls_token"} <= set(
-        options
-    ):  # as BERT's, it follows tokenizer_config.json in this
-        space, trim = bool(options.get("add_prefix_space", False)), bool(options.get("trim_offsets", True))
-        sep, cls = ((token := _text(options[name]), core.token_to_id(token) or 0) for name in ("sep_token", "cls_token"))
-        if (content["tokenizer.json"].get("pre_tokenizer") or {}).get("add_prefix_space") is not space:
-            notes.append(f"tokenizer_config.json says add_prefix_space = {space!r}; followed, as transformers does")
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-        core.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=space)
-    return core, options, notes
+    reads: tuple[str, ...] = ()
+    if kind == "RobertaTokenizer" and _is_byte_level(whole) and {"sep_token", "cls_token"} <= set(options):
+        reads = _READS["vocab.json"]
+        before = core.encode("", "").ids
+        _as_roberta(core, options)
+        if before and before != core.encode("", "").ids:
+            assumed.append(
+                f"tokenizer.json puts the ids {before} around an empty pair; followed, as transformers does: RoBERTa's template"
+            )
+        if (space := bool(options.get("add_prefix_space", False))) is not bool(whole["pre_tokenizer"].get("add_prefix_space")):
+            assumed.append(f"tokenizer.json says add_prefix_space = {not space!r}; followed, as transformers does: {space!r}")
+    elif kind == "RobertaTokenizer" or kind in _BERT_CLASSES:
+        notes.append(f"{kind} is not for the {_type(whole['model'])} in tokenizer.json, which is taken as it stands")
+    assumed += [
+        f"tokenizer_config.json says {name} = {options[name]!r}, and tokenizer.json reads text otherwise; followed: tokenizer.json"
+        for name, does in _behaviour(core).items()
+        if name not in reads and isinstance(options.get(name), bool) and options[name] is not does
+    ]
+    return _Made(kind, core, options, notes, assumed, reads)
+
+
+def _behaviour(core: tokenizers.Tokenizer) -> dict[str, bool]:
+    """What a tokenizer does, under the names that tokenizer_config.json has for it."""
+    normal = core.normalizer.normalize_str if core.normalizer is not None else str
+    strips = normal("\N{LATIN SMALL LETTER E WITH ACUTE}") == "e"
+    found = {"do_lower_case": normal("A") == "a", "strip_accents": strips, "keep_accents": not strips}
+    if type(core.model).__name__ in ("BPE", "Unigram"):  # the models that know where a word begins by its space
+        pieces = core.pre_tokenizer.pre_tokenize_str(normal("a")) if core.pre_tokenizer is not None else [(normal("a"), (0, 1))]
+        found["add_prefix_space"] = bool(pieces) and pieces[0][0][:1] in ("\N{LOWER ONE EIGHTH BLOCK}", "\u0120", " ")
+    return found
+
+
+def _byte_level(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
+    """RoBERTa's own tokenizer, from vocab.json and merges.txt."""
+    from tokenizers import Tokenizer, decoders, models
+
+    options = _CUSTOMARY[kind] | _options(content)
+    lines = (line.rstrip("\r") for line in files["merges.txt"].decode("utf-8").split("\n"))
+    merges: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    core = Tokenizer(
+        models.BPE(content["vocab.json"], merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+    )
+    core.decoder = decoders.ByteLevel()
+    notes = _add_tokens(core, content, options)
+    _as_roberta(core, options)
+    return _Made(kind, core, options, notes, [], _READS["vocab.json"])
+
+
+def _as_roberta(core: tokenizers.Tokenizer, options: dict[str, Any]) -> None:
+    """Give a byte-level BPE RoBERTa's way with spaces and its template, as tokenizer_config.json has them."""
+    from tokenizers import pre_tokenizers, processors
+
+    space, trim = bool(options.get("add_prefix_space", False)), bool(options.get("trim_offsets", True))
+    sep, cls = ((token := _text(options[name]), core.token_to_id(token) or 0) for name in ("sep_token", "cls_token"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    core.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=space)
+
+
+def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
+    """XLM-RoBERTa's, CamemBERT's or ALBERT's own tokenizer, from a file of sentencepiece."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    source = BUILT_FROM[kind]
+    read = sentencepiece.read(files[source])
+    if read.algorithm != sentencepiece.UNIGRAM:
+        raise Refused(
+            f"{source} holds another model of sentencepiece than a Unigram, which a {kind} is: the files do not belong together"
+        )
+    options = _CUSTOMARY[kind] | _options(content)
+    name = {
+        name: _text(options[name])
+        for name in ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    }
+    vocab = [(piece.text, piece.score) for piece in read.pieces]
+    unknown = 1
+    # the ids of fairseq, in which the first two were trained: four tokens before the pieces, the mask after them
+    if kind == "XLMRobertaTokenizer":
+        first, unknown = ("bos_token", "pad_token", "eos_token", "unk_token"), 3
+        vocab = [*((name[token], 0.0) for token in first), *vocab[3:], (name["mask_token"], 0.0)]
+    elif kind == "CamembertTokenizer":
+        lead = [
+            ("<s>NOTUSED", 0.0),
+            (name["pad_token"], 0.0),
+            ("</s>NOTUSED", 0.0),
+            (name["unk_token"], 0.0),
+            ("<unk>NOTUSED", -100.0),
+        ]
+        vocab, unknown = [*lead, *vocab[1:], (name["mask_token"], 0.0)], 3
+        _open_mask(options)
+    core = Tokenizer(models.Unigram(vocab, unk_id=unknown, byte_fallback=False))
+    steps: list[Any] = []
+    if kind == "AlbertTokenizer":
+        steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        steps += [] if options.get("keep_accents", False) else [normalizers.NFKD(), normalizers.StripAccents()]
+        steps += [normalizers.Lowercase()] if options.get("do_lower_case", True) else []
+    steps += [normalizers.Precompiled(read.charsmap)] if read.charsmap else []
+    if steps:
+        core.normalizer = normalizers.Sequence(steps)
+    prefix = "always" if options.get("add_prefix_space", True) else "never"
+    space: dict[str, Any] = {"replacement": "\N{LOWER ONE EIGHTH BLOCK}", "prepend_scheme": prefix}
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)])
+    core.decoder = decoders.Metaspace(**space)
+    extra = ("extra_special_tokens", "additional_special_tokens")
+    told = content.get("tokenizer_config.json", {})
+    told = told if "added_tokens_decoder" in told else told | content.get("special_tokens_map.json", {})
+    if not any(key in told for key in extra):
+        kinds = (sentencepiece.CONTROL, sentencepiece.USER_DEFINED)
+        options[extra[0]] = [
+            {"content": piece.text, "normalized": False, "special": piece.kind == sentencepiece.CONTROL}
+            for piece in read.pieces
+            if piece.kind in kinds
+        ]
+    notes = _add_tokens(core, content, options)
+    if kind == "AlbertTokenizer":
+        single, pair, ends = (
+            "[CLS]:0 $A:0 [SEP]:0",
+            "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            {"[CLS]": "cls_token", "[SEP]": "sep_token"},
+        )
+    else:
+        a, z = name["bos_token"], name["eos_token"]
+        single, pair, ends = f"{a} $A {z}", f"{a} $A {z} {z} $B {z}", {a: "bos_token", z: "eos_token"}
+    tokens = [(written, core.token_to_id(name[token])) for written, token in ends.items()]
+    core.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+    assumed = _lowered_by_default((text for text, _ in vocab), options) if kind == "AlbertTokenizer" else []
+    if read.byte_fallback:
+        assumed.append(f"{source} asks for the bytes of unknown characters; they are unknown here, as in transformers' {kind}")
+    return _Made(kind, core, options, notes, assumed, _READS[source])
+
+
+def _content(core: tokenizers.Tokenizer) -> Any:
+    """All that a tokenizer of the library is, to be compared. The last bit of a score is lost when the library reads it from JSON."""
+    whole = json.loads(core.to_str())
+    if type(core.model).__name__ == "Unigram":
+        whole["model"]["vocab"] = [(text, struct.pack("<f", score)) for text, score in whole["model"]["vocab"]]
+    return whole
+
+
+def twin_of(core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A tokenizer of the library like another, to be set up otherwise: it is made in microseconds and shares the vocabulary's memory."""
+    from tokenizers import Tokenizer
+
+    twin, tokens = Tokenizer(core.model), core.get_added_tokens_decoder()
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if (value := getattr(core, part)) is not None:
+            setattr(twin, part, value)
+    twin.add_tokens([token for _, token in sorted(tokens.items())])
+    if twin.get_added_tokens_decoder() != tokens:  # their ids do not follow from their order
+        twin = Tokenizer.from_str(core.to_str())
+        twin.no_truncation()
+        twin.no_padding()
+    twin.encode_special_tokens = core.encode_special_tokens
+    return twin
 
 
 def _options(content: dict[str, Any]) -> dict[str, Any]:
@@ -511,6 +946,11 @@ def _add_tokens(core: tokenizers.Tokenizer, content: dict[str, Any], options: di
     return [f"{token} is not in the vocabulary: it became id {at}" for token, at in late.items() if at >= size]
 
 
+def _flags(token: tokenizers.AddedToken) -> dict[str, Any]:
+    names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    return {name: getattr(token, name) for name in names}
+
+
 def _added(value: Any, special: bool = False) -> tokenizers.AddedToken:
     from tokenizers import AddedToken
 
@@ -553,6 +993,14 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
         if paired and len(parts) != 2:
             raise BadInput(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
     return items
+
+
+def _number(given: Any) -> int:
+    """An id, which R and tables may give as 101.0."""
+    number = given.item() if getattr(given, "ndim", None) == 0 else given  # of numpy or torch
+    if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
+        raise BadInput(f"an id must be a whole number, not {given!r}")
+    return int(number)
 
 
 def _complaint(given: Any) -> str:

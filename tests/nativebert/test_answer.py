@@ -274,11 +274,13 @@ def test_what_is_wrong_is_told(models: dict[str, Any]) -> None:
     ]:
         with pytest.raises(BadInput, match=message):
             answer(questions, contexts)
-    for k in (0, True, None, 1.0):
-        with pytest.raises(BadInput, match="top_k must be 1 or more"):
+    for k in (0, True, None, 1.5):
+        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
             answer("a", "b", top_k=k)
-        with pytest.raises(BadInput, match="max_answer_tokens must be 1 or more"):
+        with pytest.raises(BadInput, match="max_answer_tokens must be a whole number, 1 or more"):
             answerer(models["bert"], max_answer_tokens=k)
+    assert answer("a", "b c", top_k=2.0) == answer("a", "b c", top_k=2)
+    assert answerer(models["bert"], max_answer_tokens=3.0).max_answer_tokens == 3
     with pytest.raises(BadInput, match="needs a model with the head 'answer'"):
         answerer(nb.load(models["bert"].snapshot, head=None))
 

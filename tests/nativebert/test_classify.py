@@ -281,7 +281,7 @@ def test_what_is_cut_is_counted_and_told(classify: Classifier, folders: Any) -> 
 
 def test_what_is_wrong_is_told(classify: Classifier, folders: Any, tmp_path: Path) -> None:
     for top_k in (0, -1, True, 1.5, "all"):
-        with pytest.raises(BadInput, match="top_k must be 1 or more"):
+        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
             classify(["a"], top_k=top_k)  # type: ignore[arg-type]
     for wrong, message in [
         ([None], "text 0 is None"), (["a", 3], "text 1 is a int"), (7, "must be a list of strings"), ({"a"}, "not set"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from models import BERT, VOCAB, bert_tensors, write_folder
@@ -22,6 +25,7 @@ from test_cli import run as run_here
 import nativebert as nb
 from nativebert import cli, console
 from nativebert.errors import BadInput
+from nativebert.io.read import read_columns
 from nativebert.io.write import Records, write_records
 from nativebert.pictures.attention import attention
 from nativebert.pictures.map import MapPicture
@@ -589,3 +593,258 @@ def test_a_real_terminal(models: Path, lines: Path) -> None:
     os.close(leader)
     assert process.returncode == 0, seen
     assert b"index" in seen
+
+
+# ---- tables, streams and files of every command
+
+
+def argv_of(command: str, models: Path, tmp: Path, file: Path) -> list[object]:
+    """A command that reads a file of texts."""
+    sample = {"bench", "invariance", "parity", "quality"}
+    if command in sample:
+        return [command, models / "embed", "--texts", file]
+    if command == "map":
+        return [command, tmp / "v.npy", "-o", tmp / "m.png", "--texts", file]
+    own = {"search": ["--query", "a"], "rank": ["--query", "a"], "answer": ["--question", "a"], "embed": ["-o", tmp / "v.npy"]}
+    model = models / ("embed" if command == "search" else command)
+    return [command, file, "-m", model, *own.get(command, [])]
+
+
+READERS = ["embed", "search", "rank", "classify", "tag", "answer", "fill", "map", "bench", "invariance", "parity", "quality"]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_tables_with_another_separator(
+    run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The columns are not mixed up, whoever reads them, and what the message says to type does work."""
+    file = tmp_path / "t.csv"
+    name = "context" if command == "answer" else "text"
+    file.write_text(f"id;{name}\n0;one\n1;two\n")
+    np.save(tmp_path / "v.npy", np.eye(4, 32, dtype=np.float32))
+    argv = argv_of(command, models, tmp_path, file)
+    message = one_line(run(*argv))
+    assert f"the first line of {file} is one column, 'id;{name}'" in message
+    advice = re.search(rf"say (--delimiter \S+), or (--[\w-]+ 'id;{name}')", message)
+    assert advice is not None, message
+    read: list[list[str]] = []
+
+    def seen(*given: Any, **how: Any) -> Any:
+        table = read_columns(*given, **how)
+        read.append([text for (text,) in table.rows])
+        raise BadInput("seen")
+
+    monkeypatch.setattr("nativebert.cli.common.read_columns", seen)
+    assert "seen" in one_line(run(*argv, *shlex.split(advice[1])))
+    assert "seen" in one_line(run(*argv, *shlex.split(advice[2])))
+    assert read == [["one", "two"], ["0;one", "1;two"]]
+
+
+@pytest.mark.parametrize("command", ["embed", "search", "rank", "classify", "tag", "answer", "fill"])
+def test_stray_quotes(run: Run, models: Path, tmp_path: Path, command: str) -> None:
+    for name, separator, options in (
+        ("t.tsv", "\t", []),
+        ("t.csv", ",", ["--quoting", "none"]),
+        ("t.csv", ";", ["--quoting", "none", "--delimiter", ";"]),
+    ):
+        file = tmp_path / name
+        file.write_text('id\ttext\n1\t"[MASK] left\n2\tHe [MASK]\n3\tand [MASK] "\n4\t[MASK]\n'.replace("\t", separator))
+        columns = ["--context-column", "text"] if command == "answer" else ["--column", "text"]
+        result = run(*argv_of(command, models, tmp_path, file), *columns, *options)
+        assert result.code == 0, result
+        shown = summary((result.err if command != "embed" else result.out).replace("nativebert: note:", "note"))
+        assert shown["texts"].startswith("4 from")
+        assert ("note" in shown or "begins with a double quote" in result.err) == (name == "t.tsv")
+
+
+def test_options_of_tables_are_for_tables(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("n;q\n1;a dog\n")
+    argv = ["search", lines, "-m", models / "embed"]
+    assert "--delimiter and --quoting are for csv and tsv: leave them out" in one_line(
+        run(*argv, "--query", "a", "--delimiter", ";")
+    )
+    result = run(*argv, "--queries", tmp_path / "q.csv", "--queries-column", "q", "--delimiter", ";", "--top-k", 1)
+    assert records(result.out)[0]["query"] == "a dog"
+    message = one_line(run(*argv, "--queries", tmp_path / "q.csv", "--delimiter", ";"))
+    assert "say with --queries-column which" in message
+    assert "--queries FILE, which is missing" in one_line(run(*argv, "--query", "a", "--queries-column", "q"))
+    for wrong in ("||", "", '"', "\n"):
+        assert "is not one character" in one_line(run(*argv, "--query", "a", "--delimiter", wrong))
+    assert "--column says how to read --texts FILE, which is missing" in one_line(
+        run("bench", models / "embed", "--column", "a")
+    )
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "jsonl"])
+def test_vectors_that_were_made_otherwise(run: Run, models: Path, lines: Path, tmp_path: Path, ending: str) -> None:
+    """What the message says to type does work."""
+    other = write_folder(tmp_path / "other model", BERT, bert_tensors(BERT, seed=5))
+    for name in ("modules.json", "1_P/config.json"):
+        (other / name).parent.mkdir(exist_ok=True)
+        (other / name).write_bytes((models / "embed" / name).read_bytes())
+    vectors, base = tmp_path / f"v.{ending}", ["-m", models / "embed"]
+    asked = ["search", lines, "--query", "a dog", "--vectors", vectors, "--quiet"]
+    for made, what in [
+        (["--pooling", "cls"], "pooling: cls there, mean here"),
+        (["--pooling", "cls", "--pooling", "max"], "pooling: cls and max there, mean here"),
+        (["--normalize"], "normalisation: to unit length there, none here"),
+        (["--precision", "bfloat16"], "precision: bfloat16 there, float32 here"),
+        (["-m", other], "other weights"),
+    ]:
+        assert run("embed", lines, *base, "-o", vectors, *made).code == 0
+        message = one_line(run(*asked, *base))
+        assert what in message
+        say = re.search(r"say (.+), or make the vectors anew", message)
+        assert say is not None
+        result = run(*asked, *base, *shlex.split(say[1]))
+        assert (result.code, result.err) == (0, ""), result
+        plain = run(*[word for word in asked if word not in ("--vectors", vectors)], *base, *made)
+        assert result.out == plain.out
+    assert run("embed", lines, *base, "-o", vectors, "--prompt", "a ").code == 0
+    assert "prompt: 'a ' there, 'the ' here" in one_line(run(*asked, *base, "--prompt", "the "))
+    assert run(*asked, *base, "--prompt", "a ").code == 0
+    known = json.loads((tmp_path / f"v.{ending}.json").read_text())
+    assert known["nativebert"] == nb.__version__
+    assert (known["model"], known["commit"], known["width"]) == (str(models / "embed"), None, 32)
+    # the same model elsewhere is the same model
+    shutil.copytree(models / "embed", tmp_path / "copy")
+    assert run(*asked, "-m", tmp_path / "copy").code == 0
+
+
+def test_vectors_of_other_texts_or_changed(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
+    vectors, base = tmp_path / "v.npy", ["-m", models / "embed"]
+    assert run("embed", lines, *base, "-o", vectors).code == 0
+    (tmp_path / "others.txt").write_text("".join(f"{text}\n" for text in TEXTS[::-1]))
+    argv = ["--query", "a", "--vectors", vectors, *base]
+    assert "was made of other texts" in one_line(run("search", tmp_path / "others.txt", *argv))
+    drawing = ["map", vectors, "-o", tmp_path / "m.png", "--texts"]
+    assert "was made of other texts" in one_line(run(*drawing, tmp_path / "others.txt"))
+    np.save(vectors, np.load(vectors) * 2)
+    for command in (["search", lines, *argv], [*drawing, lines]):
+        assert f"or delete {vectors}.json" in one_line(run(*command))
+    (tmp_path / "v.npy.json").unlink()
+    result = run("search", lines, *argv, "--quiet")
+    assert result.code == 0
+    assert (
+        result.err
+        == f"nativebert: note: there is no {vectors}.json to say how the vectors in {vectors} were made: that they fit is not checked\n"
+    )
+    (tmp_path / "v.npy.json").write_text("{}")
+    assert "move it away first" in one_line(run("embed", lines, *base, "-o", vectors))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["bench", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
+        (["invariance", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
+        (["quality", "{m}", "--json", "{tmp}"], "is a folder; name a file in it"),
+        (["parity", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
+        (["parity", "{m}", "--plot", "{tmp}/no/x.png"], "there is no folder"),
+        (["parity", "{m}", "--plot", "{tmp}/x.html"], r"one of the endings \.png, \.svg, \.pdf"),
+        (["parity", "{m}", "--plot", "{tmp}/x.png", "--json", "{tmp}/x.png"], "another file of this command"),
+        (["bench", "{m}", "--texts", "{tmp}/texts.txt", "--json", "{tmp}/texts.txt"], "another file of this command"),
+        (["map", "{tmp}/v.npy", "-o", "{tmp}/no/m.png"], "there is no folder"),
+        (["attention", "{m}", "a", "-o", "{tmp}/no/m.png"], "there is no folder"),
+        (["embed", "{tmp}/texts.txt", "-o", "{tmp}/no/v.npy"], "there is no folder"),
+        (["quantize", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
+        (["quantize", "{m}", "-o", "{tmp}/texts.txt/a/b"], "cannot be a folder"),
+        (["convert", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_told_first(
+    run: Run, models: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], message: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work was begun")
+
+    monkeypatch.setattr("nativebert.loading.load", work)
+    monkeypatch.setattr("nativebert.hub.resolve", work)
+    pytest.importorskip("matplotlib")
+    assert re.search(message, one_line(run(*(word.format(tmp=tmp_path, m=models / "embed") for word in argv))))
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_reports_are_written_whole(run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "r.json"
+    target.write_text("old")
+    argv = ["invariance", models / "embed", "--trials", 1, "--device", "cpu", "--json", target]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert "no room on the disk" in one_line(run(*argv))
+    assert (target.read_text(), [path.name for path in tmp_path.iterdir()]) == ("old", ["r.json"])
+    assert run(*argv).code == 0
+    assert "kinds" in json.loads(target.read_text())
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("output", ["o.jsonl", "-", None])
+def test_closed_streams(models: Path, lines: Path, tmp_path: Path, closed: str, output: str | None) -> None:
+    """Files are written all the same; results have nowhere to go without standard output; and nothing else goes there without the other."""
+    words = ["-m", "nativebert", "tag", str(lines), "-m", str(models / "tag"), *([] if output is None else ["-o", output])]
+    command = f"{shlex.join([sys.executable, *words])} {closed}"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=100, cwd=tmp_path, env=env, check=False
+    )
+    assert "Traceback" not in ran.stderr
+    assert "a bug" not in ran.stderr
+    if ">&-" in closed.split() and output != "o.jsonl":
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert closed != ">&-" or "standard output is closed" in ran.stderr
+        return
+    assert ran.returncode == 0, ran.stderr
+    written = (tmp_path / "o.jsonl").read_text() if output == "o.jsonl" else ran.stdout
+    assert [one["text"] for one in records(written)] == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["embed", "-", "-o", "v.npy"], 2), (["tokenize", "a"], 0), (["tokenize", "-"], 2), (["tokenize", "a", "--json"], 2),
+        (["inspect", "{m}"], 0), (["inspect", "{m}", "--json"], 2), (["--version"], 0), (["embed", "--help"], 0), ([], 2), (["embed"], 2),
+        (["bench", "{m}", "--json", "-"], 2), (["quantize", "{m}", "-o", "small"], 0),
+    ],
+)  # fmt: skip
+def test_no_streams_at_all(models: Path, tmp_path: Path, words: list[str], code: int) -> None:
+    argv = [word.format(m=models / "embed") for word in words] + (["-m", str(models / "embed")] if "tokenize" in words else [])
+    command = f"{shlex.join([sys.executable, '-m', 'nativebert', *argv])} <&- >&-"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=100, cwd=tmp_path, env=env, check=False
+    )
+    assert ran.returncode == code, ran.stderr
+    assert "a bug" not in ran.stderr
+
+
+def test_words_that_begin_with_a_dash(run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash.txt", "-model.txt", "--quiet.txt"):
+        Path(name).write_text("the cat\n")
+        message = one_line(run("embed", name, "-o", "v.npy"))
+        written = re.search(r"for the file of that name, write (\S+) ", message)
+        assert written is not None, message
+        assert run("embed", written[1], "-o", "v.npy", "-m", models / "embed").code == 0
+        assert run("embed", "-o", "v.npy", "-m", models / "embed", "--", name).code == 0
+    message = one_line(run("search", "./-dash.txt", "--query", "-a", "-m", models / "embed"))
+    assert "one that begins with a dash is written --query=-..." in message
+    assert records(run("search", "./-dash.txt", "--query=-a", "-m", models / "embed").out)[0]["query"] == "-a"
+    assert "write -- before it" in one_line(run("tokenize", "-x", "-m", models / "embed"))
+    assert run("tokenize", "-m", models / "embed", "--", "-x").out.startswith("-x  (")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["search", "t.txt", "--query", "{bad}"], ["search", "t.txt", "--query", "a", "--query-prompt", "{bad}"], ["tokenize", "{bad}"],
+        ["answer", "t.txt", "-m", "m", "--question", "{bad}"], ["fill", "t.txt", "-m", "m", "--targets", "{bad}"],
+        ["embed", "t.txt", "-o", "v.npy", "--prompt", "{bad}"], ["classify", "t.csv", "-m", "m", "--column", "{bad}"],
+    ],
+)  # fmt: skip
+def test_words_that_are_no_utf8(run: Run, argv: list[str]) -> None:
+    bad = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert r"'caf\xe9' is not UTF-8" in one_line(run(*(word.format(bad=bad) for word in argv)))

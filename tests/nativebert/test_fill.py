@@ -280,9 +280,10 @@ def test_what_is_wrong_is_told(bert: MaskFiller, tmp_path: Path) -> None:
     ]:
         with pytest.raises(BadInput, match=message):
             bert(texts)  # type: ignore[arg-type]
-    for top_k in (0, -1, True, 2.0):
-        with pytest.raises(BadInput, match="top_k must be 1 or more"):
+    for top_k in (0, -1, True, 2.5):
+        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
             bert("[MASK]", top_k=top_k)  # type: ignore[arg-type]
+    assert bert("a [MASK]", top_k=2.0) == bert("a [MASK]", top_k=2)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="needs a model with the head 'lm'"):
         MaskFiller(nb.load(bert.snapshot, head=None), device="cpu")
     assert bert([]) == []

@@ -146,7 +146,7 @@ def test_a_folder_has_no_revision(alone: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
-        ({"vocab.txt": b""}, NotFound, "has no config.json: it is not a transformers checkpoint"),
+        ({"vocab.txt": b""}, NotFound, "has no config.json: it is a tokenizer without a model"),
         ({"config.json": b"{}"}, NotFound, "has no weights: there is no model.safetensors"),
         ({"config.json": b"{}", "pytorch_model.bin": b"x"}, Refused, "only as pytorch_model.bin, .*pickle.*torch.load"),
         ({"config.json": b"{}", "tf_model.h5": b"x"}, Refused, "only as tf_model.h5"),
@@ -154,7 +154,7 @@ def test_a_folder_has_no_revision(alone: Path) -> None:
         (
             {"config.json": b"{}", "model.safetensors": b"version https://git-lfs.github.com/spec/v1\n"},
             Corrupt,
-            "git-lfs pointer to the weights: run `git lfs pull`",
+            "git-lfs pointer to the file: run `git lfs pull`",
         ),
         (
             {"config.json": b"{}", "model.safetensors.index.json": index("a.safetensors", "b.safetensors"),
@@ -586,7 +586,7 @@ def test_connections_that_always_drop(hub: HubServer, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     hub.add("owner/name", MINIMAL)
     hub.drop_after, hub.drops, hub.reset = 0, 1000, reset
-    with pytest.raises(Unreachable, match=rf"does not answer \({reason}"):
+    with pytest.raises(Unreachable, match=rf"asked for owner/name.* does not answer \({reason}"):
         resolve("owner/name")
     assert 1000 - hub.drops < 10  # not for ever
     with pytest.raises(Offline):  # what came is no model
@@ -675,7 +675,9 @@ def test_bugs_are_not_dressed_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch
 def test_refused_connections_are_reported_at_once(hub: HubServer) -> None:
     hub.stop()
     start = time.perf_counter()
-    with pytest.raises(Unreachable, match=rf"{hub.url} does not answer \(ConnectError.*HF_ENDPOINT.*pass its path"):
+    with pytest.raises(
+        Unreachable, match=rf"{hub.url}, asked for owner/name, does not answer \(ConnectError.*HF_ENDPOINT.*pass its path"
+    ):
         resolve("owner/name")
     assert time.perf_counter() - start < 3
 
@@ -686,7 +688,7 @@ def test_silence_is_reported_in_time(alone: Path, monkeypatch: pytest.MonkeyPatc
     with Blackhole() as hole:
         monkeypatch.setenv("HF_ENDPOINT", hole.url)
         start = time.perf_counter()
-        with pytest.raises(Unreachable, match=r"does not answer .*Timeout"):
+        with pytest.raises(Unreachable, match=r"asked for owner/name, does not answer .*Timeout"):
             resolve("owner/name")
         assert 0.4 < time.perf_counter() - start < 3
 
@@ -694,7 +696,7 @@ def test_silence_is_reported_in_time(alone: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("status", [500, 503, 429, 404])
 def test_a_hub_in_trouble(hub: HubServer, status: int) -> None:
     hub.status = status
-    with pytest.raises(Unreachable, match=rf"answers HTTP {status}"):
+    with pytest.raises(Unreachable, match=rf"asked for owner/name, answers HTTP {status}"):
         resolve("owner/name")
 
 
@@ -838,3 +840,80 @@ def test_the_stand_in_is_isolated(hub: HubServer, tmp_path: Path) -> None:
     assert resolve("owner/name").folder.is_relative_to(tmp_path)
     assert set(hub.tokens_seen) == {None}
     shutil.rmtree(tmp_path / "hf_home")
+
+
+@pytest.mark.parametrize("how", ["HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "cache_dir"])
+def test_relative_folders_stay_where_they_were(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    """Wherever the program goes after they were read."""
+    relative, options = f"my {how} folder", {}
+    monkeypatch.delenv("HF_HOME")
+    if how == "cache_dir":
+        options = {"cache_dir": relative}
+    else:
+        monkeypatch.setenv(how, relative)
+    hub.add("owner/name", MINIMAL)
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    snapshot = resolve("owner/name", **options)
+    monkeypatch.chdir(tmp_path / "there")
+    assert contents(snapshot) == MINIMAL
+    assert snapshot.folder.is_relative_to(tmp_path / "here" / relative)
+    if how != "cache_dir":  # an argument means what it means where it is passed
+        assert resolve("owner/name", offline=True).folder == snapshot.folder
+        assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_tokenizer_alone(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("owner/words", {"vocab.txt": b"[UNK]\n", "tokenizer_config.json": b"{}", "README.md": b""})
+    with pytest.raises(Offline):
+        resolve("owner/words", offline=True, weights=False)
+    snapshot = resolve("owner/words", weights=False)
+    assert {path.name for path in snapshot.folder.iterdir()} == {"vocab.txt", "tokenizer_config.json"}
+    assert resolve("owner/words", offline=True, weights=False).source == "cache"
+    for offline in (False, True):
+        with pytest.raises((NotFound, Offline), match=r"no config\.json"):
+            resolve("owner/words", offline=offline)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model"):
+        folder = write(tmp_path / name.replace(".", "_"), {name: b"x"})
+        assert resolve(folder, weights=False).path(name) is not None
+    with pytest.raises(NotFound, match="not a transformers checkpoint"):
+        resolve(write(tmp_path / "none", {"merges.txt": b"x"}), weights=False)
+
+
+@pytest.mark.parametrize("progress", [None, True])
+def test_progress_without_standard_error(hub: HubServer, monkeypatch: pytest.MonkeyPatch, progress: bool | None) -> None:
+    """Programs without a console have none."""
+    hub.add("owner/name", MINIMAL)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert contents(resolve("owner/name", progress=progress)) == MINIMAL
+
+
+def test_a_folder_that_hides_a_model(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("owner/name", MINIMAL)
+    Path("owner/name").mkdir(parents=True)
+    with pytest.raises(
+        NotFound, match=r"This empty folder hides the Hub's model of that name: remove it, or say owner/name@main"
+    ):
+        resolve("owner/name")
+    Path("owner/name/notes.txt").write_text("x")
+    with pytest.raises(NotFound, match=r"This folder hides the Hub's model of that name: rename it, or say owner/name@main"):
+        resolve("owner/name")
+    assert resolve("owner/name@main").source == "hub"  # as it was told
+    for path in ("./owner/name", str(Path("owner/name").absolute()), Path("owner/name")):
+        with pytest.raises(NotFound, match=r"has no config.json") as error:
+            resolve(path)
+        assert "Hub" not in str(error.value)
+
+
+def test_the_digest_of_weights(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("owner/name", MINIMAL)
+    write(Path("copy"), MINIMAL)
+    digest = hashlib.sha256(MINIMAL["model.safetensors"]).hexdigest()
+    assert resolve("copy").digest() == resolve("owner/name").digest() == digest
+    write(Path("other"), {**MINIMAL, "model.safetensors": b"other"})
+    assert resolve("other").digest() != digest

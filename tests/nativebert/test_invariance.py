@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models import BERT, DISTILBERT, one_thread, write_folder
 
 from nativebert import cli
 from nativebert.engine import Prepared, prepare
+from nativebert.errors import BadInput
 from nativebert.loading import load
 from nativebert.nn.packed import Packed
 from nativebert.parity import invariance
@@ -52,6 +54,15 @@ def test_own_texts_and_other_families(tmp_path: Path, capsys: pytest.CaptureFixt
     assert code == 0
     assert json.loads(shown.out)["facts"]["texts"] == "4 of 4 to 40 tokens"
     assert "EQUAL" in shown.err
+
+
+def test_whole_numbers_of_any_kind(folder: Path) -> None:
+    texts = ["the cat", "a dog sat"]
+    found = invariance.check(folder, device="cpu", trials=np.int64(1), seed=np.int32(3), texts=texts)  # type: ignore[arg-type]
+    assert found.facts == invariance.check(folder, device="cpu", trials=1.0, seed=3.0, texts=texts).facts  # type: ignore[arg-type]
+    for wrong in ({"trials": 1.5}, {"trials": True}, {"seed": float("nan")}, {"seed": "1"}):
+        with pytest.raises(BadInput, match="must be a whole number"):
+            invariance.check(folder, device="cpu", texts=texts, **wrong)  # type: ignore[arg-type]
 
 
 def test_reduced_precision_promises_nothing(folder: Path) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import errno
+import gzip
 import io
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nativebert.errors import BadInput, DiskFull, NotFound
+from nativebert.errors import BadInput, DiskFull, Doubtful, NotFound
 from nativebert.io import write
-from nativebert.io.read import read_texts
+from nativebert.io.made import check_beside, digest_of, read_made, write_made
+from nativebert.io.read import read_columns, read_texts
 from nativebert.io.write import check_target, write_vectors
 
 # Texts that a careless reader or writer would change
@@ -268,3 +275,195 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     check_target(str(tmp_path / "new.npy"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     refused(tmp_path / "new.npy", "no permission")
+
+
+# ---- tables of other kinds
+
+
+def tables(folder: Path, name: str, content: str | bytes, column: str | None = None, **how: str) -> list[str]:
+    """The texts of a table, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return [text for (text,) in read_columns(put(folder, name, content), {"--column": column}, **how).rows]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "separator", "typed"),
+    [
+        ("t.csv", "id;text\n1;Der Film war gut\n", ";", "';'"),
+        ("t.csv", "id|text\n1|Der Film war gut\n", "|", "'|'"),
+        ("t.csv", "id\ttext\n1\tDer Film war gut\n", "\t", "tab"),
+        ("t.tsv", "id,text\n1,Der Film war gut\n", ",", "','"),
+        ("t.tsv", "id;text\n1;Der Film war gut\n", ";", "';'"),
+        ("t.csv", "sep=;\nid;text\n1;Der Film war gut\n", ";", "';'"),
+        ("t.csv", "sep=|\r\nid|text\r\n1|Der Film war gut\r\n", "|", "'|'"),
+        ("t.csv", '"id";"text"\n1;"Der Film war gut"\n', ";", "';'"),
+        ("t.csv", ";text\n0;Der Film war gut\n", ";", "';'"),  # as pandas names its index
+        ("t.csv", "\ufeffid;text;score\n1;Der Film war gut;0,5\n", ";", "';'"),
+        ("t.csv", "id^text\n1^Der Film war gut\n", "^", "'^'"),
+        ("t.csv", "id\x01text\n1\x01Der Film war gut\n", "\x01", r"'\x01'"),
+    ],
+)
+def test_another_separator(tmp_path: Path, name: str, content: str, separator: str, typed: str) -> None:
+    for column in (None, "text"):
+        with pytest.raises(BadInput, match=re.escape(f"say --delimiter {typed}")):
+            tables(tmp_path, name, content, column)
+    assert tables(tmp_path, name, content, "text", delimiter=separator) == ["Der Film war gut"]
+
+
+def test_one_column_that_holds_separators(tmp_path: Path) -> None:
+    texts = ["gut; aber lang", "a|b\tc; d"]
+    assert tables(tmp_path, "t.csv", "text\n" + "\n".join(texts)) == texts
+    assert tables(tmp_path, "t.csv", '"text; in full"\na; b\n') == ["a; b"]
+    assert tables(tmp_path, "t.csv", "id;text\na;b\n", "id;text") == ["a;b"]  # it was named, and so meant
+    assert tables(tmp_path, "t.csv", 'a b,n\n"x; y; z",1\n', "a b") == ["x; y; z"]
+    assert tables(tmp_path, "t.csv", "sep=,\nid,text\n1,a; b\n") == ["a; b"]
+    assert tables(tmp_path, "t.tsv", "text\nwell, yes, no\n") == ["well, yes, no"]
+    with pytest.raises(
+        BadInput, match=r"'id,text', with ';' as the separator.*--delimiter ','"
+    ):  # what was said is doubted too
+        tables(tmp_path, "t.csv", "id,text\n1,a\n", delimiter=";")
+    with pytest.raises(BadInput, match=r"line 2: 1 fields, and the header has 2. If ';' is the separator, say --delimiter ';'"):
+        tables(tmp_path, "t.csv", "id;text, long;label\n1;a;x\n", " long;label")
+    for name in ("t.txt", "t.jsonl"):
+        with pytest.raises(BadInput, match="are for csv and tsv: leave them out"):
+            tables(tmp_path, name, '"a"\n', delimiter=";")
+
+
+STRAY = 'id\ttext\n1\t"She left\n2\tHe came\n3\tand said "\n4\tend\n'
+
+
+def test_quotes_in_a_tsv_are_letters(tmp_path: Path) -> None:
+    with pytest.warns(Doubtful, match="1 of 4 rows has a text that begins with a double quote, the first in line 2"):
+        found = read_columns(put(tmp_path, "t.tsv", STRAY), {"--column": None})
+    expected = ['"She left', "He came", 'and said "', "end"]
+    assert [text for (text,) in found.rows] == expected
+    assert tables(tmp_path, "t.tsv", STRAY, quoting="none") == expected
+    assert tables(tmp_path, "t.csv", STRAY.replace("\t", ","), quoting="none") == expected
+    assert tables(tmp_path, "t.tsv", 'n\ttext\n1\t5" long\n') == ['5" long']
+    assert tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a ""b""\tc"\n', quoting="double") == ['a "b"\tc']
+    with pytest.raises(BadInput, match=r"in double quotes.*say --quoting double, or --quoting none"):
+        tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a"\n')
+    with pytest.raises(BadInput, match=r"line 3: 1 fields, and the header has 2.*say --quoting double"):
+        tables(tmp_path, "t.tsv", 'n\ttext\n1\t"a\nb"\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "how", "where"),
+    [
+        ("t.csv", STRAY.replace("\t", ","), {}, r"row 1 \(lines 2 to 4\)"),
+        ("t.tsv", STRAY, {"quoting": "double"}, r"row 1 \(lines 2 to 4\)"),
+        ("t.csv", "id;text\n0;a\n" + STRAY.replace("\t", ";").partition("\n")[2], {"delimiter": ";"}, r"row 2 \(lines 3 to 5\)"),
+        ("t.csv", 'text\na\n"She left\nHe came\nand said "\nend\n', {}, r"row 2 \(lines 3 to 5\)"),
+        ("t.csv", 'sep=,\nid,text\n1,"She left\n2,and said "\n', {}, r"row 1 \(lines 3 to 4\)"),
+        ("t.csv", 'id,text\n1,"a\nb\nc\nd\ne\nf"\n2,g\n3,"' + "x\n" * 9 + '"\n', {}, r"row 1 \(lines 2 to 7\), row 3 \(lines 9 to 18\)"),
+    ],
+)  # fmt: skip
+def test_rows_within_quotes_are_told(tmp_path: Path, name: str, content: str, how: dict[str, str], where: str) -> None:
+    with pytest.warns(Doubtful, match=where):
+        read_columns(put(tmp_path, name, content), {"--column": None}, **how)  # type: ignore[arg-type]
+
+
+def test_paragraphs_within_quotes(tmp_path: Path) -> None:
+    assert tables(tmp_path, "t.csv", 'n,text\n1,"Dear all,\n\nthank you.\n"\n') == ["Dear all,\n\nthank you.\n"]
+    assert tables(tmp_path, "t.csv", 'text\n"one\ntwo"\n') == ["one\ntwo"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('id,text\n1,a\n2,"b\n3,c\n', "line 3: a double quote opens here, and the file ends.*say --quoting none"),
+        ('id,text\n1,"a" b\n', "line 2: more follows the double quote that ends a field.*say --quoting none"),
+        ('text\n"', "line 2: a double quote opens here"),
+    ],
+)
+def test_quotes_that_do_not_end(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        tables(tmp_path, "t.csv", content)
+    assert len(tables(tmp_path, "t.csv", content, quoting="none")) == content.count("\n") - content.endswith("\n")
+
+
+# ---- advice that works
+
+
+CURLY = "It’s 5 € – “naïve”\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what", "text"),
+    [
+        ("t.txt", CURLY.encode("cp1252"), "CP1252", CURLY),
+        ("t.txt", "été\n".encode("latin-1"), "CP1252", "été"),
+        ("a 'b'.txt", CURLY.encode("utf-16"), "UTF-16", CURLY),
+        ("t.txt", CURLY.encode("utf-32"), "UTF-32", CURLY),
+        ("t.txt", b"\0\0\xfe\xff" + CURLY.encode("utf-32-be"), "UTF-32", CURLY),
+        ("t.txt", ("abc" + CURLY * 3).encode("utf-16-le"), "UTF-16LE", "abc" + CURLY),
+        ("-t.txt", ("abc" + CURLY * 3).encode("utf-32-be"), "UTF-32BE", "abc" + CURLY),
+        ("t.txt", ("é" * 40 + "\n").encode() + b"\xc3", "damaged", "é" * 40),
+        ("t.txt.gz", gzip.compress(CURLY.encode()), "gzip", CURLY),
+        ("t.txt", gzip.compress(CURLY.encode()), "gzip", CURLY),
+        ("t.txt.bz2", bz2.compress(CURLY.encode()), "bzip2", CURLY),
+        ("t.jsonl", json.dumps([{"text": CURLY}, {"text": "b"}]).encode(), "A JSON array", CURLY),
+        ("t.json", json.dumps([CURLY, "b"], indent=2).encode(), "A JSON array", CURLY),
+        ("t.json", json.dumps({"text": CURLY}, indent=2).encode(), "An object over several lines", CURLY),
+    ],
+)
+def test_advice_works_when_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, what: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    with pytest.raises(BadInput, match=what) as refused:
+        read_texts(name)
+    command = re.search("`(.+)`, and read that", str(refused.value))[1]  # type: ignore[index]
+    if shutil.which(command.split()[0]) is None:
+        pytest.skip(f"no {command.split()[0]} here")
+    subprocess.run(["bash", "-c", command], check=what != "damaged", timeout=20)  # iconv complains of what it drops
+    (new,) = {path.name for path in tmp_path.iterdir()} - {name}
+    assert read_texts(new).texts[0].rstrip() == text.rstrip()
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    for data, message in [
+        (b"PK\x03\x04rest", "zip archive, as Excel's .xlsx"),
+        (b"PAR1rest", "parquet"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\x93NUMPY\x01\x00", "array of numpy"),
+        ("日本".encode("shift-jis") + b"\x81", "iconv -f ENCODING"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            read_texts(put(tmp_path, "t.txt", data))
+
+
+def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(BadInput, match="standard input is closed"):
+        read_texts("-")
+    monkeypatch.setattr(sys, "stdout", None)
+    for call in (lambda: check_target("-"), lambda: write_vectors("-", np.zeros((1, 2), np.float32), ["a"])):
+        with pytest.raises(BadInput, match="standard output is closed"):
+            call()
+
+
+# ---- how vectors were made
+
+
+def test_made(tmp_path: Path) -> None:
+    path = str(tmp_path / "v.npy")
+    check_beside(path)
+    write_vectors(path, np.zeros((2, 3), np.float32), ["a", "b"])
+    assert read_made(path) is None
+    write_made(path, {"nativebert": "1", "pooling": ["cls"]}, ["a", "b"])
+    known = read_made(path)
+    assert known is not None
+    assert (known["pooling"], known["texts"]) == (["cls"], digest_of(["a", "b"]))
+    assert len({digest_of(texts) for texts in (["a", "b"], ["b", "a"], ["ab"], ["a\nb"], ["a", "b", ""])}) == 5
+    check_beside(path)  # it may be written anew
+    write_vectors(path, np.ones((2, 3), np.float32), ["a", "b"])
+    with pytest.raises(BadInput, match=r"is not the file that .*v.npy.json speaks of"):
+        read_made(path)
+    for other in ("{}", "[1]", "no json"):
+        put(tmp_path, "v.npy.json", other)
+        assert read_made(path) is None
+        with pytest.raises(BadInput, match="with something else in it is there: move it away"):
+            check_beside(path)

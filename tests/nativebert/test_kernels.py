@@ -631,7 +631,7 @@ def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
         assert (found - CpuPlan(model).run(batch)).abs().max() <= 3e-6
         with one_thread():
             assert torch.equal(NativePlan(model).run(batch), found)
-        remembered = plan._scratch.remembered.pointer.contents
+        remembered = plan._workspaces._idle[-1].cache.pointer.contents
         assert remembered.count > 4096 if number >= 5 else remembered.count <= 4096
     plan.forget()
     assert remembered.count == 0

@@ -97,7 +97,8 @@ def test_layers_and_heads_are_chosen(model: Model) -> None:
     some = attention(model, "a dog", layers=-1, heads=[3, 0])
     assert (some.layers, some.heads) == ((1,), (3, 0))
     assert np.array_equal(some.weights, whole.weights[1:, [3, 0]])
-    for given in ({"layers": 2}, {"heads": [0, 4]}, {"heads": -5}, {"layers": []}):
+    assert attention(model, "a dog", layers=-1.0, heads=np.array([3, 0])).heads == (3, 0)  # type: ignore[arg-type]
+    for given in ({"layers": 2}, {"heads": [0, 4]}, {"heads": -5}, {"layers": []}, {"layers": 0.5}, {"heads": True}):
         with pytest.raises(BadInput, match=r"there is no (layer|head)"):
             attention(model, "a dog", **given)
 

@@ -146,7 +146,7 @@ def test_wrong_arguments_of_ranking(tmp_path: Path) -> None:
     rank = nb.Ranker(cross_encoder(tmp_path / "m", "bert", 1), device="cpu")
     assert [found["text"] for found in rank.rank("a", "the dog", top_k=np.int64(2))] == ["the dog"]  # and not letter by letter
     for top_k in (0, -1, 1.5, "x", True):
-        with pytest.raises(BadInput, match="top_k must be 1 or more, or None for all documents, not "):
+        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more, or None for all documents, not "):
             rank.rank("a", ["b", "c"], top_k=top_k)  # type: ignore[arg-type]
     for documents in (None, 5, {"b"}, np.array("b")):
         with pytest.raises(BadInput, match="documents must be a list of strings"):

@@ -140,11 +140,13 @@ def test_what_cannot_be_explained(tokenizer: Tokenizer, tmp_path: Path) -> None:
         ({"target": 3}, "no class 3"),
         ({"target": -1}, "no class -1"),
         ({"token": 1}, "leave token= out"),
+        ({"target": 0.5}, "no class 0.5"),
         ({"steps": 0}, "steps must be"),
         ({"baseline": "none"}, "baseline must be"),
     ]:
         with pytest.raises(BadInput, match=message):
             saliency(model, TEXT, **given)
+    assert saliency(model, TEXT, target=1.0, steps=8.0) == saliency(model, TEXT, target=1, steps=8)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="say which token="):
         saliency(tag, TEXT)
     with pytest.raises(BadInput, match="no token 99"):

@@ -136,11 +136,13 @@ def test_a_threshold_cuts_off(top_k: int | None) -> None:
         ({"corpus": [[1.0] * 16, [1.0]]}, "no table of numbers"),
         ({"corpus": np.array([[1.0] * 16, [np.nan] * 16])}, "row 1 of corpus .* not finite"),
         ({"queries": np.full((1, 16), 1e39)}, "row 0 of queries .* not finite"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"top_k": 1.5}, "top_k must be at least 1, not 1.5"),
-        ({"top_k": None}, "top_k must be at least 1, not None"),
-        ({"block": 0}, "block must be at least 1"),
-        ({"block": "8"}, "block must be at least 1, not '8'"),
+        ({"top_k": 0}, "top_k must be a whole number, 1 or more"),
+        ({"top_k": float("nan")}, "top_k must be a whole number, 1 or more, not nan"),
+        ({"top_k": True}, "top_k must be a whole number, 1 or more, not True"),
+        ({"top_k": 1.5}, "top_k must be a whole number, 1 or more, not 1.5"),
+        ({"top_k": None}, "top_k must be a whole number, 1 or more, not None"),
+        ({"block": 0}, "block must be a whole number, 1 or more"),
+        ({"block": "8"}, "block must be a whole number, 1 or more, not '8'"),
         ({"measure": "angle"}, "measure must be one of"),
     ],
 )
@@ -196,3 +198,11 @@ def test_as_sentence_transformers(measure: str) -> None:
         found = paraphrase_mining(corpus, measure=measure, top_k=top_k, max_pairs=max_pairs)
         assert [(pair["first"], pair["second"]) for pair in found] == [(i, j) for _, i, j in pairs]
         assert np.allclose([pair["score"] for pair in found], [score for score, _, _ in pairs], atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.int32])
+def test_whole_numbers_of_any_kind(number):
+    x = vectors(20)
+    assert semantic_search(x[:2], x, top_k=number(3), block=number(7)) == semantic_search(x[:2], x, top_k=3)
+    found = paraphrase_mining(x, top_k=number(3), max_pairs=number(5), block=number(7))
+    assert found == paraphrase_mining(x, top_k=3, max_pairs=5)

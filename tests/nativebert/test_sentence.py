@@ -371,7 +371,7 @@ CASED = ["The Emile CAT sat.", "The \u00c9mile CAT sat.", "deep LEARNING"]
     ],
     ids=str,
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated", "ignore::nativebert.errors.Assumed")
 def test_settings_of_the_tokenizer_are_followed(tmp_path: Path, where: str, settings: dict[str, Any]) -> None:
     folder = reference(tmp_path, BERT, pooling("mean"))
     put(folder, "sentence_bert_config.json", {"max_seq_length": 20, where: settings})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +27,7 @@ from models import BERT, one_thread, tensors_of, texts, write_folder
 import nativebert as nb
 from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated
-from nativebert.tasks.base import Call, listed, sigmoid, softmax
+from nativebert.tasks.base import Call, Progress, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.results import Report, Results
 from nativebert.text.window import windows
@@ -130,14 +132,18 @@ def test_an_error_names_the_text(made: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"batch_tokens": 0}, "batch_tokens must be at least 1"),
-        ({"batch_tokens": "8"}, "batch_tokens must be at least 1, not '8'"),
-        ({"stride": -1}, "stride must be 0 or more"),
-        ({"stride": None}, "stride must be 0 or more, not None"),
-        ({"stride": 1.5}, "stride must be 0 or more, not 1.5"),
+        ({"batch_tokens": 0}, "batch_tokens must be a whole number, 1 or more"),
+        ({"batch_tokens": "8"}, "batch_tokens must be a whole number, 1 or more, not '8'"),
+        ({"stride": -1}, "stride must be a whole number, 0 or more"),
+        ({"stride": None}, "stride must be a whole number, 0 or more, not None"),
+        ({"stride": 1.5}, "stride must be a whole number, 0 or more, not 1.5"),
         ({"too_long": "cut"}, "too_long must be"),
         ({"max_tokens": LIMIT + 3}, "max_tokens must be between 1 and"),
-        ({"max_tokens": 8.0}, "max_tokens must be between 1 and the model's .* positions, not 8.0"),
+        ({"max_tokens": 8.5}, "max_tokens must be between 1 and the model's .* positions, not 8.5"),
+        ({"max_tokens": float("nan")}, "max_tokens must be between 1 and the model's .* positions, not nan"),
+        ({"max_tokens": True}, "max_tokens must be between 1 and the model's .* positions, not True"),
+        ({"batch_tokens": 32.5}, "batch_tokens must be a whole number, 1 or more, not 32.5"),
+        ({"batch_tokens": float("inf")}, "batch_tokens must be a whole number, 1 or more, not inf"),
         ({"max_tokens": 2}, "leaves no room for text beside 2 special tokens"),
         ({"device": "tpu"}, "device must be"),
         ({"precision": "int3"}, "precision must be"),
@@ -397,7 +403,22 @@ def test_bits_of_tokens_do_not_depend_on_company(folders: Any) -> None:
         assert np.array_equal(embed.tokens(some[n], layers=[0, -1])[0]["vectors"], whole[n]["vectors"])
 
 
-@pytest.mark.parametrize("layers", [4, -5, [0, 4], "1", 1.5, [1.0], None, []])
+@pytest.mark.parametrize("number", [float, np.float32, np.float64, np.int16, np.uint8, Fraction])
+def test_whole_numbers_of_any_kind(folders: Any, number: Any) -> None:
+    """R sends 32.0 for 32, and a table an int64."""
+    options = {"batch_tokens": 100, "max_tokens": 12, "stride": 4}
+    plain = nb.Embedder(folders("bert"), device="cpu", pooling="mean", too_long="window", truncate_dim=8, **options)
+    others: Any = {name: number(value) for name, value in options.items()}
+    other = nb.Embedder(folders("bert"), device="cpu", pooling="mean", too_long="window", truncate_dim=number(8), **others)
+    assert [type(value) for value in (other.batch_tokens, other.max_tokens, other.stride)] == [int, int, int]
+    some = texts(10, 20)
+    assert np.array_equal(other(some), plain(some))
+    assert np.array_equal(other.tokens(some[0], layers=number(1))[0]["vectors"], plain.tokens(some[0], layers=1)[0]["vectors"])
+    found, expected = (c("the cat", top_k=k) for c in [Classifier(folders("bert"), device="cpu")] for k in (number(2), 2))
+    assert found == expected
+
+
+@pytest.mark.parametrize("layers", [4, -5, [0, 4], "1", 1.5, [1.5], True, float("nan"), None, []])
 def test_wrong_layers(folders: Any, layers: Any) -> None:
     embed = nb.Embedder(folders("bert"), device="cpu", pooling="mean")
     with pytest.raises(BadInput, match=r"layers must be among 0 \(the embeddings\) to 3|layers is empty"):
@@ -531,3 +552,27 @@ def test_a_text_beyond_the_memory(folders: Any) -> None:
     embed._plan = Small(embed._plan, 0, RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):
         embed(["a"])
+
+
+class Silent:
+    """A stream of a program with windows: it has a method that writes, and nothing else."""
+
+    def write(self, text: str) -> None:
+        raise OSError("nobody listens")
+
+
+@pytest.mark.parametrize("stream", ["none", "closed", "silent", "open"])
+@pytest.mark.parametrize("show", [None, True, False])
+def test_work_does_not_depend_on_standard_error(monkeypatch: pytest.MonkeyPatch, stream: str, show: bool | None) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", {"none": None, "closed": closed, "silent": Silent(), "open": io.StringIO()}[stream])
+    bar = Progress(3, show)
+    for done in (1, 2, 3):
+        bar.reach(done)
+        if bar._bar is not None and not bar._bar.disable:
+            bar._bar.start_t -= 60  # as if it had taken long: the bar is delayed
+            bar._bar.last_print_t -= 60
+    bar.close()
+    if stream == "open" and show:
+        assert "3/3" in sys.stderr.getvalue()  # type: ignore[attr-defined]

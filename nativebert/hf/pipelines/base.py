@@ -21,6 +21,7 @@ from nativebert.hf.states import device_name, precision_name
 from nativebert.hf.tokenizer import AutoTokenizer, PreTrainedTokenizerBase
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
+from nativebert.pickling import Referred
 from nativebert.tasks.base import Task, listed
 
 TOKENIZING = frozenset({"truncation", "max_length", "padding"})  # arguments that Pipeline._limited reads
@@ -174,6 +175,15 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.native!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model travels as where its files are, while it is what they hold."""
+        return {**vars(self), "model": (type(self.model), Referred(self.model.native), self.model.config)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, native, config = state["model"]
+        native = native.model if isinstance(native, Referred) else native  # as it is in a shallow copy, which nothing pickled
+        vars(self).update(state, model=kind(native, config).eval())
 
 
 def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Model:

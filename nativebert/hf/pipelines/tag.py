@@ -144,7 +144,7 @@ class TokenClassificationPipeline(Pipeline):
 
         Where the vocabulary does not mark that (all but WordPiece), words are what stands between spaces, as in the reference.
         """
-        mark = getattr(self.tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+        mark = getattr(self.tokenizer.native.model, "continuing_subword_prefix", None)
         unknown, tokens, offsets, ids, found = self.tokenizer.unk_token_id, e.tokens, e.offsets, e.ids, []
         for place in e.own[:count]:
             word, (start, end) = tokens[place], offsets[place]

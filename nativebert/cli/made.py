@@ -1,0 +1,83 @@
+"""How vectors are made by a command, and whether others were made alike."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from nativebert import __version__
+from nativebert.errors import BadInput
+from nativebert.io.made import Made
+
+if TYPE_CHECKING:
+    from nativebert.tasks.embed import Embedder
+
+
+def made_by(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
+    """How an embedder makes vectors of texts behind a prompt."""
+    files = embed.snapshot
+    assert files is not None
+    return {
+        "nativebert": __version__,
+        "model": str(files.folder) if files.source == "folder" else files.reference.partition("@")[0],
+        "commit": files.revision,
+        "weights": files.digest(),
+        "tokenizer": embed.tokenizer.digest,
+        "lowercase": embed.config.lowercase,
+        "pooling": list(embed.pooling),
+        "normalize": "normalize" in embed.steps,
+        "steps": [step if isinstance(step, str) else repr(step) for step in embed.steps],
+        "prompt": prompt,
+        "include_prompt": embed.config.include_prompt,
+        "precision": embed.precision,
+        "max_tokens": embed.max_tokens,
+        "too_long": embed.too_long,
+        "width": width,
+    }
+
+
+def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
+    """Refuse to compare the vectors in ``path`` with what this command makes.
+
+    Args:
+        path: their file.
+        made: how they were made.
+        ours: how the command makes its own; what is not in both is not compared.
+        prompt: what stood before each of their texts, as far as the command was told.
+
+    Raises:
+        BadInput: they were made otherwise; names how, and what to say.
+    """
+
+    def differs(*keys: str) -> bool:
+        return any(key in made and key in ours and made[key] != ours[key] for key in keys)
+
+    if differs("weights", "tokenizer", "lowercase"):
+        what = "other weights" if differs("weights") else "another tokenizer"
+        theirs = f"{made.get('model')}@{made['commit']}" if made.get("commit") else str(made.get("model"))
+        if made.get("model") == ours["model"] and made.get("commit") == ours["commit"]:
+            raise BadInput(f"{path} was made by {theirs}, which has {what} now: make the vectors anew")
+        raise BadInput(
+            f"{path} was made by {theirs}, and {ours['model']} has {what}: say -m {shlex.quote(theirs)}, or make the vectors anew"
+        )
+    if differs("pooling"):
+        say = " ".join(f"--pooling {mode}" for mode in made["pooling"])
+        raise _otherwise(path, "pooling", " and ".join(made["pooling"]), " and ".join(ours["pooling"]), say)
+    if differs("normalize"):
+        say = "--normalize" if made["normalize"] else "--no-normalize"
+        theirs, here = ("to unit length" if one["normalize"] else "none" for one in (made, ours))
+        raise _otherwise(path, "normalisation", theirs, here, say)
+    if differs("steps"):
+        theirs, here = (", ".join(one["steps"]) or "none" for one in (made, ours))
+        raise _otherwise(path, "steps after pooling", theirs, here, "")
+    if differs("precision"):
+        raise _otherwise(path, "precision", made["precision"], ours["precision"], f"--precision {made['precision']}")
+    if prompt is not None and "prompt" in made and made["prompt"] != prompt:
+        raise _otherwise(path, "prompt", repr(made["prompt"]), repr(prompt), "")
+    if differs("width"):
+        raise _otherwise(path, "width", made["width"], ours["width"], "")
+
+
+def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInput:
+    way = f"say {say}, or make the vectors anew" if say else "make the vectors anew"
+    return BadInput(f"{path} was made with another {what}: {theirs} there, {here} here; {way}")

@@ -1,0 +1,78 @@
+"""How vectors were made: a JSON file beside theirs (``vectors.npy.json``), so that nobody compares them with vectors made otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nativebert.errors import BadInput
+from nativebert.io.write import check_place, whole
+
+Made = Mapping[str, Any]
+
+
+def beside(path: str) -> str:
+    """The file that says how the vectors in ``path`` were made."""
+    return f"{path}.json"
+
+
+def check_beside(path: str) -> None:
+    """Before the work: can that file be written?
+
+    Raises:
+        BadInput: it cannot, or there is a file of that name which is about something else.
+    """
+    side = beside(path)
+    check_place(side, Path(side).name)
+    if os.path.exists(side) and _read(side) is None:
+        raise BadInput(
+            f"{side} says how {path} was made, and a file of that name with something else in it is there: move it away first"
+        )
+
+
+def write_made(path: str, made: Made, texts: Iterable[str]) -> None:
+    """Write, beside a file of vectors, how they were made, of which texts, and what that file is."""
+    known = {**made, "texts": digest_of(texts), "file": _digest(path)}
+    with whole(beside(path)) as file:
+        file.write((json.dumps(known, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_made(path: str) -> Made | None:
+    """How the vectors in ``path`` were made; None where nothing says so.
+
+    Raises:
+        BadInput: what is said is about another file than the one that is there now.
+    """
+    side = beside(path)
+    known = _read(side)
+    if known is not None and known["file"] != _digest(path):
+        raise BadInput(
+            f"{path} is not the file that {side} speaks of, which says how its vectors were made: it was changed since. Make the vectors "
+            f"anew, or delete {side} if they are what you want"
+        )
+    return known
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """SHA-256 of texts, in their order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(json.dumps(text).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _read(side: str) -> dict[str, Any] | None:
+    try:
+        known = json.loads(Path(side).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return known if isinstance(known, dict) and {"nativebert", "file"} <= known.keys() else None
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

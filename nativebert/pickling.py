@@ -1,0 +1,114 @@
+"""How the model of a task travels in the task's pickle: as where its files are, with a fingerprint of them; with its weights only where
+it is not, or no longer, what files hold.
+
+So a task of a model of gigabytes goes to another process in a few kilobytes, and the processes of one machine share the file's memory. A
+model that is pickled by itself is pickled with its weights, like any torch module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nativebert.errors import Refused
+from nativebert.hub import Snapshot
+from nativebert.loading import PRECISIONS, load, open_snapshot
+from nativebert.nn.model import Model
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model, by its files.
+
+    Attributes:
+        snapshot: where they are; where that folder is not there, they are looked for at the same commit of the Hub.
+        head, precision, device: as of :func:`nativebert.load`.
+        weights: the fingerprint of the weight files.
+    """
+
+    snapshot: Snapshot
+    head: str | None
+    precision: str
+    device: str
+    weights: str
+
+    @classmethod
+    def of(cls, model: Model) -> ModelFiles:
+        """Those of a model that was loaded."""
+        assert model.snapshot is not None
+        assert model.ledger is not None
+        head = "auto" if len(model.tasks) > 1 else model.tasks[0] if model.tasks else None
+        dtype = str(model.dtype).removeprefix("torch.")
+        return cls(model.snapshot, head, dtype, str(model.device), model.ledger.checkpoint.fingerprint())
+
+    def load(self) -> Model:
+        """The model again.
+
+        Raises:
+            Refused: the weight files are not those any more that they were.
+            NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
+        """
+        snapshot = self.snapshot
+        if not snapshot.folder.is_dir() and snapshot.repo is not None:
+            here = open_snapshot(snapshot.repo, revision=snapshot.revision)
+            snapshot = replace(here, reference=snapshot.reference)
+        model = load(snapshot, head=self.head, precision=self.precision, device=self.device)
+        assert model.ledger is not None
+        if model.ledger.checkpoint.fingerprint() != self.weights:
+            raise Refused(
+                f"{snapshot.folder} holds other weights now than when it was pickled: make the model or task anew, and pickle that"
+            )
+        return model
+
+
+@dataclass(frozen=True)
+class Referred:
+    """A model in a pickle of something else: unpickled, it is the model, from its files if it was what they hold."""
+
+    model: Model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _by_files(self.model) or (_itself, (self.model,))
+
+
+def _by_files(model: Model) -> tuple[Any, ...] | None:
+    """How to make the model again from its files and what was set beside them; None where anything else of it is not what they say."""
+    hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in model.modules())
+    precise = str(model.dtype).removeprefix("torch.") in PRECISIONS
+    if model.ledger is None or model.snapshot is None or model.training or hooked or not precise:
+        return None
+    files = replace(ModelFiles.of(model), device="cpu")
+    try:
+        fresh = files.load()
+    except Exception:  # whatever is wrong with the files now, the weights are here
+        return None
+    if model.pool is None:
+        fresh.pool = None
+    own = {
+        name: value for name, value in vars(model).items() if not name.startswith("_") and name not in ("ledger", "snapshot")
+    }
+    beside = {name: own.pop(name) for name in ("config", "tokenizer") if name in own}
+    if any(name not in vars(fresh) or value != vars(fresh)[name] for name, value in own.items()):
+        return None
+    mine, theirs = dict(model.named_parameters()), dict(fresh.named_parameters())
+    if mine.keys() != theirs.keys() or not all(_equal(mine[name], theirs[name]) for name in mine):
+        return None
+    return _again, (replace(files, device=str(model.device)), model.pool is None, beside)
+
+
+def _equal(a: torch.nn.Parameter, b: torch.nn.Parameter) -> bool:
+    return a.requires_grad == b.requires_grad and a.grad is None and a.dtype == b.dtype and torch.equal(a.cpu(), b)
+
+
+def _again(files: ModelFiles, no_pooler: bool, beside: dict[str, Any]) -> Model:
+    model = files.load()
+    if no_pooler:
+        model.pool = None
+    vars(model).update(beside)
+    return model
+
+
+def _itself(model: Model) -> Model:
+    return model
