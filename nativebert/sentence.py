@@ -219,19 +219,11 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
     ):
         if value is not None and value not in harmless:
             raise _changes(f"{name}: {key} is {value!r}")
-    sections = {
-        kind: _section(data, names, name)
-        for kind, names in {
-            "tokenizer": ("processor_kwargs", "tokenizer_args", "tokenizer_kwargs"),
-            "model": ("model_kwargs", "model_args"),
-            "config": ("config_kwargs", "config_args"),
-        }.items()
-    }
-    read = [key for _, key, _ in (found for section in sections.values() for found in section)]
+    sections = {kind: _section(data, names, name) for kind, names in _SECTIONS.items()}
     _all_known(
         data, name,
         "max_seq_length", "do_lower_case", "transformer_task", "module_output_name", "modality_config", "processing_kwargs",
-        "unpad_inputs", "backend", "__version__", *read,
+        "unpad_inputs", "backend", "__version__", *(names for pair in _SECTIONS.values() for names in pair),
     )  # fmt: skip
     own = snapshot.read_json("config.json") or {}
     for key, where, value in sections["config"]:
@@ -245,19 +237,23 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
     return TransformerConfig(limit, _flag(data, "do_lower_case", False, name), tokenizer, _dtype(sections["model"], name))
 
 
+# Where that file tells the makers of tokenizer, model and config: by old names, which go first in the reference, and by new ones
+_SECTIONS = {
+    "tokenizer": ("tokenizer_args", "processor_kwargs"),
+    "model": ("model_args", "model_kwargs"),
+    "config": ("config_args", "config_kwargs"),
+}
 # What the encoder gives, and its name beyond it, by its task
 _OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "sequence-classification": ("logits", "scores")}
 
 
 def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:
-    """What stands in a file under any of these names: key, where it stands, value."""
-    found = []
-    for where in names:
-        given = data.get(where) or {}
-        if not isinstance(given, dict):
-            raise Corrupt(f"{name}: {where!r} must be an object, not {given!r}")
-        found += [(key, where, value) for key, value in given.items()]
-    return found
+    """What stands in a file under the first of these names that it has: key, where it stands, value."""
+    where = next((where for where in names if where in data), names[0])
+    given = data.get(where) or {}
+    if not isinstance(given, dict):
+        raise Corrupt(f"{name}: {where!r} must be an object, not {given!r}")
+    return [(key, where, value) for key, value in given.items()]
 
 
 def _tokenizer(given: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:

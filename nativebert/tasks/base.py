@@ -473,6 +473,12 @@ class Task:
                 f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most} ({len(long)} {self.noun}s are too long). Shorten them, or "
                 "pass too_long='window' or 'truncate'."
             )
+        if long and self.too_long == "truncate" and self.tokenizer.settings.get("truncation_side", "right") != "right":
+            n = min(long)
+            raise Refused(
+                f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most}, and the tokenizer's files say that long texts are cut at "
+                "their beginning, which nativebert does not do. Shorten them, or pass too_long='window'."
+            )
         if not self._segments or segments is None or not any(map(any, segments)):
             segments = None
         pieces = Pieces([], None if segments is None else [], [], [], [])
