@@ -50,6 +50,7 @@ SETTINGS = (
     "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
 OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+ADAPTER = "adapter_config.json"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")  # one makes a tokenizer
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
@@ -185,7 +186,7 @@ def resolve(
         Unreachable: the Hub does not answer, and there is no copy in the cache.
         Corrupt: a file is not what it should be.
         DiskFull: no room for the download.
-        Refused: the weights are pickles, or a file names another outside the model's folder.
+        Refused: the weights are pickles, or an adapter of another model's; or a file names another outside the model's folder.
 
     Warns:
         CachedCopy: the Hub does not answer, and the copy in the cache is used.
@@ -271,6 +272,11 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
     The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole. Without weights, a
     tokenizer alone will do.
     """
+    if weights and ADAPTER in names:
+        raise Refused(
+            f"{where} holds an adapter ({ADAPTER}): its numbers are those of another model with these weights added, whatever weights lie beside "
+            "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
+        )
     config = ["config.json"] if "config.json" in names else []
     if not config and (weights or not names.intersection(VOCABULARIES)):
         what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"

@@ -106,7 +106,10 @@ def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
     """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
     tokenizer = Tokenizer.from_folder(snapshot.folder)
     try:
-        return tokenizer.lowercased() if sentence.read(snapshot).lowercase else tokenizer
+        said = sentence.read(snapshot).transformer
+        if said.tokenizer:
+            tokenizer = Tokenizer.from_folder(snapshot.folder, said.tokenizer)
+        return tokenizer.lowercased() if said.lowercase else tokenizer
     except NativeBertError:  # a folder whose vectors we cannot make still has tokens
         return tokenizer
 
@@ -252,7 +255,7 @@ def _sentence(read: sentence.SentenceConfig, config: EncoderConfig, tokenizer: T
     for step in read.then:
         if isinstance(step, sentence.Dense):
             width = step.outward
-            then.append(f"dense {step.inward} to {step.outward}, {step.activation}")
+            then.append(f"dense {step.inward} to {step.outward}, {step.activation}{', residual' if step.residual else ''}")
         elif isinstance(step, sentence.Truncate):
             width = min(width, step.width)
             then.append(f"the first {width}")

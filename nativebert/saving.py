@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
 
     The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
     asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing; where it
-    does, the tensor is written wider and config.json says so. The tokenizer, the config and the sentence-transformers files are else
+    does, the tensor is written wider and config.json says so; it also says so of a model that was loaded in, or cast to, 16 bits, whose values
+    are then in the file as they are in the model. The tokenizer, the config and the sentence-transformers files are else
     copied as they are.
 
     Args:
@@ -77,15 +78,24 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
             shutil.copyfile(source, copy)
     stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
     if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
-        dtype = max(wider, key=lambda dtype: torch.finfo(dtype).bits)
-        data = json.loads((to / "config.json").read_bytes())
-        # transformers casts all weights to what it says there when it loads them
-        _declare(
-            to / "config.json",
-            dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch.")),
-        )
+        declare_dtype(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+    elif _narrower(model, stored.values()):
+        declare_dtype(to / "config.json", model.dtype)
     if asked:
         _declare(to / "config.json", {"quantization_config": _described(model.ledger, small)})
+
+
+def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
+    """Whether the model is in 16 bits and its file in more, or in the other 16 bits."""
+    return model.dtype in (torch.float16, torch.bfloat16) and any(
+        dtype is not None and dtype.is_floating_point and dtype != model.dtype for dtype in stored
+    )
+
+
+def declare_dtype(config: Path, dtype: torch.dtype) -> None:
+    """Say in config.json what the weights are to be loaded in: transformers casts them all to that."""
+    data = json.loads(config.read_bytes())
+    _declare(config, dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch.")))
 
 
 def _matrices(model: Model) -> set[str]:

@@ -5,10 +5,10 @@ Data only: no torch, no import of what the files name."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nativebert.config import ACTIVATIONS
+from nativebert.config import HARMLESS
 from nativebert.errors import Corrupt, Refused
 from nativebert.hub import Snapshot
 
@@ -21,22 +21,44 @@ POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+USUAL_PROMPTS = ("query", "document")  # every model of sentence-transformers has them, empty unless it says otherwise
 # Where the encoder's limits may stand; the first that is there counts. Reference: `Transformer.load_config`.
 TRANSFORMER_CONFIGS = tuple(
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+SETTINGS = "config_sentence_transformers.json"
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
-# The last part of the class path that `Dense` writes down -> our name of the function
-_DENSE_ACTIVATIONS = {
+# The last part of the class path that `Dense` writes down -> our name of the function: of ACTIVATIONS, or of what tasks/steps.py adds.
+# Each is made without arguments, as sentence-transformers makes it; those that have weights or no defaults are not here.
+DENSE_ACTIVATIONS = {
     "Tanh": "tanh",
     "Identity": "linear",
     "ReLU": "relu",
+    "ReLU6": "relu6",
+    "LeakyReLU": "leaky_relu",
     "GELU": "gelu",
     "SiLU": "silu",
+    "Mish": "mish",
     "Sigmoid": "sigmoid",
-}
+    **{name: name.lower() for name in ("ELU", "SELU", "CELU", "Softplus", "Softsign", "Tanhshrink", "Hardtanh", "Hardswish",
+                                       "Hardsigmoid", "LogSigmoid", "Softshrink", "Hardshrink")},
+}  # fmt: skip
+
+# What sentence_bert_config.json may tell the makers of the tokenizer and of the model. Settings of the tokenizer that are honoured, as if
+# tokenizer_config.json had them:
+_TOKENIZER = frozenset(
+    """do_lower_case strip_accents tokenize_chinese_chars model_max_length add_prefix_space trim_offsets clean_up_tokenization_spaces
+    split_special_tokens""".split()
+)
+# What changes no number: where files come from, what is done anyway or never. What the caller says of these goes first in the reference, too.
+_HARMLESS = frozenset(
+    """trust_remote_code use_fast subfolder token cache_dir revision code_revision local_files_only force_download resume_download proxies
+    use_auth_token verbose low_cpu_mem_usage device_map use_safetensors weights_only add_pooling_layer _from_auto return_dict""".split()
+)
+_ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3")  # other ways to the same numbers
+_DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,8 @@ class Dense:
     outward: int
     bias: bool
     activation: str
+    residual: bool = False
+    """Whether its input is added to what it gives, through a matrix of its own where the two differ in width."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,23 @@ class Truncate:
     width: int
 
 
+@dataclass(frozen=True)
+class TransformerConfig:
+    """What sentence_bert_config.json says of the encoder and its tokenizer.
+
+    Attributes:
+        max_tokens: most tokens of a text, special tokens included; None where it does not say.
+        lowercase: whether texts are lower-cased before they are tokenised.
+        tokenizer: settings to read as if tokenizer_config.json had them.
+        dtype: what the encoder is to compute in, ``"float16"`` and its like; None where it does not say.
+    """
+
+    max_tokens: int | None = None
+    lowercase: bool = False
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str | None = None
+
+
 Step = Dense | LayerNorm | Truncate | Literal["normalize"]
 
 
@@ -76,8 +117,7 @@ class SentenceConfig:
         pooling: modes of :data:`nativebert.nn.pool.POOLS`; several are concatenated.
         include_prompt: whether a prompt's tokens are pooled too.
         then: what follows, in order: a :class:`Dense`, a :class:`LayerNorm`, a :class:`Truncate`, or ``"normalize"``.
-        max_tokens: most tokens of a text, special tokens included, as the folder says; None where it does not.
-        lowercase: whether texts are lower-cased before they are tokenised.
+        transformer: what is said of the encoder and its tokenizer.
         prompts: text to put before each text, by name.
         default_prompt: the name of the one used when none is asked for.
         similarity: one of :data:`SIMILARITIES`.
@@ -87,12 +127,21 @@ class SentenceConfig:
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
     then: tuple[Step, ...] = ()
-    max_tokens: int | None = None
-    lowercase: bool = False
+    transformer: TransformerConfig = TransformerConfig()
     prompts: Mapping[str, str] | None = None
     default_prompt: str | None = None
     similarity: str = "cosine"
     assumed: tuple[str, ...] = ()
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Of :attr:`transformer`."""
+        return self.transformer.max_tokens
+
+    @property
+    def lowercase(self) -> bool:
+        """Of :attr:`transformer`."""
+        return self.transformer.lowercase
 
 
 def read(snapshot: Snapshot) -> SentenceConfig:
@@ -102,27 +151,24 @@ def read(snapshot: Snapshot) -> SentenceConfig:
         Corrupt: a file is not JSON, or a value has a wrong type.
         Refused: a module that nativebert does not compute.
     """
-    extra = _fields(snapshot, "config_sentence_transformers.json")
+    extra = settings(snapshot)
+    if (kind := extra.get("model_type")) not in (None, "SentenceTransformer", "CrossEncoder"):
+        raise Refused(f"{SETTINGS}: model_type is {kind!r}, and nativebert computes sentence vectors and scores of pairs")
     prompts, default = _prompts(extra)
     similarity = extra.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
-        raise Refused(
-            f"config_sentence_transformers.json: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}"
-        )
-    name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
-    max_tokens, lowercase = _transformer(_fields(snapshot, name), name)
+        raise Refused(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
     pooling, include_prompt, then, assumed = _modules(snapshot)
     keep = extra.get("truncate_dim")
     if keep is not None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise Corrupt(f"config_sentence_transformers.json: 'truncate_dim' must be a whole number above 0, not {keep!r}")
+            raise Corrupt(f"{SETTINGS}: 'truncate_dim' must be a whole number above 0, not {keep!r}")
         then = (*then, Truncate(keep))
     return SentenceConfig(
         pooling=pooling,
         include_prompt=include_prompt,
         then=then,
-        max_tokens=max_tokens,
-        lowercase=lowercase,
+        transformer=transformer(snapshot, "feature-extraction"),
         prompts=prompts,
         default_prompt=default,
         similarity=similarity,
@@ -130,37 +176,130 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     )
 
 
-def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
-    prompts = extra.get("prompts") or {}
-    if not isinstance(prompts, dict) or any(not isinstance(v, str) for v in prompts.values()):
-        raise Corrupt("config_sentence_transformers.json: 'prompts' must be an object of name: text")
-    default = extra.get("default_prompt_name")
-    if default is not None and not (isinstance(default, str) and default in prompts):
-        raise Corrupt(
-            f"config_sentence_transformers.json: default_prompt_name is {default!r}, "
-            f"and the prompts are {', '.join(prompts) or 'none'}"
-        )
-    return prompts, default
+def settings(snapshot: Snapshot) -> Mapping[str, Any]:
+    """config_sentence_transformers.json; empty where there is none.
+
+    Raises:
+        Corrupt: it is not JSON.
+        Refused: it has a key that nobody here reads.
+    """
+    data = _fields(snapshot, SETTINGS)
+    _all_known(
+        data, SETTINGS,
+        "__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "activation_fn",
+    )  # fmt: skip
+    return data
 
 
-def _transformer(data: Mapping[str, Any], name: str) -> tuple[int | None, bool]:
-    """The limit of tokens, and whether to lower-case."""
+def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
+    """Read sentence_bert_config.json, or the file that older versions wrote in its place.
+
+    Args:
+        snapshot: the files.
+        task: what the encoder is for, in the words of that file: ``"feature-extraction"`` or ``"sequence-classification"``.
+
+    Raises:
+        Corrupt: the file is not JSON, or a value has a wrong type.
+        Refused: it asks for something that would change the numbers and that nativebert does not compute.
+    """
+    name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
+    data = _fields(snapshot, name)
     limit = data.get("max_seq_length")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise Corrupt(f"{name}: 'max_seq_length' must be a whole number above 0, not {limit!r}")
     # Since version 5.4 this file can ask for other outputs of the encoder, or other ways of tokenising
     modes = data.get("modality_config")
     text = modes.get("text", {}) if isinstance(modes, dict) else modes
-    usual = {"method": "forward", "method_output_name": "last_hidden_state"}
+    output, gives = _OUTPUTS[task]
     for key, value, harmless in (
-        ("transformer_task", data.get("transformer_task"), ("feature-extraction",)),
-        ("module_output_name", data.get("module_output_name"), ("token_embeddings",)),
-        ("modality_config", text, (usual,)),
+        ("transformer_task", data.get("transformer_task"), (task,)),
+        ("module_output_name", data.get("module_output_name"), (gives,)),
+        ("modality_config", text, ({"method": "forward", "method_output_name": output},)),
         ("processing_kwargs", data.get("processing_kwargs"), ({},)),
     ):
         if value is not None and value not in harmless:
-            raise Refused(f"{name}: {key} is {value!r}, which would change the vectors, and nativebert does not compute it")
-    return limit, _flag(data, "do_lower_case", False, name)
+            raise _changes(f"{name}: {key} is {value!r}")
+    sections = {kind: _section(data, names, name) for kind, names in _SECTIONS.items()}
+    _all_known(
+        data, name,
+        "max_seq_length", "do_lower_case", "transformer_task", "module_output_name", "modality_config", "processing_kwargs",
+        "unpad_inputs", "backend", "__version__", *(names for pair in _SECTIONS.values() for names in pair),
+    )  # fmt: skip
+    own = snapshot.read_json("config.json") or {}
+    for key, where, value in sections["config"]:
+        if not (key in _HARMLESS or key in HARMLESS or value is None or (key in own and own[key] == value)):
+            raise _changes(
+                f"{name}: {where} sets {key} to {value!r}", "write it into the folder's config.json, if it belongs there"
+            )
+    tokenizer = _tokenizer(sections["tokenizer"], name)
+    if "model_max_length" in tokenizer:
+        limit = None  # the tokenizer's own goes first
+    return TransformerConfig(limit, _flag(data, "do_lower_case", False, name), tokenizer, _dtype(sections["model"], name))
+
+
+# Where that file tells the makers of tokenizer, model and config: by old names, which go first in the reference, and by new ones
+_SECTIONS = {
+    "tokenizer": ("tokenizer_args", "processor_kwargs"),
+    "model": ("model_args", "model_kwargs"),
+    "config": ("config_args", "config_kwargs"),
+}
+# What the encoder gives, and its name beyond it, by its task
+_OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "sequence-classification": ("logits", "scores")}
+
+
+def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:
+    """What stands in a file under the first of these names that it has: key, where it stands, value."""
+    where = next((where for where in names if where in data), names[0])
+    given = data.get(where) or {}
+    if not isinstance(given, dict):
+        raise Corrupt(f"{name}: {where!r} must be an object, not {given!r}")
+    return [(key, where, value) for key, value in given.items()]
+
+
+def _tokenizer(given: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:
+    found = {}
+    for key, where, value in given:
+        if key in _TOKENIZER:
+            if key == "model_max_length" and (isinstance(value, bool) or not isinstance(value, int | float) or value < 1):
+                raise Corrupt(f"{name}: {where} says model_max_length is {value!r}, not a length")
+            if key != "model_max_length" and not isinstance(value, bool | None):
+                raise Corrupt(f"{name}: {where} says {key} is {value!r}, and it must be true or false")
+            found[key] = value
+        elif key in _HARMLESS or value is None or (key in ("padding_side", "truncation_side") and value == "right"):
+            continue
+        else:
+            raise _changes(
+                f"{name}: {where} sets {key} to {value!r}", "write it into tokenizer_config.json, if it belongs there"
+            )
+    return found
+
+
+def _dtype(given: list[tuple[str, str, Any]], name: str) -> str | None:
+    found = None
+    for key, where, value in given:
+        if key in ("dtype", "torch_dtype"):
+            said = str(value).removeprefix("torch.")
+            if said not in (*_DTYPES, "auto", "None"):
+                raise Refused(f"{name}: {where} sets {key} to {value!r}; nativebert computes in {', '.join(_DTYPES)}")
+            found = said if said in _DTYPES else found
+        elif key in _HARMLESS or value is None or (key == "attn_implementation" and value in _ATTENTION):
+            continue
+        else:
+            raise _changes(f"{name}: {where} sets {key} to {value!r}")
+    return found
+
+
+def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    prompts = extra.get("prompts") or {}
+    if not isinstance(prompts, dict) or any(not isinstance(v, str | None) for v in prompts.values()):
+        raise Corrupt(f"{SETTINGS}: 'prompts' must be an object of name: text")
+    prompts = {name: text or "" for name, text in prompts.items()}  # null: a name that stands for no prompt
+    default = extra.get("default_prompt_name")
+    if default in USUAL_PROMPTS:
+        prompts.setdefault(default, "")
+    if default is not None and not (isinstance(default, str) and default in prompts):
+        raise Corrupt(f"{SETTINGS}: default_prompt_name is {default!r}, and the prompts are {', '.join(prompts) or 'none'}")
+    return prompts, default
 
 
 def _modules(
@@ -200,7 +339,9 @@ def _modules(
         elif kind == "Dense":
             then.append(_dense(_fields(snapshot, f"{folder}/config.json"), folder))
         elif kind == "LayerNorm":
-            then.append(LayerNorm(folder, _size(_fields(snapshot, f"{folder}/config.json"), "dimension", folder)))
+            norm = _fields(snapshot, f"{folder}/config.json")
+            _all_known(norm, f"{folder}/config.json", "dimension")
+            then.append(LayerNorm(folder, _size(norm, "dimension", folder)))
         elif kind == "Normalize":
             _on_sentences(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
             then.append("normalize")
@@ -212,6 +353,7 @@ def _modules(
 
 def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]:
     known = tuple(POOLING_FLAGS.values())
+    _all_known(data, name, "word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *POOLING_FLAGS)
     modes = data.get("pooling_mode")
     if modes is None:
         if not any(flag in data for flag in POOLING_FLAGS):
@@ -227,20 +369,18 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
 
 def _dense(data: Mapping[str, Any], folder: str) -> Dense:
     name = f"{folder}/config.json"
-    if _flag(data, "use_residual", False, name):
-        raise Refused(f"{name}: a Dense module with a residual is not computed by nativebert")
-    _on_sentences(data, name)
+    _on_sentences(data, name, "in_features", "out_features", "bias", "activation_function", "use_residual")
     path = str(data.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    activation = _DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
+    activation = DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
     if activation is None:
-        raise Refused(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(_DENSE_ACTIVATIONS)}")
-    assert activation in ACTIVATIONS
+        raise Refused(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(DENSE_ACTIVATIONS)}")
     return Dense(
         folder,
         _size(data, "in_features", folder),
         _size(data, "out_features", folder),
         _flag(data, "bias", True, name),
         activation,
+        _flag(data, "use_residual", False, name),
     )
 
 
@@ -251,11 +391,23 @@ def _size(data: Mapping[str, Any], key: str, folder: str) -> int:
     return value
 
 
-def _on_sentences(data: Mapping[str, Any], name: str) -> None:
-    """Refuse a module that reads or writes anything but sentence vectors."""
+def _on_sentences(data: Mapping[str, Any], name: str, *known: str) -> None:
+    """Refuse a module that reads or writes anything but sentence vectors, or that has a key beyond these."""
     for key in ("module_input_name", "module_output_name"):
         if (value := data.get(key)) not in (None, "sentence_embedding"):
             raise Refused(f"{name}: {key} is {value!r}; nativebert computes this on sentence vectors only")
+    _all_known(data, name, "module_input_name", "module_output_name", *known)
+
+
+def _all_known(data: Mapping[str, Any], name: str, *known: str) -> None:
+    """Refuse a key that nobody reads; null, false and what is empty ask for nothing."""
+    for key, value in data.items():
+        if key not in known and value is not None and value is not False and value not in ("", [], {}):
+            raise _changes(f"{name}: nobody here knows the key {key!r}, which is {value!r}")
+
+
+def _changes(what: str, advice: str = "take the key out of a copy of the folder, if it does nothing") -> Refused:
+    return Refused(f"{what}, which may change the numbers, and nativebert does not compute it: {advice}")
 
 
 def _flag(data: Mapping[str, Any], key: str, default: bool, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -9,12 +10,13 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from nativebert import hub
+from nativebert import hub, sentence
 from nativebert.errors import BadInput, Refused
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
+from nativebert.loading import load
 from nativebert.tasks.base import Task
 
 # Encoders with a bare name on the Hub; other bare names are of the library's own organisation, as in the reference.
@@ -57,14 +59,23 @@ _OPTIONS = (
 _CONFIG = "change config.json in a copy of the folder"
 
 
+class Chosen(Task):
+    """A task whose precision was chosen: by the caller, or by the files, which the familiar door follows."""
+
+    def _advise_precision(self) -> None:
+        """There is nothing to advise."""
+
+
 class Carrier:
     """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
 
     organization = ""
+    _task: ClassVar[str] = ""  # what its encoders are for, in the words of sentence_bert_config.json
     _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
     _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
     _native: Task
     _tokenizer: PreTrainedTokenizerBase
+    _tokenizer_as_made: Mapping[str, Any]
 
     def _opened(
         self, name: Any, options: Mapping[str, Any], device: Any, max_length: Any = None
@@ -78,8 +89,14 @@ class Carrier:
         limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
         precision, device_map = self._model_kwargs(options)
         snapshot = self._files(name, options)
+        if precision is None:
+            precision = self._as_written(snapshot).dtype or "float32"
         device = device_name(device if device_map is None else device_map)
         return snapshot, {"device": device, "precision": precision, "max_tokens": limit}
+
+    def _as_written(self, snapshot: Snapshot) -> sentence.TransformerConfig:
+        """What sentence_bert_config.json says, where there is a modules.json: else the reference does not read it."""
+        return sentence.transformer(snapshot, self._task) if snapshot.modules() else sentence.TransformerConfig()
 
     def _files(self, name: Any, options: Mapping[str, Any]) -> Snapshot:
         """The files of a model."""
@@ -104,8 +121,8 @@ class Carrier:
             cache_dir=options.get("cache_folder", options.get("cache_dir")),  # cache_dir: of CrossEncoder alone
         )
 
-    def _model_kwargs(self, options: Mapping[str, Any]) -> tuple[str, Any]:
-        """Precision and device of ``model_kwargs``."""
+    def _model_kwargs(self, options: Mapping[str, Any]) -> tuple[str | None, Any]:
+        """Precision, None for what the files say, and device of ``model_kwargs``."""
         call = type(self).__name__
         given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
         checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
@@ -113,7 +130,8 @@ class Carrier:
             raise Refused(
                 f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
             )
-        return precision_name(given.get("dtype", given.get("torch_dtype"))), given.get("device_map")
+        dtype = given.get("dtype", given.get("torch_dtype"))
+        return None if dtype in (None, "auto") else precision_name(dtype), given.get("device_map")
 
     def _limit(self, options: Mapping[str, Any]) -> int | None:
         """The limit in ``processor_kwargs``; all else there is refused."""
@@ -127,6 +145,43 @@ class Carrier:
         """Most tokens of an item, for the task and its tokenizer."""
         self._native.max_tokens = self._native._limit(whole_number(name, value))
         self._tokenizer.model_max_length = self._native.max_tokens
+
+    def _keep_up(self, call: str) -> None:
+        """Follow what was changed of the tokenizer since, as the reference does.
+
+        Raises:
+            Refused: it is to cut texts at their beginning.
+        """
+        limit = self._tokenizer.model_max_length
+        if limit != self._native.max_tokens:
+            self._set_limit("tokenizer.model_max_length", limit)
+        if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
+            raise Refused(
+                f"{call} does not carry tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
+                "whole with nativebert.Embedder(..., too_long='window')"
+            )
+
+    def _save_encoder(self, snapshot: Snapshot, folder: Path) -> None:
+        """Write the encoder, and the tokenizer with what was changed of it."""
+        load(snapshot).save(folder)
+        if self._tokenizer._state() != self._tokenizer_as_made:
+            self._tokenizer.save_pretrained(folder)
+
+    def _transformer_file(self, snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
+        """The name of the file that says what sentence-transformers should do with the encoder, and what it should say: the limit, and
+        the number type where it is not float32."""
+        name = next((name for name in sentence.TRANSFORMER_CONFIGS if snapshot.path(name)), sentence.TRANSFORMER_CONFIGS[0])
+        data = dict((snapshot.modules() and snapshot.read_json(name)) or {"do_lower_case": False})
+        for old, new in (("tokenizer_args", "processor_kwargs"), ("model_args", "model_kwargs")):
+            given = [data.pop(name) for name in (old, new) if name in data]
+            if given and given[0]:
+                data[old] = dict(given[0])  # the old name, which every version knows, and which goes first
+        data.get("tokenizer_args", {}).pop("model_max_length", None)  # or it would go before the limit
+        dtypes = {"torch_dtype": self._native.precision}
+        kept = {key: value for key, value in data.pop("model_args", {}).items() if key not in ("dtype", "torch_dtype")}
+        if kept := kept | (dtypes if self._native.precision != "float32" else {}):
+            data["model_args"] = kept
+        return name, data | {"max_seq_length": self._native.max_tokens}
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -169,6 +224,13 @@ class Carrier:
     def eval(self) -> Any:
         """The model itself, which is never in training mode."""
         return self
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a small file of a model, moved into place: it may be a link to a shared one."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(path)
 
 
 def tokenizer_of(native: Task) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nativebert import sentence
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, Refused
 from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import LATER, Carrier, one_process, tokenizer_of
+from nativebert.hf.carrier import LATER, Carrier, Chosen, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.states import device_name
-from nativebert.loading import load
 from nativebert.tasks.base import listed
 from nativebert.tasks.rank import Ranker
 
@@ -25,7 +26,7 @@ __all__ = ["CrossEncoder"]
 _PROMPTS = "put the prompt before the texts yourself"
 
 
-class _Logits(Ranker):
+class _Logits(Chosen, Ranker):
     """A Ranker that leaves its outputs as they are, and says what would be done with them."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -54,6 +55,7 @@ class CrossEncoder(Carrier):
     """
 
     organization = "cross-encoder"
+    _task = "sequence-classification"
     _instead: ClassVar[Mapping[str, str]] = {
         "prompts": _PROMPTS,
         "default_prompt_name": _PROMPTS,
@@ -73,11 +75,6 @@ class CrossEncoder(Carrier):
     ) -> None:
         model_name_or_path = options.pop("model_name", model_name_or_path)  # its old name
         snapshot, how = self._opened(model_name_or_path, options, device, max_length)
-        for module in snapshot.modules():
-            if not str(module.get("type", "")).endswith(".Transformer"):
-                raise Refused(
-                    f"{snapshot.reference} has a module {module.get('type')!r}; nativebert knows cross-encoders that are one Transformer"
-                )
         self._native = _Logits(snapshot, **how)
         self._snapshot = snapshot
         if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:
@@ -87,6 +84,8 @@ class CrossEncoder(Carrier):
         chosen = activation_fn or options.get("default_activation_function")
         self.activation_fn: Callable[[Tensor], Tensor] = chosen or self.get_default_activation_fn()
         self._tokenizer = tokenizer_of(self._native)
+        self._tokenizer_as_made = self._tokenizer._state()
+        self._limit_as_made = self._native._limit(None)
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self._native!r})"
@@ -134,6 +133,7 @@ class CrossEncoder(Carrier):
         """
         activation_fn = more.pop("activation_fct", activation_fn)  # its old name
         one_process("predict", batch_size, more)
+        self._keep_up("predict")
         if prompt or prompt_name:
             raise Refused(f"predict does not carry prompts: {_PROMPTS}")
         if device is not None:
@@ -222,6 +222,7 @@ class CrossEncoder(Carrier):
     @property
     def max_length(self) -> int:
         """Most tokens of a pair, special tokens included; may be changed, within the model's positions."""
+        self._keep_up("max_length")
         return self._native.max_tokens
 
     @max_length.setter
@@ -245,12 +246,35 @@ class CrossEncoder(Carrier):
         return self
 
     def save_pretrained(self, path: Any, **options: Any) -> None:
-        """Write the model to a folder that sentence-transformers loads: what was loaded, byte for byte.
+        """Write the model to a folder that sentence-transformers loads: what was loaded, byte for byte, and what is otherwise in this object
+        (``activation_fn``, ``max_length``, the number type, the tokenizer) in the files where sentence-transformers has it.
 
         Raises:
-            Refused: see :func:`nativebert.saving.save`.
+            Refused: ``activation_fn`` is not one that a folder can name and nativebert reads (``torch.nn.Sigmoid()``, ``torch.nn.Identity()``);
+                or see :func:`nativebert.saving.save`.
         """
         checked("save_pretrained", options, ("model_name", "create_model_card", "safe_serialization"))
-        load(self._snapshot).save(path)
+        self._keep_up("save_pretrained")
+        snapshot, folder, own = self._snapshot, Path(path), self.get_default_activation_fn()
+        if type(self.activation_fn) not in (nn.Sigmoid, nn.Identity):
+            raise Refused(
+                f"a folder cannot say that activation_fn is {self.activation_fn!r}: set torch.nn.Sigmoid() or torch.nn.Identity() before saving, "
+                "and pass activation_fn= where the folder is loaded"
+            )
+        self._save_encoder(snapshot, folder)
+        same = type(self.activation_fn) is type(own) and self._native.precision == (
+            self._as_written(snapshot).dtype or "float32"
+        )
+        if same and self._native.max_tokens == self._limit_as_made:
+            return
+        kind = type(self.activation_fn)
+        said: dict[str, Any] = {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None}
+        said |= (snapshot.read_json(sentence.SETTINGS) or {}) | {"activation_fn": f"{kind.__module__}.{kind.__qualname__}"}
+        write_json(folder / sentence.SETTINGS, said)
+        if not snapshot.modules():
+            module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+            write_json(folder / "modules.json", [module])
+        name, limits = self._transformer_file(snapshot)
+        write_json(folder / name, {"transformer_task": self._task} | limits)
 
     save = save_pretrained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
 from nativebert.loading import PRECISIONS, load, open_snapshot
 from nativebert.nn.model import Model, Output
+from nativebert.saving import declare_dtype
 from weights_map import Checkpoint
 from weights_map import torch as views
 
@@ -310,7 +312,8 @@ class PreTrainedModel(nn.Module):
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
         """Write the model to a folder that transformers loads; see :func:`nativebert.saving.save`.
 
-        The files keep the layout that was loaded. The tokenizer's files are copied with them. What was changed of the config is written.
+        The files keep the layout that was loaded. The tokenizer's files are copied with them. What was changed of the config is written,
+        and the number type, if it is not the one that would be loaded: the weights have its values, in the file's own type.
 
         Raises:
             Refused: see :func:`nativebert.saving.save`.
@@ -320,6 +323,10 @@ class PreTrainedModel(nn.Module):
             raise Refused("save_pretrained writes safetensors only: leave safe_serialization out")
         self.native.save(save_directory)
         self.config.write_changes(save_directory, leave=("dtype",))
+        folder = Path(save_directory)
+        saved = open_snapshot(folder)
+        if _dtype(None, PreTrainedConfig.from_snapshot(saved, {}), saved) != self.dtype:  # what half(), to(dtype), dtype= left
+            declare_dtype(folder / "config.json", self.dtype)
 
     # ---- weights under the checkpoint's names
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,24 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import nativebert.hf.util as util
+from nativebert import sentence
 from nativebert.engine import choose_device
 from nativebert.errors import BadInput, NativeBertWarning, Refused, warn
 from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
+from nativebert.hf.carrier import Carrier, Chosen, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.cross_encoder import CrossEncoder
 from nativebert.hf.states import States, device_name, precision_name
-from nativebert.loading import load
-from nativebert.sentence import TRANSFORMER_CONFIGS, Truncate
+from nativebert.sentence import Truncate
 from nativebert.tasks.base import listed
 from nativebert.tasks.embed import Embedder
 
 __all__ = ["CrossEncoder", "SentenceTransformer", "util"]
 
-_SETTINGS = "config_sentence_transformers.json"
 
-
-class _Vectors(States, Embedder):
+class _Vectors(Chosen, States, Embedder):
     """An Embedder that gives whole vectors, whatever the files say, and also the states of all tokens."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -62,6 +59,7 @@ class SentenceTransformer(Carrier):
     """
 
     organization = "sentence-transformers"
+    _task = "feature-extraction"
     _native: _Vectors
 
     def __init__(
@@ -88,6 +86,7 @@ class SentenceTransformer(Carrier):
         said = next((step.width for step in config.then if isinstance(step, Truncate)), None)
         self.truncate_dim: int | None = said if truncate_dim is None else whole_number("truncate_dim", truncate_dim)
         self._tokenizer = tokenizer_of(self._native)
+        self._tokenizer_as_made = self._tokenizer._state()
 
     def __repr__(self) -> str:
         return f"SentenceTransformer({self._native!r})"
@@ -137,6 +136,7 @@ class SentenceTransformer(Carrier):
             Refused: what is not carried.
         """
         one_process("encode", batch_size, more)
+        self._keep_up("encode")
         given = sentences if inputs is None else inputs
         if precision not in (None, "float32"):
             raise Refused(
@@ -211,6 +211,7 @@ class SentenceTransformer(Carrier):
     @property
     def max_seq_length(self) -> int:
         """Most tokens of a text, special tokens included; may be changed, within the model's positions."""
+        self._keep_up("max_seq_length")
         return self._native.max_tokens
 
     @max_seq_length.setter
@@ -298,7 +299,8 @@ class SentenceTransformer(Carrier):
         return self.to(torch.float32)
 
     def save_pretrained(self, path: Any, **options: Any) -> None:
-        """Write the model to a folder that sentence-transformers loads: what was loaded, with the limit, prompts and measure of this object.
+        """Write the model to a folder that sentence-transformers loads: what was loaded, with the limit, prompts, measure, tokenizer
+        and number type of this object, and whether prompts are pooled.
 
         Raises:
             Refused: see :func:`nativebert.saving.save`.
@@ -308,30 +310,28 @@ class SentenceTransformer(Carrier):
             raise Refused("save_pretrained writes safetensors only: leave safe_serialization out")
         snapshot, folder = self._native.snapshot, Path(path)
         assert snapshot is not None
-        load(snapshot).save(folder)
+        self._keep_up("save_pretrained")
+        self._save_encoder(snapshot, folder)
+        pooled = {"include_prompt": self._native.config.include_prompt}
         if snapshot.path("modules.json") is None:  # say what was assumed
             kinds = {"Transformer": "", "Pooling": "1_Pooling"}
             modules = [
                 {"idx": n, "name": str(n), "path": where, "type": f"sentence_transformers.models.{kind}"}
                 for n, (kind, where) in enumerate(kinds.items())
             ]
-            _write(folder / "modules.json", modules)
+            write_json(folder / "modules.json", modules)
             (folder / "1_Pooling").mkdir(exist_ok=True)
             pooling = {"word_embedding_dimension": self._native.encoder.width, "pooling_mode_mean_tokens": True}
-            _write(folder / "1_Pooling" / "config.json", pooling)
-        name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
-        limits = snapshot.read_json(name) or {"do_lower_case": False}
-        _write(folder / name, limits | {"max_seq_length": self.max_seq_length})
+            write_json(folder / "1_Pooling" / "config.json", pooling | pooled)
+        elif pooled["include_prompt"] != sentence.read(snapshot).include_prompt:
+            where = next(m["path"] for m in snapshot.modules() if str(m["type"]).endswith(".Pooling"))
+            write_json(folder / where / "config.json", (snapshot.read_json(f"{where}/config.json") or {}) | pooled)
+        name, said = self._transformer_file(snapshot)
+        write_json(folder / name, said)
         mine = {
             "prompts": dict(self.prompts), "default_prompt_name": self.default_prompt_name, "similarity_fn_name": self._measure,
             **({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}),
         }  # fmt: skip
-        _write(folder / _SETTINGS, (snapshot.read_json(_SETTINGS) or {}) | mine)
+        write_json(folder / sentence.SETTINGS, (snapshot.read_json(sentence.SETTINGS) or {}) | mine)
 
     save = save_pretrained
-
-
-def _write(path: Path, data: Any) -> None:
-    draft = path.with_name(f".{path.name}.tmp")  # moved into place, as the file may be a link
-    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(path)

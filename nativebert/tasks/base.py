@@ -19,13 +19,26 @@ from torch import Tensor
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, NotFinite, OutOfMemory, Refused, SmallerBatches, TooLong, Truncated, heard, warn
+from nativebert.errors import (
+    Assumed,
+    BadInput,
+    NotFinite,
+    OutOfMemory,
+    Refused,
+    SmallerBatches,
+    TooLong,
+    Truncated,
+    heard,
+    warn,
+)
 from nativebert.hub import Snapshot
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.packed import Packed
 from nativebert.pickling import ModelFiles, Referred
+from nativebert.sentence import TransformerConfig
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
+from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, check_policy, windows
 from nativebert.whole import at_least, whole
 
@@ -291,6 +304,7 @@ class Task:
         self._prepare(model)
         self.tokenizer = self._files_tokenizer
         self.max_tokens = self._limit(max_tokens)
+        self._advise_precision()
         self.batch_tokens = tokens or self._usual_batch(target.type)
 
     def _prepare(self, model: Model) -> None:
@@ -309,9 +323,21 @@ class Task:
     def _read_settings(self) -> None:
         """Take what a task needs from the model's other files."""
 
+    _file_asks = TransformerConfig()  # of tasks that sentence-transformers has, what its files say of the encoder
+
     def _tokenizer_of(self, model: Model) -> Tokenizer:
         """The tokenizer that goes with the model."""
-        return model.tokenizer
+        said, snapshot = self._file_asks, self.snapshot
+        made = Tokenizer.from_folder(snapshot.folder, said.tokenizer) if said.tokenizer and snapshot else model.tokenizer
+        return made.lowercased() if said.lowercase else made
+
+    def _advise_precision(self) -> None:
+        """Where the files ask for fewer bits than are computed, say so."""
+        if self.precision == "float32" and (asked := self._file_asks.dtype) not in (None, "float32"):
+            warn(
+                f"{self.reference}: its files ask for {asked}, and float32 is computed. Pass precision={asked!r} for the other.",
+                Assumed,
+            )
 
     # -- copies, pickles
 
@@ -369,7 +395,7 @@ class Task:
         """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
         most, special = self.encoder.max_tokens, self.tokenizer.n_special()
         if asked is None:
-            return min(self.tokenizer.max_length or most, most)
+            return min(self._file_asks.max_tokens or self.tokenizer.max_length or most, most)
         limit = whole(asked)
         if limit is None or not 1 <= limit <= most:
             raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
@@ -446,6 +472,12 @@ class Task:
             raise TooLong(
                 f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most} ({len(long)} {self.noun}s are too long). Shorten them, or "
                 "pass too_long='window' or 'truncate'."
+            )
+        if long and self.too_long == "truncate" and self.tokenizer.settings.get("truncation_side", "right") != "right":
+            n = min(long)
+            raise Refused(
+                f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most}, and the tokenizer's files say that long texts are cut at "
+                "their beginning, which nativebert does not do. Shorten them, or pass too_long='window'."
             )
         if not self._segments or segments is None or not any(map(any, segments)):
             segments = None

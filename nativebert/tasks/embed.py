@@ -26,7 +26,6 @@ from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model
-    from nativebert.text.tokenizer import Tokenizer
 
 Vectors = NDArray[np.float32]
 
@@ -88,8 +87,6 @@ class Embedder(Task):
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
-        if max_tokens is None and config.max_tokens:
-            self.max_tokens = min(config.max_tokens, self.encoder.max_tokens)
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
@@ -116,9 +113,7 @@ class Embedder(Task):
 
     def _read_settings(self) -> None:
         self.config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
-
-    def _tokenizer_of(self, model: Model) -> Tokenizer:
-        return model.tokenizer.lowercased() if self.config.lowercase else model.tokenizer
+        self._file_asks = self.config.transformer
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]

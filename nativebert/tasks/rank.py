@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nativebert import sentence
 from nativebert.errors import BadInput, Refused
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid
@@ -66,8 +67,12 @@ class Ranker(Task):
             max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
         )  # fmt: skip
         self.outputs = self.encoder.heads["classify"].classes
-        saved = self.snapshot.read_json("config_sentence_transformers.json") if self.snapshot else None
-        self._sigmoid = _through_sigmoid(saved or {}, self.encoder.source, self.outputs)
+        saved = _as_saved(self.snapshot) if self.snapshot else {}
+        self._sigmoid = _through_sigmoid(saved, self.encoder.source, self.outputs)
+
+    def _read_settings(self) -> None:
+        if self.snapshot and self.snapshot.modules():  # else the reference reads no such file
+            self._file_asks = sentence.transformer(self.snapshot, "sequence-classification")
 
     def __repr__(self) -> str:
         return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
@@ -132,6 +137,29 @@ class Ranker(Task):
                 scores: Scores = sigmoid(logits) if self._sigmoid else logits.numpy()
                 out[here] = np.maximum.reduceat(scores, pieces.starts)  # of each pair's windows
         return out, call.report()
+
+
+def _as_saved(snapshot: Snapshot) -> Mapping[str, Any]:
+    """What config_sentence_transformers.json says.
+
+    Raises:
+        Refused: the files ask for something that would change the scores and that is not computed.
+    """
+    for module in snapshot.modules():
+        if not str(module.get("type", "")).endswith(".Transformer"):
+            raise Refused(
+                f"{snapshot.reference} has a module {module.get('type')!r}; nativebert knows cross-encoders that are one Transformer"
+            )
+    saved = sentence.settings(snapshot)
+    if saved.get("model_type") not in (None, "CrossEncoder"):
+        return {}  # of a model of vectors, which a classifier was made of: the reference leaves it unread, too
+    default = saved.get("default_prompt_name")
+    if default is not None and (saved.get("prompts") or {}).get(default):
+        raise Refused(
+            f"{snapshot.reference} puts the prompt {default!r} before its texts unless told otherwise, and nativebert's cross-encoders have no "
+            "prompts: put it there yourself, and take default_prompt_name out of config_sentence_transformers.json in a copy of the folder"
+        )
+    return saved
 
 
 def _through_sigmoid(saved: Mapping[str, Any], config: Mapping[str, Any], outputs: int) -> bool:

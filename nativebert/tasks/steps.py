@@ -11,12 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
-from nativebert.engine.cpu import MIN_ROWS, Product
+from nativebert.engine.cpu import MIN_ROWS, Product, by_rows
 from nativebert.errors import Corrupt
 from nativebert.hub import Snapshot
+from nativebert.nn.activation import ACTIVATION
 
 Vectors = NDArray[np.float32]
 Apply = Callable[[Vectors], Vectors]  # (n, inward) -> (n, outward)
+
+# Activations of a Dense module that no encoder has: torch's, with torch's own defaults
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "tanhshrink": F.tanhshrink,
+    "hardtanh": F.hardtanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "logsigmoid": F.logsigmoid,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+}
 
 
 def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Apply, int]:
@@ -39,12 +56,22 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
         w = _weights(step.folder, {"norm.weight": (width,), "norm.bias": (width,)}, snapshot)
         return _by_torch(lambda x: F.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-5)), width
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outward, inward)}
-    w = _weights(step.folder, shapes | ({"linear.bias": (outward,)} if step.bias else {}), snapshot)
-    product = Product(w["linear.weight"], w.get("linear.bias"), step.activation)
+    if step.bias:
+        shapes["linear.bias"] = (outward,)
+    if step.residual and inward != outward:
+        shapes["residual.weight"] = (outward, inward)
+    w = _weights(step.folder, shapes, snapshot)
+    own = step.activation in ACTIVATION  # which a product computes itself
+    product = Product(w["linear.weight"], w.get("linear.bias"), step.activation if own else None)
+    activation = None if own else by_rows(_ACTIVATIONS[step.activation])
+    residual = Product(w["residual.weight"], None) if "residual.weight" in w else None
 
     def dense(x: Tensor) -> Tensor:
         filled = F.pad(x, (0, 0, 0, max(0, MIN_ROWS - len(x))))  # see MIN_ROWS: rows must not depend on their number
-        return product(filled)[: len(x)]
+        y = product(filled) if activation is None else activation(product(filled))
+        if step.residual:
+            y = y + (filled if residual is None else residual(filled))
+        return y[: len(x)]
 
     return _by_torch(dense), outward
 

@@ -168,7 +168,13 @@ NEW = {  # as version 6 writes it
         ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "bias": "no"})], {}, Corrupt, "'bias' must be true or false"),
         ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "os.system"})], {}, Refused, "os.system"),
         ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.PReLU"})], {}, Refused, "PReLU"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "use_residual": True})], {}, Refused, "residual"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "use_residual": "yes"})], {}, Corrupt, "residual"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.Softmax"})], {}, Refused, "Softmax"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "scale": 2.0})], {}, Refused, "2_Dense/config.json.*'scale', which is 2.0"),
+        ([TRANSFORMER, MEAN, ("Normalize", {"p": 1})], {}, Refused, "2_Normalize.*'p'"),
+        ([TRANSFORMER, MEAN, ("LayerNorm", {"dimension": 4, "eps": 0.1})], {}, Refused, "2_LayerNorm.*'eps'"),
+        ([TRANSFORMER, ("Pooling", {**OLD, "pooling_mode_median": True})], {}, Refused, "1_Pooling.*'pooling_mode_median'"),
+        ([TRANSFORMER, ("Pooling", {**OLD, "skip_special_tokens": True})], {}, Refused, "'skip_special_tokens'"),
         ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_input_name": "token_embeddings"})], {}, Refused, "input_name"),
         ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_output_name": "other"})], {}, Refused, "output_name"),
         ([TRANSFORMER, MEAN, ("Normalize", {"module_input_name": "token_embeddings"})], {}, Refused, "input_name"),
@@ -185,6 +191,27 @@ NEW = {  # as version 6 writes it
             Refused,
             "pooler_output",
         ),
+        *[
+            ([TRANSFORMER, MEAN], {"sentence_bert_config": {name: {key: value}}}, kind, message)
+            for name, key, value, kind, message in (
+                ("tokenizer_args", "truncation_side", "left", Refused, "tokenizer_args sets truncation_side to 'left'"),
+                ("tokenizer_args", "padding_side", "left", Refused, "padding_side"),
+                ("processor_kwargs", "mask_token", "[X]", Refused, "processor_kwargs sets mask_token"),
+                ("tokenizer_args", "do_lower_case", "no", Corrupt, "do_lower_case is 'no'"),
+                ("tokenizer_args", "model_max_length", 0, Corrupt, "model_max_length is 0"),
+                ("model_args", "num_hidden_layers", 1, Refused, "model_args sets num_hidden_layers to 1"),
+                ("model_kwargs", "quantization_config", {"bits": 4}, Refused, "quantization_config"),
+                ("model_args", "dtype", "float8", Refused, "dtype"),
+                ("model_args", "attn_implementation", "sparse", Refused, "attn_implementation"),
+                ("config_args", "num_hidden_layers", 1, Refused, "config_args sets num_hidden_layers to 1"),
+                ("config_kwargs", "hidden_act", "relu", Refused, "config_kwargs sets hidden_act"),
+            )
+        ],
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"tokenizer_args": ["x"]}}, Corrupt, "must be an object"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"query_expansion": {"length": 32}}}, Refused, "'query_expansion'"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"document_length": 9}}, Refused, "'document_length'"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"query_prefix": "[Q] "}}, Refused, "'query_prefix'"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"model_type": "SparseEncoder"}}, Refused, "SparseEncoder"),
         ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": {"q": 1}}}, Corrupt, "prompts"),
         ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": ["q"]}}, Corrupt, "prompts"),
         ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"default_prompt_name": "q"}}, Corrupt, "are none"),
@@ -198,6 +225,27 @@ NEW = {  # as version 6 writes it
 def test_refusals(tmp_path: Path, modules: Any, files: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         sentence.read(saved(tmp_path, *modules, **files))
+
+
+def test_what_asks_for_nothing_passes(tmp_path: Path) -> None:
+    extra = {
+        "model_args": {"trust_remote_code": True, "attn_implementation": "sdpa", "torch_dtype": "auto"},
+        "tokenizer_args": {"trust_remote_code": True, "use_fast": True, "padding_side": "right"},
+        "config_args": {"trust_remote_code": True, "hidden_act": "gelu"}, "unpad_inputs": True, "query_length": None,
+    }  # fmt: skip
+    pooling = ("Pooling", {"pooling_mode": "cls", "pooling_mode_median": False, "word_embedding_dimension": 32})
+    folder = saved(tmp_path, TRANSFORMER, pooling, sentence_bert_config=extra, config=BERT)
+    assert sentence.read(folder).transformer == sentence.TransformerConfig()
+
+
+def test_names_of_prompts_that_stand_for_none(tmp_path: Path) -> None:
+    read = sentence.read(
+        saved(tmp_path, TRANSFORMER, MEAN, config_sentence_transformers={"prompts": {"query": None, "d": "a "}})
+    )
+    assert read.prompts == {"query": "", "d": "a "}
+    for name in ("query", "document"):
+        read = sentence.read(saved(tmp_path, TRANSFORMER, MEAN, config_sentence_transformers={"default_prompt_name": name}))
+        assert (read.default_prompt, read.prompts) == (name, {name: ""})
 
 
 def test_the_new_style_is_read(tmp_path: Path) -> None:
@@ -292,11 +340,65 @@ def test_pooling_and_prompts_as_in_the_reference(tmp_path: Path, mode: Any) -> N
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid"])
+@pytest.mark.parametrize("activation", sentence.DENSE_ACTIVATIONS)
 def test_dense_as_in_the_reference(tmp_path: Path, activation: str) -> None:
     make = getattr(torch.nn, activation)
     layers = dense(32, 24, activation_function=make()), dense(24, 5, 1, bias=False, activation_function=make())
     assert same(both(reference(tmp_path, BERT, pooling("mean"), *layers)))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("outward", [32, 20])
+@pytest.mark.parametrize("activation", ["Tanh", "ELU"])
+def test_a_residual_as_in_the_reference(tmp_path: Path, outward: int, activation: str) -> None:
+    layer = dense(32, outward, use_residual=True, activation_function=getattr(torch.nn, activation)())
+    folder = reference(tmp_path, BERT, pooling("mean"), layer)
+    assert same(both(folder))
+    embed = nb.Embedder(folder, device="cpu")
+    assert np.array_equal(embed(TEXTS)[1:2], embed(TEXTS[1]))
+
+
+CASED = ["The Emile CAT sat.", "The \u00c9mile CAT sat.", "deep LEARNING"]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("where", ["tokenizer_args", "processor_kwargs"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_lower_case": False}, {"strip_accents": False}, {"do_lower_case": False, "strip_accents": True}, {"model_max_length": 5},
+        {"tokenize_chinese_chars": False}, {"do_lower_case": True, "trust_remote_code": True},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated", "ignore::nativebert.errors.Assumed")
+def test_settings_of_the_tokenizer_are_followed(tmp_path: Path, where: str, settings: dict[str, Any]) -> None:
+    folder = reference(tmp_path, BERT, pooling("mean"))
+    put(folder, "sentence_bert_config.json", {"max_seq_length": 20, where: settings})
+    assert same(both(folder, CASED))
+    sizes = {"max_seq_length": 9, "processor_kwargs": {"model_max_length": 6}}
+    put(folder, "sentence_bert_config.json", sizes)
+    assert same(both(folder, CASED))
+
+
+def test_a_number_type_that_the_files_ask_for_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", BERT)
+    saved(folder, TRANSFORMER, MEAN, sentence_bert_config={"model_args": {"torch_dtype": "torch.bfloat16"}})
+    with pytest.warns(Assumed, match="ask for bfloat16, and float32 is computed"):
+        nb.Embedder(folder, device="cpu")
+    nb.Embedder(folder, device="cpu", precision="bfloat16")
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_refused(tmp_path: Path, beside: bool) -> None:
+    folder = write_folder(tmp_path / "m", BERT)
+    put(folder, "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "bert-base-uncased", "r": 8})
+    if not beside:
+        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+        (folder / "config.json").unlink()
+    for load in (nb.load, nb.Embedder, nb.Classifier):
+        with pytest.raises(Refused, match=r"holds an adapter .*merge_and_unload"):
+            load(folder)
 
 
 @pytest.mark.reference
