@@ -11,11 +11,11 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from nativebert.errors import BadInput, Corrupt, Refused
+from nativebert.errors import BadInput, Corrupt, NativeBertError, Refused
 
 # A width beyond any model, and small enough that no product of two sizes overflows.
 WIDEST = 2**20
@@ -28,6 +28,11 @@ ACTIVATIONS = frozenset(
 
 # How config.json says that weights are whole numbers of 8 bits with a scale for each row: the words of compressed-tensors.
 EIGHT_BITS = {"quant_method": "compressed-tensors", "format": "int-quantized"}
+
+# The tasks whose heads have the classes that id2label names.
+LABELLED = ("classify", "tag")
+
+T = TypeVar("T")
 
 # Keys of a config.json that change no number that an encoder computes.
 HARMLESS = frozenset(
@@ -141,6 +146,7 @@ class EncoderConfig:
         labels: names of the classes of a head, from ``id2label``.
         problem_type: ``single_label_classification``, ``multi_label_classification``, ``regression``, or ``""`` where the config has none.
         architecture: the class that transformers saved the checkpoint from (``architectures[0]``), or ``""``.
+        faults: what is wrong with the config.json that only a head would use, by the head's task; told where such a head is loaded.
         unread: keys of the config.json that nativebert neither reads nor knows to be harmless; ``inspect`` shows them.
         source: the config.json itself, kept for saving.
     """
@@ -172,6 +178,7 @@ class EncoderConfig:
     labels: tuple[str, ...] = ()
     problem_type: str = ""
     architecture: str = ""
+    faults: Mapping[str, NativeBertError] = field(default_factory=dict, repr=False, compare=False)
     unread: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -217,7 +224,15 @@ class EncoderConfig:
 
         Raises:
             BadInput: the family has no such head, or the checkpoint's head is another one under the same names.
+            NativeBertError: what the config.json says of that head makes no sense, or is not computed.
         """
+        tasks = self._chosen(head, given)
+        for task in tasks:
+            if task in self.faults:
+                raise self.faults[task]
+        return tasks
+
+    def _chosen(self, head: str | None, given: Collection[str]) -> tuple[str, ...]:
         if head is None:
             return ()
         if head == "auto":
@@ -260,6 +275,7 @@ class Fields:
 
     def __init__(self, data: Mapping[str, Any], family: str) -> None:
         self.data, self.family = data, family
+        self.faults: dict[str, NativeBertError] = {}
         self._read: set[str] = set()
 
     def _get(self, key: str, default: Any) -> Any:
@@ -349,6 +365,14 @@ class Fields:
                 f"config.json ({self.family}): {key} is {_short(value)}: {why}. nativebert does not compute that, and will not pretend to."
             )
 
+    def for_heads(self, tasks: Iterable[str], read: Callable[[], T], otherwise: T) -> T:
+        """What ``read`` gives, of something that only the heads for these tasks use: what it raises is kept for where such a head is loaded."""
+        try:
+            return read()
+        except (Corrupt, Refused) as error:
+            self.faults |= {task: error for task in tasks if task not in self.faults}
+            return otherwise
+
     def encoder_only(self) -> None:
         """Refuse what is common to the configs of all families and that an encoder here cannot honour."""
         self.only("is_decoder", False, why="the model attends to earlier tokens only")
@@ -391,9 +415,11 @@ class Fields:
     def common(self) -> dict[str, Any]:
         """What reads the same in every family: labels, problem type, architecture, ties, and the source itself. Read it last."""
         self.encoder_only()
+        none: tuple[str, ...] = ()
         return {
-            "labels": self.labels(),
-            "problem_type": self.problem_type(),
+            "labels": self.for_heads(LABELLED, self.labels, none),
+            "problem_type": self.for_heads(("classify",), self.problem_type, ""),
+            "faults": self.faults,
             "architecture": self.architecture(),
             "tied": self.boolean("tie_word_embeddings", True),
             "source": dict(self.data),

@@ -73,6 +73,10 @@ class SmallerBatches(NativeBertWarning):
     """A batch did not fit the device's memory, and smaller ones were run."""
 
 
+class Unread(NativeBertWarning):
+    """A weight file holds tensors that nothing here knows, beside all that the model needs."""
+
+
 class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -88,7 +89,12 @@ def inspect(snapshot: Snapshot) -> Inspection:
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.folder)
     ledger, tasks = _ledger(family, config, checkpoint)
-    facts = {"model": _where(snapshot), "encoder": _encoder(config, tasks), "weights": _weights(checkpoint, ledger, problems)}
+    strays = family.strays(ledger, tasks, config)
+    facts = {
+        "model": _where(snapshot),
+        "encoder": _encoder(config, tasks),
+        "weights": _weights(checkpoint, ledger, strays, problems),
+    }
     tokenizer = None
     try:
         tokenizer = Tokenizer.from_folder(snapshot.folder)
@@ -116,14 +122,15 @@ def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
 
 def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tuple[Ledger, tuple[str, ...]]:
     """The ledger that :func:`nativebert.load` would draw up, and the tasks of the heads that it would load."""
-    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    wrapper = family.wrapper(checkpoint.tensors)
+    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
     tasks = config.choose("auto", given)
     heads = [config.heads[task] for task in tasks]
     pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
     has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
     wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
     wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
-    return family.map.on(checkpoint, wanted=config.stored(wanted, given), dims=config.dims_with(tasks)), tasks
+    return family.map.on(checkpoint, wanted=config.stored(wanted, given), dims=config.dims_with(tasks), wrapper=wrapper), tasks
 
 
 def _where(snapshot: Snapshot) -> Facts:
@@ -208,9 +215,9 @@ def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
     }
 
 
-def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Facts:
+def _weights(checkpoint: Checkpoint, ledger: Ledger, strays: list[str], problems: list[str]) -> Facts:
     try:
-        ledger.check()
+        ledger.check(unexpected=[glob.escape(name) for name in strays])
     except Mismatch as error:
         problems.append(f"would not load: {str(error).splitlines()[0]}")
     read = [source for row in ledger.rows if row.status in LOADED for source in row.sources]
@@ -230,6 +237,7 @@ def _weights(checkpoint: Checkpoint, ledger: Ledger, problems: list[str]) -> Fac
         ),
         "dtypes": sorted({info.dtype for info in infos}),
         "tensors": len(infos),
+        "left unread": ", ".join(strays) or None,
     }
 
 

@@ -7,7 +7,8 @@ parameter is accounted for are bytes touched, as views of the mapped file. A mod
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+import glob
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
@@ -18,12 +19,13 @@ from nativebert import hub
 from nativebert.arch import read_config
 from nativebert.config import EncoderConfig
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, NotFound, Refused
+from nativebert.errors import Assumed, BadInput, NotFound, Refused, Unread, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from weights_map import Checkpoint, Ledger
 from weights_map import torch as views
 from weights_map.ledger import LOADED
+from weights_map.report import printable
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
@@ -37,6 +39,7 @@ def load(
     revision: str | None = None,
     offline: bool | None = None,
     token: str | None = None,
+    unexpected: Sequence[str] = (),
 ) -> Model:
     """Load a model with its weights, in evaluation mode.
 
@@ -52,6 +55,12 @@ def load(
         revision: branch, tag or commit on the Hub.
         offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
         token: Hub token; None for the one that is logged in.
+        unexpected: patterns (``encoder.*.adapter.*``) of tensors of the file that are left aside, though they look as if they belonged to the
+            encoder. Those of a head, known or not, are left aside anyway. All are kept for saving.
+
+    Warns:
+        Unread: there are tensors that nothing here knows; names them.
+        Assumed: names are read without a prefix that only wraps (``module.``).
 
     Raises:
         NativeBertError: the model cannot be had (see :func:`nativebert.hub.resolve`), or its config is refused or corrupt.
@@ -62,20 +71,26 @@ def load(
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
     with _no_collection():
-        return _load(snapshot, head, target, getattr(torch, precision))
+        return _load(snapshot, head, target, getattr(torch, precision), unexpected)
 
 
-def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype) -> Model:
+def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]) -> Model:
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.folder)
     # what the file says of optional parts decides whether the model has them
-    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name)}
+    wrapper = family.wrapper(checkpoint.tensors)
+    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
     tasks = config.choose(head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.stored(model.state_dict(), given)
-    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks))
-    ledger = _check(ledger, config, head)
+    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
+    if wrapper:
+        warn(
+            f"{checkpoint.path}: names begin with {wrapper!r}, as of a model that was saved inside another; read without it",
+            Assumed,
+        )
+    ledger = _check(ledger, config, head, family.strays(ledger, tasks, config), unexpected)
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors, after=checkpoint.release)
@@ -99,7 +114,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check(ledger: Ledger, config: EncoderConfig, head: str | None) -> Ledger:
+_ADVICE = {
+    "unexpected": "if the model is right without these tensors: nativebert.load(folder, unexpected=[pattern]), and pass the model to a task in "
+    "place of the folder",
+}
+
+
+def _check(ledger: Ledger, config: EncoderConfig, head: str | None, strays: Sequence[str], unexpected: Sequence[str]) -> Ledger:
     absent = [target for row in ledger.rows if row.status == "missing" for target in row.targets if target.startswith("head.")]
     if head not in (None, "auto") and absent:
         raise NotFound(
@@ -112,7 +133,15 @@ def _check(ledger: Ledger, config: EncoderConfig, head: str | None) -> Ledger:
             raise Refused(
                 f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had"
             )
-    return ledger.check()
+    checked = ledger.check(unexpected=[*map(glob.escape, strays), *unexpected], advice=_ADVICE)
+    if left := [source for row in checked.rows if row.status == "unexpected" for source in row.sources]:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        warn(
+            f"{ledger.checkpoint.path}: {', '.join(map(printable, left[:5]))}{more}: {'a tensor' if len(left) == 1 else 'tensors'} that nothing here knows, left unread "
+            "and kept for saving",
+            Unread,
+        )
+    return checked
 
 
 def open_snapshot(

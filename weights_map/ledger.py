@@ -78,6 +78,7 @@ class Ledger:
         dims: the rules' symbols and their sizes.
         prefix: the prefix that most of the file's tensors carry.
         wanted: the model's parameters; None if all were wanted that the file gives.
+        wrapper: what stands before the file's names besides, and says nothing: ``module.``, as of a model that was saved inside another.
     """
 
     map: WeightMap
@@ -86,19 +87,23 @@ class Ledger:
     dims: Mapping[str, int]
     prefix: str
     wanted: frozenset[str] | None
+    wrapper: str = ""
 
     def __str__(self) -> str:
         return report.text(self)
 
     # ---------------------------------------------------------------- asking
 
-    def check(self, new: Patterns = (), unexpected: Patterns = (), shape: Patterns = ()) -> Ledger:
+    def check(
+        self, new: Patterns = (), unexpected: Patterns = (), shape: Patterns = (), advice: Mapping[str, str] = report.ADVICE
+    ) -> Ledger:
         """The ledger, if file and model agree but for what the caller names.
 
         Args:
             new: patterns (``head.*``) of parameters that the file need not have; their rows become ``new``.
             unexpected: patterns of tensors, as named in the file, that nobody needs to know; kept for saving.
             shape: patterns of parameters whose shape may differ; they are not read.
+            advice: what the error should say of how to accept a row, by its status; for those who do not call this themselves.
 
         Raises:
             Mismatch: something is missing, unexpected or of another shape, and was not named.
@@ -116,7 +121,7 @@ class Ledger:
                 wrong.append(row)
             rows.append(row)
         if wrong:
-            raise Mismatch(report.mismatch(self, wrong), self)
+            raise Mismatch(report.mismatch(self, wrong, advice), self)
         return replace(self, rows=tuple(rows))
 
     def ties(self) -> dict[str, str]:
@@ -229,7 +234,8 @@ class Ledger:
             asked = any(self.map.ties.get(target, target) in small for target in row.targets)
             for source, stack in found.items():
                 changes |= _in_eight_bits(source, stack) if asked or _has_scale(self.checkpoint, source) else {source: stack}
-        self.checkpoint.save(path, changes | self.map.pack(added, self.prefix))
+        new = {self.wrapper + source: stack for source, stack in self.map.pack(added, self.prefix).items()}
+        self.checkpoint.save(path, changes | new)
 
     @cached_property
     def _by_target(self) -> dict[str, Row]:
@@ -298,9 +304,15 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 # -------------------------------------------------------------------- drawing up
 
 
-def draw(weight_map: WeightMap, checkpoint: Checkpoint, wanted: Iterable[str] | None, dims: Mapping[str, int] | None) -> Ledger:
+def draw(
+    weight_map: WeightMap,
+    checkpoint: Checkpoint,
+    wanted: Iterable[str] | None,
+    dims: Mapping[str, int] | None,
+    wrapper: str = "",
+) -> Ledger:
     """The ledger of a file; see :meth:`WeightMap.on`."""
-    return _Draft(weight_map, checkpoint, wanted, dims).ledger()
+    return _Draft(weight_map, checkpoint, wanted, dims, wrapper).ledger()
 
 
 @dataclass(frozen=True)
@@ -339,8 +351,10 @@ class _Draft:
         checkpoint: Checkpoint,
         wanted: Iterable[str] | None,
         dims: Mapping[str, int] | None,
+        wrapper: str,
     ) -> None:
         self.map = weight_map
+        self.wrapper = wrapper
         self.checkpoint = checkpoint
         self.wanted = None if wanted is None else list(dict.fromkeys(wanted))
         self.wanted_set = None if wanted is None else frozenset(self.wanted or ())
@@ -358,7 +372,13 @@ class _Draft:
         self._tie()
         self._add_absent()
         return Ledger(
-            self.map, self.checkpoint, tuple(self.rows), dict(sorted(self.dims.items())), self.prefix, self.wanted_set
+            self.map,
+            self.checkpoint,
+            tuple(self.rows),
+            dict(sorted(self.dims.items())),
+            self.prefix,
+            self.wanted_set,
+            self.wrapper,
         )
 
     def _sort_tensors(self) -> None:
@@ -366,9 +386,14 @@ class _Draft:
         groups: dict[tuple[Rule, tuple[tuple[str, int], ...]], list[tuple[str, Claim]]] = defaultdict(list)
         prefixes: Counter[str] = Counter()
         for name, info in self.checkpoint.tensors.items():
-            claim = self.map.claim(name)
+            claim = self.map.claim(name.removeprefix(self.wrapper))
             whole = name.removesuffix(eightbit.SUFFIX)
-            if claim is None and whole != name and self.map.targets_of(whole) and _has_scale(self.checkpoint, whole):
+            if (
+                claim is None
+                and whole != name
+                and self.map.targets_of(whole.removeprefix(self.wrapper))
+                and _has_scale(self.checkpoint, whole)
+            ):
                 self._tensor_row("scale", info, note=f"of {whole}")
             elif claim is None:
                 self._tensor_row("unexpected", info, note=f"no rule of map {self.map.name!r} knows this name")
@@ -395,7 +420,7 @@ class _Draft:
         forms = [claim.form for _, (_, claim) in sorted(chosen.items())]
         names = tuple(chosen[part][0] for part in sorted(chosen))
         target = rule.targets[0].fill(bindings)
-        expected = self.map.sources_of(target, self.prefix)
+        expected = self._sources_of(target)
         absent = tuple(name for part, name in enumerate(expected) if part not in chosen)
         infos = tuple(self.checkpoint.tensors[name] for name in names)
         return _Entry(rule, bindings, names, absent, infos, forms[0].prefix, forms[0].spelling)
@@ -411,6 +436,10 @@ class _Draft:
                 if dim.symbol is not None and size % dim.factor == 0:
                     votes[dim.symbol][size // dim.factor] += 1
         return {symbol: max(sizes, key=lambda size: (sizes[size], size)) for symbol, sizes in votes.items()}
+
+    def _sources_of(self, target: str) -> tuple[str, ...]:
+        """The tensors that should give a parameter, as this file would write them."""
+        return tuple(self.wrapper + source for source in self.map.sources_of(target, self.prefix))
 
     def _wants(self, target: str) -> bool:
         return self.wanted_set is None or target in self.wanted_set
@@ -506,7 +535,7 @@ class _Draft:
                 note = f"no rule of map {self.map.name!r} gives this parameter"
                 self.rows.append(Row("missing", (), (target,), note=note))
             else:
-                note = f"the file lacks {', '.join(self.map.sources_of(target, self.prefix))}"
+                note = f"the file lacks {', '.join(self._sources_of(target))}"
                 self.rows.append(Row("missing", (), (target,), self._expected(found[0]), "", rule, note=note))
 
     def _expected(self, rule: Rule) -> tuple[int, ...] | None:

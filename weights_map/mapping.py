@@ -209,17 +209,24 @@ class WeightMap:
 
     # ---------------------------------------------------------------- files
 
-    def on(self, checkpoint: Checkpoint, wanted: Iterable[str] | None = None, dims: Mapping[str, int] | None = None) -> Ledger:
+    def on(
+        self,
+        checkpoint: Checkpoint,
+        wanted: Iterable[str] | None = None,
+        dims: Mapping[str, int] | None = None,
+        wrapper: str = "",
+    ) -> Ledger:
         """This map applied to one file: a row for every tensor and for every wanted parameter.
 
         Args:
             checkpoint: the open file.
             wanted: the model's parameter names; None wants all that the file gives.
             dims: values of the rules' symbols, from the model's config. Those not given are solved from the file.
+            wrapper: what stands before the file's names and is not looked at, as ``module.``; names without it are read as they are.
         """
         from weights_map.ledger import draw
 
-        return draw(self, checkpoint, wanted, dims)
+        return draw(self, checkpoint, wanted, dims, wrapper)
 
     def pack(self, values: Mapping[str, View], prefix: str | None = None) -> dict[str, Stack]:
         """Parameters as the tensors of a new file: renamed, joined, or cut into equal parts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -59,7 +59,12 @@ def as_json(what: Ledger | Checkpoint, every: bool = True) -> str:
     if isinstance(what, Checkpoint):
         rows = [{"name": info.name, "shape": info.shape, "dtype": info.dtype} for info in checkpoint.tensors.values()]
     else:
-        head |= {"map": what.map.name, "prefix": what.prefix, "dims": dict(what.dims), "counts": counts(what.rows)}
+        head |= {
+            "map": what.map.name,
+            "prefix": what.wrapper + what.prefix,
+            "dims": dict(what.dims),
+            "counts": counts(what.rows),
+        }
         rows = [asdict(row) for row in what.rows]
     lines = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
     lines.append('"rows": [' + ",".join(f"\n    {_json(row)}" for row in rows) + "\n  ]")
@@ -79,6 +84,7 @@ def _content(what: Ledger | Checkpoint, every: bool) -> tuple[str, list[list[str
         return "", [[line[0], *line[2:5]] for line in table(rows, every)], ""
     title = [f"{what.checkpoint.path} as {what.map.name}", f"{len(what.checkpoint.tensors)} tensors"]
     title.append(megabytes(what.checkpoint.nbytes))
+    title += [f"wrapped in {what.wrapper!r}"] if what.wrapper else []
     title += [f"prefix {what.prefix!r}"] if what.prefix else []
     title += [" ".join(f"{symbol}={size}" for symbol, size in what.dims.items())] if what.dims else []
     return "; ".join(title), table(what.rows, every), summary(what.rows)
@@ -169,15 +175,18 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def mismatch(ledger: Ledger, wrong: Sequence[Row]) -> str:
-    """What an error says: how much does not fit, the rows of it, near names, and what to do."""
+ADVICE = {
+    "missing": "a parameter that need not be in the file: check(new=[pattern])",
+    "unexpected": "a tensor that nobody needs: check(unexpected=[pattern])",
+    "shape": "a parameter to be left unread: check(shape=[pattern]); else the config is of another model",
+}
+"""How to accept a row that does not fit, by its status."""
+
+
+def mismatch(ledger: Ledger, wrong: Sequence[Row], advice: Mapping[str, str] = ADVICE) -> str:
+    """What an error says: how much does not fit, the rows of it, near names, and what to do (``advice``, by status)."""
     lines = [f"{ledger.checkpoint.path}: does not fit the model (map {ledger.map.name!r}): {summary(wrong)}"]
-    advice = {
-        "missing": "a parameter that need not be in the file: check(new=[pattern])",
-        "unexpected": "a tensor that nobody needs: check(unexpected=[pattern])",
-        "shape": "a parameter to be left unread: check(shape=[pattern]); else the config is of another model",
-    }
-    for status, how in advice.items():
+    for status in ADVICE:
         rows = [row for row in wrong if row.status == status]
         folded = fold(rows)
         if not rows:
@@ -187,7 +196,8 @@ def mismatch(ledger: Ledger, wrong: Sequence[Row]) -> str:
         if len(folded) > _SHOWN:
             lines.append(f"... and {len(rows) - len(shown)} more; print(error.ledger) shows all")
         lines += _near(ledger, wrong, [group[0] for _, _, group in folded[:_SHOWN]] if status == "missing" else [])
-        lines.append(f"To accept it, {how}.")
+        if how := advice.get(status):
+            lines.append(f"To accept it, {how}.")
     return "\n".join(lines)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nativebert.config import EncoderConfig, check_sizes
 from nativebert.errors import Corrupt, Refused
 
 if TYPE_CHECKING:
-    from weights_map import WeightMap
+    from weights_map import Ledger, WeightMap
 
 # model_type in config.json -> file in this folder
 FAMILIES = {
@@ -83,6 +84,68 @@ class Family(NamedTuple):
                     name for slots in at if _has(config, name := template.fill(slots)) and not self.map.may_leave_out(name)
                 ]
         return names
+
+    def wrapper(self, names: Collection[str]) -> str:
+        """What stands before the names of a file and only says that the model was part of something else when it was saved: ``module.``,
+        ``_orig_mod.``, ``0.auto_model.``, several of them; "" where there is none, or where the names do not all make sense without it.
+        """
+        if any(self._of_encoder(name) for name in names):
+            return ""
+        found = max((_WRAPPED.match(name) for name in names), key=lambda match: match.end() if match else 0, default=None)
+        ends = [part.end() for part in _WRAPPER.finditer(found[0])] if found else []
+        for end in ends:
+            before = found[0][:end] if found else ""
+            inside = [_unscaled(name.removeprefix(before)) for name in names if name.startswith(before)]
+            rest = [name for name in names if not name.startswith(before)]
+            if any(map(self._of_encoder, inside)) and all(self.map.claim(n) or self.stray(n) for n in (*inside, *rest)):
+                return before
+        return ""
+
+    def strays(self, ledger: Ledger, tasks: Collection[str], config: EncoderConfig) -> list[str]:
+        """The tensors of a file that nobody knows and that neither the encoder nor the heads for these tasks can need."""
+        loaded = {f"head.{config.heads[task].name}" for task in tasks}
+        heads = {
+            source.pattern[0]
+            for rule in self.map.rules
+            if any(".".join(target.text.split(".")[:2]) in loaded for target in rule.targets)
+            for source in rule.sources
+        }
+        names = [row.sources[0] for row in ledger.rows if row.status == "unexpected" and not row.targets]
+        inner = {name: name.removeprefix(ledger.wrapper) for name in names}
+        return [
+            name
+            for name, own in inner.items()
+            if self.map.claim(own) is None and self.stray(own) and own.partition(".")[0] not in heads
+        ]
+
+    def _of_encoder(self, name: str) -> bool:
+        claim = self.map.claim(name)
+        return claim is not None and (claim.form.rule is None or self.map.takes_prefix(claim.form.rule))
+
+    def stray(self, name: str) -> bool:
+        """Whether a tensor that no rule knows can only be of a head, or of something else beside the encoder: nothing of the encoder begins
+        with such a name, and the name does not look like a part that an encoder could have."""
+        first = _WRAPPED.sub("", name).partition(".")[0]
+        own = {source.pattern[0] for rule in self.map.rules if self.map.takes_prefix(rule) for source in rule.sources}
+        prefixes = {prefix.partition(".")[0] for prefix in self.map.prefixes if prefix}
+        return first not in own | prefixes and not _PART.search(first) and not _CHANGE.search(name)
+
+
+_WRAPPER = re.compile(r"(?:module|model|_orig_mod|auto_model|base_model|0)\.")
+_WRAPPED = re.compile(rf"^(?:{_WRAPPER.pattern})+")
+# What the first part of a name is called that may be of the encoder itself; and what anywhere in a name means that weights are changed by others
+_PART = re.compile(
+    r"norm|ln_|layer|block|embed|encod|transformer|attention|attn|position|token_type|relative|rotary|prefix|prompt|mlp|ffn|pooler",
+    re.I,
+)
+_CHANGE = re.compile(r"lora|adapter|adapt_|delta|parametrizations|ia3|weight_g$|weight_v$|_mask$|weight_orig$", re.I)
+
+
+def _unscaled(name: str) -> str:
+    """The name of the tensor that a tensor's scales belong to; of any other tensor its own."""
+    from weights_map.eightbit import SUFFIX
+
+    return name.removesuffix(SUFFIX)
 
 
 def _has(config: EncoderConfig, name: str) -> bool:

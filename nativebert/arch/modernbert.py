@@ -49,10 +49,13 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
     common = f.common()
     width, vocab, labels = f.integer("hidden_size", 768), f.integer("vocab_size", 50368), len(common["labels"])
     drop, bias = f.number("classifier_dropout", 0.0, high=1.0), f.boolean("classifier_bias", False)
-    f.only("decoder_bias", True, why="the masked-LM output has no bias")
-    f.only("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier")
+    f.for_heads(["lm"], lambda: f.only("decoder_bias", True, why="the masked-LM output has no bias"), None)
+    pooled = ("classify", "choose")
+    f.for_heads(
+        pooled, lambda: f.only("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier"), None
+    )
     over = "mean" if hf.get("classifier_pooling") == "mean" else "first"
-    activation = f.activation("classifier_activation", "gelu")
+    activation = f.for_heads(("lm", "tag", "answer", *pooled), lambda: f.activation("classifier_activation", "gelu"), "gelu")
 
     def head(on: Any, classes: int, last: str = "out") -> Head:
         return Head(

@@ -299,7 +299,7 @@ def test_inspect_as_json(run: Run, tiny: Path) -> None:
 def test_inspect_of_a_model_that_would_not_load(run: Run, tmp_path: Path, form: list[str]) -> None:
     tensors = bert_tensors(BERT)
     del tensors["encoder.layer.1.output.dense.bias"]
-    tensors["strange\x1b[31m"] = tensors["pooler.dense.bias"].clone()
+    tensors["encoder.strange\x1b[31m"] = tensors["pooler.dense.bias"].clone()
     tensors["embeddings.LayerNorm.bias"] = tensors["embeddings.LayerNorm.bias"][:31].clone()
     result = run("inspect", write_folder(tmp_path / "m", BERT, tensors), *form)
     message = one_line(Result(result.code, "", result.err), code=1)
@@ -313,7 +313,7 @@ def test_inspect_of_a_model_that_would_not_load(run: Run, tmp_path: Path, form: 
     found = {row[5]: row for row in rows if len(row) > 6}
     assert found["missing"][1] == "layers.1.mlp.down.bias"
     assert found["missing"][6] == "the file lacks encoder.layer.1.output.dense.bias"
-    assert found["unexpected"][0] == r"strange\x1b[31m"
+    assert found["unexpected"][0] == r"encoder.strange\x1b[31m"
     assert found["shape"][6].startswith("file has [31]") or "31" in found["shape"][6]
 
 
