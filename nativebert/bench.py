@@ -411,7 +411,7 @@ def _measure(
     first = ours[0].embedder
     contenders: list[Contender] = [*ours]
     if against is not None:
-        contenders.append(against(snapshot.folder, device, first.max_tokens))
+        contenders.append(against(snapshot.encoder, device, first.max_tokens))
     mixed, about_texts = _mixed(given, first, seed)
     short = _short(first.tokenizer, seed)
     with warnings.catch_warnings():

@@ -97,8 +97,22 @@ class Snapshot:
         Raises:
             Refused: ``name`` leads out of the folder.
         """
-        path = self.folder / _inside(name, self.folder)
-        return path if os.path.isfile(path) else None
+        inner = _inside(name, self.folder)
+        if os.path.isfile(path := self.folder / inner):
+            return path
+        return path if os.path.isfile(path := self.encoder / inner) else None  # its files may have a folder of their own
+
+    @property
+    def inside(self) -> str:
+        """The folder of the encoder's files within :attr:`folder`: ``""``, or ``"0_Transformer"`` of old sentence-transformers folders."""
+        if os.path.isfile(self.folder / "config.json"):
+            return ""
+        return _encoder_in(_files(self.folder), str(self.folder), self.folder.joinpath)
+
+    @property
+    def encoder(self) -> Path:
+        """The folder with the encoder's config.json, weights and tokenizer."""
+        return self.folder / self.inside
 
     def require(self, name: str) -> Path:
         """The file ``name``, which must be there.
@@ -141,7 +155,8 @@ class Snapshot:
             NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
-        return [name for name in names if "/" in name or not name.endswith((".safetensors", INDEX))]
+        own = f"{self.inside}/" if self.inside else ""
+        return [name for name in names if "/" in name.removeprefix(own) or not name.endswith((".safetensors", INDEX))]
 
     def digest(self) -> str:
         """SHA-256 of the weights: of the file, or of what its parts come to. Two copies of a model have the same, wherever they are.
@@ -278,7 +293,8 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
             "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
         )
     config = ["config.json"] if "config.json" in names else []
-    if not config and (weights or not names.intersection(VOCABULARIES)):
+    inside = _encoder_in(names, where, get)
+    if not config and not inside and (weights or not names.intersection(VOCABULARIES)):
         what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"
         raise NotFound(f"{where} has no config.json: it is {what}. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
@@ -289,9 +305,28 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
         parts = [_inside(module.get("path", ""), where) for module in _read_modules(get("modules.json"))]
         prefixes += [f"{part}/" for part in parts if part.parts]
         wanted += [f"{prefix}config.json" for prefix in prefixes[1:] if f"{prefix}config.json" in names]
+    if inside:  # all that is said of a model holds of that folder, and the rest of the parts
+        prefixes = [prefix for prefix in prefixes[1:] if prefix != f"{inside}/"]
+        wanted.remove(f"{inside}/config.json")
+        own = {name.removeprefix(f"{inside}/") for name in names if name.startswith(f"{inside}/")}
+        config = [
+            f"{inside}/{name}" for name in _choose(own, f"{where}/{inside}", weights, lambda name: get(f"{inside}/{name}"))
+        ]
     for prefix in reversed(prefixes) if weights else []:
         wanted += _choose_weights(names, prefix, where, get)
     return [*wanted, *config]
+
+
+def _encoder_in(names: set[str], where: str, get: Callable[[str], Path]) -> str:
+    """Where the encoder's files are, of a folder with these names: see :attr:`Snapshot.inside`."""
+    if "config.json" in names or "modules.json" not in names:
+        return ""
+    modules = _read_modules(get("modules.json"))
+    kinds = (str(module.get("type", "")).rpartition(".")[2] for module in modules)
+    inside = next(
+        (str(_inside(module.get("path", ""), where)) for module, kind in zip(modules, kinds) if kind == "Transformer"), ""
+    )
+    return inside if f"{inside}/config.json" in names else ""
 
 
 def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str], Path]) -> list[str]:
@@ -424,7 +459,8 @@ def _from_cache(ask: _Ask) -> Snapshot:
         raise Offline(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
     try:
         names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
-        if "config.json" not in names and not ask.lacks_config(commit).exists():
+        whole = "config.json" in names or _encoder_in(_files(folder), str(ask), folder.joinpath)
+        if not whole and not ask.lacks_config(commit).exists():
             raise NotFound(f"{ask} has no config.json there.")
     except (NotFound, Refused) as error:
         raise Offline(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
@@ -482,7 +518,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
     needed = sum(files[name].size or 0 for name in wanted if not (folder / name).exists())
     for name in wanted:
         get(name, needed)
-    if "config.json" not in files:
+    if "config.json" not in wanted:
         with suppress(OSError):
             _write(ask.lacks_config(commit), "")
     if ask.revision != commit:

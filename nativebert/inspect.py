@@ -87,7 +87,7 @@ def inspect(snapshot: Snapshot) -> Inspection:
     """
     problems: list[str] = []
     family, config = read_config(snapshot.read_json("config.json") or {})
-    checkpoint = Checkpoint.open(snapshot.folder)
+    checkpoint = Checkpoint.open(snapshot.encoder)
     ledger, tasks = _ledger(family, config, checkpoint)
     strays = family.strays(ledger, tasks, config)
     facts = {
@@ -97,7 +97,7 @@ def inspect(snapshot: Snapshot) -> Inspection:
     }
     tokenizer = None
     try:
-        tokenizer = Tokenizer.from_folder(snapshot.folder)
+        tokenizer = Tokenizer.from_folder(snapshot.encoder)
         facts["tokenizer"] = _tokenizer(tokenizer, config, problems)
     except NativeBertError as error:
         problems.append(f"cannot tokenize: {error}")
@@ -110,11 +110,11 @@ def inspect(snapshot: Snapshot) -> Inspection:
 
 def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
     """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
-    tokenizer = Tokenizer.from_folder(snapshot.folder)
+    tokenizer = Tokenizer.from_folder(snapshot.encoder)
     try:
         said = sentence.read(snapshot).transformer
         if said.tokenizer:
-            tokenizer = Tokenizer.from_folder(snapshot.folder, said.tokenizer)
+            tokenizer = Tokenizer.from_folder(snapshot.encoder, said.tokenizer)
         return tokenizer.lowercased() if said.lowercase else tokenizer
     except NativeBertError:  # a folder whose vectors we cannot make still has tokens
         return tokenizer

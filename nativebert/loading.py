@@ -76,7 +76,7 @@ def load(
 
 def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]) -> Model:
     family, config = read_config(snapshot.read_json("config.json") or {})
-    checkpoint = Checkpoint.open(snapshot.folder)
+    checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}

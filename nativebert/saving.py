@@ -51,10 +51,11 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
             "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
         )
     to = Path(folder)
-    to.mkdir(parents=True, exist_ok=True)
-    if len(model.ledger.checkpoint.files) > 1 and (to / hub.WEIGHTS).exists():
+    within = to / model.snapshot.inside  # the encoder's own files
+    within.mkdir(parents=True, exist_ok=True)
+    if len(model.ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
         raise Refused(
-            f"{to} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
+            f"{within} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
         )
     state = model.state_dict()
     names = model.config.stored(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
@@ -70,7 +71,7 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
     small = {name for name, ours in names.items() if ours in asked} | (model.ledger.eight_bits & tensors.keys())
     if precision is None:
         _exact(small, tensors)
-    views.save(model.ledger, tensors, to, small)
+    views.save(model.ledger, tensors, within, small)
     for name in companions:
         source, copy = model.snapshot.require(name), to / name
         if not (copy.exists() and copy.samefile(source)):
@@ -78,11 +79,11 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
             shutil.copyfile(source, copy)
     stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
     if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
-        declare_dtype(to / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+        declare_dtype(within / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
     elif _narrower(model, stored.values()):
-        declare_dtype(to / "config.json", model.dtype)
+        declare_dtype(within / "config.json", model.dtype)
     if asked:
-        _declare(to / "config.json", {"quantization_config": _described(model.ledger, small)})
+        _declare(within / "config.json", {"quantization_config": _described(model.ledger, small)})
 
 
 def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:

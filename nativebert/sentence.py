@@ -330,7 +330,7 @@ def _modules(
                 "one Transformer, then one Pooling, then any number of Dense, LayerNorm and Normalize"
             )
         if kind == "Transformer":
-            if folder:
+            if folder != snapshot.inside:
                 raise Refused(
                     f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling"
                 )

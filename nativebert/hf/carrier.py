@@ -165,7 +165,7 @@ class Carrier:
         """Write the encoder, and the tokenizer with what was changed of it."""
         load(snapshot).save(folder)
         if self._tokenizer._state() != self._tokenizer_as_made:
-            self._tokenizer.save_pretrained(folder)
+            self._tokenizer.save_pretrained(folder / snapshot.inside)
 
     def _transformer_file(self, snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
         """The name of the file that says what sentence-transformers should do with the encoder, and what it should say: the limit, and

@@ -275,6 +275,6 @@ class CrossEncoder(Carrier):
             module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
             write_json(folder / "modules.json", [module])
         name, limits = self._transformer_file(snapshot)
-        write_json(folder / name, {"transformer_task": self._task} | limits)
+        write_json(folder / snapshot.inside / name, {"transformer_task": self._task} | limits)
 
     save = save_pretrained

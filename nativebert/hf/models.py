@@ -322,11 +322,10 @@ class PreTrainedModel(nn.Module):
         if options.get("safe_serialization", True) is False:
             raise Refused("save_pretrained writes safetensors only: leave safe_serialization out")
         self.native.save(save_directory)
-        self.config.write_changes(save_directory, leave=("dtype",))
-        folder = Path(save_directory)
-        saved = open_snapshot(folder)
+        saved = open_snapshot(Path(save_directory))
+        self.config.write_changes(saved.encoder, leave=("dtype",))
         if _dtype(None, PreTrainedConfig.from_snapshot(saved, {}), saved) != self.dtype:  # what half(), to(dtype), dtype= left
-            declare_dtype(folder / "config.json", self.dtype)
+            declare_dtype(saved.encoder / "config.json", self.dtype)
 
     # ---- weights under the checkpoint's names
 
@@ -461,7 +460,7 @@ def _dtype(asked: Any, config: PreTrainedConfig, snapshot: Snapshot) -> torch.dt
     if asked in (None, "auto"):
         asked = config.dtype
         if asked is None:
-            codes = [info.dtype for info in Checkpoint.open(snapshot.folder).tensors.values()]
+            codes = [info.dtype for info in Checkpoint.open(snapshot.encoder).tensors.values()]
             asked = next(
                 (t for code in codes if (t := views.DTYPES.get(code)) is not None and t.is_floating_point), torch.float32
             )

@@ -327,7 +327,7 @@ class SentenceTransformer(Carrier):
             where = next(m["path"] for m in snapshot.modules() if str(m["type"]).endswith(".Pooling"))
             write_json(folder / where / "config.json", (snapshot.read_json(f"{where}/config.json") or {}) | pooled)
         name, said = self._transformer_file(snapshot)
-        write_json(folder / name, said)
+        write_json(folder / snapshot.inside / name, said)
         mine = {
             "prompts": dict(self.prompts), "default_prompt_name": self.default_prompt_name, "similarity_fn_name": self._measure,
             **({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}),

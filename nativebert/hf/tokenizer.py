@@ -319,7 +319,7 @@ class PreTrainedTokenizerBase:
             token=options.get("token"),
             weights=False,
         )
-        native = Tokenizer.from_folder(snapshot.folder, settings, cls.kind)
+        native = Tokenizer.from_folder(snapshot.encoder, settings, cls.kind)
         if cls.kind and native.kind != cls.kind and not {cls.kind, native.kind} <= _LIKE_BERT:
             raise Refused(f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer")
         found = cls if cls.kind else TOKENIZERS.get(native.kind, PreTrainedTokenizerFast)

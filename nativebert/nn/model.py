@@ -130,7 +130,7 @@ class Model(Encoder):
 
         if self.snapshot is None:
             raise NotFound("this model was built from a config alone and has no tokenizer; set model.tokenizer")
-        return Tokenizer.from_folder(self.snapshot.folder)
+        return Tokenizer.from_folder(self.snapshot.encoder)
 
     @property
     def device(self) -> torch.device:

@@ -218,7 +218,7 @@ def check(
     name, logits = _CLASSES[ours.tasks]
     load_theirs = getattr(transformers, name).from_pretrained
     theirs, truth = (
-        load_theirs(str(snapshot.folder), dtype=d, attn_implementation="eager").eval() for d in (ours.dtype, torch.float64)
+        load_theirs(str(snapshot.encoder), dtype=d, attn_implementation="eager").eval() for d in (ours.dtype, torch.float64)
     )
     texts = list(texts or TEXTS)
     tokens, unread = _different_tokens(ours, snapshot, texts)
@@ -431,7 +431,7 @@ def _different_tokens(ours: Model, snapshot: Snapshot, texts: Sequence[str]) -> 
     from transformers import AutoTokenizer
 
     try:
-        theirs = AutoTokenizer.from_pretrained(str(snapshot.folder))
+        theirs = AutoTokenizer.from_pretrained(str(snapshot.encoder))
     except Exception as error:
         return [], f"not compared: transformers cannot read this tokenizer ({str(error).splitlines()[0]})"
     mine = ours.tokenizer.ids_batch(texts).ids

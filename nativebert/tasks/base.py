@@ -328,7 +328,7 @@ class Task:
     def _tokenizer_of(self, model: Model) -> Tokenizer:
         """The tokenizer that goes with the model."""
         said, snapshot = self._file_asks, self.snapshot
-        made = Tokenizer.from_folder(snapshot.folder, said.tokenizer) if said.tokenizer and snapshot else model.tokenizer
+        made = Tokenizer.from_folder(snapshot.encoder, said.tokenizer) if said.tokenizer and snapshot else model.tokenizer
         return made.lowercased() if said.lowercase else made
 
     def _advise_precision(self) -> None:
