@@ -75,7 +75,7 @@ def prepare(
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
         after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
-            the two never stand in memory together. The embedding tables are not copied.
+            the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
         BadInput: unknown device or precision, or int8 elsewhere.

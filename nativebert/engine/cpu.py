@@ -9,6 +9,7 @@ from that row alone, and in the same order of summation for any number of rows f
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from math import isfinite
@@ -178,7 +179,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 class CpuPlan:
     """A model prepared for the CPU. See the module's docstring.
 
-    The embedding tables are shared with the model, everything else is a copy: prepare again after training.
+    All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training.
 
     Args:
         model: the model.
@@ -190,8 +191,9 @@ class CpuPlan:
         self.device = torch.device("cpu")
         if model.dtype != torch.float32 or model.device.type != "cpu":
             model = copied(model).float().cpu()
-        self._config, self._tables = model.config, model.embed  # and not the model: its other weights are free to go
-        self._distance = None if model.distance is None else model.distance.weight
+        self._config = model.config  # and not the model: its other weights are free to go
+        self._tables = model.embed if after is not None else copy.deepcopy(model.embed)
+        self._distance = None if model.distance is None else model.distance.weight.detach().clone()
         with torch.no_grad():
             made: dict[int, _Block] = {}
             for block, layer in zip(model.blocks(), model.config.layers, strict=True):

@@ -42,7 +42,7 @@ def fits(model: Model) -> bool:
 class NativePlan:
     """A model prepared for the CPU. See the module's docstring.
 
-    The embedding tables are shared with the model, everything else is a copy: prepare again after training. The model itself is not
+    All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training. The model itself is not
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
 
     Args:
@@ -79,7 +79,7 @@ class NativePlan:
                 if id(block) not in made:
                     made[id(block)] = self._layer(block, layer.heads, layer.activation, rooms, after)
             layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in blocks))
-            embedding = self._embedding(model)
+            embedding = self._embedding(model, own=after is not None)
             first = kernels.First()
             if len(layers) and not self._int8 and not embedding.project.inward:
                 first = self._first(embedding, layers[0].qkv)
@@ -240,9 +240,11 @@ class NativePlan:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
         return kernels.Norm(self._pointer(norm.weight.clone()), self._pointer(bias))
 
-    def _embedding(self, model: Model) -> kernels.Embedding:
+    def _embedding(self, model: Model, own: bool) -> kernels.Embedding:
+        """The tables are shared with a model that nobody else has (``own``), and copied from one that somebody may go on to train."""
         embed, config = model.embed, self.config
-        tables = [None if t is None else self._pointer(t.weight) for t in (embed.token, embed.segment, embed.position)]
+        weights = [None if t is None else t.weight for t in (embed.token, embed.segment, embed.position)]
+        tables = [None if w is None else self._pointer(w if own else w.detach().clone()) for w in weights]
         project = kernels.Linear()
         if embed.project is not None:
             project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))

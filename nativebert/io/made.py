@@ -45,10 +45,15 @@ def read_made(path: str) -> Made | None:
     """How the vectors in ``path`` were made; None where nothing says so.
 
     Raises:
-        BadInput: what is said is about another file than the one that is there now.
+        BadInput: what is said is about another file than the one that is there now, or cannot be read.
     """
     side = beside(path)
     known = _read(side)
+    if known is None and os.path.exists(side):
+        raise BadInput(
+            f"{side} should say how the vectors in {path} were made, and does not: it is damaged, or about something else. Make the vectors anew, "
+            f"or move {side} away if you know how they were made"
+        )
     if known is not None and known["file"] != _digest(path):
         raise BadInput(
             f"{path} is not the file that {side} speaks of, which says how its vectors were made: it was changed since. Make the vectors "

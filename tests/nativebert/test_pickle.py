@@ -206,3 +206,19 @@ def test_pipelines_with_other_labels_and_tokenizers(folders: Folders) -> None:
     twin = pickled(pipe)
     assert twin(every_task.TEXTS) == expected
     assert {one["label"] for one in expected} <= {"bad", "good"}
+
+
+@pytest.mark.parametrize("with_kernels", [True, False], ids=["kernels", "torch"])
+def test_a_model_that_is_trained_on_does_not_change_its_tasks(
+    with_kernels: bool, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "" if with_kernels else "0")
+    for name in ("sentiment", "bert"):
+        model = nb.load(folders[name])
+        task = nb.Embedder(model, device="cpu", pooling="mean")
+        expected = task(every_task.TEXTS)
+        with torch.no_grad():
+            for number, p in enumerate(model.parameters()):
+                p.add_(torch.arange(p.numel()).view_as(p) % (number + 3))
+        assert same(task(["Oslo and Bergen.", *every_task.TEXTS])[1:], expected)
+        assert not same(nb.Embedder(model, device="cpu", pooling="mean")(every_task.TEXTS), expected)
