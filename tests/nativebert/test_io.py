@@ -464,6 +464,7 @@ def test_made(tmp_path: Path) -> None:
         read_made(path)
     for other in ("{}", "[1]", "no json"):
         put(tmp_path, "v.npy.json", other)
-        assert read_made(path) is None
+        with pytest.raises(BadInput, match="damaged, or about something else"):
+            read_made(path)
         with pytest.raises(BadInput, match="with something else in it is there: move it away"):
             check_beside(path)
