@@ -210,9 +210,9 @@ def _umask() -> int:
 
 
 def _copy(folder: Path, to: Path) -> Iterator[str]:
-    for path in sorted([*folder.glob("*"), *folder.glob("*/config.json")]):
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
         name = path.relative_to(folder).as_posix()
-        wanted = name.endswith("/config.json") or any(fnmatch.fnmatch(name, pattern) for pattern in COPIED)
+        wanted = any(fnmatch.fnmatch(path.name, pattern) for pattern in COPIED)  # the encoder may lie in a part, 0_Transformer
         if wanted and path.is_file() and not name.startswith("."):
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, to / name)

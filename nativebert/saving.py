@@ -62,7 +62,7 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
     tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
     _fits(model.ledger, tensors)
     companions = model.snapshot.companions()
-    strangers = [name for name in _known(to) if name not in companions]
+    strangers = [name for name in _known(to, model.snapshot.inside) if name not in companions]
     if strangers:
         raise Refused(
             f"{to} holds {', '.join(strangers)} of another model, which would be loaded together with this one. Save to another folder."
@@ -122,9 +122,11 @@ def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _known(folder: Path) -> list[str]:
-    """Files of a model in a folder, beside its weights and config.json."""
-    return sorted(name for name in hub.SETTINGS if "*" not in name and (folder / name).is_file())
+def _known(folder: Path, inside: str) -> list[str]:
+    """Files of a model in a folder, and in the folder of the encoder within it, beside weights and config.json."""
+    places = {folder, folder / inside}
+    found = {path for place in places for name in (*hub.SETTINGS, hub.ADAPTER) for path in place.glob(name) if path.is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:

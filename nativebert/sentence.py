@@ -186,7 +186,8 @@ def settings(snapshot: Snapshot) -> Mapping[str, Any]:
     data = _fields(snapshot, SETTINGS)
     _all_known(
         data, SETTINGS,
-        "__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "activation_fn",
+        "__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "activation_fn", "requirements",
+        "keep_in_fp32_modules",  # heads are computed in float32 always
     )  # fmt: skip
     return data
 

@@ -287,3 +287,16 @@ def test_all_parts_or_none(folder: Path) -> None:
     assert not (folder / "model.safetensors").exists()
     torch.save({"linear.weight": torch.ones(3, 2)}, broken)
     assert len(convert(folder).files) == 2
+
+
+def test_the_encoder_in_a_part_is_converted_with_all_that_it_needs(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "old" / "0_Transformer", BERT)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    modules = [{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    modules.append({"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"})
+    (tmp_path / "old" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "old" / "1_Pooling").mkdir()
+    (tmp_path / "old" / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "cls"}))
+    convert(tmp_path / "old", tmp_path / "new")
+    nb.Embedder(tmp_path / "new", device="cpu")(["the cat"])

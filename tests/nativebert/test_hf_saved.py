@@ -253,3 +253,33 @@ def test_an_untouched_model_is_saved_byte_for_byte(tmp_path: Path) -> None:
     for copy in ("saved", "native"):
         for path in (tmp_path / copy).iterdir():
             assert path.read_bytes() == (folder / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["sentence_roberta_config.json", "adapter_config.json", "modules.json", "added_tokens.json"])
+def test_files_of_another_model_are_not_mixed_with_what_is_saved(tmp_path: Path, name: str) -> None:
+    model = nb.load(write_folder(tmp_path / "m", BERT))
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / name).write_text("{}")
+    with pytest.raises(Refused, match=f"holds {name} of another model"):
+        model.save(tmp_path / "to")
+    assert {path.name for path in (tmp_path / "to").iterdir()} == {name}
+
+
+def test_changes_of_a_model_in_the_layout_of_old_versions(folder: Path, tmp_path: Path) -> None:
+    inside = folder / "0_Transformer"
+    inside.mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file() and path.name != "modules.json"]:
+        path.rename(inside / path.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([modules[0] | {"path": inside.name}, *modules[1:]]))
+    model = SentenceTransformer(folder, device="cpu")
+    VECTORS["all"](model)
+    model.tokenizer.padding_side = "left"
+    model.save_pretrained(tmp_path / "saved")
+    again = SentenceTransformer(tmp_path / "saved", device="cpu")
+    assert (again.max_seq_length, again.dtype, again.tokenizer.padding_side) == (9, torch.bfloat16, "left")
+    assert np.array_equal(again.encode(TEXTS, prompt="a cat "), model.encode(TEXTS, prompt="a cat "))
+    AutoModel.from_pretrained(folder).half().save_pretrained(tmp_path / "half")
+    assert AutoModel.from_pretrained(tmp_path / "half").dtype == torch.float16
+    nb.load(folder).save(tmp_path / "small", precision="int8")
+    nb.Embedder(tmp_path / "small", device="cpu")

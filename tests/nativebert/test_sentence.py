@@ -234,7 +234,8 @@ def test_what_asks_for_nothing_passes(tmp_path: Path) -> None:
         "config_args": {"trust_remote_code": True, "hidden_act": "gelu"}, "unpad_inputs": True, "query_length": None,
     }  # fmt: skip
     pooling = ("Pooling", {"pooling_mode": "cls", "pooling_mode_median": False, "word_embedding_dimension": 32})
-    folder = saved(tmp_path, TRANSFORMER, pooling, sentence_bert_config=extra, config=BERT)
+    whole = {"requirements": ["transformers>=5"], "keep_in_fp32_modules": ["classifier"]}
+    folder = saved(tmp_path, TRANSFORMER, pooling, sentence_bert_config=extra, config_sentence_transformers=whole, config=BERT)
     assert sentence.read(folder).transformer == sentence.TransformerConfig()
 
 
