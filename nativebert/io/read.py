@@ -268,6 +268,7 @@ def _csv(
                 f"{name} names its columns in double quotes ({_some(header)}), and a .tsv is read without quoting: say --quoting double, or "
                 "--quoting none if these quotes belong to the names"
             )
+        _check_columns(content, name, delimiter, asked, header)
         columns = _columns(asked, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
@@ -352,10 +353,28 @@ def _check_separator(content: str, name: str, delimiter: str, asked: Asked, head
     )
 
 
+def _check_columns(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+    """Refuse a first line that has the columns that were asked for with another separator, and not with the one it is read with."""
+    wanted = {column for column in asked.values() if column is not None}
+    if wanted <= set(header):
+        return
+    for separator, names in _as_read(content, delimiter).items():
+        if wanted <= set(names):
+            raise BadInput(
+                f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, and has it with "
+                f"{_called(separator)}: say --delimiter {_typed(separator)}"
+            )
+
+
+def _as_read(content: str, delimiter: str) -> dict[str, list[str]]:
+    """The columns of the first line, with each other separator."""
+    line = re.split(r"[\r\n]", content, maxsplit=1)[0]
+    return {other: next(csv.reader([line], delimiter=other), []) for other in _SEPARATORS if other != delimiter}
+
+
 def _likely(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
     """The separator that gives the first line the most columns, more than it has, and their names."""
-    line = re.split(r"[\r\n]", content, maxsplit=1)[0]
-    read = {other: next(csv.reader([line], delimiter=other), []) for other in _SEPARATORS if other != delimiter}
+    read = _as_read(content, delimiter)
     best = max(read, key=lambda other: len(read[other]))
     return (best, read[best]) if len(read[best]) > max(columns, 1) else None
 

@@ -468,3 +468,14 @@ def test_made(tmp_path: Path) -> None:
             read_made(path)
         with pytest.raises(BadInput, match="with something else in it is there: move it away"):
             check_beside(path)
+
+
+def test_a_column_that_another_separator_gives(tmp_path: Path) -> None:
+    """Also where the first line has several columns with the one that the ending says."""
+    path = put(tmp_path, "mix.csv", "id;text, de\n1;Hallo, Welt\n")
+    with pytest.raises(
+        BadInput, match=r"no column 'text, de' with ',' as the separator, and has it with ';': say --delimiter ';'"
+    ):
+        read_texts(str(path), column="text, de")
+    with pytest.raises(BadInput, match="no column 'gone'; there is"):
+        read_texts(str(path), column="gone")
