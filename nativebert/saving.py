@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nativebert import hub
 from nativebert.config import EIGHT_BITS
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from weights_map import Ledger
 from weights_map import torch as views
 
@@ -39,32 +39,32 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
             like any other; transformers (5.23, with compressed-tensors 0.20 and without) refuses it.
 
     Raises:
-        BadInput: another precision.
-        Refused: the model was not loaded from a file, a parameter has another shape than there, the folder holds files of another model
+        BadInputError: another precision.
+        RefusedError: the model was not loaded from a file, a parameter has another shape than there, the folder holds files of another model
             that would be mixed with it, or weights that the file has in eight bits were changed and ``precision`` does not say that they
             may be rounded to eight bits again.
     """
     if precision not in (None, "int8"):
-        raise BadInput(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
+        raise BadInputError(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
     if model.ledger is None or model.snapshot is None:
-        raise Refused(
+        raise RefusedError(
             "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
         )
     to = Path(folder)
     within = to / model.snapshot.inside  # the encoder's own files
     within.mkdir(parents=True, exist_ok=True)
     if len(model.ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
-        raise Refused(
+        raise RefusedError(
             f"{within} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
         )
     state = model.state_dict()
-    names = model.config.stored(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
+    names = model.config.checkpoint_names(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
     tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
     _fits(model.ledger, tensors)
     companions = model.snapshot.companions()
     strangers = [name for name in _known(to, model.snapshot.inside) if name not in companions]
     if strangers:
-        raise Refused(
+        raise RefusedError(
             f"{to} holds {', '.join(strangers)} of another model, which would be loaded together with this one. Save to another folder."
         )
     asked = _matrices(model) if precision == "int8" else set()
@@ -116,7 +116,7 @@ def _described(ledger: Ledger, small: set[str]) -> dict[str, object]:
 def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
     """Weights that are stored in eight bits must be what they were, or their training would be rounded away unsaid."""
     if changed := [name for name in sorted(small) if not views.fits_eight_bits(tensors[name])]:
-        raise Refused(
+        raise RefusedError(
             f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''}: changed since they were loaded from a file "
             "that stores them in eight bits, and would be rounded. Say precision='int8' to have that, or train the checkpoint that is not quantised."
         )
@@ -137,7 +137,7 @@ def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
         shape = (row.shape[0] // len(row.targets), *row.shape[1:]) if row.status == "split" else row.shape
         for target in row.targets:
             if target in tensors and tuple(tensors[target].shape) != shape:
-                raise Refused(
+                raise RefusedError(
                     f"{target} is {tuple(tensors[target].shape)} now and was {shape} in the file: config.json says otherwise, and a model "
                     "saved like that could not be loaded. Resizing is not supported."
                 )

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import nativebert.forking  # noqa: F401  (whoever computes with torch may be forked)
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.whole import at_least
 
 MEASURES = ("cosine", "dot", "euclidean", "manhattan")
@@ -43,13 +43,15 @@ def semantic_search(
         For each query ``{"index": row of corpus, "score": float}``, best first; equal scores by index.
 
     Raises:
-        BadInput: wrong shapes, different widths, numbers that are not finite, an unknown measure, or ``top_k < 1``.
+        BadInputError: wrong shapes, different widths, numbers that are not finite, an unknown measure, or ``top_k < 1``.
     """
     device = _device(queries, corpus)
     asked = _Rows.of("queries", queries, device, measure)
     known = _Rows.of("corpus", corpus, device, measure)
     if asked.width != known.width:
-        raise BadInput(f"queries have {asked.width} numbers each and the corpus {known.width}: take both from the same model")
+        raise BadInputError(
+            f"queries have {asked.width} numbers each and the corpus {known.width}: take both from the same model"
+        )
     top_k, block = at_least(1, "top_k", top_k), at_least(1, "block", block)
     found: list[list[dict[str, Any]]] = []
     for start in range(0, asked.count, block):
@@ -83,13 +85,13 @@ def paraphrase_mining(
         ``{"score": float, "first": row, "second": row}`` with ``first < second``, best first; equal scores by ``first``, then ``second``.
 
     Raises:
-        BadInput: as of :func:`semantic_search`.
+        BadInputError: as of :func:`semantic_search`.
     """
     rows = _Rows.of("vectors", vectors, _device(vectors), measure)
     max_pairs, block = at_least(1, "max_pairs", max_pairs), at_least(1, "block", block)
     top_k = None if top_k is None else at_least(1, "top_k", top_k, ", or None for all")
     if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
-        raise BadInput(f"threshold must be a number, not {threshold!r}")
+        raise BadInputError(f"threshold must be a number, not {threshold!r}")
     if rows.count < 2:
         return []
     best = _Pairs(max_pairs, -np.inf if threshold is None else threshold)
@@ -124,15 +126,15 @@ class _Rows:
     @classmethod
     def of(cls, name: str, given: Any, device: torch.device, measure: str) -> _Rows:
         if measure not in MEASURES:
-            raise BadInput(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
+            raise BadInputError(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
         if not isinstance(given, Tensor):
             try:
                 given = np.asanyarray(given)
             except ValueError as error:
-                raise BadInput(f"{name} are no table of numbers: {error}") from None
+                raise BadInputError(f"{name} are no table of numbers: {error}") from None
         real = not given.is_complex() if isinstance(given, Tensor) else given.dtype.kind not in "bcOSUmM"
         if given.ndim not in (1, 2) or not given.shape[-1] or not real:
-            raise BadInput(f"{name} must be numbers of the shape (n, width), not {given.dtype} of {tuple(given.shape)}")
+            raise BadInputError(f"{name} must be numbers of the shape (n, width), not {given.dtype} of {tuple(given.shape)}")
         given = given[None] if given.ndim == 1 else given
         return cls(name, given, device, measure, *given.shape)
 
@@ -145,7 +147,9 @@ class _Rows:
         x = part.to(self.device, torch.float32).double()
         if not bool(x.isfinite().all()):
             row = start + int((~x.isfinite()).any(1).nonzero()[0])
-            raise BadInput(f"row {row} of {self.name} holds a number that is not finite: drop it, or find out what made it")
+            raise BadInputError(
+                f"row {row} of {self.name} holds a number that is not finite: drop it, or find out what made it"
+            )
         return F.normalize(x, dim=1) if self.measure == "cosine" else x
 
 

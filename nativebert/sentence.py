@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nativebert.config import HARMLESS
-from nativebert.errors import Corrupt, Refused
+from nativebert.errors import CorruptError, RefusedError
 from nativebert.hub import Snapshot
 
 # Order of concatenation where several are on. Reference: sentence-transformers `Pooling`.
@@ -148,21 +148,21 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     """Read modules.json and what it names.
 
     Raises:
-        Corrupt: a file is not JSON, or a value has a wrong type.
-        Refused: a module that nativebert does not compute.
+        CorruptError: a file is not JSON, or a value has a wrong type.
+        RefusedError: a module that nativebert does not compute.
     """
     extra = settings(snapshot)
     if (kind := extra.get("model_type")) not in (None, "SentenceTransformer", "CrossEncoder"):
-        raise Refused(f"{SETTINGS}: model_type is {kind!r}, and nativebert computes sentence vectors and scores of pairs")
+        raise RefusedError(f"{SETTINGS}: model_type is {kind!r}, and nativebert computes sentence vectors and scores of pairs")
     prompts, default = _prompts(extra)
     similarity = extra.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
-        raise Refused(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
+        raise RefusedError(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
     pooling, include_prompt, then, assumed = _modules(snapshot)
     keep = extra.get("truncate_dim")
     if keep is not None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise Corrupt(f"{SETTINGS}: 'truncate_dim' must be a whole number above 0, not {keep!r}")
+            raise CorruptError(f"{SETTINGS}: 'truncate_dim' must be a whole number above 0, not {keep!r}")
         then = (*then, Truncate(keep))
     return SentenceConfig(
         pooling=pooling,
@@ -180,8 +180,8 @@ def settings(snapshot: Snapshot) -> Mapping[str, Any]:
     """config_sentence_transformers.json; empty where there is none.
 
     Raises:
-        Corrupt: it is not JSON.
-        Refused: it has a key that nobody here reads.
+        CorruptError: it is not JSON.
+        RefusedError: it has a key that nobody here reads.
     """
     data = _fields(snapshot, SETTINGS)
     _all_known(
@@ -200,14 +200,14 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
         task: what the encoder is for, in the words of that file: ``"feature-extraction"`` or ``"sequence-classification"``.
 
     Raises:
-        Corrupt: the file is not JSON, or a value has a wrong type.
-        Refused: it asks for something that would change the numbers and that nativebert does not compute.
+        CorruptError: the file is not JSON, or a value has a wrong type.
+        RefusedError: it asks for something that would change the numbers and that nativebert does not compute.
     """
     name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
     data = _fields(snapshot, name)
     limit = data.get("max_seq_length")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise Corrupt(f"{name}: 'max_seq_length' must be a whole number above 0, not {limit!r}")
+        raise CorruptError(f"{name}: 'max_seq_length' must be a whole number above 0, not {limit!r}")
     # Since version 5.4 this file can ask for other outputs of the encoder, or other ways of tokenising
     modes = data.get("modality_config")
     text = modes.get("text", {}) if isinstance(modes, dict) else modes
@@ -253,7 +253,7 @@ def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list
     where = next((where for where in names if where in data), names[0])
     given = data.get(where) or {}
     if not isinstance(given, dict):
-        raise Corrupt(f"{name}: {where!r} must be an object, not {given!r}")
+        raise CorruptError(f"{name}: {where!r} must be an object, not {given!r}")
     return [(key, where, value) for key, value in given.items()]
 
 
@@ -262,9 +262,9 @@ def _tokenizer(given: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:
     for key, where, value in given:
         if key in _TOKENIZER:
             if key == "model_max_length" and (isinstance(value, bool) or not isinstance(value, int | float) or value < 1):
-                raise Corrupt(f"{name}: {where} says model_max_length is {value!r}, not a length")
+                raise CorruptError(f"{name}: {where} says model_max_length is {value!r}, not a length")
             if key != "model_max_length" and not isinstance(value, bool | None):
-                raise Corrupt(f"{name}: {where} says {key} is {value!r}, and it must be true or false")
+                raise CorruptError(f"{name}: {where} says {key} is {value!r}, and it must be true or false")
             found[key] = value
         elif key in _HARMLESS or value is None or (key in ("padding_side", "truncation_side") and value == "right"):
             continue
@@ -281,7 +281,7 @@ def _dtype(given: list[tuple[str, str, Any]], name: str) -> str | None:
         if key in ("dtype", "torch_dtype"):
             said = str(value).removeprefix("torch.")
             if said not in (*_DTYPES, "auto", "None"):
-                raise Refused(f"{name}: {where} sets {key} to {value!r}; nativebert computes in {', '.join(_DTYPES)}")
+                raise RefusedError(f"{name}: {where} sets {key} to {value!r}; nativebert computes in {', '.join(_DTYPES)}")
             found = said if said in _DTYPES else found
         elif key in _HARMLESS or value is None or (key == "attn_implementation" and value in _ATTENTION):
             continue
@@ -293,13 +293,15 @@ def _dtype(given: list[tuple[str, str, Any]], name: str) -> str | None:
 def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
     prompts = extra.get("prompts") or {}
     if not isinstance(prompts, dict) or any(not isinstance(v, str | None) for v in prompts.values()):
-        raise Corrupt(f"{SETTINGS}: 'prompts' must be an object of name: text")
+        raise CorruptError(f"{SETTINGS}: 'prompts' must be an object of name: text")
     prompts = {name: text or "" for name, text in prompts.items()}  # null: a name that stands for no prompt
     default = extra.get("default_prompt_name")
     if default in USUAL_PROMPTS:
         prompts.setdefault(default, "")
     if default is not None and not (isinstance(default, str) and default in prompts):
-        raise Corrupt(f"{SETTINGS}: default_prompt_name is {default!r}, and the prompts are {', '.join(prompts) or 'none'}")
+        raise CorruptError(
+            f"{SETTINGS}: default_prompt_name is {default!r}, and the prompts are {', '.join(prompts) or 'none'}"
+        )
     return prompts, default
 
 
@@ -316,23 +318,23 @@ def _modules(
     for place, module in enumerate(snapshot.modules()):
         folder, written = module.get("path", ""), str(module.get("type", ""))
         if not isinstance(folder, str):
-            raise Corrupt(f"{path}: module path {folder!r} is no string")
+            raise CorruptError(f"{path}: module path {folder!r} is no string")
         # a class of the same name in another package is other code, and may compute something else
         kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
         if kind not in ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"):
-            raise Refused(
+            raise RefusedError(
                 f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "
                 "Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout"
             )
         expected = {0: "Transformer", 1: "Pooling"}.get(place)
         if expected != kind and (expected or kind in ("Transformer", "Pooling")):
-            raise Refused(
+            raise RefusedError(
                 f"{path} has {kind} as module {place}; nativebert computes "
                 "one Transformer, then one Pooling, then any number of Dense, LayerNorm and Normalize"
             )
         if kind == "Transformer":
             if folder != snapshot.inside:
-                raise Refused(
+                raise RefusedError(
                     f"{path} keeps the encoder in the subfolder {folder!r}; load that folder itself and choose the pooling"
                 )
         elif kind == "Pooling":
@@ -348,7 +350,7 @@ def _modules(
             then.append("normalize")
         # dropout does nothing outside training
     if pooling is None:
-        raise Refused(f"{path} names no Pooling module, so there is no sentence vector to make")
+        raise RefusedError(f"{path} names no Pooling module, so there is no sentence vector to make")
     return pooling, include_prompt, tuple(then), ()
 
 
@@ -358,13 +360,13 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
     modes = data.get("pooling_mode")
     if modes is None:
         if not any(flag in data for flag in POOLING_FLAGS):
-            raise Corrupt(
+            raise CorruptError(
                 f"{name} says nothing about how to pool: it should hold pooling_mode, or pooling_mode_mean_tokens and the like"
             )
         modes = [mode for flag, mode in POOLING_FLAGS.items() if _flag(data, flag, False, name)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not modes or any(mode not in known for mode in modes):
-        raise Refused(f"{name}: pooling {modes!r}; nativebert knows {', '.join(known)}")
+        raise RefusedError(f"{name}: pooling {modes!r}; nativebert knows {', '.join(known)}")
     return tuple(modes), _flag(data, "include_prompt", True, name)
 
 
@@ -374,7 +376,7 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
     path = str(data.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
     if activation is None:
-        raise Refused(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(DENSE_ACTIVATIONS)}")
+        raise RefusedError(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(DENSE_ACTIVATIONS)}")
     return Dense(
         folder,
         _size(data, "in_features", folder),
@@ -388,7 +390,7 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
 def _size(data: Mapping[str, Any], key: str, folder: str) -> int:
     value = data.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**24:
-        raise Corrupt(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
+        raise CorruptError(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
     return value
 
 
@@ -396,7 +398,7 @@ def _on_sentences(data: Mapping[str, Any], name: str, *known: str) -> None:
     """Refuse a module that reads or writes anything but sentence vectors, or that has a key beyond these."""
     for key in ("module_input_name", "module_output_name"):
         if (value := data.get(key)) not in (None, "sentence_embedding"):
-            raise Refused(f"{name}: {key} is {value!r}; nativebert computes this on sentence vectors only")
+            raise RefusedError(f"{name}: {key} is {value!r}; nativebert computes this on sentence vectors only")
     _all_known(data, name, "module_input_name", "module_output_name", *known)
 
 
@@ -407,8 +409,8 @@ def _all_known(data: Mapping[str, Any], name: str, *known: str) -> None:
             raise _changes(f"{name}: nobody here knows the key {key!r}, which is {value!r}")
 
 
-def _changes(what: str, advice: str = "take the key out of a copy of the folder, if it does nothing") -> Refused:
-    return Refused(f"{what}, which may change the numbers, and nativebert does not compute it: {advice}")
+def _changes(what: str, advice: str = "take the key out of a copy of the folder, if it does nothing") -> RefusedError:
+    return RefusedError(f"{what}, which may change the numbers, and nativebert does not compute it: {advice}")
 
 
 def _flag(data: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
@@ -416,7 +418,7 @@ def _flag(data: Mapping[str, Any], key: str, default: bool, name: str) -> bool:
     if value is None and not default:
         return False
     if not isinstance(value, bool):
-        raise Corrupt(f"{name}: {key!r} must be true or false, not {value!r}")
+        raise CorruptError(f"{name}: {key!r} must be true or false, not {value!r}")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 
 
 def whole(value: Any) -> int | None:
@@ -30,9 +30,9 @@ def at_least(least: int, name: str, value: Any, instead: str = "") -> int:
         instead: what else the error should say may be given.
 
     Raises:
-        BadInput: it is no whole number, or too low.
+        BadInputError: it is no whole number, or too low.
     """
     number = whole(value)
     if number is None or number < least:
-        raise BadInput(f"{name} must be a whole number, {least} or more{instead}, not {value!r}")
+        raise BadInputError(f"{name} must be a whole number, {least} or more{instead}, not {value!r}")
     return number

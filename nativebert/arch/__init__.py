@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nativebert.config import EncoderConfig, check_sizes
-from nativebert.errors import Corrupt, Refused
+from nativebert.errors import CorruptError, RefusedError
 
 if TYPE_CHECKING:
     from weights_map import Ledger, WeightMap
@@ -154,13 +154,13 @@ def _has(config: EncoderConfig, name: str) -> bool:
     if module[:2] == ["embed", "project"]:
         return config.project
     if module == ["distance"]:
-        return bool(config.buckets and config.layers)
-    if module[-1] == "attn_norm" and not config.blocks[tuple(map(int, module[1:-1]))].first_norm:
+        return bool(config.relative_buckets and config.layers)
+    if module[-1] == "attn_norm" and not config.blocks[tuple(map(int, module[1:-1]))].attn_norm:
         return False
     if leaf == "bias":
         if module[-1].endswith("norm"):
             return config.norm_bias
-        return {"attn": config.attention_bias, "mlp": config.inner_bias}.get(module[-2], True)
+        return {"attn": config.attention_bias, "mlp": config.mlp_bias}.get(module[-2], True)
     return True
 
 
@@ -168,10 +168,10 @@ def family(name: str) -> Family:
     """The family called ``name`` (a ``model_type``).
 
     Raises:
-        Refused: no such family here; the message names the nearest one.
+        RefusedError: no such family here; the message names the nearest one.
     """
     if name not in FAMILIES:
-        raise Refused(_unknown(name))
+        raise RefusedError(_unknown(name))
     module = importlib.import_module(f"nativebert.arch.{FAMILIES[name]}")
     return Family(name, module.MAP, module.config)
 
@@ -197,12 +197,12 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
     """Translate a parsed config.json.
 
     Raises:
-        Corrupt: ``model_type`` is absent or not a string, or a value has a wrong type or size.
-        Refused: the family is unknown, or the config asks for something that nativebert does not compute.
+        CorruptError: ``model_type`` is absent or not a string, or a value has a wrong type or size.
+        RefusedError: the family is unknown, or the config asks for something that nativebert does not compute.
     """
     name = hf.get("model_type")
     if not isinstance(name, str):
-        raise Corrupt(
+        raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
     found = family(name)

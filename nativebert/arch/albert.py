@@ -12,7 +12,7 @@ from typing import Any
 from nativebert.arch.bert import EMBEDDINGS, SPELLINGS, TIES
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Head, Layer
-from nativebert.errors import Refused
+from nativebert.errors import RefusedError
 from weights_map import WeightMap, linear, norm, table, tensor
 
 L = "encoder.albert_layer_groups.{i}.albert_layers.{j}"
@@ -55,18 +55,18 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate an ALBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate an ALBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "albert")
-    f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
+    f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
         heads=f.integer("num_attention_heads", 64),
-        inner=f.integer("intermediate_size", 16384),
+        intermediate_size=f.integer("intermediate_size", 16384),
         activation=f.activation("hidden_act", "gelu_new"),
     )
     depth, groups = f.integer("num_hidden_layers", 12, low=0, high=1000), f.integer("num_hidden_groups", 1, high=1000)
     inner = f.integer("inner_group_num", 1, high=1000)
     if groups > max(depth, 1) or depth * inner > 1000:
-        raise Refused(
+        raise RefusedError(
             f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many"
         )
     run = [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
@@ -78,7 +78,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         family="albert",
         vocab_size=vocab,
         width=width,
-        layers=tuple(replace(layer, block=block) for block in run),
+        layers=tuple(replace(layer, weight_index=index) for index in run),
         positions=f.integer("max_position_embeddings", 512),
         segments=f.integer("type_vocab_size", 2),
         norm_eps=f.number("layer_norm_eps", 1e-12),

@@ -51,11 +51,11 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate a DistilBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate a DistilBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "distilbert")
     layer = Layer(
         heads=f.integer("n_heads", 12),
-        inner=f.integer("hidden_dim", 4 * 768),
+        intermediate_size=f.integer("hidden_dim", 4 * 768),
         activation=f.activation("activation", "gelu"),
     )
     common = f.common()

@@ -45,14 +45,14 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate an ELECTRA config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate an ELECTRA config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "electra")
-    f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
-    f.only("summary_type", "first", why="multiple choice reads another token than the first")
-    f.only("summary_use_proj", True, why="multiple choice has no projection")
+    f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
+    f.require_value("summary_type", "first", why="multiple choice reads another token than the first")
+    f.require_value("summary_use_proj", True, why="multiple choice has no projection")
     layer = Layer(
         heads=f.integer("num_attention_heads", 4),
-        inner=f.integer("intermediate_size", 1024),
+        intermediate_size=f.integer("intermediate_size", 1024),
         activation=f.activation("hidden_act", "gelu"),
     )
     common = f.common()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nativebert.config import EncoderConfig, Fields, Head, Layer
-from nativebert.errors import Corrupt, Refused
+from nativebert.errors import CorruptError, RefusedError
 from weights_map import WeightMap, linear, norm, table
 
 # fmt: off
@@ -44,15 +44,17 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate a ModernBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate a ModernBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "modernbert")
     common = f.common()
     width, vocab, labels = f.integer("hidden_size", 768), f.integer("vocab_size", 50368), len(common["labels"])
     drop, bias = f.number("classifier_dropout", 0.0, high=1.0), f.boolean("classifier_bias", False)
-    f.for_heads(["lm"], lambda: f.only("decoder_bias", True, why="the masked-LM output has no bias"), None)
+    f.for_heads(["lm"], lambda: f.require_value("decoder_bias", True, why="the masked-LM output has no bias"), None)
     pooled = ("classify", "choose")
     f.for_heads(
-        pooled, lambda: f.only("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier"), None
+        pooled,
+        lambda: f.require_value("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier"),
+        None,
     )
     over = "mean" if hf.get("classifier_pooling") == "mean" else "first"
     activation = f.for_heads(("lm", "tag", "answer", *pooled), lambda: f.activation("classifier_activation", "gelu"), "gelu")
@@ -80,10 +82,10 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         norm_eps=f.number("norm_eps", 1e-5),
         pad_id=f.integer("pad_token_id", 50283, low=0),
         position_table=False,
-        norm_first=True,
+        block="pre",
         gated=True,
         attention_bias=f.boolean("attention_bias", False),
-        inner_bias=f.boolean("mlp_bias", False),
+        mlp_bias=f.boolean("mlp_bias", False),
         norm_bias=f.boolean("norm_bias", False),
         dropout=f.number("embedding_dropout", 0.0, high=1.0),
         attention_dropout=f.number("attention_dropout", 0.0, high=1.0),
@@ -113,8 +115,8 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
     every = f.integer("global_attn_every_n_layers", 3)
     kinds = f.listed("layer_types", ["sliding_attention" if n % every else "full_attention" for n in range(depth)])
     if len(kinds) != depth or not set(kinds) <= {"full_attention", "sliding_attention"}:
-        raise Corrupt(f"config.json (modernbert): layer_types must be {depth} times full_attention or sliding_attention")
-    f.only("rope_scaling", why="rotary positions are stretched")
+        raise CorruptError(f"config.json (modernbert): layer_types must be {depth} times full_attention or sliding_attention")
+    f.require_value("rope_scaling", why="rotary positions are stretched")
     ropes = f.section("rope_parameters")
     theta = {
         "full_attention": f.number("global_rope_theta", 160_000.0),
@@ -123,7 +125,7 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
     for kind in theta:
         rope = ropes.get(kind) or {}
         if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-            raise Refused(
+            raise RefusedError(
                 f"config.json (modernbert): rope_parameters of {kind} are {rope!r}; nativebert computes the default ones only"
             )
         theta[kind] = Fields(rope, "modernbert, rope_parameters").number("rope_theta", theta[kind], low=1e-3)
@@ -135,7 +137,7 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
             activation,
             window=window if kind == "sliding_attention" else None,
             rope_theta=theta[kind],
-            first_norm=n > 0,
+            attn_norm=n > 0,
         )
         for n, kind in enumerate(kinds)
     )

@@ -46,14 +46,14 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate an MPNet config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate an MPNet config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f = Fields(hf, "mpnet")
     # whatever the table's size, the reference reads its first 32 rows
-    f.only("relative_attention_num_buckets", 32, why="the bias by distance has another number of buckets than 32")
-    f.only("pad_token_id", 1, why="the reference counts positions from 2, whatever the padding token is")
+    f.require_value("relative_attention_num_buckets", 32, why="the bias by distance has another number of buckets than 32")
+    f.require_value("pad_token_id", 1, why="the reference counts positions from 2, whatever the padding token is")
     layer = Layer(
         heads=f.integer("num_attention_heads", 12),
-        inner=f.integer("intermediate_size", 3072),
+        intermediate_size=f.integer("intermediate_size", 3072),
         activation=f.activation("hidden_act", "gelu"),
     )
     common = f.common()
@@ -69,7 +69,7 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         norm_eps=f.number("layer_norm_eps", 1e-12),
         pad_id=1,
         positions_after_pad=True,
-        buckets=32,
+        relative_buckets=32,
         dropout=dropout,
         attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
         heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=dropout),

@@ -41,13 +41,13 @@ MAP = WeightMap(
 
 
 def config(hf: Mapping[str, Any]) -> EncoderConfig:
-    """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises Corrupt or Refused (see :class:`nativebert.config.Fields`)."""
+    """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     name = str(hf.get("model_type", "roberta"))
     f = Fields(hf, name)
-    f.only("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
+    f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
         heads=f.integer("num_attention_heads", 12),
-        inner=f.integer("intermediate_size", 3072),
+        intermediate_size=f.integer("intermediate_size", 3072),
         activation=f.activation("hidden_act", "gelu"),
     )
     common = f.common()

@@ -77,16 +77,16 @@ def run(args: argparse.Namespace) -> int:
 def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
     """The file, and the questions and contexts that it comes to."""
     from nativebert.cli import common
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
 
     if args.question is None:
         asked = {"--question-column": args.question_column or "question", "--context-column": args.context_column or "context"}
         try:
             table = common.read(args, asked)
-        except BadInput as error:
-            raise error if args.question_column else BadInput(f"{error}; or ask one --question of every context") from None
+        except BadInputError as error:
+            raise error if args.question_column else BadInputError(f"{error}; or ask one --question of every context") from None
         return table, [question for question, _ in table.rows], [context for _, context in table.rows]
     if args.question_column is not None:
-        raise BadInput("give --question or --question-column, not both")
+        raise BadInputError("give --question or --question-column, not both")
     table = common.read(args, {"--context-column": args.context_column}, usual="context")
     return table, [args.question] * len(table.rows), [context for (context,) in table.rows]

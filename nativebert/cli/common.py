@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nativebert import console
 from nativebert.cli.options import as_options
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.io.read import TABLES, Asked, Table, format_of, read_columns
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_file(
             path, asked, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
         )
     if not table.rows:
-        raise BadInput(f"{name(path, 'input')} holds no texts")
+        raise BadInputError(f"{name(path, 'input')} holds no texts")
     return table
 
 
@@ -72,15 +72,15 @@ def queries(args: argparse.Namespace) -> list[str]:
     """What ``--query`` and ``--queries`` ask for."""
     asked = list(args.query or [])
     if args.queries == args.file == "-":
-        raise BadInput("--queries and FILE cannot both be standard input: name a file for one of them")
+        raise BadInputError("--queries and FILE cannot both be standard input: name a file for one of them")
     if args.queries is not None:
         if args.output is not None:
             check_apart(args.output, args.queries)
         asked += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
     elif args.queries_column is not None:
-        raise BadInput("--queries-column says how to read --queries FILE, which is missing")
+        raise BadInputError("--queries-column says how to read --queries FILE, which is missing")
     if not asked:
-        raise BadInput('what is missing: --query "TEXT", or --queries FILE')
+        raise BadInputError('what is missing: --query "TEXT", or --queries FILE')
     return asked
 
 
@@ -88,7 +88,7 @@ def check_apart(output: str, *inputs: str) -> None:
     """Refuse to write over a file that was read."""
     for path in inputs:
         if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
-            raise BadInput(f"{output} is the file that the texts come from: give the results another name")
+            raise BadInputError(f"{output} is the file that the texts come from: give the results another name")
 
 
 def sample(args: argparse.Namespace) -> list[str] | None:
@@ -96,7 +96,7 @@ def sample(args: argparse.Namespace) -> list[str] | None:
     if args.texts is None:
         for option in ("column", "format"):
             if getattr(args, option) is not None:
-                raise BadInput(f"--{option} says how to read --texts FILE, which is missing")
+                raise BadInputError(f"--{option} says how to read --texts FILE, which is missing")
         return None
     return [text for (text,) in read_file(args, args.texts, {"--column": args.column}, main=True).rows]
 
@@ -305,7 +305,7 @@ def check_report(target: str | None, *others: str | None) -> None:
         check_place(target, "report.json", "write - for standard output")
         for other in others:
             if other is not None and os.path.realpath(other) == os.path.realpath(target):
-                raise BadInput(f"--json {target} is another file of this command: give the report another name")
+                raise BadInputError(f"--json {target} is another file of this command: give the report another name")
 
 
 def write_report(target: str | None, report: dict[str, Any]) -> TextIO:

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from nativebert import __version__
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.io.made import Made
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
         prompt: what stood before each of their texts, as far as the command was told.
 
     Raises:
-        BadInput: they were made otherwise; names how, and what to say.
+        BadInputError: they were made otherwise; names how, and what to say.
     """
 
     def differs(*keys: str) -> bool:
@@ -56,8 +56,8 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
         what = "other weights" if differs("weights") else "another tokenizer"
         theirs = f"{made.get('model')}@{made['commit']}" if made.get("commit") else str(made.get("model"))
         if made.get("model") == ours["model"] and made.get("commit") == ours["commit"]:
-            raise BadInput(f"{path} was made by {theirs}, which has {what} now: make the vectors anew")
-        raise BadInput(
+            raise BadInputError(f"{path} was made by {theirs}, which has {what} now: make the vectors anew")
+        raise BadInputError(
             f"{path} was made by {theirs}, and {ours['model']} has {what}: say -m {shlex.quote(theirs)}, or make the vectors anew"
         )
     if differs("pooling"):
@@ -78,6 +78,6 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
         raise _otherwise(path, "width", made["width"], ours["width"], "")
 
 
-def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInput:
+def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInputError:
     way = f"say {say}, or make the vectors anew" if say else "make the vectors anew"
-    return BadInput(f"{path} was made with another {what}: {theirs} there, {here} here; {way}")
+    return BadInputError(f"{path} was made with another {what}: {theirs} there, {here} here; {way}")

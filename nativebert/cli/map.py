@@ -39,7 +39,7 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
     from nativebert.io.made import beside, digest_of, read_made
     from nativebert.io.vectors import read_vectors
     from nativebert.pictures.figure import check_target
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         ("column", "texts", args.texts),
     ):
         if getattr(args, option) and file is None:
-            raise BadInput(f"--{option.replace('_', '-')} says how to read --{of} FILE, which is missing")
+            raise BadInputError(f"--{option.replace('_', '-')} says how to read --{of} FILE, which is missing")
     check_target(args.output)  # before the work, not after it
     vectors, texts = read_vectors(args.vectors)
     made = read_made(args.vectors)
@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> int:
             labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]
     for given, file in ((texts, args.texts), (labels, args.labels)):
         if given is not None and len(given) != len(vectors):
-            raise BadInput(
+            raise BadInputError(
                 f"{file} has {len(given):,} lines or rows and {args.vectors} has {len(vectors):,} vectors: one for each is needed"
             )
     if made is not None and args.texts is not None and made.get("texts") != digest_of(texts or []):
-        raise BadInput(
+        raise BadInputError(
             f"{args.vectors} was made of other texts than {args.texts} holds, or of these in another order. To show others beside the same "
             f"points, delete {beside(args.vectors)}"
         )
@@ -93,9 +93,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _number(label: str | None, place: int, file: str) -> float:
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
 
     try:
         return math.nan if label is None else float(label)
     except ValueError:
-        raise BadInput(f"{file}: label {place} is {label!r}, not a number: leave --scale out to colour by groups") from None
+        raise BadInputError(
+            f"{file}: label {place} is {label!r}, not a number: leave --scale out to colour by groups"
+        ) from None

@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _pairs(args: argparse.Namespace) -> list[tuple[str, str, float]]:
     from nativebert.cli.common import read_file
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
 
     path, columns = args.pairs, args.columns
     names = [name.strip() for name in columns.split(",")]
     if len(names) != 3:
-        raise BadInput(f"--columns names three columns with commas between them, two texts and a score; not {columns!r}")
+        raise BadInputError(f"--columns names three columns with commas between them, two texts and a score; not {columns!r}")
     asked = {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}
     table = read_file(args, path, asked, numbers=True)
     found = []
@@ -83,5 +83,5 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str, float]]:
         try:
             found.append((one, two, float(score)))
         except ValueError:
-            raise BadInput(f"{path}, record {number}: the score {score!r} is not a number") from None
+            raise BadInputError(f"{path}, record {number}: the score {score!r} is not a number") from None
     return found

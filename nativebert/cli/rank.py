@@ -27,7 +27,7 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.errors import Refused
+    from nativebert.errors import RefusedError
 
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
         ranker = Ranker(args.model, **common.task_options(args))
         if ranker.outputs != 1:
-            raise Refused(
+            raise RefusedError(
                 f"{args.model} has {ranker.outputs} outputs for a pair, and none of them is the score to rank by; "
                 "`nativebert classify --pair-column` gives the label of each pair"
             )

@@ -42,7 +42,7 @@ def define(parser: options.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
     from nativebert.cli.made import check_alike, made_by
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
     from nativebert.io.made import beside
 
     queries = common.queries(args)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
         if prompted and not os.path.exists(beside(args.vectors)):
-            raise BadInput("--vectors are made already: --prompt and --prompt-name come too late for them")
+            raise BadInputError("--vectors are made already: --prompt and --prompt-name come too late for them")
         known, made = _vectors(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made | None]:
     """Vectors that were made of these texts, as far as their file tells, and how they were made."""
     from nativebert.cli import common
-    from nativebert.errors import BadInput
+    from nativebert.errors import BadInputError
     from nativebert.io.made import digest_of, read_made
     from nativebert.io.vectors import read_vectors
 
@@ -84,14 +84,14 @@ def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made 
     vectors, theirs = read_vectors(path)
     made = read_made(path)
     if len(vectors) != len(texts):
-        raise BadInput(
+        raise BadInputError(
             f"{path} has {len(vectors):,} vectors, and there are {len(texts):,} texts: they were made of another file"
         )
     if theirs is not None and theirs != texts:
         n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if one != other)
-        raise BadInput(f"{path} was made of other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here")
+        raise BadInputError(f"{path} was made of other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here")
     if made is not None and made.get("texts") != digest_of(texts):
-        raise BadInput(
+        raise BadInputError(
             f"{path} was made of other texts than {common.name(args.file, 'input')} holds, or of these in another order"
         )
     return vectors, made

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 
 if TYPE_CHECKING:
     import torch
@@ -43,21 +43,23 @@ def choose_device(name: str = "auto") -> torch.device:
     """A device by name; ``auto`` is the first of cuda, mps, cpu that is there.
 
     Raises:
-        BadInput: not a device, or not on this machine.
+        BadInputError: not a device, or not on this machine.
     """
     import torch
 
     if not isinstance(name, str):
-        raise BadInput(f"device must be a string like 'auto', 'cpu' or 'cuda:1', not {name!r}")
+        raise BadInputError(f"device must be a string like 'auto', 'cpu' or 'cuda:1', not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise BadInput(f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', not {name!r}") from None
+        raise BadInputError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', not {name!r}") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, False)
     if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise BadInput(f"this machine (or this build of torch {torch.__version__}) has no device {name!r}; use device='auto'")
+        raise BadInputError(
+            f"this machine (or this build of torch {torch.__version__}) has no device {name!r}; use device='auto'"
+        )
     return device
 
 
@@ -78,7 +80,7 @@ def prepare(
             the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
-        BadInput: unknown device or precision, or int8 elsewhere.
+        BadInputError: unknown device or precision, or int8 elsewhere.
     """
     from nativebert import kernels
     from nativebert.engine.cpu import CpuPlan, Product
@@ -88,9 +90,9 @@ def prepare(
 
     device = choose_device(str(device))
     if precision not in PRECISIONS:
-        raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision == "int8" and device.type != "cpu":
-        raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
+        raise BadInputError(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and fits(model):
             return NativePlan(model, precision, after)

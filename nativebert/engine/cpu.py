@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert.engine.reference import copied
-from nativebert.errors import NotFinite
+from nativebert.errors import NotFiniteError
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -283,7 +283,7 @@ class HeadPlan:
             x = x if part is None else part(x)
         logits = self._last(x)[:rows]
         if not is_finite(logits):
-            raise NotFinite(
+            raise NotFiniteError(
                 f"the head {self.spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, or too large"
             )
         return logits

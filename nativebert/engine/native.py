@@ -36,7 +36,7 @@ COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1, which Python has no name for
 def fits(model: Model) -> bool:
     """Whether the kernels compute this model: norms after the parts, and nothing in attention but the tokens."""
     plain = all(layer.window is None and layer.rope_theta is None for layer in model.config.layers)
-    return plain and model.distance is None and not model.config.gated and not model.config.norm_first
+    return plain and model.distance is None and not model.config.gated and model.config.block != "pre"
 
 
 class NativePlan:

@@ -15,7 +15,7 @@ import re
 import warnings
 from typing import Any
 
-from nativebert.errors import NativeBertWarning, Refused
+from nativebert.errors import NativeBertWarning, RefusedError
 
 _ENDS = (
     "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
@@ -66,7 +66,7 @@ _ELSEWHERE = {
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used
 
 
-class NotCarried(Refused, ImportError):
+class NotCarried(RefusedError, ImportError):
     """A name of transformers that is not here; the message says what to use."""
 
 

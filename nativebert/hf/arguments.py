@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import Any
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 
 # They ask for what is done anyway, or allow what is never done.
 HARMLESS = frozenset(
@@ -52,8 +52,8 @@ def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint:
         hint: what else the message should say of a name that nobody knows.
 
     Raises:
-        Refused: transformers has it and nativebert does not; the message says what to do.
-        BadInput: nobody has it.
+        RefusedError: transformers has it and nativebert does not; the message says what to do.
+        BadInputError: nobody has it.
     """
     for name, value in given.items():
         if name in carried or name in HARMLESS:
@@ -61,8 +61,8 @@ def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint:
         if name in REFUSED:
             if value is None or value is False or value == "":
                 continue
-            raise Refused(f"{call} does not carry {name}=: {REFUSED[name]}")
-        raise BadInput(f"{call} has no argument {name!r}; it takes {', '.join(sorted(carried))}{hint}")
+            raise RefusedError(f"{call} does not carry {name}=: {REFUSED[name]}")
+        raise BadInputError(f"{call} has no argument {name!r}; it takes {', '.join(sorted(carried))}{hint}")
 
 
 def offline(given: Mapping[str, Any]) -> bool | None:
@@ -74,7 +74,7 @@ def whole_number(name: str, value: Any) -> int:
     """An integer, of Python, numpy or torch, also where R or a table made 32.0 of 32."""
     given = plain(value)
     if not is_number(given) or not math.isfinite(given) or given != int(given):
-        raise BadInput(f"{name} must be a whole number, not {value!r}")
+        raise BadInputError(f"{name} must be a whole number, not {value!r}")
     return int(given)
 
 

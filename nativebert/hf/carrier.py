@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nativebert import hub, sentence
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -85,7 +85,7 @@ class Carrier:
         checked(call, options, (*_OPTIONS, *self._more))
         for option, advice in {"config_kwargs": _CONFIG, "config_args": _CONFIG, **self._instead}.items():
             if options.get(option):
-                raise Refused(f"{call} does not carry {option}=: {advice}")
+                raise RefusedError(f"{call} does not carry {option}=: {advice}")
         limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
         precision, device_map = self._model_kwargs(options)
         snapshot = self._files(name, options)
@@ -102,11 +102,11 @@ class Carrier:
         """The files of a model."""
         call = type(self).__name__
         if name is None or options.get("modules") is not None:
-            raise Refused(
+            raise RefusedError(
                 f"{call} is made from a folder or a name. To choose the pooling of an encoder yourself: nativebert.Embedder(name, pooling='mean')"
             )
         if options.get("backend", "torch") != "torch":
-            raise Refused(
+            raise RefusedError(
                 f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
             )
         text = str(name)
@@ -127,7 +127,7 @@ class Carrier:
         given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
         checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
         if given.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise Refused(
+            raise RefusedError(
                 f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
             )
         dtype = given.get("dtype", given.get("torch_dtype"))
@@ -150,13 +150,13 @@ class Carrier:
         """Follow what was changed of the tokenizer since, as the reference does.
 
         Raises:
-            Refused: it is to cut texts at their beginning.
+            RefusedError: it is to cut texts at their beginning.
         """
         limit = self._tokenizer.model_max_length
         if limit != self._native.max_tokens:
             self._set_limit("tokenizer.model_max_length", limit)
         if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
-            raise Refused(
+            raise RefusedError(
                 f"{call} does not carry tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
                 "whole with nativebert.Embedder(..., too_long='window')"
             )
@@ -207,10 +207,10 @@ class Carrier:
         raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise Refused(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
+        raise RefusedError(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
 
     def __getitem__(self, place: Any) -> NoReturn:
-        raise Refused(
+        raise RefusedError(
             f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
         )
 
@@ -244,9 +244,9 @@ def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
     """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
     for name, value in more.items():
         if name in ("pool", "chunk_size") and value is not None:
-            raise Refused(f"{call} does not carry {name}=: {_ONE_PROCESS}")
+            raise RefusedError(f"{call} does not carry {name}=: {_ONE_PROCESS}")
     checked(
         call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
     )
     if whole_number("batch_size", batch_size) < 1:
-        raise BadInput(f"batch_size must be at least 1, not {batch_size}")
+        raise BadInputError(f"batch_size must be at least 1, not {batch_size}")

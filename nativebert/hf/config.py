@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nativebert.arch import FAMILIES, read_config
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hf.arguments import HARMLESS, REFUSED, checked, offline, whole_numbers
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -83,7 +83,7 @@ class PreTrainedConfig:
         given, count = values.get("id2label"), values.pop("num_labels", None)
         if values.get("model_type", self.model_type) != self.model_type:
             right = STEMS.get(values["model_type"], "Auto") + "Config"
-            raise BadInput(f"the config is of the family {values['model_type']!r}: use {right}, or AutoConfig")
+            raise BadInputError(f"the config is of the family {values['model_type']!r}: use {right}, or AutoConfig")
         if "torch_dtype" in values:
             values["dtype"] = values.get("dtype") or values["torch_dtype"]
             del values["torch_dtype"]
@@ -180,7 +180,7 @@ class PreTrainedConfig:
         config.name_or_path = snapshot.reference
         for name, value in whole_numbers(settings).items():
             if not hasattr(config, name):
-                raise BadInput(f"{type(config).__name__} has no {name!r}; it has {', '.join(sorted(config.to_dict()))}")
+                raise BadInputError(f"{type(config).__name__} has no {name!r}; it has {', '.join(sorted(config.to_dict()))}")
             setattr(config, name, value)
         return config
 
@@ -189,7 +189,7 @@ class PreTrainedConfig:
         """The config that a parsed config.json makes.
 
         Raises:
-            Corrupt, Refused: see :func:`nativebert.arch.read_config`.
+            CorruptError, RefusedError: see :func:`nativebert.arch.read_config`.
         """
         read_config(values)
         kind = cls if cls.model_type else CONFIGS[values["model_type"]]
@@ -244,7 +244,7 @@ class AutoConfig:
     """Makes the config of whatever family a model is of."""
 
     def __init__(self) -> None:
-        raise BadInput("AutoConfig is not made itself: use AutoConfig.from_pretrained(folder or name)")
+        raise BadInputError("AutoConfig is not made itself: use AutoConfig.from_pretrained(folder or name)")
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: Any, **options: Any) -> PreTrainedConfig:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nativebert import sentence
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.carrier import LATER, Carrier, Chosen, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
@@ -50,7 +50,7 @@ class CrossEncoder(Carrier):
         activation_fn: as above; may be changed.
 
     Raises:
-        Refused: something of sentence-transformers that is not carried.
+        RefusedError: something of sentence-transformers that is not carried.
         NativeBertError: see :class:`nativebert.Ranker`.
     """
 
@@ -78,7 +78,7 @@ class CrossEncoder(Carrier):
         self._native = _Logits(snapshot, **how)
         self._snapshot = snapshot
         if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.reference} has {self.num_labels} outputs, and num_labels={num_labels} was asked for: {LATER}"
             )
         chosen = activation_fn or options.get("default_activation_function")
@@ -128,14 +128,14 @@ class CrossEncoder(Carrier):
             float32 ``(n,)`` for a model with one output, else ``(n, num_labels)``; without the first axis for one pair.
 
         Raises:
-            BadInput: something that is not pairs of texts.
-            Refused: what is not carried.
+            BadInputError: something that is not pairs of texts.
+            RefusedError: what is not carried.
         """
         activation_fn = more.pop("activation_fct", activation_fn)  # its old name
         one_process("predict", batch_size, more)
         self._keep_up("predict")
         if prompt or prompt_name:
-            raise Refused(f"predict does not carry prompts: {_PROMPTS}")
+            raise RefusedError(f"predict does not carry prompts: {_PROMPTS}")
         if device is not None:
             self.to(device)
         given = sentences if inputs is None else inputs
@@ -184,10 +184,10 @@ class CrossEncoder(Carrier):
             ``{"corpus_id": place in documents, "score": float}`` each, with ``"text"`` if asked for; equal scores keep their order.
 
         Raises:
-            BadInput: the model has several outputs, so none of them is the score; or something that is not text.
+            BadInputError: the model has several outputs, so none of them is the score; or something that is not text.
         """
         if self.num_labels != 1:
-            raise BadInput(f"rank needs a model with one output, and this one has {self.num_labels}: use predict")
+            raise BadInputError(f"rank needs a model with one output, and this one has {self.num_labels}: use predict")
         more = {
             name: value
             for name, value in more.items()
@@ -250,14 +250,14 @@ class CrossEncoder(Carrier):
         (``activation_fn``, ``max_length``, the number type, the tokenizer) in the files where sentence-transformers has it.
 
         Raises:
-            Refused: ``activation_fn`` is not one that a folder can name and nativebert reads (``torch.nn.Sigmoid()``, ``torch.nn.Identity()``);
+            RefusedError: ``activation_fn`` is not one that a folder can name and nativebert reads (``torch.nn.Sigmoid()``, ``torch.nn.Identity()``);
                 or see :func:`nativebert.saving.save`.
         """
         checked("save_pretrained", options, ("model_name", "create_model_card", "safe_serialization"))
         self._keep_up("save_pretrained")
         snapshot, folder, own = self._snapshot, Path(path), self.get_default_activation_fn()
         if type(self.activation_fn) not in (nn.Sigmoid, nn.Identity):
-            raise Refused(
+            raise RefusedError(
                 f"a folder cannot say that activation_fn is {self.activation_fn!r}: set torch.nn.Sigmoid() or torch.nn.Identity() before saving, "
                 "and pass activation_fn= where the folder is loaded"
             )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nativebert.arch import family, read_config
 from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, NotFound, Refused
+from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf import outputs
 from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
 from nativebert.hf.config import STEMS, PreTrainedConfig
@@ -64,7 +64,7 @@ class PreTrainedModel(nn.Module):
     def __init__(self, native: Model, config: PreTrainedConfig | None = None) -> None:
         super().__init__()
         if not isinstance(native, Model) or config is None:
-            raise Refused(
+            raise RefusedError(
                 f"{type(self).__name__} is not built from a config: {_TRAINING}. Use {type(self).__name__}.from_pretrained(folder or name)."
             )
         self.native, self.config = native, config
@@ -81,13 +81,13 @@ class PreTrainedModel(nn.Module):
                 ``num_labels``, ``problem_type``, ``output_hidden_states``, ``output_attentions``, ``return_dict``.
 
         Raises:
-            Refused: another family's class, an option that is not carried, or a head that would be new.
-            NotFound: there is no such model, or it has no such head.
+            RefusedError: another family's class, an option that is not carried, or a head that would be new.
+            NotFoundError: there is no such model, or it has no such head.
             NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
         """
         call = f"{cls.__name__}.from_pretrained"
         if args:
-            raise BadInput(f"{call} takes one argument without a name; pass the others by name")
+            raise BadInputError(f"{call} takes one argument without a name; pass the others by name")
         checked(call, options, (*_OPTIONS, *_SETTINGS), "; other keys of a config are those of the folder's config.json")
         snapshot = open_snapshot(
             pretrained_model_name_or_path,
@@ -100,7 +100,7 @@ class PreTrainedModel(nn.Module):
         kind = cls._of(parsed.family, snapshot)
         config = PreTrainedConfig.from_snapshot(snapshot, {})
         if options.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise Refused(f"{call}: attn_implementation must be 'eager' or 'sdpa', not {options['attn_implementation']!r}")
+            raise RefusedError(f"{call}: attn_implementation must be 'eager' or 'sdpa', not {options['attn_implementation']!r}")
         tasks = kind.tasks_of(parsed.pretraining)
         asked = {name: options[name] for name in _SETTINGS if options.get(name) is not None}
         if options.get("config") is not None:
@@ -108,17 +108,19 @@ class PreTrainedModel(nn.Module):
         dtype = _dtype(options.get("dtype", options.get("torch_dtype")), config, snapshot)
         several = len(tasks) > 1
         if several and parsed.tasks != tasks:
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.reference} was saved as {parsed.architecture or 'an encoder'}, which {kind.__name__} is not: {_TRAINING}"
             )
         head = "auto" if several else tasks[0] if tasks else None
         precision = str(dtype).removeprefix("torch.")
         try:
             native = load(snapshot, head=head, device=_device(options.get("device_map")), precision=precision)
-        except NotFound as error:
-            raise NotFound(f"{kind.__name__}: {error} In this library {_TRAINING}.") from error
+        except NotFoundError as error:
+            raise NotFoundError(f"{kind.__name__}: {error} In this library {_TRAINING}.") from error
         if native.tasks != tasks:
-            raise Refused(f"{snapshot.reference} holds no weights for {', '.join(set(tasks) - set(native.tasks))}: {_TRAINING}")
+            raise RefusedError(
+                f"{snapshot.reference} holds no weights for {', '.join(set(tasks) - set(native.tasks))}: {_TRAINING}"
+            )
         reads_pooler = not tasks or any(native.config.heads[task].on == "pooled" for task in tasks)
         if not reads_pooler or options.get("add_pooling_layer") is False:
             native.pool = None  # its weights stay in the file, and are saved with it
@@ -131,11 +133,11 @@ class PreTrainedModel(nn.Module):
         """The class for a family: this one, or for an Auto class the family's."""
         right = MODELS.get(STEMS[name] + cls.end)
         if right is None:
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.reference} is a {name}, and that family has no {cls.end}; see docs/hf.md for those it has"
             )
         if cls.family and cls.family != name:
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.reference} is a {name}, not a {cls.family}: use {right.__name__}, or Auto{_auto(cls.end)}"
             )
         return right
@@ -158,8 +160,8 @@ class PreTrainedModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, **_: Any) -> PreTrainedModel:
-        """Refused: new weights are for training."""
-        raise Refused(f"a model of a config alone has random weights: {_TRAINING}. Use {cls.__name__}.from_pretrained.")
+        """RefusedError: new weights are for training."""
+        raise RefusedError(f"a model of a config alone has random weights: {_TRAINING}. Use {cls.__name__}.from_pretrained.")
 
     # ---- running
 
@@ -187,18 +189,18 @@ class PreTrainedModel(nn.Module):
             The :class:`ModelOutput` of the class, or its tuple with ``return_dict=False``.
 
         Raises:
-            BadInput, Refused: an argument that is unknown or not carried.
-            TooLong: more tokens than the model has positions.
+            BadInputError, RefusedError: an argument that is unknown or not carried.
+            TooLongError: more tokens than the model has positions.
         """
         segments = self.native.config.segments > 0
         if more and (not segments or self.end == "ForMultipleChoice" or len(more) > 2):
-            raise BadInput(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")
+            raise BadInputError(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")
         named = {**dict(zip(("token_type_ids", "position_ids"), more)), **named}
         targets = self.targets()
         given = {name: value for name, value in named.items() if name not in _IGNORED and value is not None}
         checked(f"{type(self).__name__}()", given, ("input_ids", "attention_mask", "token_type_ids", "position_ids", *targets))
         if not isinstance(input_ids, Tensor):
-            raise BadInput("pass input_ids as a tensor: tokenizer(texts, return_tensors='pt')")
+            raise BadInputError("pass input_ids as a tensor: tokenizer(texts, return_tensors='pt')")
         run = partial(
             self.native,
             input_ids,
@@ -297,7 +299,7 @@ class PreTrainedModel(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module | nn.Parameter) and name != "native":
-            raise Refused(f"{type(self).__name__} would not run a new {name}: {_TRAINING}")
+            raise RefusedError(f"{type(self).__name__} would not run a new {name}: {_TRAINING}")
         super().__setattr__(name, value)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
@@ -316,11 +318,11 @@ class PreTrainedModel(nn.Module):
         and the number type, if it is not the one that would be loaded: the weights have its values, in the file's own type.
 
         Raises:
-            Refused: see :func:`nativebert.saving.save`.
+            RefusedError: see :func:`nativebert.saving.save`.
         """
         checked("save_pretrained", options, ("max_shard_size", "safe_serialization", "is_main_process"))
         if options.get("safe_serialization", True) is False:
-            raise Refused("save_pretrained writes safetensors only: leave safe_serialization out")
+            raise RefusedError("save_pretrained writes safetensors only: leave safe_serialization out")
         self.native.save(save_directory)
         saved = open_snapshot(Path(save_directory))
         self.config.write_changes(saved.encoder, leave=("dtype",))
@@ -433,7 +435,9 @@ class PreTrainedModel(nn.Module):
 def _differences(given: Any, ours: PreTrainedConfig) -> dict[str, Any]:
     """What a config that was passed says otherwise than the folder's."""
     if not isinstance(given, PreTrainedConfig):
-        raise BadInput(f"config must come from nativebert.hf (AutoConfig.from_pretrained), not be a {type(given).__name__}")
+        raise BadInputError(
+            f"config must come from nativebert.hf (AutoConfig.from_pretrained), not be a {type(given).__name__}"
+        )
     theirs, known = given.to_dict(), ours.to_dict()
     left_out = ("dtype", "architectures", "transformers_version")
     return {key: value for key, value in theirs.items() if key not in left_out and (key not in known or known[key] != value)}
@@ -444,12 +448,14 @@ def _set(config: PreTrainedConfig, asked: Mapping[str, Any], kind: str, labelled
     labels = asked.get("id2label")
     count = len(labels) if labels else asked.get("num_labels")
     if count is not None and labelled and whole_number("num_labels", count) != config.num_labels:
-        raise Refused(f"the checkpoint's head has {config.num_labels} labels, and {kind} was asked for {count}: {_TRAINING}")
+        raise RefusedError(
+            f"the checkpoint's head has {config.num_labels} labels, and {kind} was asked for {count}: {_TRAINING}"
+        )
     for name, value in asked.items():
         if name == "num_labels":
             continue
         if name not in _SETTINGS:
-            raise Refused(
+            raise RefusedError(
                 f"{name}={value!r} is not what the folder's config.json says: change it there, in a copy of the folder"
             )
         setattr(config, name, value)
@@ -466,14 +472,14 @@ def _dtype(asked: Any, config: PreTrainedConfig, snapshot: Snapshot) -> torch.dt
             )
     name = str(asked).removeprefix("torch.")
     if name not in PRECISIONS:
-        raise BadInput(f"dtype must be 'auto', torch.float32 or one of {', '.join(PRECISIONS)}, not {asked!r}")
+        raise BadInputError(f"dtype must be 'auto', torch.float32 or one of {', '.join(PRECISIONS)}, not {asked!r}")
     return getattr(torch, name)  # type: ignore[no-any-return]
 
 
 def _device(wanted: Any) -> str:
     if isinstance(wanted, Mapping):
         if set(wanted) != {""}:
-            raise Refused("device_map cannot spread a model over devices: pass one device, as device_map='cuda:0'")
+            raise RefusedError("device_map cannot spread a model over devices: pass one device, as device_map='cuda:0'")
         wanted = wanted[""]
     if wanted is None:
         return "cpu"

@@ -16,7 +16,7 @@ from torch import Tensor
 import nativebert.hf.util as util
 from nativebert import sentence
 from nativebert.engine import choose_device
-from nativebert.errors import BadInput, NativeBertWarning, Refused, warn
+from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.carrier import Carrier, Chosen, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
@@ -54,7 +54,7 @@ class SentenceTransformer(Carrier):
         default_prompt_name, truncate_dim: as above; may be changed.
 
     Raises:
-        Refused: something of sentence-transformers that is not carried.
+        RefusedError: something of sentence-transformers that is not carried.
         NativeBertError: see :class:`nativebert.Embedder`.
     """
 
@@ -79,7 +79,7 @@ class SentenceTransformer(Carrier):
         self.prompts = {"query": "", "document": "", **(config.prompts or {}), **(prompts or {})}
         self.default_prompt_name = config.default_prompt if default_prompt_name is None else default_prompt_name
         if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
-            raise BadInput(
+            raise BadInputError(
                 f"default_prompt_name is {self.default_prompt_name!r}, and the prompts are {', '.join(self.prompts)}"
             )
         self.similarity_fn_name = config.similarity if similarity_fn_name is None else similarity_fn_name
@@ -132,18 +132,18 @@ class SentenceTransformer(Carrier):
             float32 ``(n, dimension)``; ``(dimension,)`` for one text. Empty of one dimension for no texts, as in the reference.
 
         Raises:
-            BadInput: something that is not text, an unknown prompt name.
-            Refused: what is not carried.
+            BadInputError: something that is not text, an unknown prompt name.
+            RefusedError: what is not carried.
         """
         one_process("encode", batch_size, more)
         self._keep_up("encode")
         given = sentences if inputs is None else inputs
         if precision not in (None, "float32"):
-            raise Refused(
+            raise RefusedError(
                 f"encode does not carry precision={precision!r}: quantise the vectors afterwards, e.g. vectors > 0 for bits"
             )
         if output_value not in ("sentence_embedding", "token_embeddings"):
-            raise Refused(f"encode carries output_value='sentence_embedding' and 'token_embeddings', not {output_value!r}")
+            raise RefusedError(f"encode carries output_value='sentence_embedding' and 'token_embeddings', not {output_value!r}")
         if device is not None:
             self.to(device)
         single, texts = isinstance(given, str), listed(given)
@@ -186,7 +186,7 @@ class SentenceTransformer(Carrier):
         if name is None:
             return ""
         if name not in self.prompts:
-            raise BadInput(f"this model has no prompt named {name!r}; it has {', '.join(self.prompts)}")
+            raise BadInputError(f"this model has no prompt named {name!r}; it has {', '.join(self.prompts)}")
         return self.prompts[name] or ""
 
     @property
@@ -303,11 +303,11 @@ class SentenceTransformer(Carrier):
         and number type of this object, and whether prompts are pooled.
 
         Raises:
-            Refused: see :func:`nativebert.saving.save`.
+            RefusedError: see :func:`nativebert.saving.save`.
         """
         checked("save_pretrained", options, ("model_name", "create_model_card", "train_datasets", "safe_serialization"))
         if options.get("safe_serialization", True) is False:
-            raise Refused("save_pretrained writes safetensors only: leave safe_serialization out")
+            raise RefusedError("save_pretrained writes safetensors only: leave safe_serialization out")
         snapshot, folder = self._native.snapshot, Path(path)
         assert snapshot is not None
         self._keep_up("save_pretrained")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import is_number, plain, whole_number
 from nativebert.tasks.base import Call, Task
 
@@ -37,17 +37,17 @@ def device_name(given: Any) -> str:
     """``"cuda:1"`` and its like, of a name, a number (-1 is the CPU), a ``torch.device``, or None for the best there is.
 
     Raises:
-        Refused: several devices.
-        BadInput: no device.
+        RefusedError: several devices.
+        BadInputError: no device.
     """
     if isinstance(given, (list, tuple)):
-        raise Refused("several devices at once are not carried: start one process for each, with its share of the texts")
+        raise RefusedError("several devices at once are not carried: start one process for each, with its share of the texts")
     if given is None:
         return "auto"
     if is_number(plain(given)):
         given = whole_number("device", given)
     if isinstance(given, bool) or not isinstance(given, (int, str, torch.device)):
-        raise BadInput(f"device must be a name like 'cpu' or 'cuda:1', a number or None, not {given!r}")
+        raise BadInputError(f"device must be a name like 'cpu' or 'cuda:1', a number or None, not {given!r}")
     if isinstance(given, int):
         # as in the reference, a number means an accelerator if there is one
         return "cpu" if given < 0 else f"cuda:{given}" if torch.cuda.is_available() else "auto"
@@ -58,12 +58,12 @@ def precision_name(given: Any) -> str:
     """``"bfloat16"`` and its like, of a ``torch.dtype`` or its name; ``"float32"`` for None and ``"auto"``.
 
     Raises:
-        Refused: another number type.
+        RefusedError: another number type.
     """
     name = str(given).removeprefix("torch.")
     name = {"None": "float32", "auto": "float32", "float": "float32", "half": "float16"}.get(name, name)
     if name not in FLOATS:
-        raise Refused(
+        raise RefusedError(
             f"dtype must be one of {', '.join(FLOATS)}, not {given!r}; vectors and scores are float32 always. The native tasks also take "
             "precision='int8'"
         )
@@ -73,5 +73,5 @@ def precision_name(given: Any) -> str:
 def hub_token(given: Any) -> str | None:
     """A Hub token: True means the one that is logged in."""
     if given is False:
-        raise Refused("token=False is not carried: unset HF_TOKEN, and the Hub is asked without a token")
+        raise RefusedError("token=False is not carried: unset HF_TOKEN, and the Hub is asked without a token")
     return None if given is True else given

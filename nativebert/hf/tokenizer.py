@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nativebert.errors import BadInput, NotFound, Refused
+from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
 from nativebert.loading import open_snapshot
 from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer, twin_of
@@ -127,7 +127,7 @@ class BatchEncoding(UserDict[str, Any]):
 
     def _at(self, row: int) -> tokenizers.Encoding:
         if not self._encodings:
-            raise BadInput("this encoding was not made by a tokenizer from text, and has no tokens, words or characters")
+            raise BadInputError("this encoding was not made by a tokenizer from text, and has no tokens, words or characters")
         return self._encodings[row]
 
     def tokens(self, batch_index: int = 0) -> list[str]:
@@ -162,12 +162,12 @@ class BatchEncoding(UserDict[str, Any]):
             return self
         kind = getattr(tensor_type, "value", tensor_type)
         if kind not in ("pt", "np"):
-            raise Refused(f"return_tensors={kind!r} is not carried: use 'pt' for torch, 'np' for numpy, or None for lists")
+            raise RefusedError(f"return_tensors={kind!r} is not carried: use 'pt' for torch, 'np' for numpy, or None for lists")
         for name, value in self.data.items():
             try:
                 self.data[name] = _tensor([value] if prepend_batch_axis else value, kind)
             except (ValueError, TypeError) as error:
-                raise BadInput(f"{name} makes no tensor ({error}): {_PAD_ADVICE}") from error
+                raise BadInputError(f"{name} makes no tensor ({error}): {_PAD_ADVICE}") from error
         return self
 
     def to(self, device: str | torch.device | int, *, non_blocking: bool = False) -> BatchEncoding:
@@ -212,7 +212,7 @@ class PreTrainedTokenizerBase:
                 library) for a whole tokenizer; and settings as of :meth:`from_pretrained`.
 
         Raises:
-            BadInput: no vocabulary, or not that of the class.
+            BadInputError: no vocabulary, or not that of the class.
             NativeBertError: see :meth:`nativebert.Tokenizer.from_folder`.
         """
         name = ""
@@ -271,7 +271,7 @@ class PreTrainedTokenizerBase:
         arguments = {argument: name for pair in zip(("vocab_file", "merges_file"), names) for argument, name in (pair,)}
         arguments |= {argument.removesuffix("_file"): name for argument, name in arguments.items()}
         if not issubclass(cls, PreTrainedTokenizerFast) or len(vocabulary) > len(names):
-            raise BadInput(
+            raise BadInputError(
                 f"{call} takes {' and '.join(names) or 'no file'} without a name: use {call}.from_pretrained(folder or name) for a folder"
             )
         given = {
@@ -287,10 +287,10 @@ class PreTrainedTokenizerBase:
         files = {name: _content(call, value, name) for name, value in given.items()}
         if (whole := settings.get("tokenizer_object")) is not None:
             if not hasattr(whole, "to_str"):
-                raise BadInput(f"tokenizer_object must be a tokenizers.Tokenizer, not a {type(whole).__name__}")
+                raise BadInputError(f"tokenizer_object must be a tokenizers.Tokenizer, not a {type(whole).__name__}")
             files["tokenizer.json"] = whole.to_str().encode()
         if not files:
-            raise BadInput(
+            raise BadInputError(
                 f"{call} is made from tokenizer_file= or tokenizer_object={', or from ' + ' and '.join(names) if names else ''}; "
                 f"of a folder or a name by {call}.from_pretrained"
             )
@@ -307,7 +307,7 @@ class PreTrainedTokenizerBase:
                 special tokens, ``do_lower_case``, ``strip_accents``, ``tokenize_chinese_chars`` (BERT's), ``add_prefix_space`` (RoBERTa's).
 
         Raises:
-            Refused: the files are for another class, or an option is not carried.
+            RefusedError: the files are for another class, or an option is not carried.
             NativeBertError: see :func:`nativebert.hub.resolve` and :meth:`nativebert.Tokenizer.from_folder`.
         """
         where = ("revision", "token", "local_files_only", "config")
@@ -321,7 +321,9 @@ class PreTrainedTokenizerBase:
         )
         native = Tokenizer.from_folder(snapshot.encoder, settings, cls.kind)
         if cls.kind and native.kind != cls.kind and not {cls.kind, native.kind} <= _LIKE_BERT:
-            raise Refused(f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer")
+            raise RefusedError(
+                f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer"
+            )
         found = cls if cls.kind else TOKENIZERS.get(native.kind, PreTrainedTokenizerFast)
         return found(native, snapshot.reference)
 
@@ -346,16 +348,18 @@ class PreTrainedTokenizerBase:
         text = name.removesuffix("_id")
         if text not in SPECIAL and text not in self.__dict__.get("_special", ()):
             if name in _SETTLED or isinstance(getattr(type(self), name, None), property):
-                raise Refused(f"{name} is read when the tokenizer is loaded: pass it to from_pretrained, as {name}={value!r}")
+                raise RefusedError(
+                    f"{name} is read when the tokenizer is loaded: pass it to from_pretrained, as {name}={value!r}"
+                )
             if name.endswith("_side") and value not in ("left", "right"):
-                raise BadInput(f"{name} must be 'left' or 'right', not {value!r}")
+                raise BadInputError(f"{name} must be 'left' or 'right', not {value!r}")
             if name == "model_max_length":
                 value = NO_LIMIT if value is None else whole_number(name, value)
             self.__dict__[name] = value
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)
         if token is not None and self.native.token_to_id(str(token)) is None:
-            raise Refused(f"{text} cannot become {value!r}, which is not in the vocabulary: {_FIXED}")
+            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {_FIXED}")
         self._special.pop(text, None)
         if token is not None:
             self._special[text] = str(token)
@@ -380,7 +384,7 @@ class PreTrainedTokenizerBase:
     ) -> list[int]:
         """1 for each id of a special token, else 0."""
         if not already_has_special_tokens or token_ids_1 is not None:
-            raise Refused(
+            raise RefusedError(
                 "this mask is made of ids with their special tokens: pass them alone, with already_has_special_tokens=True"
             )
         special = set(self.all_special_ids)
@@ -480,7 +484,7 @@ class PreTrainedTokenizerBase:
         _known("decode", more)
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
         if not is_number(ids) and (isinstance(ids, str | bytes) or not isinstance(ids, Iterable)):
-            raise BadInput(f"ids must be whole numbers, or a list of them, not {token_ids!r}")
+            raise BadInputError(f"ids must be whole numbers, or a list of them, not {token_ids!r}")
         ids = [ids] if is_number(ids) else list(ids)
         if ids and (isinstance(ids[0], list | tuple) or hasattr(ids[0], "tolist")) and np.ndim(ids[0]):
             return [str(self.decode(row, skip_special_tokens, clean_up_tokenization_spaces)) for row in ids]
@@ -546,12 +550,12 @@ class PreTrainedTokenizerBase:
             **more: ``verbose``, which does nothing here.
 
         Raises:
-            BadInput: an argument, or a text, that cannot be used.
-            Refused: an argument that is not carried, or that nobody knows.
+            BadInputError: an argument, or a text, that cannot be used.
+            RefusedError: an argument that is not carried, or that nobody knows.
         """
         _known("the tokenizer", more)
         if text is None:
-            raise BadInput("give the text, or a list of texts")
+            raise BadInputError("give the text, or a list of texts")
         length = None if max_length is None else whole_number("max_length", max_length)
         multiple = None if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of)
         pad, cut, length = self._strategies(padding, truncation, length, multiple)
@@ -575,7 +579,7 @@ class PreTrainedTokenizerBase:
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise BadInput(_why(error, texts, is_split_into_words, length, stride, cut)) from error
+            raise BadInputError(_why(error, texts, is_split_into_words, length, stride, cut)) from error
         groups = [[raw, *raw.overflowing] if return_overflowing_tokens else [raw] for raw in raws]
         rows = [row for group in groups for row in group]
         names = self.model_input_names
@@ -644,17 +648,17 @@ class PreTrainedTokenizerBase:
             ("truncation", cut, ("longest_first", "only_first", "only_second", "do_not_truncate")),
         ):
             if value not in known:
-                raise BadInput(f"{name} must be True, False or one of {', '.join(known)}, not {value!r}")
+                raise BadInputError(f"{name} must be True, False or one of {', '.join(known)}, not {value!r}")
         if length is None and self.model_max_length >= 1e20:
             pad, cut = "do_not_pad" if pad == "max_length" else pad, "do_not_truncate"
         elif length is None and (pad == "max_length" or cut != "do_not_truncate"):
             length = whole_number("model_max_length", self.model_max_length)
         if pad != "do_not_pad" and self.pad_token_id is None:
-            raise BadInput(
+            raise BadInputError(
                 "the tokenizer has no padding token: set tokenizer.pad_token to a token of the vocabulary, or pass padding=False"
             )
         if multiple and length and pad != "do_not_pad" and cut != "do_not_truncate" and length % multiple:
-            raise BadInput(f"max_length={length} is not a multiple of pad_to_multiple_of={multiple}: change one of them")
+            raise BadInputError(f"max_length={length} is not a multiple of pad_to_multiple_of={multiple}: change one of them")
         return pad, cut, length
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
@@ -689,7 +693,7 @@ class PreTrainedTokenizerBase:
         if isinstance(encoded_inputs, list | tuple) and encoded_inputs and isinstance(encoded_inputs[0], Mapping | UserDict):
             encoded_inputs = {name: [example[name] for example in encoded_inputs] for name in encoded_inputs[0]}
         if "input_ids" not in encoded_inputs:
-            raise BadInput(
+            raise BadInputError(
                 f"there are no input_ids to pad, only {', '.join(map(str, encoded_inputs))}: pass what the tokenizer returned"
             )
         data = {name: _plain(value) for name, value in encoded_inputs.items()}
@@ -729,7 +733,7 @@ class PreTrainedTokenizerBase:
         tokenizer_config.json. What is saved reads text as this tokenizer does.
 
         Raises:
-            Refused: the files cannot say what was changed of this tokenizer.
+            RefusedError: the files cannot say what was changed of this tokenizer.
         """
         checked("save_pretrained", options, ("legacy_format", "filename_prefix") if not any(options.values()) else ())
         now = self._state()
@@ -742,7 +746,7 @@ class PreTrainedTokenizerBase:
                 what = (
                     ", ".join(f"{name}={value!r}" for name, value in changed.items()) or "what was changed of backend_tokenizer"
                 )
-                raise Refused(
+                raise RefusedError(
                     f"a folder with {what} would read text otherwise than this tokenizer does, so it is not saved: choose special tokens among "
                     "those that are special already, and save a tokenizers.Tokenizer that was changed with its own save(path)"
                 )
@@ -763,7 +767,7 @@ def _text(token: Any) -> str:
 
 def _side(value: Any) -> Any:
     if value not in ("left", "right"):
-        raise BadInput(f"padding_side must be 'left' or 'right', not {value!r}")
+        raise BadInputError(f"padding_side must be 'left' or 'right', not {value!r}")
     return value
 
 
@@ -771,9 +775,9 @@ def _known(call: str, more: Mapping[str, Any]) -> None:
     """Refuse by name what else was passed."""
     for name, value in more.items():
         if name in _INSTEAD and value is not None:
-            raise Refused(f"{call} does not carry {name}=: {_INSTEAD[name]}")
+            raise RefusedError(f"{call} does not carry {name}=: {_INSTEAD[name]}")
         if name not in (*_IDLE, *_INSTEAD):
-            raise Refused(f"{call} has no argument {name!r} (see docs/hf.md)")
+            raise RefusedError(f"{call} has no argument {name!r} (see docs/hf.md)")
 
 
 def _settings(call: str, given: Mapping[str, Any], besides: Sequence[str]) -> dict[str, Any]:
@@ -800,16 +804,18 @@ def _as_written(value: Any) -> Any:
 def _content(call: str, path: Any, name: str) -> bytes:
     """The bytes of a file that is to be read as ``name``."""
     if not isinstance(path, str | PathLike):
-        raise BadInput(f"{call} takes the path of {name}, not a {type(path).__name__}: write the vocabulary to a file first")
+        raise BadInputError(
+            f"{call} takes the path of {name}, not a {type(path).__name__}: write the vocabulary to a file first"
+        )
     found = Path(path).expanduser()
     if found.is_dir():
-        raise BadInput(f"{path} is a folder: use {call}.from_pretrained({str(path)!r})")
+        raise BadInputError(f"{path} is a folder: use {call}.from_pretrained({str(path)!r})")
     if found.suffix not in ("", Path(name).suffix):
-        raise BadInput(f"{path} is no {name}, which a {call} is made from; a tokenizer.json is passed as tokenizer_file=")
+        raise BadInputError(f"{path} is no {name}, which a {call} is made from; a tokenizer.json is passed as tokenizer_file=")
     try:
         return found.read_bytes()
     except OSError as error:
-        raise NotFound(f"{path} cannot be read: {error.strerror}") from error
+        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -823,16 +829,16 @@ def _listed(text: Any, pair: Any, split: bool) -> tuple[list[Any], bool]:
     """The texts as the library takes them, and whether it was one alone."""
     text, pair = (_plain(value) if hasattr(value, "tolist") else value for value in (text, pair))
     if not isinstance(text, str | list | tuple):
-        raise BadInput(f"the text must be a str or a list, not {type(text).__name__}")
+        raise BadInputError(f"the text must be a str or a list, not {type(text).__name__}")
     many = isinstance(text, list | tuple) and not (split and not (text and isinstance(text[0], list | tuple)))
     if not many:
         return [(text, pair)] if pair else [text], True
     if not text:
-        raise BadInput("the list of texts is empty")
+        raise BadInputError("the list of texts is empty")
     if pair is None:
         return list(text), False
     if isinstance(pair, str) or len(pair) != len(text):
-        raise BadInput(
+        raise BadInputError(
             f"text is a list of {len(text)}: text_pair must be one as long, not {1 if isinstance(pair, str) else len(pair)}"
         )
     return list(zip(text, pair)), False

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nativebert import search
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 
 _REFUSED = {
@@ -149,11 +149,11 @@ def measure_name(given: str | SimilarityFunction) -> str:
     """``"cosine"`` and its like, of a name or a :class:`SimilarityFunction`.
 
     Raises:
-        BadInput: there is no such measure.
+        BadInputError: there is no such measure.
     """
     name = given.value if isinstance(given, SimilarityFunction) else given
     if name not in _MEASURES:
-        raise BadInput(f"the similarity must be one of {', '.join(_MEASURES)}, not {given!r}")
+        raise BadInputError(f"the similarity must be one of {', '.join(_MEASURES)}, not {given!r}")
     return str(name)
 
 
@@ -167,7 +167,7 @@ def _measure(score_function: Callable[[Any, Any], Tensor]) -> str:
     for name, (function, _) in _MEASURES.items():
         if score_function is function:
             return name
-    raise Refused(
+    raise RefusedError(
         f"score_function must be one of {', '.join(f.__name__ for f, _ in _MEASURES.values())} of nativebert.hf.util, not "
         f"{getattr(score_function, '__name__', score_function)}: compute other scores as a table, and torch.topk of it"
     )
@@ -177,7 +177,7 @@ def _blocks(**sizes: Any) -> None:
     """Check the sizes of blocks. What they ask for is memory, and search is flat in that without them."""
     for name, size in sizes.items():
         if whole_number(name, size) < 1:
-            raise BadInput(f"{name} must be at least 1, not {size}")
+            raise BadInputError(f"{name} must be at least 1, not {size}")
 
 
 def semantic_search(
@@ -200,8 +200,8 @@ def semantic_search(
         For each query ``{"corpus_id": row, "score": float}``, best first.
 
     Raises:
-        BadInput: see :func:`nativebert.semantic_search`.
-        Refused: another ``score_function``.
+        BadInputError: see :func:`nativebert.semantic_search`.
+        RefusedError: another ``score_function``.
     """
     _blocks(query_chunk_size=query_chunk_size, corpus_chunk_size=corpus_chunk_size)
     measure = _measure(score_function)
@@ -235,7 +235,7 @@ def paraphrase_mining_embeddings(
         ``[score, first, second]`` with ``first < second``, best first.
 
     Raises:
-        BadInput, Refused: as of :func:`semantic_search`.
+        BadInputError, RefusedError: as of :func:`semantic_search`.
     """
     _blocks(query_chunk_size=query_chunk_size, corpus_chunk_size=corpus_chunk_size)
     measure, vectors = _measure(score_function), _rows(embeddings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.tasks.base import Task
 from nativebert.tasks.embed import Embedder, Vectors
 
@@ -23,13 +23,13 @@ def prepared(kind: type[AnyTask], model: Any, options: Mapping[str, Any]) -> Any
         options: for making it.
 
     Raises:
-        BadInput: options for a task that is made already: they would have no effect.
+        BadInputError: options for a task that is made already: they would have no effect.
         NativeBertError: as of ``kind``.
     """
     if not isinstance(model, kind):
         return kind(model, **options)
     if options:
-        raise BadInput(
+        raise BadInputError(
             f"{', '.join(options)}: given with {kind.__name__} that is made already, where it would have no effect. Make the {kind.__name__} so, "
             "or pass the model's name"
         )

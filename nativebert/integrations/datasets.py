@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nativebert import __version__
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Task
 
@@ -30,7 +30,7 @@ class Apply:
     def __init__(self, task: Task, column: str | Sequence[str], into: str, **call: Any) -> None:
         self.columns = (column,) if isinstance(column, str) else tuple(column)
         if not self.columns or len(self.columns) > 2:
-            raise BadInput(f"column must name one column, or two for pairs, not {len(self.columns)}")
+            raise BadInputError(f"column must name one column, or two for pairs, not {len(self.columns)}")
         self.task, self.into, self.call = task, into, call
         self._version, self._files = __version__, _files(task.snapshot)
 

@@ -64,7 +64,7 @@ class NativeBertVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             X: strings: a list, an array or one column of a table.
 
         Raises:
-            BadInput, TooLong: as of an Embedder.
+            BadInputError, TooLongError: as of an Embedder.
         """
         vectors: Vectors = self._embedder()(X, prompt=self.prompt, prompt_name=self.prompt_name)
         return vectors

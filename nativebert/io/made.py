@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.io.write import check_place, whole
 
 Made = Mapping[str, Any]
@@ -24,12 +24,12 @@ def check_beside(path: str) -> None:
     """Before the work: can that file be written?
 
     Raises:
-        BadInput: it cannot, or there is a file of that name which is about something else.
+        BadInputError: it cannot, or there is a file of that name which is about something else.
     """
     side = beside(path)
     check_place(side, Path(side).name)
     if os.path.exists(side) and _read(side) is None:
-        raise BadInput(
+        raise BadInputError(
             f"{side} says how {path} was made, and a file of that name with something else in it is there: move it away first"
         )
 
@@ -45,17 +45,17 @@ def read_made(path: str) -> Made | None:
     """How the vectors in ``path`` were made; None where nothing says so.
 
     Raises:
-        BadInput: what is said is about another file than the one that is there now, or cannot be read.
+        BadInputError: what is said is about another file than the one that is there now, or cannot be read.
     """
     side = beside(path)
     known = _read(side)
     if known is None and os.path.exists(side):
-        raise BadInput(
+        raise BadInputError(
             f"{side} should say how the vectors in {path} were made, and does not: it is damaged, or about something else. Make the vectors anew, "
             f"or move {side} away if you know how they were made"
         )
     if known is not None and known["file"] != _digest(path):
-        raise BadInput(
+        raise BadInputError(
             f"{path} is not the file that {side} speaks of, which says how its vectors were made: it was changed since. Make the vectors "
             f"anew, or delete {side} if they are what you want"
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nativebert.errors import BadInput, Doubtful, NotFound, warn
+from nativebert.errors import BadInputError, Doubtful, NotFoundError, warn
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
 TABLES = ("csv", "tsv")
@@ -71,8 +71,8 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
 
     Raises:
-        NotFound: no such file.
-        BadInput: not UTF-8, not in its format, no such column, or a text that is not a string; with the line's number.
+        NotFoundError: no such file.
+        BadInputError: not UTF-8, not in its format, no such column, or a text that is not a string; with the line's number.
     """
     table = read_columns(source, {"--column": column}, format=format)
     return Texts([text for (text,) in table.rows], table.columns[0] if table.columns else None)
@@ -104,8 +104,8 @@ def read_columns(
         format_option: what errors call the option for ``format``; None where there is none.
 
     Raises:
-        NotFound: no such file.
-        BadInput: as :func:`read_texts`; and where the first line of a CSV or TSV file is one column, and would be several with another
+        NotFoundError: no such file.
+        BadInputError: as :func:`read_texts`; and where the first line of a CSV or TSV file is one column, and would be several with another
             separator.
 
     Warns:
@@ -117,9 +117,9 @@ def read_columns(
     if format == "txt" and (named or len(asked) > 1):
         out = f"leave {' and '.join(named)} out" if len(asked) == 1 else "name a csv, tsv or jsonl file"
         or_say = f", or say {format_option} csv" if format_option else ""
-        raise BadInput(f"{name} is read as txt, a text a line, which has no columns: {out}{or_say}")
+        raise BadInputError(f"{name} is read as txt, a text a line, which has no columns: {out}{or_say}")
     if format not in TABLES and (delimiter or quoting):
-        raise BadInput(f"{name} is read as {format}; --delimiter and --quoting are for csv and tsv: leave them out")
+        raise BadInputError(f"{name} is read as {format}; --delimiter and --quoting are for csv and tsv: leave them out")
     content = _decode(_bytes(source), source, name)
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
@@ -146,14 +146,14 @@ def _format(source: str, format: str | None, option: str | None) -> str:
             if option
             else f"let its name end in .{', .'.join(FORMATS)}"
         )
-        raise BadInput(f"cannot tell how to read {source}: {say}")
+        raise BadInputError(f"cannot tell how to read {source}: {say}")
     return format
 
 
 def _bytes(source: str) -> bytes:
     if source == "-":
         if sys.stdin is None:
-            raise BadInput("standard input is closed, and no texts can come from it: name a file")
+            raise BadInputError("standard input is closed, and no texts can come from it: name a file")
         return sys.stdin.buffer.read()
     path = Path(source)
     try:
@@ -161,13 +161,13 @@ def _bytes(source: str) -> bytes:
     except FileNotFoundError:
         folder = path.parent
         if not folder.is_dir():
-            raise NotFound(f"there is no file {source}: the folder {folder} does not exist") from None
+            raise NotFoundError(f"there is no file {source}: the folder {folder} does not exist") from None
         near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir() if p.is_file()], n=1)
-        raise NotFound(f"there is no file {source}" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
+        raise NotFoundError(f"there is no file {source}" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
     except IsADirectoryError:
-        raise BadInput(f"{source} is a folder; name a file with texts in it") from None
+        raise BadInputError(f"{source} is a folder; name a file with texts in it") from None
     except OSError as error:
-        raise BadInput(f"{source} cannot be read: {error.strerror}") from None
+        raise BadInputError(f"{source} cannot be read: {error.strerror}") from None
 
 
 def _decode(data: bytes, source: str, name: str) -> str:
@@ -177,10 +177,10 @@ def _decode(data: bytes, source: str, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"line {line}: byte 0x{data[error.start]:02x} at {error.start}"
-        raise BadInput(f"{name} is not UTF-8 ({where}): {_how_to_decode(data, source)}") from None
+        raise BadInputError(f"{name} is not UTF-8 ({where}): {_how_to_decode(data, source)}") from None
     if "\0" in content:
         line = content.count("\n", 0, content.index("\0")) + 1
-        raise BadInput(f"{name} is no text file: it holds a NUL byte in line {line}")
+        raise BadInputError(f"{name} is no text file: it holds a NUL byte in line {line}")
     return content
 
 
@@ -191,20 +191,20 @@ def _check_kind(data: bytes, source: str) -> None:
         if data.startswith(begin):
             inner = Path(Path(source).stem if Path(source).suffix in (".gz", ".bz2", ".xz", ".zst") else source)
             new = inner.name if inner.name != Path(source).name else f"{inner.stem}.unpacked{inner.suffix}"
-            raise BadInput(f"{name} is packed with {packer}: unpack it first: {_through(command, source, new)}")
+            raise BadInputError(f"{name} is packed with {packer}: unpack it first: {_through(command, source, new)}")
     for begin, what in _OTHERS.items():
         if data.startswith(begin):
-            raise BadInput(f"{name} is no text file but {what}")
+            raise BadInputError(f"{name} is no text file but {what}")
     for encoding, marks in {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}.items():
         if data.startswith(marks):
-            raise BadInput(f"{name} is not UTF-8 but {encoding}: {_convert(encoding, source)}")
+            raise BadInputError(f"{name} is not UTF-8 but {encoding}: {_convert(encoding, source)}")
     if b"\0" not in data:
         return
     # without a mark: of the letters that most texts are of, these of every four bytes are zero
     zero = tuple(data[n::4].count(0) > len(data) // 8 for n in range(4))
     unmarked = {(0, 1, 0, 1): "UTF-16LE", (1, 0, 1, 0): "UTF-16BE", (0, 1, 1, 1): "UTF-32LE", (1, 1, 1, 0): "UTF-32BE"}
     if zero in unmarked:
-        raise BadInput(f"{name} seems to be {unmarked[zero]}, not UTF-8: {_convert(unmarked[zero], source)}")
+        raise BadInputError(f"{name} seems to be {unmarked[zero]}, not UTF-8: {_convert(unmarked[zero], source)}")
 
 
 def _how_to_decode(data: bytes, source: str) -> str:
@@ -260,11 +260,11 @@ def _csv(
             _check_separator(content, name, delimiter, asked, [])
             raise
         if not header:
-            raise BadInput(f"{name} is empty: the first line of a {format} file names its columns")
+            raise BadInputError(f"{name} is empty: the first line of a {format} file names its columns")
         if len(header) == 1 and header[0] not in asked.values():
             _check_separator(content, name, delimiter, asked, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
-            raise BadInput(
+            raise BadInputError(
                 f"{name} names its columns in double quotes ({_some(header)}), and a .tsv is read without quoting: say --quoting double, or "
                 "--quoting none if these quotes belong to the names"
             )
@@ -272,7 +272,7 @@ def _csv(
         columns = _columns(asked, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
-                raise BadInput(f"{name} has {header.count(column)} columns called {column!r}: rename all but one")
+                raise BadInputError(f"{name} has {header.count(column)} columns called {column!r}: rename all but one")
         yield columns
         at = [header.index(column) for column in columns]
         number = 0
@@ -280,7 +280,7 @@ def _csv(
         of_row.clear()
         for row in rows:
             if row and len(row) != len(header):
-                raise BadInput(
+                raise BadInputError(
                     f"{name}, line {line}: {len(row)} fields, and the header has {len(header)}. {_why_not(content, delimiter, plain, header)}"
                 )
             if row:
@@ -298,7 +298,7 @@ def _csv(
             hint = "a double quote opens here, and the file ends before it is closed: close it"
         else:
             hint = f"more follows the double quote that ends a field ({error}): within a quoted text, write each double quote twice"
-        raise BadInput(
+        raise BadInputError(
             f"{name}, line {line}: {hint}; or say --quoting none, if double quotes are letters in this file"
         ) from None
     finally:
@@ -331,7 +331,7 @@ def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
     if told is None:
         return content, 0
     if told[1] != delimiter:
-        raise BadInput(
+        raise BadInputError(
             f"{name} says in its first line, {line}, that its separator is {_called(told[1])}, and it is read with {_called(delimiter)}: "
             f"say --delimiter {_typed(told[1])}"
         )
@@ -347,7 +347,7 @@ def _check_separator(content: str, name: str, delimiter: str, asked: Asked, head
     one = f"one column, {_cut(header[0])!r}," if header else "no row of a table"
     offered = option and header and header[0].isprintable()
     only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
-    raise BadInput(
+    raise BadInputError(
         f"the first line of {name} is {one} with {_called(delimiter)} as the separator, and {len(names)} columns, {_some(names)}, with "
         f"{_called(separator)}: say --delimiter {_typed(separator)}{only}"
     )
@@ -360,7 +360,7 @@ def _check_columns(content: str, name: str, delimiter: str, asked: Asked, header
         return
     for separator, names in _as_read(content, delimiter).items():
         if wanted <= set(names):
-            raise BadInput(
+            raise BadInputError(
                 f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, and has it with "
                 f"{_called(separator)}: say --delimiter {_typed(separator)}"
             )
@@ -418,20 +418,20 @@ def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbe
         try:
             record: Any = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"{where}: not JSON ({error}).{_as_lines(line, source)}") from None
+            raise BadInputError(f"{where}: not JSON ({error}).{_as_lines(line, source)}") from None
         if keys is None:
             if isinstance(record, list):
-                raise BadInput(f"{where}: the text is {_shown(record)}, not a string.{_as_lines(line, source)}")
+                raise BadInputError(f"{where}: the text is {_shown(record)}, not a string.{_as_lines(line, source)}")
             keys = _keys(asked, usual, record, where)
             yield keys
         if not keys:
             yield (_checked(record, where, numbers),)
             continue
         if not isinstance(record, dict):
-            raise BadInput(f"{where}: {_shown(record)} is no object with {_some(list(keys))}, as the first line is")
+            raise BadInputError(f"{where}: {_shown(record)} is no object with {_some(list(keys))}, as the first line is")
         for key in keys:
             if key not in record:
-                raise BadInput(f"{where}: no {key!r}; there is {_some(list(record))}")
+                raise BadInputError(f"{where}: no {key!r}; there is {_some(list(record))}")
         yield tuple(_checked(record[key], where, numbers) for key in keys)
     if keys is None:
         yield ()
@@ -452,7 +452,7 @@ def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
         return _columns(asked, usual, list(first), where)
     for option, column in asked.items():
         if column is not None and isinstance(first, str):
-            raise BadInput(f"{where} is a bare string and has no key {column!r}: leave {option} out")
+            raise BadInputError(f"{where} is a bare string and has no key {column!r}: leave {option} out")
     return ()
 
 
@@ -460,16 +460,16 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     if numbers and (text is None or isinstance(text, (int, float))):
         return "" if text is None else json.dumps(text)
     if not isinstance(text, str):
-        raise BadInput(f"{where}: the text is {_shown(text)}, not a string")
+        raise BadInputError(f"{where}: the text is {_shown(text)}, not a string")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise BadInput(f"{where}: half a character (a lone surrogate, as \\ud83d): it was cut when it was written")
+        raise BadInputError(f"{where}: half a character (a lone surrogate, as \\ud83d): it was cut when it was written")
     return text
 
 
 def _columns(asked: Asked, usual: str, there: list[str], where: str) -> tuple[str, ...]:
     found = tuple(_column(option, column, usual, there, where) for option, column in asked.items())
     if len(set(found)) < len(found):
-        raise BadInput(f"{' and '.join(asked)} are both {found[0]!r}: name two columns of {where}")
+        raise BadInputError(f"{' and '.join(asked)} are both {found[0]!r}: name two columns of {where}")
     return found
 
 
@@ -479,11 +479,11 @@ def _column(option: str, column: str | None, usual: str, there: list[str], where
             return there[0]
         if usual in there:
             return usual
-        raise BadInput(f"{where} has columns {_some(there)}: say with {option} which of them holds the {usual}")
+        raise BadInputError(f"{where} has columns {_some(there)}: say with {option} which of them holds the {usual}")
     if column not in there:
         near = difflib.get_close_matches(column, there, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadInput(f"{where} has no column {column!r}; there is {_some(there)}{hint}")
+        raise BadInputError(f"{where} has no column {column!r}; there is {_some(there)}{hint}")
     return column
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput, NotFound
+from nativebert.errors import BadInputError, NotFoundError
 
 ENDINGS = (".npy", ".csv", ".jsonl")
 
@@ -31,26 +31,26 @@ def read_vectors(path: str) -> TextVectors:
             ``{"text": ..., "embedding": [...]}`` on each line.
 
     Raises:
-        NotFound: no such file.
-        BadInput: another ending, or not what its ending says; with the line's number.
+        NotFoundError: no such file.
+        BadInputError: another ending, or not what its ending says; with the line's number.
     """
     source = Path(path)
     ending = source.suffix.lower()
     if ending not in ENDINGS:
-        raise BadInput(f"cannot tell how to read {path}: vectors are in files that end with {', '.join(ENDINGS)}")
+        raise BadInputError(f"cannot tell how to read {path}: vectors are in files that end with {', '.join(ENDINGS)}")
     try:
         if ending == ".npy":
             return TextVectors(_npy(source), None)
         content = source.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
+        raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is not UTF-8, and so not a file of vectors with texts") from None
+        raise BadInputError(f"{path} is not UTF-8, and so not a file of vectors with texts") from None
     rows = _csv(content, path) if ending == ".csv" else _jsonl(content, path)
     if not rows[0]:
-        raise BadInput(f"{path} holds no vectors")
+        raise BadInputError(f"{path} holds no vectors")
     return TextVectors(np.array(rows[0], np.float32), rows[1])
 
 
@@ -58,9 +58,9 @@ def _npy(source: Path) -> NDArray[np.float32]:
     try:
         vectors = np.load(source, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise BadInput(f"{source} is no .npy file of numbers: {error}") from None
+        raise BadInputError(f"{source} is no .npy file of numbers: {error}") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise BadInput(f"{source} holds no vectors: one row of numbers for each text was expected")
+        raise BadInputError(f"{source} holds no vectors: one row of numbers for each text was expected")
     return vectors.astype(np.float32, copy=False)
 
 
@@ -75,15 +75,15 @@ def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
             if not row:
                 continue
             if len(row) != len(header):
-                raise BadInput(f"{name}, line {rows.line_num}: {len(row)} fields, and the header has {len(header)}")
+                raise BadInputError(f"{name}, line {rows.line_num}: {len(row)} fields, and the header has {len(header)}")
             if at is not None:
                 texts.append(row.pop(at))
             try:
                 vectors.append(np.array(row, np.float32))
             except ValueError as error:
-                raise BadInput(f"{name}, line {rows.line_num}: {error}; all columns but 'text' must be numbers") from None
+                raise BadInputError(f"{name}, line {rows.line_num}: {error}; all columns but 'text' must be numbers") from None
     except csv.Error as error:
-        raise BadInput(f"{name}, line {rows.line_num}: {error}") from None
+        raise BadInputError(f"{name}, line {rows.line_num}: {error}") from None
     finally:
         csv.field_size_limit(limit)
     return vectors, None if at is None else texts
@@ -102,9 +102,9 @@ def _jsonl(content: str, name: str) -> tuple[list[Any], list[str]]:
         except (ValueError, KeyError, TypeError, RecursionError):
             vector, text = np.empty(0, np.float32), None
         if vector.ndim != 1 or not vector.size or not isinstance(text, str):
-            raise BadInput(f'{name}, line {number}: not of the form {{"text": "...", "embedding": [numbers]}}')
+            raise BadInputError(f'{name}, line {number}: not of the form {{"text": "...", "embedding": [numbers]}}')
         if vectors and len(vector) != len(vectors[0]):
-            raise BadInput(f"{name}, line {number}: {len(vector)} numbers, and {len(vectors[0])} in the lines before")
+            raise BadInputError(f"{name}, line {number}: {len(vector)} numbers, and {len(vectors[0])} in the lines before")
         vectors.append(vector)
         texts.append(text)
     return vectors, texts

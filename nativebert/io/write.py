@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput, DiskFull
+from nativebert.errors import BadInputError, DiskFullError
 
 Vectors = NDArray[np.float32]
 Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
@@ -49,12 +49,12 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
         texts: the ``n`` texts.
 
     Raises:
-        BadInput: an ending that says nothing, a place that cannot be written to, or numbers that are not finite.
-        DiskFull: no room.
+        BadInputError: an ending that says nothing, a place that cannot be written to, or numbers that are not finite.
+        DiskFullError: no room.
     """
     write = check_target(target)
     if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
-        raise BadInput(
+        raise BadInputError(
             f"{bad:,} of {len(vectors):,} vectors hold numbers that are not finite; nothing was written. "
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
@@ -73,8 +73,8 @@ def write_records(target: str, found: Records) -> None:
         found: the results.
 
     Raises:
-        BadInput: an ending that says nothing, or a place that cannot be written to.
-        DiskFull: no room.
+        BadInputError: an ending that says nothing, or a place that cannot be written to.
+        DiskFullError: no room.
     """
     write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
     with _opened(target) as file:
@@ -82,7 +82,7 @@ def write_records(target: str, found: Records) -> None:
 
 
 def check_target(target: str) -> Writer:
-    """The writer of vectors for ``target``: ask before a long job, not after. Raises :class:`BadInput`."""
+    """The writer of vectors for ``target``: ask before a long job, not after. Raises :class:`BadInputError`."""
     return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
 
 
@@ -98,7 +98,7 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
         One of ``endings``; ``.jsonl`` for standard output.
 
     Raises:
-        BadInput: an ending that says nothing, or a place that cannot be written to.
+        BadInputError: an ending that says nothing, or a place that cannot be written to.
     """
     stream = "write - for JSON lines on standard output" if ".jsonl" in endings else ""
     if target == "-" and stream:
@@ -108,7 +108,7 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
     ending = path.suffix.lower()
     if ending not in endings and not path.is_dir():
         known = f"give it one of the endings {', '.join(endings)}"
-        raise BadInput(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
+        raise BadInputError(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
     check_place(target, example, stream)
     return ending
 
@@ -122,43 +122,43 @@ def check_place(target: str, example: str, stream: str = "") -> None:
         stream: what errors say of standard output; "" where it cannot be written to.
 
     Raises:
-        BadInput: no folder, no plain file, no permission.
+        BadInputError: no folder, no plain file, no permission.
     """
     path = Path(target)
     if path.is_dir():
-        raise BadInput(f"{target} is a folder; name a file in it, like {path / example}")
+        raise BadInputError(f"{target} is a folder; name a file in it, like {path / example}")
     folder = _final(path).parent
     if not folder.is_dir():
-        raise BadInput(f"there is no folder {path.parent} to write {path.name} to; make it first")
+        raise BadInputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
     if path.exists() and not path.is_file():
-        raise BadInput(f"{target} is not a plain file{stream and f'; {stream}'}")
+        raise BadInputError(f"{target} is not a plain file{stream and f'; {stream}'}")
     if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise BadInput(f"{target} cannot be written: no permission")
+        raise BadInputError(f"{target} cannot be written: no permission")
 
 
 def check_folder(target: str) -> None:
     """That a folder can be made, or written to: ask before a long job, not after.
 
     Raises:
-        BadInput: something else is in its place, or there is no permission.
+        BadInputError: something else is in its place, or there is no permission.
     """
     there = _final(Path(target))
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
-        raise BadInput(f"{target} cannot be a folder: {there} is a file")
+        raise BadInputError(f"{target} cannot be a folder: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise BadInput(f"{target} cannot be written: no permission in {there}")
+        raise BadInputError(f"{target} cannot be written: no permission in {there}")
 
 
 def standard_output() -> TextIO:
     """Standard output, for results.
 
     Raises:
-        BadInput: it is closed.
+        BadInputError: it is closed.
     """
     if sys.stdout is None:
-        raise BadInput("standard output is closed, and results cannot be written to it: name a file")
+        raise BadInputError("standard output is closed, and results cannot be written to it: name a file")
     return sys.stdout
 
 
@@ -184,8 +184,8 @@ def whole(target: str) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``target`` when all of it is written; if anything fails, ``target`` stays as it is.
 
     Raises:
-        BadInput: it cannot be written.
-        DiskFull: no room.
+        BadInputError: it cannot be written.
+        DiskFullError: no room.
     """
     path, draft = _final(Path(target)), None
     try:
@@ -197,8 +197,8 @@ def whole(target: str) -> Iterator[IO[bytes]]:
         draft = None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room on the disk for {target}; nothing was written") from error
-        raise BadInput(f"{target} cannot be written: {error.strerror}") from error
+            raise DiskFullError(f"no room on the disk for {target}; nothing was written") from error
+        raise BadInputError(f"{target} cannot be written: {error.strerror}") from error
     finally:
         if draft is not None:
             with contextlib.suppress(OSError):

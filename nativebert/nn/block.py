@@ -18,7 +18,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
-        H, F, bias = config.width, layer.inner, config.inner_bias
+        H, F, bias = config.width, layer.intermediate_size, config.mlp_bias
         self.up = Linear(H, F, bias=bias)
         self.gate = Linear(H, F, bias=bias) if config.gated else None
         self.down = Linear(F, H, bias=bias)
@@ -55,7 +55,7 @@ class PreNormBlock(nn.Module):
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
         self.attn_norm = (
-            nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.first_norm else nn.Identity()
+            nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.attn_norm else nn.Identity()
         )
         self.attn = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
@@ -65,3 +65,7 @@ class PreNormBlock(nn.Module):
     def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
         x = x + self.dropout(self.attn(self.attn_norm(x), batch, place, weights))  # (T, H)
         return torch.add(x, self.mlp(self.mlp_norm(x)))
+
+
+BLOCKS: dict[str, type[PostNormBlock | PreNormBlock]] = {"post": PostNormBlock, "pre": PreNormBlock}
+"""By :attr:`nativebert.config.EncoderConfig.block`."""

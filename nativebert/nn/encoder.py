@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
-from nativebert.errors import BadInput, TooLong
-from nativebert.nn.block import PostNormBlock, PreNormBlock
+from nativebert.errors import BadInputError, TooLongError
+from nativebert.nn.block import BLOCKS, PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
 from nativebert.nn.layers import Table
 from nativebert.nn.packed import Packed
@@ -38,7 +38,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embeddings(config)
-        self.distance = Table(config.buckets, config.layers[0].heads) if config.buckets and config.layers else None
+        self.distance = (
+            Table(config.relative_buckets, config.layers[0].heads) if config.relative_buckets and config.layers else None
+        )
         self.layers = nn.ModuleList()
         for block, layer in sorted(config.blocks.items()):
             *groups, _ = block
@@ -47,14 +49,14 @@ class Encoder(nn.Module):
                 if group == len(home):
                     home.append(nn.ModuleList())
                 home = home[group]  # type: ignore[assignment]
-            home.append(PreNormBlock(config, layer) if config.norm_first else PostNormBlock(config, layer))
-        self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.norm_first else None
+            home.append(BLOCKS[config.block](config, layer))
+        self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.block == "pre" else None
 
     def blocks(self) -> list[PostNormBlock | PreNormBlock]:
         """The layers as they are run: the same one several times where weights are shared."""
         found: list[PostNormBlock | PreNormBlock] = []
         for n, layer in enumerate(self.config.layers):
-            path = ".".join(map(str, layer.block or (n,)))
+            path = ".".join(map(str, layer.weight_index or (n,)))
             found.append(self.get_submodule(f"layers.{path}"))  # type: ignore[arg-type]
         return found
 
@@ -67,8 +69,8 @@ class Encoder(nn.Module):
             weights: keep every layer's attention weights.
 
         Raises:
-            TooLong: a sequence has more tokens than the model has positions.
-            BadInput: an id is not in the vocabulary, or a segment not in its table.
+            TooLongError: a sequence has more tokens than the model has positions.
+            BadInputError: an id is not in the vocabulary, or a segment not in its table.
         """
         check(self.config, batch)
         x = self.embed(batch)
@@ -90,17 +92,17 @@ def check(config: EncoderConfig, batch: Packed) -> None:
     """An index beyond a table is a crash on CUDA and a bare IndexError on the CPU: say which one it is before it happens.
 
     Raises:
-        TooLong: a position is beyond the table.
-        BadInput: a token or segment id is.
+        TooLongError: a position is beyond the table.
+        BadInputError: a token or segment id is.
     """
     if not batch.ids.numel():
         return
     checks = [
-        ("token id", batch.ids, config.vocab_size, BadInput),
-        ("position", batch.positions, config.positions, TooLong),
+        ("token id", batch.ids, config.vocab_size, BadInputError),
+        ("position", batch.positions, config.positions, TooLongError),
     ]
     if batch.segments is not None:
-        checks.append(("token type id", batch.segments, config.segments or 1, BadInput))
+        checks.append(("token type id", batch.segments, config.segments or 1, BadInputError))
     for name, values, size, error in checks:
         low, high = (int(v) for v in torch.aminmax(values))
         if low < 0 or high >= size:

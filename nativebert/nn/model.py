@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
-from nativebert.errors import NotFound
+from nativebert.errors import NotFoundError
 from nativebert.nn.encoder import Encoder
 from nativebert.nn.heads import Head, first_tokens
 from nativebert.nn.layers import Linear
@@ -124,12 +124,12 @@ class Model(Encoder):
         """The tokenizer of the model's folder, read when it is first asked for.
 
         Raises:
-            NotFound: there is none, or the model was built from a config alone.
+            NotFoundError: there is none, or the model was built from a config alone.
         """
         from nativebert.text.tokenizer import Tokenizer
 
         if self.snapshot is None:
-            raise NotFound("this model was built from a config alone and has no tokenizer; set model.tokenizer")
+            raise NotFoundError("this model was built from a config alone and has no tokenizer; set model.tokenizer")
         return Tokenizer.from_folder(self.snapshot.encoder)
 
     @property
@@ -164,8 +164,8 @@ class Model(Encoder):
                 as transformers does. It costs time, and nothing should depend on them; it is there to compare whole tensors.
 
         Raises:
-            BadInput: wrong shapes, or ids outside the vocabulary.
-            TooLong: more tokens than the model has positions.
+            BadInputError: wrong shapes, or ids outside the vocabulary.
+            TooLongError: more tokens than the model has positions.
         """
         choices = 0
         if input_ids.dim() == 3 and self.tasks == ("choose",):

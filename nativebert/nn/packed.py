@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ def pack(
         keep_padding: keep the cells that hold no token.
 
     Raises:
-        BadInput: a wrong shape or dtype.
+        BadInputError: a wrong shape or dtype.
     """
     if input_ids.dim() != 2:
-        raise BadInput(
+        raise BadInputError(
             f"input_ids must be (sequences, tokens), not {tuple(input_ids.shape)}. For one sequence, pass input_ids[None]."
         )
     if position_ids is not None and position_ids.shape[:1] == (1,):
@@ -144,9 +144,9 @@ def pack(
     others = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}
     for name, other in others.items():
         if other is not None and other.shape != input_ids.shape:
-            raise BadInput(f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(other.shape)}")
+            raise BadInputError(f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(other.shape)}")
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-        raise BadInput(f"input_ids must be integers, not {input_ids.dtype}")
+        raise BadInputError(f"input_ids must be integers, not {input_ids.dtype}")
     B, L = input_ids.shape
     if attention_mask is None:
         real = torch.ones((B, L), dtype=torch.bool, device=input_ids.device)

@@ -48,7 +48,7 @@ def places(config: EncoderConfig, batch: Packed, table: Tensor | None) -> list[P
             turn = None if layer.rope_theta is None else rotary(batch.positions, layer.rope_theta, config.width // layer.heads)
             bias: list[Tensor | None] | None = None
             if table is not None:
-                bias = [table[buckets(d, config.buckets)].permute(0, 3, 1, 2) for d in _distances(batch)]
+                bias = [table[buckets(d, config.relative_buckets)].permute(0, 3, 1, 2) for d in _distances(batch)]
             elif layer.window is not None:
                 bias = [_beyond(d, layer.window) for d in _distances(batch)]
             if hidden is not None:

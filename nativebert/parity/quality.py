@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.loading import open_snapshot
 from nativebert.parity.report import TEXTS
 from nativebert.tasks.classify import Classifier
@@ -74,13 +74,13 @@ def check(
         revision, offline: as of :func:`nativebert.load`.
 
     Raises:
-        BadInput: pairs for a classifier, or fewer than three, or scores that are all the same.
+        BadInputError: pairs for a classifier, or fewer than three, or scores that are all the same.
         NativeBertError: one of its kinds, for a model that cannot be had.
     """
     items = list(texts or TEXTS)
     kind: Any = Classifier if _classifies(model, revision, offline) else Embedder
     if kind is Classifier and pairs:
-        raise BadInput("this model classifies: pairs with a score are for models of sentence vectors")
+        raise BadInputError("this model classifies: pairs with a score are for models of sentence vectors")
     reference = kind(model if against is None else against, device=device, revision=revision, offline=offline)
     other = kind(model, device=device, precision=precision, revision=revision, offline=offline)
     facts = {
@@ -96,7 +96,7 @@ def check(
     spearman = None
     if pairs:
         if len(pairs) < 3 or len({score for _, _, score in pairs}) < 2:
-            raise BadInput("three or more pairs with different scores are needed to compare an order")
+            raise BadInputError("three or more pairs with different scores are needed to compare an order")
         facts["pairs"] = f"{len(pairs):,}"
         scores = np.array([score for _, _, score in pairs])
         spearman = (

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nativebert.arch import family, read_config
 from nativebert.config import EncoderConfig
-from nativebert.errors import BadInput, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError
 from nativebert.io.write import check_ending, whole
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.model import Model
@@ -210,9 +210,9 @@ def check(
     dtype = str(ours.dtype).removeprefix("torch.")
     snapshot = ours.snapshot if against is None else open_snapshot(against, offline=offline)
     if snapshot is None:
-        raise BadInput("this model was built from a config alone: say what to compare it with, against=")
+        raise BadInputError("this model was built from a config alone: say what to compare it with, against=")
     if ours.tasks not in _CLASSES:
-        raise BadInput(f"transformers has no class with the heads {', '.join(ours.tasks)}")
+        raise BadInputError(f"transformers has no class with the heads {', '.join(ours.tasks)}")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     name, logits = _CLASSES[ours.tasks]
@@ -464,7 +464,7 @@ def check_plot(path: str) -> None:
     """Before the work: can a plot be drawn there?
 
     Raises:
-        BadInput: an ending that says nothing, or a place that cannot be written to.
+        BadInputError: an ending that says nothing, or a place that cannot be written to.
         NativeBertError: matplotlib (extra ``plot``) is not installed.
     """
     _matplotlib()
@@ -491,7 +491,7 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
     plt = _matplotlib()
     shown = [step for step in report.steps if step.kind == "output"]
     if not shown:
-        raise BadInput("there is nothing to draw: the two could not be run on the same tokens")
+        raise BadInputError("there is nothing to draw: the two could not be run on the same tokens")
     x = range(len(shown))
     most = 1e3 * max(s.allowed for s in shown)  # what is infinitely far off must end somewhere
     floor = max(1e-12, 0.1 * min(max(s.own, 1e-9) for s in shown))
@@ -518,6 +518,6 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
         with whole(os.fspath(path)) as file:
             figure.savefig(file, dpi=150, format=Path(path).suffix.lstrip("."))
     except ValueError as error:  # an ending that matplotlib does not know
-        raise BadInput(f"cannot draw to {path}: {error}") from None
+        raise BadInputError(f"cannot draw to {path}: {error}") from None
     finally:
         plt.close(figure)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
 from nativebert.whole import whole
 
@@ -64,7 +64,7 @@ class AttentionPicture:
                 or ``.pdf`` for a grid of all heads; tokens are named where there is room for them, as there is with few heads.
 
         Raises:
-            BadInput: another ending, a place that cannot be written to, or too many weights for a page.
+            BadInputError: another ending, a place that cannot be written to, or too many weights for a page.
             NativeBertError: matplotlib (extra ``plot``) is not installed.
         """
         target = check_target(path)
@@ -77,10 +77,10 @@ class AttentionPicture:
         """The page that :meth:`save` writes.
 
         Raises:
-            BadInput: there are too many weights for a page that a browser could show.
+            BadInputError: there are too many weights for a page that a browser could show.
         """
         if self.weights.size > MOST_IN_PAGE:
-            raise BadInput(
+            raise BadInputError(
                 f"{self.weights.size:,} weights are too many for a page ({MOST_IN_PAGE:,}): choose layers= or heads=, or save a .png"
             )
         data = {
@@ -149,8 +149,8 @@ def attention(
         The weights, with ways to draw them.
 
     Raises:
-        BadInput: a layer or head that the model does not have.
-        TooLong: the text has more tokens than the model takes.
+        BadInputError: a layer or head that the model does not have.
+        TooLongError: the text has more tokens than the model takes.
     """
     import torch
 
@@ -163,7 +163,7 @@ def attention(
     heads = _chosen("head", heads, min((layer.heads for layer in config.layers), default=0))
     encoding = model.tokenizer.encode(text, pair)
     if len(encoding) > config.max_tokens:
-        raise TooLong(
+        raise TooLongError(
             f"the text has {len(encoding):,} tokens and {model.reference} takes {config.max_tokens:,}: draw a part of it. "
             "Nothing is cut here, because what a token attends to depends on all the others"
         )
@@ -184,12 +184,12 @@ def attention(
 def _chosen(kind: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     listed = range(count) if asked is None else list(asked) if isinstance(asked, Iterable) else [asked]
     if not listed:
-        raise BadInput(f"there is no {kind} to draw")
+        raise BadInputError(f"there is no {kind} to draw")
     chosen = []
     for given in listed:
         number = whole(given)
         if number is None or not -count <= number < count:
-            raise BadInput(f"there is no {kind} {given!r}: the model has {count} of them, 0 to {count - 1}")
+            raise BadInputError(f"there is no {kind} {given!r}: the model has {count} of them, 0 to {count - 1}")
         chosen.append(number % count)
     return tuple(chosen)
 

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nativebert.errors import BadInput, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError
 from nativebert.io.write import check_place, whole
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ _FONTS = (
 
 
 def check_target(path: str | PathLike[str]) -> Path:
-    """Where to write a picture: ask before it is drawn. Raises :class:`BadInput`."""
+    """Where to write a picture: ask before it is drawn. Raises :class:`BadInputError`."""
     target, endings = Path(path), (".html", *DRAWN)
     if target.suffix.lower() not in endings:
-        raise BadInput(f"cannot tell what to draw to {target}: give it one of the endings {', '.join(endings)}")
+        raise BadInputError(f"cannot tell what to draw to {target}: give it one of the endings {', '.join(endings)}")
     check_place(os.fspath(path), "picture.png")
     return target
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nativebert.errors import BadInput, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
 from nativebert.whole import at_least, whole
 
@@ -67,7 +67,7 @@ class MapPicture:
                 network, and holds the library that draws it (5 MB). ``.png``, ``.svg`` or ``.pdf`` for a drawing.
 
         Raises:
-            BadInput: another ending, or a place that cannot be written to.
+            BadInputError: another ending, or a place that cannot be written to.
             NativeBertError: matplotlib, or for a page plotly, is not installed (extra ``plot``).
         """
         target = check_target(path)
@@ -223,32 +223,32 @@ def map(
         dimensions: 2 or 3.
 
     Raises:
-        BadInput: wrong shapes or lengths, too few vectors, numbers that are not finite, or an unknown method.
+        BadInputError: wrong shapes or lengths, too few vectors, numbers that are not finite, or an unknown method.
         NativeBertError: umap-learn is needed and not installed.
     """
     try:
         x = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"vectors are no table of numbers: {error}") from None
+        raise BadInputError(f"vectors are no table of numbers: {error}") from None
     if whole(dimensions) not in (2, 3):
-        raise BadInput(f"a map has 2 or 3 dimensions, not {dimensions!r}")
+        raise BadInputError(f"a map has 2 or 3 dimensions, not {dimensions!r}")
     dimensions, seed = int(dimensions), at_least(0, "seed", seed)
     if x.ndim != 2 or len(x) < 2 or x.shape[1] < dimensions:
-        raise BadInput(f"a map needs 2 or more vectors of {dimensions} or more numbers, not an array of {x.shape}")
+        raise BadInputError(f"a map needs 2 or more vectors of {dimensions} or more numbers, not an array of {x.shape}")
     if not np.isfinite(x).all():
-        raise BadInput(
+        raise BadInputError(
             f"row {int((~np.isfinite(x)).any(1).argmax())} of the vectors holds a number that is not finite: drop it"
         )
     for name, given in (("labels", labels), ("texts", texts)):
         if given is not None and len(given) != len(x):
-            raise BadInput(f"there are {len(given):,} {name} for {len(x):,} vectors: one for each is needed")
+            raise BadInputError(f"there are {len(given):,} {name} for {len(x):,} vectors: one for each is needed")
     explained = None
     if method == "pca":
         points, explained = _pca(x, dimensions)
     elif method == "umap":
         points = _umap(x, dimensions, seed)
     else:
-        raise BadInput(f"method must be 'pca' or 'umap', not {method!r}")
+        raise BadInputError(f"method must be 'pca' or 'umap', not {method!r}")
     return MapPicture(
         points,
         explained,
@@ -275,7 +275,7 @@ def _umap(x: Points, dimensions: int, seed: int) -> Points:
     except ImportError:
         raise NativeBertError("method='umap' needs umap-learn: pip install umap-learn, or take method='pca'") from None
     if len(x) < dimensions + 3:
-        raise BadInput(f"UMAP needs {dimensions + 3} or more vectors, not {len(x)}: take method='pca'")
+        raise BadInputError(f"UMAP needs {dimensions + 3} or more vectors, not {len(x)}: take method='pca'")
     neighbours = min(15, len(x) - 1)
     reducer = umap.UMAP(n_components=dimensions, n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(x), np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Task, highest, listed
 from nativebert.tasks.results import Results
@@ -109,8 +109,8 @@ class Answerer(Task):
             "No answer" is ``{"answer": "", "score": float, "start": 0, "end": 0}``; it is also what a context without any token gets.
 
         Raises:
-            BadInput: something that is not a string, lists of unequal lengths, or a ``top_k`` below 1.
-            TooLong: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its question leaves no room for the context.
+            BadInputError: something that is not a string, lists of unequal lengths, or a ``top_k`` below 1.
+            TooLongError: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its question leaves no room for the context.
         """
         top_k = at_least(1, "top_k", top_k)
         pairs = _pairs(questions, contexts)
@@ -259,12 +259,14 @@ def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
     for name, texts in given.items():
         for n, text in enumerate(texts):
             if not isinstance(text, str):
-                raise BadInput(f"{name[:-1]} {n} must be a string, not {type(text).__name__}")
+                raise BadInputError(f"{name[:-1]} {n} must be a string, not {type(text).__name__}")
     asked, read = given.values()
     if isinstance(questions, str):
         asked = asked * len(read)
     elif isinstance(contexts, str):
         read = read * len(asked)
     if len(asked) != len(read):
-        raise BadInput(f"there are {len(asked)} questions and {len(read)} contexts: pass as many of both, or a single string")
+        raise BadInputError(
+            f"there are {len(asked)} questions and {len(read)} contexts: pass as many of both, or a single string"
+        )
     return list(zip(asked, read))

@@ -21,12 +21,12 @@ from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
 from nativebert.errors import (
     Assumed,
-    BadInput,
-    NotFinite,
-    OutOfMemory,
-    Refused,
+    BadInputError,
+    NotFiniteError,
+    OutOfMemoryError,
+    RefusedError,
     SmallerBatches,
-    TooLong,
+    TooLongError,
     Truncated,
     heard,
     warn,
@@ -230,7 +230,7 @@ class _Passed:
 
     def __getstate__(self) -> dict[str, Any]:
         if _digest(self._model) != self._weights:
-            raise Refused(
+            raise RefusedError(
                 "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
                 "make the task anew from the model, or from a folder that the model was saved to"
             )
@@ -290,10 +290,10 @@ class Task:
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
         if not isinstance(model, torch.nn.Module):
-            raise BadInput(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
+            raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if head is not None and head not in model.tasks:
             have = ", ".join(map(repr, model.tasks)) or "none"
-            raise BadInput(
+            raise BadInputError(
                 f"{type(self).__name__} needs a model with the head {head!r}, and this one has {have}: nb.load(..., head={head!r})"
             )
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
@@ -365,7 +365,7 @@ class Task:
         """What a pickle holds: the settings, and of the model where its files are, or its weights if it was passed as a model.
 
         Raises:
-            Refused: the passed model's weights are not those any more that the task was made with.
+            RefusedError: the passed model's weights are not those any more that the task was made with.
         """
         left_out = self._prepared | ({"tokenizer"} if self.tokenizer is self._files_tokenizer else set())
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
@@ -379,7 +379,9 @@ class Task:
         self.__dict__.update(state)
         model = self._origin.load()
         if model.config != self.encoder:
-            raise Refused(f"{self.reference} has another config.json now than when the task was pickled: make the task anew")
+            raise RefusedError(
+                f"{self.reference} has another config.json now than when the task was pickled: make the task anew"
+            )
         self._prepare(model)
         if "tokenizer" not in state:
             self.tokenizer = self._files_tokenizer
@@ -388,7 +390,9 @@ class Task:
         fewest = BATCH_TOKENS.get(device, 8192)
         if not isinstance(self._plan, NativePlan):
             return fewest
-        products = sum(4 * self.encoder.width**2 + 2 * self.encoder.width * layer.inner for layer in self.encoder.layers)
+        products = sum(
+            4 * self.encoder.width**2 + 2 * self.encoder.width * layer.intermediate_size for layer in self.encoder.layers
+        )
         return max(fewest, min(_MOST_TOKENS, int(_MOST_PRODUCTS / max(products, 1))))
 
     def _limit(self, asked: int | None) -> int:
@@ -398,9 +402,9 @@ class Task:
             return min(self._file_asks.max_tokens or self.tokenizer.max_length or most, most)
         limit = whole(asked)
         if limit is None or not 1 <= limit <= most:
-            raise BadInput(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
+            raise BadInputError(f"max_tokens must be between 1 and the model's {most} positions, not {asked!r}")
         if limit <= special:
-            raise BadInput(f"max_tokens={limit} leaves no room for text beside {special} special tokens")
+            raise BadInputError(f"max_tokens={limit} leaves no room for text beside {special} special tokens")
         return limit
 
     # -- texts to sequences
@@ -418,7 +422,7 @@ class Task:
         """Pairs of texts. Cutting takes from the longer text until both are equally long; windows slide over the second."""
         found = self.tokenizer.ids_batch(pairs, first=here.start)
         if found.type_ids is None and pairs:
-            raise BadInput(f"{self.noun} {here.start} is a single text among pairs: give all as pairs, or none")
+            raise BadInputError(f"{self.noun} {here.start} is a single text among pairs: give all as pairs, or none")
         return self._fit(
             found.ids, found.type_ids, lambda n: self._second(pairs[n]), here, call, lambda n: self._shortened(pairs[n])
         )
@@ -434,7 +438,7 @@ class Task:
         own = [[place for place, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1)]
         room = self.max_tokens - (len(e) - len(own[0]) - len(own[1]))
         if room < 0:
-            raise TooLong(
+            raise TooLongError(
                 f"a pair has {self.max_tokens - room} special tokens and the limit is {self.max_tokens}: allow more tokens"
             )
         short, long = sorted(map(len, own))
@@ -469,13 +473,13 @@ class Task:
         long = set(np.flatnonzero(lengths > most).tolist())
         if long and self.too_long == "error":
             n = min(long)
-            raise TooLong(
+            raise TooLongError(
                 f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most} ({len(long)} {self.noun}s are too long). Shorten them, or "
                 "pass too_long='window' or 'truncate'."
             )
         if long and self.too_long == "truncate" and self.tokenizer.settings.get("truncation_side", "right") != "right":
             n = min(long)
-            raise Refused(
+            raise RefusedError(
                 f"{self.noun} {here.start + n} has {lengths[n]} tokens and the limit is {most}, and the tokenizer's files say that long texts are cut at "
                 "their beginning, which nativebert does not do. Shorten them, or pass too_long='window'."
             )
@@ -505,7 +509,7 @@ class Task:
                 continue
             room = most - (length - (end - start))
             if room < 1:
-                raise TooLong(
+                raise TooLongError(
                     f"{self.noun} {here.start + n} has {length} tokens, and {length - (end - start)} of them must stand in every window of {most}: "
                     "shorten its first part"
                 )
@@ -533,7 +537,7 @@ class Task:
             batch = self._pack(pieces, rows)
             try:
                 out = self._fitting(compute, batch)
-            except BadInput:
+            except BadInputError:
                 self._find_stranger(pieces, here)
                 raise
             if out is None:
@@ -547,7 +551,7 @@ class Task:
             call.ran(sum(batch.lengths), self._fewest)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
 
-    def _overflow(self, out: Tensor, batch: Packed, pieces: Pieces, rows: NDArray[np.int64], here: slice) -> NotFinite:
+    def _overflow(self, out: Tensor, batch: Packed, pieces: Pieces, rows: NDArray[np.int64], here: slice) -> NotFiniteError:
         """The error for states of a batch that are not finite; ``out`` is of its tokens ``(T, ...)`` or its sequences ``(B, ...)``."""
         spoilt = (~out.isfinite()).flatten(1).any(1).cpu().numpy()
         ends = np.arange(1, len(out) + 1) if len(out) == len(batch.lengths) else np.cumsum(batch.lengths)
@@ -557,7 +561,7 @@ class Task:
             "float16": "float16 ends at 65,504: choose bfloat16, which has the range of float32, or float32",
             "float32": "no precision is wider: the weights are damaged, or were made for another config.json",
         }.get(self.precision, "choose float32")
-        return NotFinite(
+        return NotFiniteError(
             f"what {self.reference} computes of {self.noun} {first}{more} in {self.precision} overflows: hidden states are infinite or NaN, and "
             f"any result would be wrong. Precision: {advice}."
         )
@@ -567,7 +571,7 @@ class Task:
         for text, ids in zip(pieces.text, pieces.ids):
             for number in ids:
                 if number >= self.encoder.vocab_size:
-                    raise BadInput(
+                    raise BadInputError(
                         f"{self.noun} {here.start + text} holds {self.tokenizer.id_to_token(number)!r}, whose id {number} is beyond the model's "
                         f"table of {self.encoder.vocab_size} tokens: the tokenizer's files are of another model, or have tokens that it was "
                         "not trained with. Take the tokenizer of this model, or leave that token out of the text."
@@ -577,7 +581,7 @@ class Task:
         """What ``compute`` makes of the batch, or None where the device's memory does not hold it: then ``batch_tokens`` is half as large.
 
         Raises:
-            OutOfMemory: it does not hold a single sequence.
+            OutOfMemoryError: it does not hold a single sequence.
         """
         try:
             return compute(batch)
@@ -587,7 +591,7 @@ class Task:
                 raise
             tokens = sum(batch.lengths)
             if len(batch.lengths) == 1:
-                raise OutOfMemory(
+                raise OutOfMemoryError(
                     f"{self.device} has no room for one {self.noun} of {tokens:,} tokens: free its memory, or choose a lower max_tokens, a "
                     "precision of 16 bits or another device"
                 ) from error
@@ -636,7 +640,7 @@ def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     """A list of what the caller gives; a single string is a list of one.
 
     Raises:
-        BadInput: it is nothing that holds texts.
+        BadInputError: it is nothing that holds texts.
     """
     if isinstance(texts, str):
         return [texts]
@@ -647,7 +651,7 @@ def listed(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
     # the items of a table are the names of its columns, and a set has no order to give results in
     table_or_number = hasattr(texts, "columns") or getattr(texts, "ndim", 1) == 0  # an array of no dimension cannot be iterated
     if isinstance(texts, (bytes, type, Mapping, Set)) or table_or_number or not isinstance(texts, Iterable):
-        raise BadInput(f"{kind} must be a list of {of}, or one column of a table, not {type(texts).__name__}")
+        raise BadInputError(f"{kind} must be a list of {of}, or one column of a table, not {type(texts).__name__}")
     return list(texts)
 
 
@@ -655,7 +659,7 @@ def singles(items: list[Any], first: int) -> list[Any]:
     """The items, or an error where one is a pair: a tokenizer takes pairs too. ``first`` is the number of the first item in messages."""
     for n, item in enumerate(items, first):
         if isinstance(item, (tuple, list)):
-            raise BadInput(f"text {n} is a {type(item).__name__}, {str(item)[:60]}, where a single text is expected")
+            raise BadInputError(f"text {n} is a {type(item).__name__}, {str(item)[:60]}, where a single text is expected")
     return items
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid, softmax
 from nativebert.tasks.results import Report, Results
@@ -70,9 +70,9 @@ class Classifier(Task):
         token: str | None = None,
     ) -> None:
         if combine not in ("mean", "max"):
-            raise BadInput(f"combine must be 'mean' or 'max', not {combine!r}")
+            raise BadInputError(f"combine must be 'mean' or 'max', not {combine!r}")
         if problem is not None and problem not in get_args(Problem):
-            raise BadInput(f"problem must be one of {', '.join(map(repr, get_args(Problem)))}, not {problem!r}")
+            raise BadInputError(f"problem must be one of {', '.join(map(repr, get_args(Problem)))}, not {problem!r}")
         super().__init__(
             model, head="classify", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long,
             max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
@@ -81,7 +81,7 @@ class Classifier(Task):
         usual: Problem = "multi" if len(self.labels) == 1 else "single"
         self.problem = cast(Problem, problem) if problem else _PROBLEMS.get(self.encoder.problem_type, usual)
         if self.problem == "single" and len(self.labels) == 1:
-            raise Refused(
+            raise RefusedError(
                 f"{self.reference} has one label, which as the only one of its kind would score 1 for every text: "
                 "pass problem='multi' for how likely it is, or 'regression' for the raw output"
             )
@@ -113,12 +113,12 @@ class Classifier(Task):
             scores, the label that the model has first. The scores are those of :meth:`scores`.
 
         Raises:
-            BadInput: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
+            BadInputError: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
         top_k = labels_asked(top_k)
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
-            raise BadInput(f"threshold must be a number, not {threshold!r}")
+            raise BadInputError(f"threshold must be a number, not {threshold!r}")
         scores, report = self._scores(texts, progress)
         found: list[Any]
         if threshold is not None:
@@ -150,7 +150,7 @@ class Classifier(Task):
             float32 ``(n, C)``, columns in the order of :attr:`labels`.
 
         Raises:
-            BadInput, TooLong: as a call.
+            BadInputError, TooLongError: as a call.
         """
         scores, report = self._scores(texts, progress)
         return (scores, report) if return_report else scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
-from nativebert.errors import Assumed, BadInput, TooLong, warn
+from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
@@ -86,7 +86,7 @@ class Embedder(Task):
                 warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed)
         self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
-            raise BadInput(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
+            raise BadInputError(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
         self._prefix, self._suffix = self.tokenizer.frame
         self.steps = [step for step in config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
@@ -143,14 +143,14 @@ class Embedder(Task):
             float32 ``(n, dimension)``, in the order of ``texts``.
 
         Raises:
-            BadInput: something that is not a string, or an unknown prompt name.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
+            BadInputError: something that is not a string, or an unknown prompt name.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         items = listed(texts)
         lead = self.lead(prompt, prompt_name)
         leading = self._lead_tokens(lead) if lead else 0
         if leading + len(self._suffix) >= self.max_tokens:
-            raise TooLong(
+            raise TooLongError(
                 f"the prompt alone takes {leading} of {self.max_tokens} tokens and leaves no room for text; shorten it"
             )
         skip = 0 if self.config.include_prompt else leading
@@ -188,8 +188,8 @@ class Embedder(Task):
             Of a text in windows, each token's vector is from the window in which it stands farther from an edge.
 
         Raises:
-            BadInput: something that is not a string, or a layer that the model does not have.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
+            BadInputError: something that is not a string, or a layer that the model does not have.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         results = self._inside(texts, layers, progress, words=False)
         return (results, results.report) if return_report else results
@@ -212,7 +212,7 @@ class Embedder(Task):
             For each text ``{"words": list of str, "offsets": list of (start, end) characters, "vectors": float32 (words, width)}``.
 
         Raises:
-            BadInput, TooLong: as :meth:`tokens`.
+            BadInputError, TooLongError: as :meth:`tokens`.
         """
         results = self._inside(texts, layers, progress, words=True)
         return (results, results.report) if return_report else results
@@ -228,14 +228,14 @@ class Embedder(Task):
             float32 ``(n, m)``; larger is more similar (distances are negative, as in sentence-transformers).
 
         Raises:
-            BadInput: what is no table of numbers, or two of different widths.
+            BadInputError: what is no table of numbers, or two of different widths.
         """
         try:
             x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
         except (TypeError, ValueError):
-            raise BadInput("similarity is of vectors, numbers of the shape (n, dimension): embed texts first") from None
+            raise BadInputError("similarity is of vectors, numbers of the shape (n, dimension): embed texts first") from None
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
-            raise BadInput(
+            raise BadInputError(
                 f"vectors of the shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared: both must be (n, dimension)"
             )
         measure = self.config.similarity
@@ -252,21 +252,21 @@ class Embedder(Task):
         """What stands before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
         Raises:
-            BadInput: both, an unknown name, or what is no string.
+            BadInputError: both, an unknown name, or what is no string.
         """
         known = self.config.prompts or {}
         for given in (prompt, name):
             if not isinstance(given, (str, type(None))):
-                raise BadInput(f"prompt and prompt_name must be strings, not {given!r}")
+                raise BadInputError(f"prompt and prompt_name must be strings, not {given!r}")
         if prompt is not None and name is not None:
-            raise BadInput("pass prompt or prompt_name, not both")
+            raise BadInputError("pass prompt or prompt_name, not both")
         if prompt is not None:
             return prompt
         name = self.config.default_prompt if name is None else name
         if name is None:
             return ""
         if name not in known:
-            raise BadInput(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
+            raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
         return known[name]
 
     # -- the steps of a call
@@ -326,10 +326,10 @@ class Embedder(Task):
         for given in list(layers) if isinstance(layers, Iterable) else [layers]:
             layer = whole(given)
             if layer is None or not -most - 1 <= layer <= most:
-                raise BadInput(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {given!r}")
+                raise BadInputError(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {given!r}")
             chosen.append(layer)
         if not chosen:
-            raise BadInput("layers is empty: name at least one, such as -1 for the last")
+            raise BadInputError("layers is empty: name at least one, such as -1 for the last")
         return chosen
 
 

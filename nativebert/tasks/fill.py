@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Task, highest, listed, softmax
 from nativebert.tasks.results import Results
@@ -114,14 +114,14 @@ class MaskFiller(Task):
             other masks left as they are.
 
         Raises:
-            BadInput: something that is not a string, a text without a mask, a target that is not a single token, or a ``top_k`` below 1.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``, or a mask lies in what would be cut off.
+            BadInputError: something that is not a string, a text without a mask, a target that is not a single token, or a ``top_k`` below 1.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``, or a mask lies in what would be cut off.
         """
         top_k = at_least(1, "top_k", top_k)
         items = listed(texts)
         for n, text in enumerate(items):
             if not isinstance(text, str):
-                raise BadInput(f"text {n} must be a string, not {type(text).__name__}")
+                raise BadInputError(f"text {n} must be a string, not {type(text).__name__}")
         targets = None if targets is None else listed(targets, "targets")
         chosen: dict[str, Ids] = {}
         found: list[list[list[dict[str, Any]]]] = []
@@ -154,7 +154,7 @@ class MaskFiller(Task):
             stands: Stands = "after space" if tokens[place][0].isspace() else "inside" if start else "first"
             found.append(_Mask(place, start, start + len(written.strip()), stands))
         if not found:
-            raise BadInput(f"text {n} has no mask: write {self.mask_token} where a token is to be found ({text[:60]!r})")
+            raise BadInputError(f"text {n} has no mask: write {self.mask_token} where a token is to be found ({text[:60]!r})")
         return found
 
     def _owners(self, pieces: Pieces, masks: list[list[_Mask]], here: slice, call: Call) -> tuple[Pieces, list[list[_Owned]]]:
@@ -167,7 +167,7 @@ class MaskFiller(Task):
         seen = np.bincount(pieces.text, weights=[len(some) for some in owned], minlength=len(masks))
         for n, some in enumerate(masks):
             if seen[n] < len(some):
-                raise TooLong(
+                raise TooLongError(
                     f"text {here.start + n} has a mask beyond its first {self.max_tokens} tokens, where it is cut: pass too_long='window' to "
                     "fill it, or shorten the text"
                 )
@@ -224,15 +224,15 @@ class MaskFiller(Task):
     def _ids(self, targets: list[Any], stands: str) -> Ids:
         """The ids of targets for masks that stand so; sorted, each once."""
         if not targets:
-            raise BadInput("targets is empty: name at least one word, or pass None for the whole vocabulary")
+            raise BadInputError("targets is empty: name at least one word, or pass None for the whole vocabulary")
         found = set()
         for target in targets:
             if not isinstance(target, str) or not target:
-                raise BadInput(f"a target must be a word, not {target!r}")
+                raise BadInputError(f"a target must be a word, not {target!r}")
             numbers = self._tokens(target, stands)
             if len(numbers) != 1 or numbers[0] not in self._known:
                 tokens = " ".join(str(self.tokenizer.id_to_token(n)) for n in numbers)
-                raise BadInput(
+                raise BadInputError(
                     f"the target {target!r} is not a single token of {self.reference}"
                     + (f" but {len(numbers)}: {tokens}" if len(numbers) > 1 else "")
                     + ". Leave it out, or name a word that is"

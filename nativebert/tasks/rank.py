@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nativebert import sentence
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid
 from nativebert.whole import at_least
@@ -89,15 +89,15 @@ class Ranker(Task):
             float32 ``(n,)`` for a model with one output, else ``(n, outputs)``, in the order of ``pairs``.
 
         Raises:
-            BadInput: something that is not a pair of strings.
-            TooLong: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its first text leaves no room for a window.
+            BadInputError: something that is not a pair of strings.
+            TooLongError: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its first text leaves no room for a window.
         """
         items = [
             tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in listed(pairs, "pairs", "pairs of strings")
         ]
         for n, pair in enumerate(items):
             if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-                raise BadInput(f"pair {n} must be two strings, not {str(pair)[:60]!r}")
+                raise BadInputError(f"pair {n} must be two strings, not {str(pair)[:60]!r}")
         scores, report = self._scores(items, progress)
         scores = scores[:, 0] if self.outputs == 1 else scores
         return (scores, report) if return_report else scores
@@ -114,11 +114,11 @@ class Ranker(Task):
             ``{"index": place in documents, "score": float, "text": the document}`` each; equal scores keep their order.
 
         Raises:
-            BadInput: a document that is not a string, or a ``top_k`` below 1.
-            Refused: the model has more than one output, so none of them is the score.
+            BadInputError: a document that is not a string, or a ``top_k`` below 1.
+            RefusedError: the model has more than one output, so none of them is the score.
         """
         if self.outputs != 1:
-            raise Refused(
+            raise RefusedError(
                 f"{self.reference} has {self.outputs} outputs for each pair, and none of them is the score to rank by"
             )
         if top_k is not None:
@@ -143,11 +143,11 @@ def _as_saved(snapshot: Snapshot) -> Mapping[str, Any]:
     """What config_sentence_transformers.json says.
 
     Raises:
-        Refused: the files ask for something that would change the scores and that is not computed.
+        RefusedError: the files ask for something that would change the scores and that is not computed.
     """
     for module in snapshot.modules():
         if not str(module.get("type", "")).endswith(".Transformer"):
-            raise Refused(
+            raise RefusedError(
                 f"{snapshot.reference} has a module {module.get('type')!r}; nativebert knows cross-encoders that are one Transformer"
             )
     saved = sentence.settings(snapshot)
@@ -155,7 +155,7 @@ def _as_saved(snapshot: Snapshot) -> Mapping[str, Any]:
         return {}  # of a model of vectors, which a classifier was made of: the reference leaves it unread, too
     default = saved.get("default_prompt_name")
     if default is not None and (saved.get("prompts") or {}).get(default):
-        raise Refused(
+        raise RefusedError(
             f"{snapshot.reference} puts the prompt {default!r} before its texts unless told otherwise, and nativebert's cross-encoders have no "
             "prompts: put it there yourself, and take default_prompt_name out of config_sentence_transformers.json in a copy of the folder"
         )
@@ -175,7 +175,7 @@ def _through_sigmoid(saved: Mapping[str, Any], config: Mapping[str, Any], output
         return outputs == 1
     name = str(path).rpartition(".")[2]
     if not str(path).startswith("torch.nn.") or name not in _SIGMOID:
-        raise Refused(
+        raise RefusedError(
             f"the model's files say that scores go through {path!r}; nativebert knows torch.nn's {', '.join(_SIGMOID)}"
         )
     return _SIGMOID[name]

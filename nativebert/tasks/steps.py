@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.engine.cpu import MIN_ROWS, Product, by_rows
-from nativebert.errors import Corrupt
+from nativebert.errors import CorruptError
 from nativebert.hub import Snapshot
 from nativebert.nn.activation import ACTIVATION
 
@@ -40,7 +40,7 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
     """A step on vectors of ``width``, and the width that it gives.
 
     Raises:
-        Corrupt: its weights do not fit its config, or its config what comes before.
+        CorruptError: its weights do not fit its config, or its config what comes before.
         weights_map.WeightsMapError: its weight file is damaged or holds NaN.
     """
     if step == "normalize":
@@ -51,7 +51,7 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
     assert snapshot is not None  # only a folder's files can ask for anything else
     inward, outward = (step.inward, step.outward) if isinstance(step, sentence.Dense) else (step.width, step.width)
     if width != inward:
-        raise Corrupt(f"{step.folder}/config.json takes vectors of {inward}, but what comes before gives {width}")
+        raise CorruptError(f"{step.folder}/config.json takes vectors of {inward}, but what comes before gives {width}")
     if isinstance(step, sentence.LayerNorm):
         w = _weights(step.folder, {"norm.weight": (width,), "norm.bias": (width,)}, snapshot)
         return _by_torch(lambda x: F.layer_norm(x, (width,), w["norm.weight"], w["norm.bias"], 1e-5)), width
@@ -101,7 +101,7 @@ def _weights(folder: str, shapes: Mapping[str, tuple[int, ...]], snapshot: Snaps
     checkpoint = Checkpoint.open(snapshot.require(name))
     found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
     if found != dict(shapes):
-        raise Corrupt(f"{name} holds {found}, but its config.json asks for {dict(shapes)}")
+        raise CorruptError(f"{name} holds {found}, but its config.json asks for {dict(shapes)}")
     weights = {key: tensor(checkpoint.view(key)).float() for key in shapes}
     check_finite(weights)
     return weights

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, softmax
 from nativebert.tasks.classify import labels_asked
@@ -127,15 +127,15 @@ class Tagger(Task):
             names are among them. The score of a type is the mean, over what was joined, of the highest probability of its labels.
 
         Raises:
-            BadInput: something that is not a string, an unknown aggregation, or a ``top_k`` below 1.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
+            BadInputError: something that is not a string, an unknown aggregation, or a ``top_k`` below 1.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = self.aggregation if aggregation is None else _one_of(AGGREGATIONS, aggregation)
         top_k = labels_asked(top_k)
         items = listed(texts)
         for n, item in enumerate(items):
             if isinstance(item, (list, tuple)):
-                raise BadInput(
+                raise BadInputError(
                     f"text {n} is a {type(item).__name__}, not a str: for texts that are split into words, use .words()"
                 )
         found: list[list[dict[str, Any]]] = []
@@ -177,8 +177,8 @@ class Tagger(Task):
             ``{"label", "score"}``, best first; of a word without a token, its label alone.
 
         Raises:
-            BadInput: something that is not a list of strings, another aggregation, or a ``top_k`` below 1.
-            TooLong: a sentence is longer than ``max_tokens`` and ``too_long="error"``.
+            BadInputError: something that is not a list of strings, another aggregation, or a ``top_k`` below 1.
+            TooLongError: a sentence is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = _one_of(OF_WORDS, aggregation)
         top_k = labels_asked(top_k)
@@ -329,7 +329,7 @@ def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str])
     types = {tag.label for tag in tags} - set(labels)
     for name in ignore:
         if name != "O" and name not in labels and name not in types:
-            raise BadInput(f"ignore names {name!r}, which the model does not have; its labels are: {', '.join(labels)}")
+            raise BadInputError(f"ignore names {name!r}, which the model does not have; its labels are: {', '.join(labels)}")
     return [label in ignore or (tag.label in types and tag.label in ignore) for label, tag in zip(labels, tags, strict=True)]
 
 
@@ -421,15 +421,17 @@ def _visible(text: str, spans: list[Span], disjoint: bool = False) -> list[Span]
 
 def _one_of(known: tuple[str, ...], aggregation: str) -> str:
     if aggregation not in known:
-        raise BadInput(f"aggregation must be one of {', '.join(known)}, not {aggregation!r}")
+        raise BadInputError(f"aggregation must be one of {', '.join(known)}, not {aggregation!r}")
     return aggregation
 
 
 def _words_of(n: int, sentence: Any) -> list[str]:
     if isinstance(sentence, (str, bytes, dict)) or not isinstance(sentence, Iterable):
-        raise BadInput(f"sentence {n} must be a list of words, not {str(sentence)[:60]!r}; running text goes to a plain call")
+        raise BadInputError(
+            f"sentence {n} must be a list of words, not {str(sentence)[:60]!r}; running text goes to a plain call"
+        )
     words = list(sentence)
     for place, word in enumerate(words):
         if not isinstance(word, str):
-            raise BadInput(f"word {place} of sentence {n} must be a string, not {str(word)[:60]!r}")
+            raise BadInputError(f"word {place} of sentence {n} must be a string, not {str(word)[:60]!r}")
     return [str(word) for word in words]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Scores, Task, listed, singles, softmax
 from nativebert.tasks.classify import over_windows
@@ -43,7 +43,7 @@ class ZeroShot(Task):
         revision, offline, token: as of :func:`nativebert.load`.
 
     Raises:
-        Refused: the config does not say which output is entailment, and ``entailment`` was not given.
+        RefusedError: the config does not say which output is entailment, and ``entailment`` was not given.
         NativeBertError: one of its other kinds, for a model that cannot be had, is not understood, or has no classifier.
     """
 
@@ -69,7 +69,7 @@ class ZeroShot(Task):
         )  # fmt: skip
         entails = self._output("entailment", entailment)
         if entails is None:
-            raise Refused(
+            raise RefusedError(
                 f"{self._outputs()}: none is named 'entailment'. A model of natural language inference is needed; if this is one, pass "
                 "entailment= and contradiction=, its outputs counted from 0"
             )
@@ -77,7 +77,7 @@ class ZeroShot(Task):
         if self.contradiction is None and len(self.encoder.labels) == 2:
             self.contradiction = 1 - entails
         if self.contradiction == entails:
-            raise BadInput(f"entailment and contradiction are both output {entails}: they must be two")
+            raise BadInputError(f"entailment and contradiction are both output {entails}: they must be two")
         self._frame = PairFrame.of(self.tokenizer)
 
     def __repr__(self) -> str:
@@ -109,14 +109,14 @@ class ZeroShot(Task):
             the one that was given first.
 
         Raises:
-            BadInput: a text that is no string; no labels, the same one twice, or one that leaves no room for text; a hypothesis without ``{}``.
-            Refused: ``multi_label``, or one label, and the config does not say which output is contradiction.
-            TooLong: a text is longer than ``max_tokens`` and ``too_long="error"``.
+            BadInputError: a text that is no string; no labels, the same one twice, or one that leaves no room for text; a hypothesis without ``{}``.
+            RefusedError: ``multi_label``, or one label, and the config does not say which output is contradiction.
+            TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         names = _labels(labels)
         several = multi_label or len(names) == 1
         if several and self.contradiction is None:
-            raise Refused(
+            raise RefusedError(
                 f"{self._outputs()}: none is named 'contradiction', and labels by themselves are scored against it: "
                 "pass contradiction= to ZeroShot, an output counted from 0"
             )
@@ -125,7 +125,7 @@ class ZeroShot(Task):
         longest = max(range(len(names)), key=lambda n: len(hypotheses[n]))
         needed = len(self._frame) + len(hypotheses[longest])
         if needed >= self.max_tokens:
-            raise BadInput(
+            raise BadInputError(
                 f"the label {names[longest]!r} in its sentence takes {needed} of {self.max_tokens} tokens and leaves no room for text: shorten it"
             )
         items = listed(texts)
@@ -184,13 +184,13 @@ class ZeroShot(Task):
         if given is not None:
             output = whole(given)
             if output is None or not 0 <= output < count:
-                raise BadInput(f"{name} must be an output between 0 and {count - 1}, not {given!r}")
+                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {given!r}")
             return output
         by_name = self.encoder.source.get("label2id")
         found = {n for label, n in by_name.items() if label.lower().startswith(begin)} if isinstance(by_name, dict) else set()
         found |= {n for n, label in enumerate(self.encoder.labels) if label.lower().startswith(begin)}
         if len(found) > 1 or not all(type(n) is int and 0 <= n < count for n in found):
-            raise Refused(
+            raise RefusedError(
                 f"{self._outputs()}, label2id {by_name}: these do not agree on which output is {name!r}; pass {name}=, counted from 0"
             )
         return found.pop() if found else None
@@ -252,11 +252,11 @@ def _labels(labels: Any) -> list[str]:
         names = [name for name in names if name]  # a comma too many
     for name in names:
         if not isinstance(name, str) or not name.strip():
-            raise BadInput(f"a label must be a string that is not empty, not {name!r}")
+            raise BadInputError(f"a label must be a string that is not empty, not {name!r}")
     if not names:
-        raise BadInput("no labels: give at least one")
+        raise BadInputError("no labels: give at least one")
     if twice := next((name for n, name in enumerate(names) if name in names[:n]), None):
-        raise BadInput(f"the label {twice!r} is given twice: each copy would take half of its score")
+        raise BadInputError(f"the label {twice!r} is given twice: each copy would take half of its score")
     return list(map(str, names))
 
 
@@ -266,4 +266,4 @@ def _hypotheses(hypothesis: str, names: list[str]) -> list[str]:
             return [hypothesis.format(name) for name in names]
     except (LookupError, ValueError, AttributeError):
         pass
-    raise BadInput(f"hypothesis must be a sentence with {{}} in the place of the label, not {hypothesis!r}")
+    raise BadInputError(f"hypothesis must be a sentence with {{}} in the place of the label, not {hypothesis!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 
 
 def plan(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
@@ -22,10 +22,10 @@ def plan(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64
         Indices of the texts of each batch. Every text is in exactly one.
 
     Raises:
-        BadInput: ``batch_tokens`` is less than 1.
+        BadInputError: ``batch_tokens`` is less than 1.
     """
     if batch_tokens < 1:
-        raise BadInput(f"batch_tokens must be at least 1, not {batch_tokens}")
+        raise BadInputError(f"batch_tokens must be at least 1, not {batch_tokens}")
     order = np.argsort(-lengths, kind="stable")
     batches, start, used = [], 0, 0
     for at, length in enumerate(lengths[order].tolist()):

@@ -34,7 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from nativebert.errors import Assumed, BadInput, Corrupt, NativeBertError, NotFound, Refused, warn
+from nativebert.errors import Assumed, BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError, warn
 from nativebert.text import sentencepiece
 
 if TYPE_CHECKING:  # the library itself is imported by the first tokenizer that is loaded
@@ -198,23 +198,23 @@ class Tokenizer:
             kind: the class of transformers to read the files as (``"XLMRobertaTokenizer"``), where they name none.
 
         Raises:
-            NotFound: there is no such folder, or no tokenizer in it.
-            Corrupt: a file is damaged.
-            Refused: a tokenizer that is not carried, or a setting that it does not take.
+            NotFoundError: there is no such folder, or no tokenizer in it.
+            CorruptError: a file is damaged.
+            RefusedError: a tokenizer that is not carried, or a setting that it does not take.
 
         Warns:
             Assumed: the files leave open, or contradict each other about, how text is read.
         """
         where = Path(folder)
         if not where.is_dir():
-            raise NotFound(f"{where} is no folder: give the folder that holds tokenizer.json or vocab.txt")
+            raise NotFoundError(f"{where} is no folder: give the folder that holds tokenizer.json or vocab.txt")
         names = [name for name in (*FILES, "config.json") if (where / name).is_file()]
         if "tokenizer.json" in names:
             names = [name for name in names if name not in _UNREAD]
         try:
             files = {name: (where / name).read_bytes() for name in names}
         except OSError as error:
-            raise NotFound(f"{error.filename} cannot be read: {error.strerror}") from error
+            raise NotFoundError(f"{error.filename} cannot be read: {error.strerror}") from error
         return cls.from_files(files, where, settings, kind)
 
     @classmethod
@@ -230,7 +230,7 @@ class Tokenizer:
     @classmethod
     def _read(cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None, kind: str) -> Tokenizer:
         if "tokenizer.json" not in files and not any(name in files for name in VOCABULARIES):
-            raise NotFound(
+            raise NotFoundError(
                 f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
                 "download one of them into it"
             )
@@ -271,7 +271,7 @@ class Tokenizer:
                     if made.reads
                     else "its tokenizer.json alone says how text is read"
                 )
-                raise Refused(
+                raise RefusedError(
                     f"the tokenizer of {where} does not carry {name}=: {takes}. Change the files, in a copy of the folder."
                 )
         _ = tokenizer.max_length
@@ -326,7 +326,7 @@ class Tokenizer:
         """Tokenise one text, or a pair of texts. Nothing is truncated or padded."""
         for given in (text,) if pair is None else (text, pair):
             if not isinstance(given, str):
-                raise BadInput(f"the text {_complaint(given)}")
+                raise BadInputError(f"the text {_complaint(given)}")
         item = text if pair is None else (text, pair)
         return Encoding(self._run([item], self._core.encode_batch, special_tokens)[0])
 
@@ -406,7 +406,7 @@ class Tokenizer:
         try:
             with _trusting_nothing(self._where):
                 return encode(items, add_special_tokens=special_tokens)  # type: ignore[no-any-return]
-        except Corrupt:
+        except CorruptError:
             _find_surrogate(items, first)  # the one fault of a str that the library refuses: found only when it did
             raise
 
@@ -424,7 +424,7 @@ class Tokenizer:
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
-                raise BadInput(f"id {number} is not in the vocabulary of {self._where}: its ids go from 0 to {top}")
+                raise BadInputError(f"id {number} is not in the vocabulary of {self._where}: its ids go from 0 to {top}")
         text = self._core.decode(numbers, skip_special_tokens=skip_special_tokens)
         wanted = self._config.get("clean_up_tokenization_spaces") if clean_up is None else clean_up
         if wanted and type(self._core.model).__name__ != "BPE":
@@ -470,7 +470,7 @@ class Tokenizer:
         if limit is None:
             return None
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1:
-            raise Corrupt(f"{self._where / 'tokenizer_config.json'}: model_max_length is {limit!r}, not a length")
+            raise CorruptError(f"{self._where / 'tokenizer_config.json'}: model_max_length is {limit!r}, not a length")
         return None if limit >= 1e9 else int(limit)
 
     def n_special(self, pair: bool = False) -> int:
@@ -500,10 +500,10 @@ class Tokenizer:
         only the model's config.json had told it, stand in tokenizer_config.json.
 
         Raises:
-            Refused: the files do not say all that this tokenizer does.
+            RefusedError: the files do not say all that this tokenizer does.
         """
         if self._unsaid:
-            raise Refused(
+            raise RefusedError(
                 f"this tokenizer {self._unsaid}, which its own files do not say: save the model, not its tokenizer alone"
             )
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -517,7 +517,7 @@ class Tokenizer:
         token = self._config.get(name)
         number = None if token is None else self.token_to_id(_text(token))
         if token is None or number is None:
-            raise Refused(f"the tokenizer of {self._where} has no {name}: this task needs a model that has one")
+            raise RefusedError(f"the tokenizer of {self._where} has no {name}: this task needs a model that has one")
         return _text(token), number
 
 
@@ -528,15 +528,15 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{path} is not JSON ({error}): download it again") from error
+        raise CorruptError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(content, dict):
-        raise Corrupt(f"{path} holds a {type(content).__name__} where an object was expected: download it again")
+        raise CorruptError(f"{path} holds a {type(content).__name__} where an object was expected: download it again")
     return content
 
 
 @contextmanager
 def _trusting_nothing(where: Path) -> Iterator[None]:
-    """Whatever hostile files set off inside the library, even a Rust panic, leaves as ``Corrupt``."""
+    """Whatever hostile files set off inside the library, even a Rust panic, leaves as ``CorruptError``."""
     try:
         yield
     except (NativeBertError, MemoryError):
@@ -545,7 +545,7 @@ def _trusting_nothing(where: Path) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # KeyboardInterrupt and its like
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise Corrupt(f"the tokenizer files in {where} are damaged: download them again ({reason})") from error
+        raise CorruptError(f"the tokenizer files in {where} are damaged: download them again ({reason})") from error
 
 
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
@@ -559,11 +559,11 @@ def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
     """Put settings over what the files say, in both files that may say it."""
     for name, value in settings.items():
         if name not in (*SETTINGS, _DECODER) and not name.endswith("_token"):
-            raise Refused(
+            raise RefusedError(
                 f"a tokenizer does not carry {name}=; it takes {', '.join(SETTINGS)} and special tokens, like pad_token"
             )
         if name.endswith("_side") and value not in ("left", "right"):
-            raise BadInput(f"{name} must be 'left' or 'right', not {value!r}")
+            raise BadInputError(f"{name} must be 'left' or 'right', not {value!r}")
     content["tokenizer_config.json"] = content.get("tokenizer_config.json", {}) | dict(settings)
     extra = {"extra_special_tokens", "additional_special_tokens"}
     over = set(settings) | (extra if extra & set(settings) else set())
@@ -585,7 +585,9 @@ class _Made(NamedTuple):
 def _make(kind: str, content: dict[str, Any], files: Mapping[str, bytes], family: Any, where: Path) -> _Made:
     """The reading that is for the class ``kind`` and the files that there are."""
     if content.get("tokenizer_config.json", {}).get("auto_map") and kind not in _BERT_CLASSES:
-        raise Refused(f"{where}: tokenizer_config.json asks for code of its own ({kind or 'auto_map'}), which is never run")
+        raise RefusedError(
+            f"{where}: tokenizer_config.json asks for code of its own ({kind or 'auto_map'}), which is never run"
+        )
     if "tokenizer.json" in content:
         plain = kind in _BERT_CLASSES and _is_wordpiece(content["tokenizer.json"]["model"])
         return _wordpiece(kind, content, files) if plain else _as_it_stands(kind, content, files)
@@ -596,25 +598,25 @@ def _make(kind: str, content: dict[str, Any], files: Mapping[str, bytes], family
     if source not in present:
         raise _not_built(kind, family, source, present, where)
     if missing := [name for name in VOCABULARIES[source] if name not in files]:
-        raise NotFound(f"{where} has {source} without {missing[0]}, which goes with it: download it, too")
+        raise NotFoundError(f"{where} has {source} without {missing[0]}, which goes with it: download it, too")
     build = {"vocab.txt": _wordpiece, "vocab.json": _byte_level}.get(source, _unigram)
     return build(kind, content, files)
 
 
-def _not_built(kind: str, family: Any, source: str | None, present: list[str], where: Path) -> Refused:
+def _not_built(kind: str, family: Any, source: str | None, present: list[str], where: Path) -> RefusedError:
     """Why there is no tokenizer to build from these vocabularies, and what to do."""
     have = " and ".join(present)
     if source is not None:
         parts = " and ".join((source, *VOCABULARIES[source]))
-        return Refused(f"{where} has {have} alone, and a {kind} is built from {parts}: download that, or tokenizer.json")
+        return RefusedError(f"{where} has {have} alone, and a {kind} is built from {parts}: download that, or tokenizer.json")
     if kind in NO_CLASS and not family:
         classes = ", ".join(dict.fromkeys(name for name, file in BUILT_FROM.items() if file in present))
-        return Refused(
+        return RefusedError(
             f"{where} has {have} alone, and no file says which tokenizer it is for: write a tokenizer_config.json beside it, "
             f'{{"tokenizer_class": "..."}}, with one of {classes}'
         )
     named = f"its tokenizer is {kind or family!r}" + (", which names no way to read it" if kind in NO_CLASS[1:] else "")
-    return Refused(
+    return RefusedError(
         f"{where} has {'a ' if len(present) == 1 else ''}{have} alone, and {named}, not BERT's: transformers' "
         "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes a tokenizer.json for most classes. Where it does not, because "
         "the tokenizer is a program of its own, tokenise with it and give the ids to nativebert.load(folder)."
@@ -704,7 +706,7 @@ def _template(whole: dict[str, Any]) -> list[int]:
                 .encode("", "")
                 .ids
             )
-    except Corrupt:
+    except CorruptError:
         return []  # nobody reads it
 
 
@@ -811,7 +813,7 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
     source = BUILT_FROM[kind]
     read = sentencepiece.read(files[source])
     if read.algorithm != sentencepiece.UNIGRAM:
-        raise Refused(
+        raise RefusedError(
             f"{source} holds another model of sentencepiece than a Unigram, which a {kind} is: the files do not belong together"
         )
     options = _CUSTOMARY[kind] | _options(content)
@@ -962,7 +964,7 @@ def _added(value: Any, special: bool = False) -> tokenizers.AddedToken:
 def _text(token: Any) -> str:
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str):
-        raise TypeError(f"a special token is {token!r}, which is no text")  # and so Corrupt, with the folder's name
+        raise TypeError(f"a special token is {token!r}, which is no text")  # and so CorruptError, with the folder's name
     return text
 
 
@@ -978,9 +980,9 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
             texts = getattr(texts, method)()
             break
     if isinstance(texts, str | bytes):
-        raise BadInput("a single text was given where a list of texts was expected: write [text]")
+        raise BadInputError("a single text was given where a list of texts was expected: write [text]")
     if not isinstance(texts, Iterable) or isinstance(texts, Mapping | Set) or hasattr(texts, "columns"):
-        raise BadInput(f"texts is a {type(texts).__name__}: give a list of texts, or one column of a table")
+        raise BadInputError(f"texts is a {type(texts).__name__}: give a list of texts, or one column of a table")
     items = list(texts)
     if set(map(type, items)) <= {str}:
         return items
@@ -989,9 +991,9 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
         parts = tuple(item) if paired and isinstance(item, tuple | list) else (item,)
         for part in parts:
             if not isinstance(part, str):
-                raise BadInput(f"text {index} {_complaint(part)}")
+                raise BadInputError(f"text {index} {_complaint(part)}")
         if paired and len(parts) != 2:
-            raise BadInput(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
+            raise BadInputError(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
     return items
 
 
@@ -999,7 +1001,7 @@ def _number(given: Any) -> int:
     """An id, which R and tables may give as 101.0."""
     number = given.item() if getattr(given, "ndim", None) == 0 else given  # of numpy or torch
     if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
-        raise BadInput(f"an id must be a whole number, not {given!r}")
+        raise BadInputError(f"an id must be a whole number, not {given!r}")
     return int(number)
 
 
@@ -1018,7 +1020,7 @@ def _find_surrogate(items: list[Any], first: int) -> None:
             try:
                 text.encode("utf-8")
             except UnicodeEncodeError as error:
-                raise BadInput(
+                raise BadInputError(
                     f"text {index} holds half a character (a lone surrogate, {text[error.start]!r}, at {error.start}): "
                     "it was decoded wrongly; read it again, or use text.encode('utf-8', 'replace').decode()"
                 ) from None

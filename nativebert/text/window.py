@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 
 TooLongPolicy = Literal["truncate", "window", "error"]
 
@@ -27,9 +27,9 @@ class Window(NamedTuple):
 
 
 def check_policy(policy: str) -> TooLongPolicy:
-    """``policy`` itself. Raises :class:`BadInput` where it is not a known one."""
+    """``policy`` itself. Raises :class:`BadInputError` where it is not a known one."""
     if policy not in get_args(TooLongPolicy):
-        raise BadInput(f"too_long must be 'truncate', 'window' or 'error', not {policy!r}")
+        raise BadInputError(f"too_long must be 'truncate', 'window' or 'error', not {policy!r}")
     return policy  # type: ignore[return-value]
 
 
@@ -44,10 +44,10 @@ def windows(tokens: int, room: int, stride: int) -> list[Window]:
         stride: tokens that neighbouring windows share (as in the tokenizers library); at most ``room // 2`` is used.
 
     Raises:
-        BadInput: no room for a single token, or a negative stride.
+        BadInputError: no room for a single token, or a negative stride.
     """
     if room < 1 or stride < 0:
-        raise BadInput(f"no window of {room} tokens that share {stride} can be made; allow more tokens")
+        raise BadInputError(f"no window of {room} tokens that share {stride} can be made; allow more tokens")
     if tokens <= room:
         return [Window(0, tokens, 0, tokens)]
     stride = min(stride, room // 2)

@@ -13,7 +13,7 @@ from hf_checkpoints import make
 from models import minilm, one_thread
 
 import nativebert as nb
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 
 pytest.importorskip("langchain_core")
 
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_told(models: dict[str, str]) -> None:
         NativeBertReranker(model=models["cross"], top_n=0)
     with pytest.raises(ValueError, match="device: given with Ranker that is made already"):
         NativeBertReranker(model=nb.Ranker(models["cross"], device="cpu"), options={"device": "cpu"})
-    with pytest.raises(Refused, match="3 outputs for each pair"):
+    with pytest.raises(RefusedError, match="3 outputs for each pair"):
         NativeBertReranker(model=models["nli"]).compress_documents([Document(page_content="a")], "b")
-    with pytest.raises(BadInput, match="text 0 is"):
+    with pytest.raises(BadInputError, match="text 0 is"):
         NativeBertEmbeddings(minilm()).embed_documents([None])  # type: ignore[list-item]

@@ -12,7 +12,7 @@ import pytest
 from models import minilm, one_thread
 
 import nativebert as nb
-from nativebert.errors import BadInput, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError
 
 pytest.importorskip("sklearn")
 
@@ -82,14 +82,14 @@ def test_a_parameter_that_changes_loads_anew(embed: nb.Embedder) -> None:
     vectors.truncate_dim = None
     vectors.prompt = None
     assert np.array_equal(vectors.transform(TEXTS), embed(TEXTS))
-    with pytest.raises(BadInput, match="precision must be"):
+    with pytest.raises(BadInputError, match="precision must be"):
         vectors.set_params(precision="float8").fit(TEXTS)
 
 
 def test_an_embedder_is_shared_and_takes_no_options(embed: nb.Embedder) -> None:
     vectors = NativeBertVectorizer(embed, prompt="query: ")
     assert np.array_equal(vectors.transform(TEXTS), embed(TEXTS, prompt="query: "))
-    with pytest.raises(BadInput, match="truncate_dim: given with Embedder that is made already"):
+    with pytest.raises(BadInputError, match="truncate_dim: given with Embedder that is made already"):
         NativeBertVectorizer(embed, truncate_dim=3).fit(TEXTS)
     copied = clone(vectors)
     assert np.array_equal(copied.transform(TEXTS), vectors.transform(TEXTS))
@@ -118,11 +118,11 @@ def test_names_and_tables() -> None:
     columns = ColumnTransformer([("text", vectorizer(truncate_dim=3), "text")], remainder="passthrough")
     assert columns.fit_transform(frame).shape == (len(TEXTS), 4)
     assert columns.get_feature_names_out().tolist() == [*(f"text__{name}" for name in names), "remainder__number"]
-    with pytest.raises(BadInput, match="one column of a table, not DataFrame"):
+    with pytest.raises(BadInputError, match="one column of a table, not DataFrame"):
         vectors.transform(frame[["text"]])
-    with pytest.raises(BadInput, match="text 0 is"):
+    with pytest.raises(BadInputError, match="text 0 is"):
         vectors.transform(np.array(TEXTS)[:, None])
-    with pytest.raises(BadInput, match="text 1 is"):
+    with pytest.raises(BadInputError, match="text 1 is"):
         vectors.transform(np.array(["a", np.nan], object))
 
 

@@ -18,7 +18,7 @@ from hf_checkpoints import make
 from models import minilm, one_thread
 
 import nativebert as nb
-from nativebert.errors import BadInput, NativeBertError, NativeBertWarning
+from nativebert.errors import BadInputError, NativeBertError, NativeBertWarning
 
 pytest.importorskip("spacy")
 
@@ -210,7 +210,7 @@ def test_entities_that_are_there_stay_unless_they_are_to_go() -> None:
 
 def test_what_is_wrong_is_told(models: dict[str, str]) -> None:
     nlp = spacy.blank("en")
-    with pytest.raises(BadInput, match="precision must be"):
+    with pytest.raises(BadInputError, match="precision must be"):
         nlp.add_pipe("nativebert_vectors", config={"model": str(minilm()), "options": {"precision": "float8"}})
     with pytest.raises(ValueError, match="model"):
         nlp.add_pipe("nativebert_entities")

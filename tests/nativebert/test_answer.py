@@ -17,7 +17,7 @@ from models import WORDS, one_thread
 from questions import FAMILIES, SETTINGS, fingerprint, pairs, qa_folder, sentence_pieces, write_tokenizer
 
 import nativebert as nb
-from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.errors import BadInputError, TooLongError, Truncated
 from nativebert.tasks.answer import Answerer, _Spans
 from nativebert.text.window import Window, windows
 
@@ -244,10 +244,10 @@ def test_long_pairs(models: dict[str, Any]) -> None:
     _, report = answerer(model, max_tokens=50, stride=10)([question] * 2, ["the cat", context], return_report=True)
     assert report.windows.tolist() == [1, len(windows(360, room, 10))]
     assert report.tokens.tolist() == [8, 366]
-    with pytest.raises(TooLong, match="pair 1 has 366 tokens and the limit is 50"):
+    with pytest.raises(TooLongError, match="pair 1 has 366 tokens and the limit is 50"):
         answerer(model, too_long="error", max_tokens=50)(question, ["cat", context])
     for too_long in ("window", "truncate"):
-        with pytest.raises(TooLong, match=r"pair 1 has .* must stand in every window of 50: shorten its first part"):
+        with pytest.raises(TooLongError, match=r"pair 1 has .* must stand in every window of 50: shorten its first part"):
             answerer(model, max_tokens=50, too_long=too_long)(["the", "the cat " * 30], "the mat")
 
 
@@ -272,16 +272,16 @@ def test_what_is_wrong_is_told(models: dict[str, Any]) -> None:
         ("a", ["b", 3.5], "context 1 must be a string, not float"),
         ("a", None, "contexts must be a list of strings"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             answer(questions, contexts)
     for k in (0, True, None, 1.5):
-        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
+        with pytest.raises(BadInputError, match="top_k must be a whole number, 1 or more"):
             answer("a", "b", top_k=k)
-        with pytest.raises(BadInput, match="max_answer_tokens must be a whole number, 1 or more"):
+        with pytest.raises(BadInputError, match="max_answer_tokens must be a whole number, 1 or more"):
             answerer(models["bert"], max_answer_tokens=k)
     assert answer("a", "b c", top_k=2.0) == answer("a", "b c", top_k=2)
     assert answerer(models["bert"], max_answer_tokens=3.0).max_answer_tokens == 3
-    with pytest.raises(BadInput, match="needs a model with the head 'answer'"):
+    with pytest.raises(BadInputError, match="needs a model with the head 'answer'"):
         answerer(nb.load(models["bert"].snapshot, head=None))
 
 

@@ -20,7 +20,7 @@ import nativebert as nb
 from nativebert import bench, cli
 from nativebert.arch import read_config
 from nativebert.bench import Figure, Turn, Work
-from nativebert.errors import BadInput, NativeBertError, Truncated
+from nativebert.errors import BadInputError, NativeBertError, Truncated
 
 KEYS = ["load", "mixed", "one", "32x128", "8x512"]
 
@@ -106,7 +106,8 @@ def test_gflop_of_a_window() -> None:
             seen = far.size if window is None else int((far <= window).sum())
             assert bench._seen(length, window) == seen
         total = sum(
-            2 * length * (4 * 32 * 32 + 3 * 32 * layer.inner) + 4 * 32 * int((far <= (layer.window or length)).sum())
+            2 * length * (4 * 32 * 32 + 3 * 32 * layer.intermediate_size)
+            + 4 * 32 * int((far <= (layer.window or length)).sum())
             for layer in config.layers
         )
         assert bench.gflop(config, [length]) == pytest.approx(total / 1e9)
@@ -335,13 +336,15 @@ def test_prompts_and_warnings_stay_out(tmp_path: Path, recwarn: pytest.WarningsR
     ],
 )
 def test_bad_arguments(tiny: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(BadInputError) as error:
         bench.measure(tiny, **{"device": "cpu", **options})
     assert message in str(error.value)
 
 
 def test_int8_is_for_the_cpu() -> None:
-    with pytest.raises(BadInput, match=r"precision='int8' is for the CPU, not for cuda; use 'float16' or 'bfloat16' there"):
+    with pytest.raises(
+        BadInputError, match=r"precision='int8' is for the CPU, not for cuda; use 'float16' or 'bfloat16' there"
+    ):
         bench._precisions(["float32", "int8"], torch.device("cuda"))
     assert bench._precisions(None, torch.device("cuda")) == ["float32"]
     assert bench._precisions(None, torch.device("cpu")) == ["float32", "int8"]

@@ -14,7 +14,7 @@ from classifiers import FAMILIES, LIMIT, classifier, pairs, pipeline
 from models import one_thread, texts
 
 import nativebert as nb
-from nativebert.errors import BadInput, Refused, TooLong, Truncated
+from nativebert.errors import BadInputError, RefusedError, TooLongError, Truncated
 from nativebert.tasks import base
 from nativebert.tasks.classify import Classifier, over_windows
 
@@ -154,7 +154,7 @@ def test_threshold_gives_every_label_that_reaches_it(folders: Any) -> None:
     assert 0 < sum(map(len, found)) < scores.size
     assert classify(SOME, threshold=1.1) == [[] for _ in SOME]
     for wrong in ("0.5", [0.5], float("nan")):
-        with pytest.raises(BadInput, match="threshold must be a number, not "):
+        with pytest.raises(BadInputError, match="threshold must be a number, not "):
             classify(SOME, threshold=wrong)  # type: ignore[arg-type]
 
 
@@ -203,12 +203,12 @@ def test_long_lists_are_worked_on_in_stretches(classify: Classifier, monkeypatch
     whole = classify.scores(SOME[:20])
     monkeypatch.setattr(base, "_CHUNK", 7)
     assert np.array_equal(classify.scores(SOME[:20]), whole)
-    with pytest.raises(BadInput, match="text 9 "):
+    with pytest.raises(BadInputError, match="text 9 "):
         classify([*SOME[:9], None])  # type: ignore[list-item]
     # a kind that changes at the border of two stretches is no less wrong
-    with pytest.raises(BadInput, match="text 7 is a tuple"):
+    with pytest.raises(BadInputError, match="text 7 is a tuple"):
         classify([*SOME[:7], ("a", "b")])  # type: ignore[list-item]
-    with pytest.raises(BadInput, match="text 7 is a single text among pairs"):
+    with pytest.raises(BadInputError, match="text 7 is a single text among pairs"):
         classify([*pairs(7, 3), "a"])  # type: ignore[list-item]
 
 
@@ -249,7 +249,7 @@ def test_pairs_slide_over_the_second_text(folders: Any) -> None:
     each = short.scores([("the cat sat", part) for part in parts])
     found = Classifier(folders("bert"), device="cpu", too_long="window", stride=8).scores([("the cat sat", LONG)])
     assert np.allclose(found[0], each.mean(0), atol=1e-6)
-    with pytest.raises(TooLong, match="shorten its first part"):
+    with pytest.raises(TooLongError, match="shorten its first part"):
         Classifier(folders("bert"), device="cpu", too_long="window").scores([(LONG, "a")])
 
 
@@ -272,7 +272,7 @@ def test_what_is_cut_is_counted_and_told(classify: Classifier, folders: Any) -> 
     with pytest.warns(Truncated) as told:
         classify.scores([LONG])
     assert told[0].filename == __file__
-    with pytest.raises(TooLong, match=f"text 1 has {tokens} tokens and the limit is {LIMIT}"):
+    with pytest.raises(TooLongError, match=f"text 1 has {tokens} tokens and the limit is {LIMIT}"):
         Classifier(folders("bert"), device="cpu", too_long="error")(["cat", LONG])
 
 
@@ -281,23 +281,23 @@ def test_what_is_cut_is_counted_and_told(classify: Classifier, folders: Any) -> 
 
 def test_what_is_wrong_is_told(classify: Classifier, folders: Any, tmp_path: Path) -> None:
     for top_k in (0, -1, True, 1.5, "all"):
-        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
+        with pytest.raises(BadInputError, match="top_k must be a whole number, 1 or more"):
             classify(["a"], top_k=top_k)  # type: ignore[arg-type]
     for wrong, message in [
         ([None], "text 0 is None"), (["a", 3], "text 1 is a int"), (7, "must be a list of strings"), ({"a"}, "not set"),
         ([("a", "b"), "c"], "text 1"), ([("a", "b", "c")], "text 0 is no pair"), (["a", ("b", "c")], "text 1"), (b"a", "not bytes"),
         ([("a", None)], "text 0 is None"),
     ]:  # fmt: skip
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             classify(wrong)  # type: ignore[arg-type]
     folder = folders("bert")
-    with pytest.raises(BadInput, match="combine must be 'mean' or 'max', not 'sum'"):
+    with pytest.raises(BadInputError, match="combine must be 'mean' or 'max', not 'sum'"):
         Classifier(folder, combine="sum")
-    with pytest.raises(BadInput, match="problem must be one of 'single', 'multi', 'regression', not 'softmax'"):
+    with pytest.raises(BadInputError, match="problem must be one of 'single', 'multi', 'regression', not 'softmax'"):
         Classifier(folder, problem="softmax")
-    with pytest.raises(Refused, match="has one label"):
+    with pytest.raises(RefusedError, match="has one label"):
         Classifier(folders("bert", "one label"), problem="single")
-    with pytest.raises(BadInput, match="needs a model with the head 'classify'"):
+    with pytest.raises(BadInputError, match="needs a model with the head 'classify'"):
         Classifier(nb.load(folder, head=None), device="cpu")
 
 

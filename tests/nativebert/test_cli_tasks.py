@@ -24,7 +24,7 @@ from test_cli import run as run_here
 
 import nativebert as nb
 from nativebert import cli, console
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.io.read import read_columns
 from nativebert.io.write import Records, write_records
 from nativebert.pictures.attention import attention
@@ -423,7 +423,7 @@ def test_records_as_they_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "r.csv").read_text("utf-8") == 'a,b\n"né",0.1\n"x""\n",""\n" 1",2\n'
     write_records(str(tmp_path / "r.jsonl"), found)
     assert (tmp_path / "r.jsonl").read_text("utf-8") == '{"a": "né", "b": 0.1}\n{"a": "x\\"\\n", "b": null}\n'
-    with pytest.raises(BadInput, match=r"is a folder; name a file in it, like .*results\.jsonl"):
+    with pytest.raises(BadInputError, match=r"is a folder; name a file in it, like .*results\.jsonl"):
         write_records(str(tmp_path), found)
 
 
@@ -659,7 +659,7 @@ def test_tables_with_another_separator(
     def seen(*given: Any, **how: Any) -> Any:
         table = read_columns(*given, **how)
         read.append([text for (text,) in table.rows])
-        raise BadInput("seen")
+        raise BadInputError("seen")
 
     monkeypatch.setattr("nativebert.cli.common.read_columns", seen)
     assert "seen" in one_line(run(*argv, *shlex.split(advice[1])))

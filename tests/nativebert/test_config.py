@@ -13,7 +13,7 @@ from models import BERT, DISTILBERT, TINY, minilm, write_folder
 import nativebert as nb
 from nativebert.arch import FAMILIES, NEAREST, OTHERS, family, read_config
 from nativebert.config import ACTIVATIONS, WIDEST, EncoderConfig, Fields, Layer, check_sizes
-from nativebert.errors import Corrupt, Refused
+from nativebert.errors import CorruptError, RefusedError
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.model import Model
 
@@ -31,12 +31,12 @@ EXPECTED: dict[str, tuple[int, bool, float, int, int, int | None, str]] = {
 }
 # name -> (vocabulary, width, positions, layers, the first of them) of a config.json that says nothing
 BARE = {
-    "albert": (30000, 4096, 512, 12, Layer(64, 16384, "gelu_new", block=(0, 0))),
+    "albert": (30000, 4096, 512, 12, Layer(64, 16384, "gelu_new", weight_index=(0, 0))),
     "bert": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
     "camembert": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
     "distilbert": (30522, 768, 512, 6, Layer(12, 3072, "gelu")),
     "electra": (30522, 256, 512, 12, Layer(4, 1024, "gelu")),
-    "modernbert": (50368, 768, 8192, 22, Layer(12, 1152, "gelu", rope_theta=160_000.0, first_norm=False)),
+    "modernbert": (50368, 768, 8192, 22, Layer(12, 1152, "gelu", rope_theta=160_000.0, attn_norm=False)),
     "mpnet": (30527, 768, 512, 12, Layer(12, 3072, "gelu")),
     "roberta": (50265, 768, 512, 12, Layer(12, 3072, "gelu")),
     "xlm-roberta": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
@@ -66,9 +66,9 @@ def test_absent_and_null_take_the_default_and_without_one_are_an_error() -> None
         assert f.number(key, 0.5) == 0.5
         assert f.boolean(key, False) is False
         assert f.text(key, "x") == "x"
-        with pytest.raises(Corrupt, match=rf"has no '{key}', and the model cannot be built without it"):
+        with pytest.raises(CorruptError, match=rf"has no '{key}', and the model cannot be built without it"):
             f.integer(key)
-    with pytest.raises(Corrupt, match="Did you mean 'hiden_size'"):
+    with pytest.raises(CorruptError, match="Did you mean 'hiden_size'"):
         f.integer("hidden_size")
 
 
@@ -94,7 +94,7 @@ def test_absent_and_null_take_the_default_and_without_one_are_an_error() -> None
     ],
 )
 def test_wrong_types_and_sizes(read: Callable[[Fields, str], Any], value: object, phrase: str) -> None:
-    with pytest.raises(Corrupt, match=rf"config.json \(bert\): 'key' must be {phrase}"):
+    with pytest.raises(CorruptError, match=rf"config.json \(bert\): 'key' must be {phrase}"):
         read(fields(key=value), "key")
 
 
@@ -107,10 +107,10 @@ def test_bounds_are_included() -> None:
 def test_only_lets_pass_what_is_listed_absent_or_null() -> None:
     f = fields(no=False, null=None, one=1, zero=0)
     for key in ("no", "null", "absent"):
-        f.only(key, False, why="it matters")
+        f.require_value(key, False, why="it matters")
     for key in ("one", "zero"):  # 0 equals False in Python, and is another word in JSON
-        with pytest.raises(Refused, match=f"{key} is [01]: it matters"):
-            f.only(key, False, why="it matters")
+        with pytest.raises(RefusedError, match=f"{key} is [01]: it matters"):
+            f.require_value(key, False, why="it matters")
 
 
 def test_unread_keys_are_what_nobody_asked_for_and_nobody_knows() -> None:
@@ -140,21 +140,21 @@ def test_labels() -> None:
     ],
 )
 def test_labels_that_make_no_sense(names: object, phrase: str) -> None:
-    with pytest.raises(Corrupt, match=f"'id2label' must be .*{phrase}"):
+    with pytest.raises(CorruptError, match=f"'id2label' must be .*{phrase}"):
         fields(id2label=names).labels()
 
 
 def test_architecture() -> None:
     assert fields(architectures=["BertForMaskedLM", "x"]).architecture() == "BertForMaskedLM"
     assert fields().architecture() == fields(architectures=[]).architecture() == ""
-    with pytest.raises(Corrupt, match="a list of names"):
+    with pytest.raises(CorruptError, match="a list of names"):
         fields(architectures="BertModel").architecture()
 
 
 def test_heads_must_divide_the_width() -> None:
-    layer = Layer(heads=5, inner=8, activation="gelu")
+    layer = Layer(heads=5, intermediate_size=8, activation="gelu")
     config = EncoderConfig("bert", 10, 32, (layer,), 8, 2, 1e-12)
-    with pytest.raises(Corrupt, match="width 32 is not a multiple of the 5 attention heads"):
+    with pytest.raises(CorruptError, match="width 32 is not a multiple of the 5 attention heads"):
         check_sizes(config)
 
 
@@ -186,7 +186,7 @@ def test_the_tiny_config_of_each_family(name: str) -> None:
     found, config = read_config(TINY[name])
     assert (found.name, config.family) == (name, name)
     assert (config.vocab_size, config.width, len(config.layers), config.positions) == (len_of_vocab(), 32, 2, 40)
-    assert [(layer.heads, layer.inner, layer.activation) for layer in config.layers] == [(4, 48, "gelu")] * 2
+    assert [(layer.heads, layer.intermediate_size, layer.activation) for layer in config.layers] == [(4, 48, "gelu")] * 2
     sizes = config.segments, config.pooler, config.norm_eps, config.max_tokens, config.pad_id, config.embedding_width
     # ELECTRA and ALBERT name the width of their tables, the others have one width
     assert sizes == EXPECTED[name][:-1]
@@ -234,20 +234,20 @@ def test_a_key_that_nobody_knows_is_reported(name: str) -> None:
     ],
 )
 def test_every_family_refuses(name: str, changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(RefusedError, match=why):
         read_config(TINY[name] | changes)
 
 
 @pytest.mark.parametrize("kind", ["relative_key", "relative_key_query", "rotary"])
 def test_bert_refuses_other_positions(kind: str) -> None:
-    with pytest.raises(Refused, match="position_embedding_type"):
+    with pytest.raises(RefusedError, match="position_embedding_type"):
         read_config(BERT | {"position_embedding_type": kind})
     assert read_config(BERT | {"position_embedding_type": "absolute"})[1].unread == ()
 
 
 @pytest.mark.parametrize(("name", "key"), [("bert", "hidden_act"), ("distilbert", "activation")])
 def test_an_unknown_activation_is_refused(name: str, key: str) -> None:
-    with pytest.raises(Refused, match=f"{key} is 'laplace'"):
+    with pytest.raises(RefusedError, match=f"{key} is 'laplace'"):
         read_config(TINY[name] | {key: "laplace"})
 
 
@@ -263,19 +263,19 @@ def test_the_widest_config_overflows_nothing(name: str, key: str) -> None:
     most |= {"intermediate_size": 2**31 - 1, "type_vocab_size": 2**31 - 1} if name == "bert" else {"hidden_dim": 2**31 - 1}
     with torch.device("meta"):
         assert Model(read_config(TINY[name] | most)[1]).embed.token.weight.shape == (2**31 - 1, WIDEST)
-    with pytest.raises(Corrupt, match=f"a width of {WIDEST + 1} .*is beyond any model"):
+    with pytest.raises(CorruptError, match=f"a width of {WIDEST + 1} .*is beyond any model"):
         read_config(TINY[name] | {key: WIDEST + 1})
 
 
 def test_unknown_families() -> None:
-    with pytest.raises(Refused, match="The nearest one it knows is 'distilbert'"):
+    with pytest.raises(RefusedError, match="The nearest one it knows is 'distilbert'"):
         family("distilbret")
-    with pytest.raises(Refused, match="It knows: albert, bert, camembert, distilbert, electra"):
+    with pytest.raises(RefusedError, match="It knows: albert, bert, camembert, distilbert, electra"):
         family("os")
-    with pytest.raises(Refused, match=r"docs/adding-a-family\.md"):
+    with pytest.raises(RefusedError, match=r"docs/adding-a-family\.md"):
         family("os")
     for wrong in (None, 3, ["bert"], {}):
-        with pytest.raises(Corrupt, match="no usable 'model_type'"):
+        with pytest.raises(CorruptError, match="no usable 'model_type'"):
             read_config({"model_type": wrong})
 
 
@@ -296,7 +296,7 @@ def test_unknown_families() -> None:
     ],
 )
 def test_a_family_that_is_known_not_to_be_here_says_what_differs(name: str, phrase: str) -> None:
-    with pytest.raises(Refused, match=phrase):
+    with pytest.raises(RefusedError, match=phrase):
         read_config({"model_type": name})
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import nativebert as nb
 from nativebert import cli, hub
 from nativebert.convert import _work, convert
-from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
+from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,7 +46,7 @@ def same(a: Tensors, b: Tensors) -> bool:
 
 
 def test_in_place(folder: Path, tensors: Tensors, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Refused, match="nativebert convert"):
+    with pytest.raises(RefusedError, match="nativebert convert"):
         hub.resolve(folder)
     assert cli.main(["convert", str(folder)]) == 0
     assert f"{len(tensors)} tensors" in capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_in_place(folder: Path, tensors: Tensors, capsys: pytest.CaptureFixture[
         "config.json", "model.safetensors", "pytorch_model.bin", "tokenizer_config.json", "vocab.txt",
     ]  # fmt: skip
     assert nb.load(folder).ledger is not None
-    with pytest.raises(Refused, match="is there already"):
+    with pytest.raises(RefusedError, match="is there already"):
         convert(folder)
 
 
@@ -101,13 +101,18 @@ def test_shards(folder: Path, tensors: Tensors) -> None:
     convert(folder)
     assert same(load_file(folder / "model.safetensors"), tensors)
     (folder / "model.safetensors").unlink()
-    for shard, error in (("../x.bin", Refused), ("/etc/passwd", Refused), ("absent.bin", NotFound), (3, Refused)):
+    for shard, error in (
+        ("../x.bin", RefusedError),
+        ("/etc/passwd", RefusedError),
+        ("absent.bin", NotFoundError),
+        (3, RefusedError),
+    ):
         index.write_text(json.dumps({"weight_map": {"a": shard}}))
         with pytest.raises(error):
             convert(folder)
     for text in ("[", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {}}'):
         index.write_text(text)
-        with pytest.raises(Corrupt):
+        with pytest.raises(CorruptError):
             convert(folder)
 
 
@@ -174,7 +179,7 @@ def test_no_variable_opens_it(folder: Path, tensors: Tensors, monkeypatch: pytes
     mark = folder / "executed"
     torch.save({"bomb": Bomb(mark)}, folder / "pytorch_model.bin")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(Refused, match=r"posix\.system"):
+    with pytest.raises(RefusedError, match=r"posix\.system"):
         convert(folder)
     assert not mark.exists()
 
@@ -200,24 +205,24 @@ def _compressed(path: Path) -> None:
 
 
 HOSTILE = {
-    "tar": (_tar, Refused, r"\.tar format"),
-    "compressed": (_compressed, Refused, "compressed archive"),
-    "expanded": (lambda p: torch.save({"a": torch.zeros(1).expand(10**12)}, p), Refused, "larger than its bytes"),
+    "tar": (_tar, RefusedError, r"\.tar format"),
+    "compressed": (_compressed, RefusedError, "compressed archive"),
+    "expanded": (lambda p: torch.save({"a": torch.zeros(1).expand(10**12)}, p), RefusedError, "larger than its bytes"),
     "shared a thousand times": (
-        lambda p: torch.save((lambda t: {str(n): t for n in range(1000)})(torch.zeros(10**5)), p), Refused, "twice its size",
+        lambda p: torch.save((lambda t: {str(n): t for n in range(1000)})(torch.zeros(10**5)), p), RefusedError, "twice its size",
     ),
-    "nested": (lambda p: torch.save({"state_dict": {"a": torch.zeros(3)}, "epoch": 3}, p), Refused, "'state_dict' is a dict"),
-    "list": (lambda p: torch.save([torch.zeros(3)], p), Refused, "holds a list"),
-    "number": (lambda p: torch.save({"a": torch.zeros(3), "lr": 0.1}, p), Refused, "'lr' is a float"),
-    "empty": (lambda p: torch.save({}, p), Refused, "no tensors"),
-    "sparse": (lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p), Refused, "no plain tensor"),
-    "complex": (lambda p: torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, p), Refused, "no plain tensor"),
-    "meta": (lambda p: torch.save({"a": torch.zeros(10**9, device="meta")}, p), Refused, "no plain tensor|larger"),
-    "whole model": (lambda p: torch.save(torch.nn.Linear(2, 2), p), Refused, r"asks for torch\.nn\.modules\.linear\.Linear"),
-    "bare pickle": (lambda p: p.write_bytes(pickle.dumps({"a": 1})), (Refused, Corrupt), "x.bin"),
-    "memory": (lambda p: p.write_bytes(b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85R."), (Refused, Corrupt), "x.bin"),
-    "nothing": (lambda p: p.write_bytes(b""), Corrupt, "cannot be read"),
-    "text": (lambda p: p.write_text("version https://git-lfs"), (Corrupt, Refused), "x.bin"),
+    "nested": (lambda p: torch.save({"state_dict": {"a": torch.zeros(3)}, "epoch": 3}, p), RefusedError, "'state_dict' is a dict"),
+    "list": (lambda p: torch.save([torch.zeros(3)], p), RefusedError, "holds a list"),
+    "number": (lambda p: torch.save({"a": torch.zeros(3), "lr": 0.1}, p), RefusedError, "'lr' is a float"),
+    "empty": (lambda p: torch.save({}, p), RefusedError, "no tensors"),
+    "sparse": (lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p), RefusedError, "no plain tensor"),
+    "complex": (lambda p: torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, p), RefusedError, "no plain tensor"),
+    "meta": (lambda p: torch.save({"a": torch.zeros(10**9, device="meta")}, p), RefusedError, "no plain tensor|larger"),
+    "whole model": (lambda p: torch.save(torch.nn.Linear(2, 2), p), RefusedError, r"asks for torch\.nn\.modules\.linear\.Linear"),
+    "bare pickle": (lambda p: p.write_bytes(pickle.dumps({"a": 1})), (RefusedError, CorruptError), "x.bin"),
+    "memory": (lambda p: p.write_bytes(b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85R."), (RefusedError, CorruptError), "x.bin"),
+    "nothing": (lambda p: p.write_bytes(b""), CorruptError, "cannot be read"),
+    "text": (lambda p: p.write_text("version https://git-lfs"), (CorruptError, RefusedError), "x.bin"),
 }  # fmt: skip
 
 
@@ -254,27 +259,27 @@ def test_damaged_files(folder: Path, work: Callable[[Path], object]) -> None:
     raw = path.read_bytes()
     for part in (0.001, 0.1, 0.5, 0.9, 0.99, 0.999):
         path.write_bytes(raw[: int(part * len(raw))])
-        with pytest.raises((Corrupt, Refused)):
+        with pytest.raises((CorruptError, RefusedError)):
             work(path)
     for at in range(0, len(raw), len(raw) // 200):  # whatever is changed, it is tensors or an error of ours
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x55]) + raw[at + 1 :])
-        with contextlib.suppress(Corrupt, Refused):
+        with contextlib.suppress(CorruptError, RefusedError):
             work(path)
 
 
 def test_time_limit(folder: Path) -> None:
-    with pytest.raises(Corrupt, match=r"longer than 0\.01 seconds"):
+    with pytest.raises(CorruptError, match=r"longer than 0\.01 seconds"):
         convert(folder, time_limit=0.01)
     assert not (folder / "model.safetensors").exists()
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="there is no folder and no file"):
+    with pytest.raises(NotFoundError, match="there is no folder and no file"):
         convert(tmp_path / "absent")
-    with pytest.raises(NotFound, match="nothing to convert"):
+    with pytest.raises(NotFoundError, match="nothing to convert"):
         convert(tmp_path)
     (tmp_path / "model.h5").write_bytes(b"x")
-    with pytest.raises(BadInput, match="neither a folder nor"):
+    with pytest.raises(BadInputError, match="neither a folder nor"):
         convert(tmp_path / "model.h5")
 
 

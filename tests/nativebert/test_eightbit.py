@@ -14,7 +14,7 @@ from models import TINY, minilm, texts, write_folder
 import nativebert as nb
 from nativebert.cli import main
 from nativebert.engine.int8 import quantise_weight
-from nativebert.errors import Assumed, BadInput, Refused
+from nativebert.errors import Assumed, BadInputError, RefusedError
 from nativebert.parity import quality
 from nativebert.parity.quality import rank_correlation
 
@@ -94,7 +94,7 @@ def test_labels(tmp_path: Path) -> None:
     assert found.scores == pytest.approx(float(np.abs(a - b).max()))
     assert found.scores > 0
     assert found.cosine_mean is None
-    with pytest.raises(BadInput, match="this model classifies"):
+    with pytest.raises(BadInputError, match="this model classifies"):
         quality.check(folder, pairs=[("a", "b", 1.0)])
 
 
@@ -108,17 +108,17 @@ def test_rank_correlation() -> None:
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "m", TINY["bert"])
     model = nb.load(folder)
-    with pytest.raises(BadInput, match="'int8', not 'int4'"):
+    with pytest.raises(BadInputError, match="'int8', not 'int4'"):
         model.save(tmp_path / "x", precision="int4")
     model.save(tmp_path / "small", precision="int8")
     small = nb.load(tmp_path / "small")
     with torch.no_grad():
         small.layers[0].mlp.up.weight[1, 2] += 1e-4
-    with pytest.raises(Refused, match=r"layers\.0\.mlp\.up\.weight: changed since .* precision='int8'"):
+    with pytest.raises(RefusedError, match=r"layers\.0\.mlp\.up\.weight: changed since .* precision='int8'"):
         small.save(tmp_path / "y")
     small.save(tmp_path / "y", precision="int8")
     for pairs, why in (([("a", "b", 1.0)], "three or more"), ([("a", "b", 1.0)] * 3, "different scores")):
-        with pytest.raises(BadInput, match=why), pytest.warns(Assumed):
+        with pytest.raises(BadInputError, match=why), pytest.warns(Assumed):
             quality.check(folder, pairs=pairs)
     (tmp_path / "p.csv").write_text("sentence1,sentence2,score\na,b,high\n")
     for columns, why in ((["--columns", "a,b"], "three columns"), ([], "record 1: the score 'high' is not a number")):
@@ -134,5 +134,5 @@ def test_int8_without_scales_is_refused(tmp_path: Path) -> None:
     name = next(name for name in tensors if name.endswith("query.weight"))
     tensors[name] = tensors[name].to(torch.int8)
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(Refused, match=r"is stored as I8; weights must be .* `nativebert quantize`"):
+    with pytest.raises(RefusedError, match=r"is stored as I8; weights must be .* `nativebert quantize`"):
         nb.load(folder)

@@ -18,7 +18,7 @@ from models import BERT, DISTILBERT, WORDS, minilm, texts, write_folder
 import nativebert as nb
 from nativebert.config import ACTIVATIONS
 from nativebert.engine import prepare
-from nativebert.errors import Assumed, BadInput, Refused, TooLong, Truncated
+from nativebert.errors import Assumed, BadInputError, RefusedError, TooLongError, Truncated
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
 from nativebert.text.pack import plan
@@ -107,12 +107,12 @@ def test_order_duplicates_and_shapes(embed: nb.Embedder) -> None:
 
 @pytest.mark.parametrize("wrong", [[None], ["a", 3], [b"a"], [float("nan")], [["a", "b"], "c"], 7])
 def test_what_is_no_text_is_refused(embed: nb.Embedder, wrong: object) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInputError):
         embed(wrong)  # type: ignore[arg-type]
 
 
 def test_the_index_of_a_wrong_text_is_told(embed: nb.Embedder) -> None:
-    with pytest.raises(BadInput, match="text 2 "):
+    with pytest.raises(BadInputError, match="text 2 "):
         embed(["a", "b", None])  # type: ignore[list-item]
 
 
@@ -135,7 +135,7 @@ def test_truncation_is_counted_and_warned_once(embed: nb.Embedder) -> None:
 def test_error_policy(embed: nb.Embedder) -> None:
     strict = nb.Embedder(minilm(), device="cpu", too_long="error", max_tokens=8)
     assert strict(["a short one"]).shape == (1, 384)
-    with pytest.raises(TooLong, match="text 1 has 12 tokens and the limit is 8"):
+    with pytest.raises(TooLongError, match="text 1 has 12 tokens and the limit is 8"):
         strict(["dog", " ".join(["dog"] * 10)])
 
 
@@ -180,7 +180,7 @@ def test_a_prompt_that_is_not_pooled_and_windows(tmp_path: Path) -> None:
             hidden = model(torch.tensor([[ids[0], *content[w.start : w.end], ids[-1]]])).last_hidden_state[0]
             vectors.append(hidden[3 if n == 0 else 1 :].mean(0))  # [CLS] and the two tokens of the prompt; then [CLS] alone
     assert np.allclose(embedder([text], prompt=prompt)[0], torch.stack(vectors).mean(0).numpy(), atol=1e-5)
-    with pytest.raises(TooLong, match="the prompt alone takes 10 of 10 tokens"):
+    with pytest.raises(TooLongError, match="the prompt alone takes 10 of 10 tokens"):
         embedder(["cat"], prompt="a dog sat on a mat the cat on ")
 
 
@@ -213,10 +213,10 @@ def test_a_model_can_be_copied_and_pickled(tiny: Path) -> None:
 def test_saving_what_could_not_be_loaded_is_refused(tiny: Path, tmp_path: Path) -> None:
     model = nb.load(tiny)
     model.embed.token = torch.nn.Embedding(90, 32)
-    with pytest.raises(Refused, match=r"embed\.token\.weight is \(90, 32\) now and was \(76, 32\)"):
+    with pytest.raises(RefusedError, match=r"embed\.token\.weight is \(90, 32\) now and was \(76, 32\)"):
         model.save(tmp_path / "resized")
     nb.load(minilm()).save(tmp_path / "st")
-    with pytest.raises(Refused, match=r"modules\.json.* of another model"):
+    with pytest.raises(RefusedError, match=r"modules\.json.* of another model"):
         nb.load(tiny).save(tmp_path / "st")
 
 
@@ -254,7 +254,7 @@ def test_mean_pooling_by_hand(tiny: Path) -> None:
 )  # fmt: skip
 def test_wrong_options_say_what_is_right(tiny: Path, options: dict[str, object]) -> None:
     options.setdefault("pooling", "mean")
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInputError):
         nb.Embedder(tiny, **options)  # type: ignore[arg-type]
 
 
@@ -296,7 +296,7 @@ def test_similarity(embed: nb.Embedder) -> None:
 
 @pytest.mark.parametrize("wrong", ["a", ["a"], [[1.0], [1.0, 2.0]], None, np.ones((2, 3)), np.ones((1, 2, 384))])
 def test_what_is_not_similar_to_vectors(embed: nb.Embedder, wrong: object) -> None:
-    with pytest.raises(BadInput, match=r"numbers of the shape|cannot be compared"):
+    with pytest.raises(BadInputError, match=r"numbers of the shape|cannot be compared"):
         embed.similarity(
             np.ones((2, 384), np.float32) if wrong is None else wrong, ["a"] if wrong is None else np.ones((2, 384))
         )  # type: ignore[arg-type]
@@ -304,7 +304,7 @@ def test_what_is_not_similar_to_vectors(embed: nb.Embedder, wrong: object) -> No
 
 @pytest.mark.parametrize("given", [{"prompt": 0}, {"prompt_name": ["query"]}, {"prompt_name": "query"}])
 def test_wrong_prompts(embed: nb.Embedder, given: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match="prompt"):
+    with pytest.raises(BadInputError, match="prompt"):
         embed("a", **given)
 
 

@@ -17,7 +17,7 @@ import nativebert as nb
 from nativebert.arch import FAMILIES
 from nativebert.engine import prepare
 from nativebert.engine.reference import copied
-from nativebert.errors import BadInput, NotFound
+from nativebert.errors import BadInputError, NotFoundError
 from nativebert.nn.packed import Packed
 from nativebert.nn.place import buckets
 from nativebert.parity.compare import compare
@@ -170,14 +170,16 @@ def test_heads_by_name(variant: str, tmp_path: Path) -> None:
     assert nb.load(tmp_path / "tag", head="tag").tasks == nb.load(tmp_path / "tag").tasks == ("tag",)
     assert nb.load(tmp_path / "tag", head=None).tasks == ()
     if made.family == "modernbert":  # which has the same names for both
-        with pytest.raises(BadInput, match="saved as ModernBertForTokenClassification: its head is for 'tag'"):
+        with pytest.raises(BadInputError, match="saved as ModernBertForTokenClassification: its head is for 'tag'"):
             nb.load(tmp_path / "tag", head="answer")
     else:
         with pytest.raises(
-            NotFound, match=r"no head for 'answer': these would be new.*: head\.qa\.out\.weight, head\.qa\.out\.bias"
+            NotFoundError, match=r"no head for 'answer': these would be new.*: head\.qa\.out\.weight, head\.qa\.out\.bias"
         ):
             nb.load(tmp_path / "tag", head="answer")
-    with pytest.raises(BadInput, match=r"has no head 'sentiment'; it has lm, classify, tag, answer, choose.* or head=None"):
+    with pytest.raises(
+        BadInputError, match=r"has no head 'sentiment'; it has lm, classify, tag, answer, choose.* or head=None"
+    ):
         nb.load(tmp_path / "tag", head="sentiment")
 
 
@@ -240,5 +242,5 @@ def test_a_head_is_not_read_as_another_one(tmp_path: Path) -> None:
     }
     folder = write_folder(tmp_path / "m", config, tensors)
     assert nb.load(folder).tasks == ("tag",)
-    with pytest.raises(BadInput, match=r"saved as BertForTokenClassification: its head is for 'tag'"):
+    with pytest.raises(BadInputError, match=r"saved as BertForTokenClassification: its head is for 'tag'"):
         nb.load(folder, head="classify")

@@ -14,7 +14,7 @@ from questions import byte_level, sentence_pieces, write_tokenizer
 from tokenizers import Tokenizer
 
 import nativebert as nb
-from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.errors import BadInputError, TooLongError, Truncated
 from nativebert.tasks.base import Call
 from nativebert.tasks.fill import MaskFiller
 
@@ -164,7 +164,7 @@ def test_a_target_is_what_the_text_would_have_there(roberta: MaskFiller, xlm: Ma
     (after,), (within,) = (roberta(text, targets="cat")[0][0] for text in ("a <mask> sat", "(<mask>) sat"))
     assert (after["id"], after["token"], within["id"], within["token"]) == (word("Ġcat"), " cat", word("cat"), "cat")
     assert roberta("<mask> sat", targets="cat")[0][0][0]["id"] == word("cat")
-    with pytest.raises(BadInput, match=r"the target 'ful' is not a single token of .* but 3: Ġ"):
+    with pytest.raises(BadInputError, match=r"the target 'ful' is not a single token of .* but 3: Ġ"):
         roberta("a <mask>", targets=["cat", "ful"])
     assert roberta("a<mask>", targets=["ful"])[0][0][0]["text"] == "aful"
     assert xlm("a <mask>", targets="dog")[0][0][0]["id"] == xlm.tokenizer.token_to_id("▁dog")
@@ -185,7 +185,7 @@ def test_targets(bert: MaskFiller) -> None:
         ([], "targets is empty"),
         ([3], "a target must be a word, not 3"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             bert("the [MASK]", targets=targets)
 
 
@@ -225,9 +225,9 @@ def test_tokens_without_an_output_are_left_out(tmp_path: Path) -> None:
     fill = MaskFiller(made(tmp_path / "m", "bert", vocab_size=60)[0], device="cpu")
     (mask,) = fill("a [MASK]", top_k=128)[0]
     assert sorted(one["id"] for one in mask) == list(range(60))
-    with pytest.raises(BadInput, match="the target 'powerful' is not a single token"):
+    with pytest.raises(BadInputError, match="the target 'powerful' is not a single token"):
         fill("a [MASK]", targets=["powerful"])
-    with pytest.raises(BadInput, match="the target 'mat' is not a single token"):
+    with pytest.raises(BadInputError, match="the target 'mat' is not a single token"):
         fill("a [MASK]", targets=["mat"])
 
 
@@ -235,7 +235,9 @@ def test_long_texts(bert: MaskFiller) -> None:
     words = ["cat"] * 300
     words[10] = words[200] = "[MASK]"
     text, early = " ".join(words), " ".join(words[:190])
-    with pytest.raises(TooLong, match=r"text 1 has a mask beyond its first 64 tokens, where it is cut: pass too_long='window'"):
+    with pytest.raises(
+        TooLongError, match=r"text 1 has a mask beyond its first 64 tokens, where it is cut: pass too_long='window'"
+    ):
         bert(["[MASK]", text])
     with pytest.warns(Truncated, match=r"1 of 1 texts is longer .* was cut: 128 of 192 tokens"):
         (one,) = bert(early)
@@ -256,7 +258,7 @@ def test_long_texts(bert: MaskFiller) -> None:
     assert [one["score"] for one in found[0][1]] == [one["score"] for one in second]
     assert found[0][1][0]["text"] == text[: text.rindex("[MASK]")] + found[0][1][0]["token"] + text[text.rindex("[MASK]") + 6 :]
     assert found[1] == bert("a [MASK]")[0]
-    with pytest.raises(TooLong, match="text 0 has 302 tokens"):
+    with pytest.raises(TooLongError, match="text 0 has 302 tokens"):
         MaskFiller(model, device="cpu", too_long="error")(text)
 
 
@@ -278,16 +280,16 @@ def test_what_is_wrong_is_told(bert: MaskFiller, tmp_path: Path) -> None:
         ([("a", "[MASK]")], "text 0 must be a string, not tuple"),
         (7, "texts must be a list of strings"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             bert(texts)  # type: ignore[arg-type]
     for top_k in (0, -1, True, 2.5):
-        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more"):
+        with pytest.raises(BadInputError, match="top_k must be a whole number, 1 or more"):
             bert("[MASK]", top_k=top_k)  # type: ignore[arg-type]
     assert bert("a [MASK]", top_k=2.0) == bert("a [MASK]", top_k=2)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="needs a model with the head 'lm'"):
+    with pytest.raises(BadInputError, match="needs a model with the head 'lm'"):
         MaskFiller(nb.load(bert.snapshot, head=None), device="cpu")
     assert bert([]) == []
-    with pytest.raises(BadInput, match="half a character"):
+    with pytest.raises(BadInputError, match="half a character"):
         bert(f"a {bert.mask_token}", targets=["\ud800"])
 
 

@@ -17,7 +17,7 @@ from models import TINY, masks, minilm, one_thread, write_folder
 
 import nativebert
 import nativebert.hf as hf
-from nativebert.errors import BadInput, NativeBertError, NotFound, Refused, TooLong
+from nativebert.errors import BadInputError, NativeBertError, NotFoundError, RefusedError, TooLongError
 
 pytestmark = pytest.mark.reference
 TOLERANCE = 2e-5  # both are float32, each within 1e-5 of the truth
@@ -222,19 +222,19 @@ def test_config_changes_what_it_may(tmp_path: Path) -> None:
     )
     assert relabelled.config.id2label[0] == "v"
     config.n_layers = 1
-    with pytest.raises(Refused, match="n_layers=1"):
+    with pytest.raises(RefusedError, match="n_layers=1"):
         hf.AutoModel.from_pretrained(folder, config=config)
     small = hf.DistilBertConfig(vocab_size=60, dim=32, n_heads=4, hidden_dim=48, max_position_embeddings=30)
-    with pytest.raises(Refused, match="n_layers=6"):
+    with pytest.raises(RefusedError, match="n_layers=6"):
         hf.AutoModel.from_pretrained(folder, config=small)
-    with pytest.raises(BadInput, match="AutoConfig"):
+    with pytest.raises(BadInputError, match="AutoConfig"):
         hf.AutoModel.from_pretrained(folder, config={"n_layers": 3})
     assert hf.AutoModel.from_pretrained(folder, config=model.config).config.id2label[4] == "e"
     with pytest.raises(AttributeError, match="hiden_size"):
         _ = config.hiden_size
-    with pytest.raises(BadInput, match="DistilBertConfig"):
+    with pytest.raises(BadInputError, match="DistilBertConfig"):
         hf.BertConfig.from_pretrained(folder)
-    with pytest.raises(BadInput, match="has no 'n_layer'"):
+    with pytest.raises(BadInputError, match="has no 'n_layer'"):
         hf.AutoConfig.from_pretrained(folder, n_layer=3)
     assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config  # what a test may do
 
@@ -351,7 +351,7 @@ def test_the_encoder_beside_a_head(folder_of: Any) -> None:
     assert {n for n, p in ours.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
     with pytest.raises(AttributeError, match="roberta"):
         _ = ours.roberta
-    with pytest.raises(Refused, match="classifier"):
+    with pytest.raises(RefusedError, match="classifier"):
         ours.classifier = torch.nn.Linear(32, 2)
     assert ours.get_input_embeddings().weight.shape == (60, 32)
 
@@ -438,9 +438,9 @@ def test_arguments_of_a_call_are_refused_by_name(call: dict[str, Any], says: str
     model = hf.AutoModel.from_pretrained(folder_of(Made("bert", "Model"))[0])
     with pytest.raises(NativeBertError, match=says):
         model(torch.tensor([[2, 5, 3]]), **call)
-    with pytest.raises(BadInput, match="return_tensors='pt'"):
+    with pytest.raises(BadInputError, match="return_tensors='pt'"):
         model([[2, 5, 3]])
-    with pytest.raises(TooLong, match="position 30"):
+    with pytest.raises(TooLongError, match="position 30"):
         model(torch.full((1, 31), 5))
 
 
@@ -452,7 +452,7 @@ def test_positions_of_arguments(folder_of: Any) -> None:
     close(ours(ids, mask, segments, places)[0], theirs(ids, mask, segments, places)[0], "by position")
     for made in (Made("mpnet", "Model"), Made("roberta", "ForMultipleChoice")):
         model = getattr(hf, named(made)).from_pretrained(folder_of(made)[0])
-        with pytest.raises(BadInput, match="by name"):
+        with pytest.raises(BadInputError, match="by name"):
             model(ids, mask, segments)
 
 
@@ -487,24 +487,24 @@ def test_options_are_refused_by_name(options: dict[str, Any], says: str, folder_
 
 def test_a_class_that_does_not_fit_names_the_one_that_does(folder_of: Any) -> None:
     folder, _ = folder_of(Made("distilbert", "ForSequenceClassification"))
-    with pytest.raises(Refused, match="DistilBertModel"):
+    with pytest.raises(RefusedError, match="DistilBertModel"):
         hf.BertModel.from_pretrained(folder)
-    with pytest.raises(Refused, match="no ForNextSentencePrediction"):
+    with pytest.raises(RefusedError, match="no ForNextSentencePrediction"):
         hf.AutoModelForNextSentencePrediction.from_pretrained(folder)
-    with pytest.raises((NotFound, BadInput), match="head"):
+    with pytest.raises((NotFoundError, BadInputError), match="head"):
         hf.AutoModelForMaskedLM.from_pretrained(folder)
-    with pytest.raises(BadInput, match="classify"):  # the same tensors, and another head
+    with pytest.raises(BadInputError, match="classify"):  # the same tensors, and another head
         hf.AutoModelForTokenClassification.from_pretrained(folder)
     encoder, _ = folder_of(Made("bert", "Model"))
     for kind in (hf.AutoModelForSequenceClassification, hf.BertForQuestionAnswering):
         for options in ({}, {"num_labels": 2}):
-            with pytest.raises(NotFound, match=r"random values.*fine-tuning"):
+            with pytest.raises(NotFoundError, match=r"random values.*fine-tuning"):
                 kind.from_pretrained(encoder, **options)
-    with pytest.raises(Refused, match="fine-tuning"):
+    with pytest.raises(RefusedError, match="fine-tuning"):
         hf.BertForPreTraining.from_pretrained(encoder)
-    with pytest.raises(Refused, match="fine-tuning"):
+    with pytest.raises(RefusedError, match="fine-tuning"):
         hf.AutoModel.from_config(hf.AutoConfig.from_pretrained(encoder))
-    with pytest.raises(Refused, match="from_pretrained"):
+    with pytest.raises(RefusedError, match="from_pretrained"):
         hf.BertModel(hf.BertConfig())
     with pytest.raises(AttributeError, match="encoders only"):
         _ = hf.AutoModel.from_pretrained(encoder).generate
@@ -519,7 +519,7 @@ def test_names_that_are_not_here_say_what_to_use() -> None:
     ):  # fmt: skip
         with pytest.raises(ImportError, match=says) as caught:
             getattr(hf, name)
-        assert isinstance(caught.value, Refused), name
+        assert isinstance(caught.value, RefusedError), name
     with pytest.raises(ImportError, match="Trainer comes with"):
         from nativebert.hf import Trainer  # noqa: F401
     with pytest.raises(AttributeError):
@@ -547,9 +547,9 @@ def test_save_and_copy(folder_of: Any, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "same", safe_serialization=True, max_shard_size="5GB")
     assert (tmp_path / "same" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert (tmp_path / "same" / "config.json").read_bytes() == (folder / "config.json").read_bytes()
-    with pytest.raises(Refused, match="safetensors only"):
+    with pytest.raises(RefusedError, match="safetensors only"):
         model.save_pretrained(tmp_path / "other", safe_serialization=False)
-    with pytest.raises(Refused, match="push_to_hub"):
+    with pytest.raises(RefusedError, match="push_to_hub"):
         model.save_pretrained(tmp_path / "other", push_to_hub=True)
     output = model(torch.tensor([[2, 5, 3]]))
     again = pickle.loads(pickle.dumps(output))

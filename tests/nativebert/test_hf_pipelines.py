@@ -18,7 +18,7 @@ from models import one_thread, unlike
 from test_hf_snippets import same
 
 import nativebert.hf as hf
-from nativebert.errors import BadInput, NativeBertError, NativeBertWarning, Refused, TooLong, Truncated
+from nativebert.errors import BadInputError, NativeBertError, NativeBertWarning, RefusedError, TooLongError, Truncated
 from nativebert.hf import pipelines
 
 pytestmark = pytest.mark.reference
@@ -129,7 +129,7 @@ def test_masks(folders: dict[str, str]) -> None:
             same(ours(some[:3], targets=targets), reference(some[:3], targets=targets))
     with pytest.warns(NativeBertWarning, match="'unbelievability' is not in the vocabulary: 'un' is taken in its place"):
         ours("a [MASK]", targets=["unbelievability"])
-    with pytest.raises(BadInput, match="no mask"):
+    with pytest.raises(BadInputError, match="no mask"):
         ours("nothing to fill")
 
 
@@ -166,9 +166,9 @@ def test_a_limit_in_tokens(folders: dict[str, str]) -> None:
     with pytest.warns(Truncated) as caught:
         ours(text)  # the reference fails
     assert caught[0].filename == __file__
-    with pytest.raises(TooLong):
+    with pytest.raises(TooLongError):
         ours(text, truncation=False)
-    with pytest.raises(BadInput, match="between 1 and"):
+    with pytest.raises(BadInputError, match="between 1 and"):
         ours(text, max_length=1000)
     reference, ours = (f("fill-mask", folders["mlm"], tokenizer_kwargs={"truncation": True}) for f in (theirs, hf.pipeline))
     with pytest.warns(Truncated):
@@ -261,9 +261,9 @@ def test_a_model_without_a_task_and_a_task_without_a_model(folders: dict[str, st
         pipe = hf.pipeline("sentiment-analysis")
     assert caught[0].filename == __file__
     assert pipe("fine")[0]["label"] in ("POSITIVE", "NEGATIVE")
-    with pytest.raises(BadInput, match="name a task or a model"):
+    with pytest.raises(BadInputError, match="name a task or a model"):
         hf.pipeline()
-    with pytest.raises(BadInput, match="does not say what it is for"):
+    with pytest.raises(BadInputError, match="does not say what it is for"):
         hf.pipeline(model=folders["choice"])
 
 
@@ -337,9 +337,9 @@ def test_answers(folders: dict[str, str]) -> None:
         warnings.simplefilter("error")
         qa(question="Which roof?", context=context * 30)
     for wrong in ({"question": "", "context": "a"}, {"question": "a"}, {"question": "a", "context": 3}, "a"):
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInputError):
             qa(wrong)
-    with pytest.raises(BadInput, match="2 questions and 3 contexts"):
+    with pytest.raises(BadInputError, match="2 questions and 3 contexts"):
         qa(question=["a", "b"], context=["a", "b", "c"])
 
 
@@ -424,4 +424,4 @@ def test_saving(folders: dict[str, str], tmp_path: Path) -> None:
 def test_what_is_refused_says_what_to_do(folders: dict[str, str], make_or_call: Any, match: str) -> None:
     with pytest.raises(NativeBertError, match=match) as caught:
         make_or_call(folders)
-    assert isinstance(caught.value, (BadInput, Refused)) or "head" in match
+    assert isinstance(caught.value, (BadInputError, RefusedError)) or "head" in match

@@ -16,7 +16,7 @@ from models import BERT, bert_tensors, write_folder
 from test_sentence import TRANSFORMER, saved
 
 import nativebert as nb
-from nativebert.errors import Refused
+from nativebert.errors import RefusedError
 from nativebert.hf import AutoModel, AutoModelForSequenceClassification, CrossEncoder, SentenceTransformer
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::nativebert.errors.Truncated")]
@@ -96,13 +96,13 @@ def test_a_cut_at_the_beginning_is_refused(folder: Path) -> None:
     model = SentenceTransformer(folder, device="cpu")
     model.tokenizer.truncation_side = "left"
     for call in (lambda: model.encode(TEXTS), lambda: model.save_pretrained("x")):
-        with pytest.raises(Refused, match=r"does not carry tokenizer\.truncation_side='left'"):
+        with pytest.raises(RefusedError, match=r"does not carry tokenizer\.truncation_side='left'"):
             call()
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"truncation_side": "left"}))
     embed = nb.Embedder(folder, device="cpu")
     embed(TEXTS[1:])  # none of these is cut
-    with pytest.raises(Refused, match=r"text 0 has 15 tokens and the limit is 12.*cut at their beginning"):
+    with pytest.raises(RefusedError, match=r"text 0 has 15 tokens and the limit is 12.*cut at their beginning"):
         embed(TEXTS)
     nb.Embedder(folder, device="cpu", too_long="window")(TEXTS)
 
@@ -153,7 +153,7 @@ def test_a_cross_encoder_of_16_bits(folders: dict[str, str], tmp_path: Path) -> 
 @pytest.mark.parametrize("function", [torch.tanh, torch.nn.Tanh(), torch.nn.ReLU(), lambda x: x * 2], ids=str)
 def test_activations_that_a_folder_cannot_name(folders: dict[str, str], tmp_path: Path, function: Any) -> None:
     model = CrossEncoder(folders["cross"], device="cpu", activation_fn=function)
-    with pytest.raises(Refused, match="a folder cannot say that activation_fn is"):
+    with pytest.raises(RefusedError, match="a folder cannot say that activation_fn is"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
@@ -196,7 +196,7 @@ def test_a_prompt_of_a_cross_encoder_is_refused(folders: dict[str, str], tmp_pat
         nb.Ranker(tmp_path / "m", device="cpu")
     path.write_text(json.dumps(said | {"default_prompt_name": "q"}))
     for kind in (nb.Ranker, CrossEncoder):
-        with pytest.raises(Refused, match="puts the prompt 'q' before its texts"):
+        with pytest.raises(RefusedError, match="puts the prompt 'q' before its texts"):
             kind(tmp_path / "m", device="cpu")
 
 
@@ -260,7 +260,7 @@ def test_files_of_another_model_are_not_mixed_with_what_is_saved(tmp_path: Path,
     model = nb.load(write_folder(tmp_path / "m", BERT))
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / name).write_text("{}")
-    with pytest.raises(Refused, match=f"holds {name} of another model"):
+    with pytest.raises(RefusedError, match=f"holds {name} of another model"):
         model.save(tmp_path / "to")
     assert {path.name for path in (tmp_path / "to").iterdir()} == {name}
 

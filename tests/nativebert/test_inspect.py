@@ -13,7 +13,7 @@ from models import BERT, DISTILBERT, bert_tensors, distilbert_tensors, minilm, w
 from safetensors.torch import save_file
 
 import nativebert as nb
-from nativebert.errors import NativeBertError, Refused
+from nativebert.errors import NativeBertError, RefusedError
 from nativebert.hub import Snapshot, resolve
 from nativebert.inspect import Inspection, inspect, licence
 from weights_map import Mismatch, WeightsMapError
@@ -151,7 +151,7 @@ def test_weights_that_are_no_floats(tmp_path: Path) -> None:
     whole = without()[name].to(torch.int8)
     folder = write_folder(tmp_path / "m", BERT, {**without(), name: whole})
     assert look(folder).problems == (f"would not load: {name} is stored as I8, not as F64, F32, F16, BF16",)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         nb.load(folder)
 
 

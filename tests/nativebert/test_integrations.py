@@ -17,7 +17,7 @@ from hf_checkpoints import make
 from models import minilm, one_thread
 
 import nativebert as nb
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.integrations.common import missing, prepared
 from nativebert.integrations.datasets import Apply
 
@@ -50,9 +50,11 @@ def test_a_task_is_taken_as_it_is_or_made(embed: nb.Embedder) -> None:
 
 
 def test_options_that_would_do_nothing_are_refused(embed: nb.Embedder) -> None:
-    with pytest.raises(BadInput, match="precision, stride: given with Embedder that is made already, where it would have no"):
+    with pytest.raises(
+        BadInputError, match="precision, stride: given with Embedder that is made already, where it would have no"
+    ):
         prepared(nb.Embedder, embed, {"precision": "int8", "stride": 1})
-    with pytest.raises(BadInput, match="model must be a folder, a name on the Hub or a loaded model, not Embedder"):
+    with pytest.raises(BadInputError, match="model must be a folder, a name on the Hub or a loaded model, not Embedder"):
         prepared(nb.Ranker, embed, {})
     with pytest.raises(TypeError, match="unexpected keyword argument 'precison'"):
         prepared(nb.Embedder, minilm(), {"precison": "int8"})
@@ -139,10 +141,10 @@ def test_a_task_over_one_row(models: dict[str, str], embed: nb.Embedder) -> None
 
 
 def test_a_column_that_is_no_texts_is_refused(embed: nb.Embedder) -> None:
-    with pytest.raises(BadInput, match="text 1 is None"):
+    with pytest.raises(BadInputError, match="text 1 is None"):
         Apply(embed, "text", "vector")({"text": ["a", None]})
     for columns in ((), ("a", "b", "c")):
-        with pytest.raises(BadInput, match=f"column must name one column, or two for pairs, not {len(columns)}"):
+        with pytest.raises(BadInputError, match=f"column must name one column, or two for pairs, not {len(columns)}"):
             Apply(embed, columns, "vector")
 
 

@@ -13,7 +13,7 @@ from models import BERT, DISTILBERT, one_thread, write_folder
 
 from nativebert import cli
 from nativebert.engine import Prepared, prepare
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.loading import load
 from nativebert.nn.packed import Packed
 from nativebert.parity import invariance
@@ -61,7 +61,7 @@ def test_whole_numbers_of_any_kind(folder: Path) -> None:
     found = invariance.check(folder, device="cpu", trials=np.int64(1), seed=np.int32(3), texts=texts)  # type: ignore[arg-type]
     assert found.facts == invariance.check(folder, device="cpu", trials=1.0, seed=3.0, texts=texts).facts  # type: ignore[arg-type]
     for wrong in ({"trials": 1.5}, {"trials": True}, {"seed": float("nan")}, {"seed": "1"}):
-        with pytest.raises(BadInput, match="must be a whole number"):
+        with pytest.raises(BadInputError, match="must be a whole number"):
             invariance.check(folder, device="cpu", texts=texts, **wrong)  # type: ignore[arg-type]
 
 

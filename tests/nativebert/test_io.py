@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nativebert.errors import BadInput, DiskFull, Doubtful, NotFound
+from nativebert.errors import BadInputError, DiskFullError, Doubtful, NotFoundError
 from nativebert.io import write
 from nativebert.io.made import check_beside, digest_of, read_made, write_made
 from nativebert.io.read import read_columns, read_texts
@@ -97,7 +97,7 @@ def test_columns(tmp_path: Path, name: str, content: str, column: str | None, fo
 def test_long_fields_leave_the_csv_module_as_it_was(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     assert read_texts(put(tmp_path, "t.csv", "text\n" + "a" * 300_000)).texts == ["a" * 300_000]
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInputError):
         read_texts(put(tmp_path, "t.csv", "text\n" + "a," * 300_000))
     assert csv.field_size_limit() == before
 
@@ -144,19 +144,19 @@ def test_format_wins_over_the_ending(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, name: str, content: str | bytes, column: str | None, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         read_texts(put(tmp_path, name, content), column=column)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     put(tmp_path, "sentences.txt", "a")
-    with pytest.raises(NotFound, match=r"did you mean .*sentences\.txt"):
+    with pytest.raises(NotFoundError, match=r"did you mean .*sentences\.txt"):
         read_texts(str(tmp_path / "sentence.txt"))
-    with pytest.raises(NotFound, match="there is no file"):  # and not that its ending is unknown
+    with pytest.raises(NotFoundError, match="there is no file"):  # and not that its ending is unknown
         read_texts(str(tmp_path / "sentences.tx"))
-    with pytest.raises(NotFound, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(NotFoundError, match=r"the folder .*nowhere does not exist"):
         read_texts(str(tmp_path / "nowhere" / "a.txt"))
-    with pytest.raises(BadInput, match="is a folder"):
+    with pytest.raises(BadInputError, match="is a folder"):
         read_texts(str(tmp_path))
 
 
@@ -208,7 +208,7 @@ def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"1 of 2 vectors hold numbers that are not finite.*bfloat16"):
+    with pytest.raises(BadInputError, match=r"1 of 2 vectors hold numbers that are not finite.*bfloat16"):
         write_vectors(str(tmp_path / "v.csv"), np.array([[1, 2], [np.inf, np.nan]], np.float32), ["a", "b"])
     assert not list(tmp_path.iterdir())
 
@@ -216,8 +216,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), DiskFull, "no room on the disk for .*v.csv"),
-        (OSError(errno.EIO, "Input/output error"), BadInput, "v.csv cannot be written: Input/output error"),
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "no room on the disk for .*v.csv"),
+        (OSError(errno.EIO, "Input/output error"), BadInputError, "v.csv cannot be written: Input/output error"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
@@ -259,7 +259,7 @@ def test_what_was_there_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(target: Path, message: str) -> None:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             check_target(str(target))
 
     refused(tmp_path, "is a folder; name a file in it")
@@ -306,7 +306,7 @@ def tables(folder: Path, name: str, content: str | bytes, column: str | None = N
 )
 def test_another_separator(tmp_path: Path, name: str, content: str, separator: str, typed: str) -> None:
     for column in (None, "text"):
-        with pytest.raises(BadInput, match=re.escape(f"say --delimiter {typed}")):
+        with pytest.raises(BadInputError, match=re.escape(f"say --delimiter {typed}")):
             tables(tmp_path, name, content, column)
     assert tables(tmp_path, name, content, "text", delimiter=separator) == ["Der Film war gut"]
 
@@ -320,13 +320,15 @@ def test_one_column_that_holds_separators(tmp_path: Path) -> None:
     assert tables(tmp_path, "t.csv", "sep=,\nid,text\n1,a; b\n") == ["a; b"]
     assert tables(tmp_path, "t.tsv", "text\nwell, yes, no\n") == ["well, yes, no"]
     with pytest.raises(
-        BadInput, match=r"'id,text', with ';' as the separator.*--delimiter ','"
+        BadInputError, match=r"'id,text', with ';' as the separator.*--delimiter ','"
     ):  # what was said is doubted too
         tables(tmp_path, "t.csv", "id,text\n1,a\n", delimiter=";")
-    with pytest.raises(BadInput, match=r"line 2: 1 fields, and the header has 2. If ';' is the separator, say --delimiter ';'"):
+    with pytest.raises(
+        BadInputError, match=r"line 2: 1 fields, and the header has 2. If ';' is the separator, say --delimiter ';'"
+    ):
         tables(tmp_path, "t.csv", "id;text, long;label\n1;a;x\n", " long;label")
     for name in ("t.txt", "t.jsonl"):
-        with pytest.raises(BadInput, match="are for csv and tsv: leave them out"):
+        with pytest.raises(BadInputError, match="are for csv and tsv: leave them out"):
             tables(tmp_path, name, '"a"\n', delimiter=";")
 
 
@@ -342,9 +344,9 @@ def test_quotes_in_a_tsv_are_letters(tmp_path: Path) -> None:
     assert tables(tmp_path, "t.csv", STRAY.replace("\t", ","), quoting="none") == expected
     assert tables(tmp_path, "t.tsv", 'n\ttext\n1\t5" long\n') == ['5" long']
     assert tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a ""b""\tc"\n', quoting="double") == ['a "b"\tc']
-    with pytest.raises(BadInput, match=r"in double quotes.*say --quoting double, or --quoting none"):
+    with pytest.raises(BadInputError, match=r"in double quotes.*say --quoting double, or --quoting none"):
         tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a"\n')
-    with pytest.raises(BadInput, match=r"line 3: 1 fields, and the header has 2.*say --quoting double"):
+    with pytest.raises(BadInputError, match=r"line 3: 1 fields, and the header has 2.*say --quoting double"):
         tables(tmp_path, "t.tsv", 'n\ttext\n1\t"a\nb"\n')
 
 
@@ -378,7 +380,7 @@ def test_paragraphs_within_quotes(tmp_path: Path) -> None:
     ],
 )
 def test_quotes_that_do_not_end(tmp_path: Path, content: str, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         tables(tmp_path, "t.csv", content)
     assert len(tables(tmp_path, "t.csv", content, quoting="none")) == content.count("\n") - content.endswith("\n")
 
@@ -413,7 +415,7 @@ def test_advice_works_when_it_is_typed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(data)
-    with pytest.raises(BadInput, match=what) as refused:
+    with pytest.raises(BadInputError, match=what) as refused:
         read_texts(name)
     command = re.search("`(.+)`, and read that", str(refused.value))[1]  # type: ignore[index]
     if shutil.which(command.split()[0]) is None:
@@ -431,17 +433,17 @@ def test_what_is_no_text(tmp_path: Path) -> None:
         (b"\x93NUMPY\x01\x00", "array of numpy"),
         ("日本".encode("shift-jis") + b"\x81", "iconv -f ENCODING"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             read_texts(put(tmp_path, "t.txt", data))
 
 
 def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(BadInput, match="standard input is closed"):
+    with pytest.raises(BadInputError, match="standard input is closed"):
         read_texts("-")
     monkeypatch.setattr(sys, "stdout", None)
     for call in (lambda: check_target("-"), lambda: write_vectors("-", np.zeros((1, 2), np.float32), ["a"])):
-        with pytest.raises(BadInput, match="standard output is closed"):
+        with pytest.raises(BadInputError, match="standard output is closed"):
             call()
 
 
@@ -460,13 +462,13 @@ def test_made(tmp_path: Path) -> None:
     assert len({digest_of(texts) for texts in (["a", "b"], ["b", "a"], ["ab"], ["a\nb"], ["a", "b", ""])}) == 5
     check_beside(path)  # it may be written anew
     write_vectors(path, np.ones((2, 3), np.float32), ["a", "b"])
-    with pytest.raises(BadInput, match=r"is not the file that .*v.npy.json speaks of"):
+    with pytest.raises(BadInputError, match=r"is not the file that .*v.npy.json speaks of"):
         read_made(path)
     for other in ("{}", "[1]", "no json"):
         put(tmp_path, "v.npy.json", other)
-        with pytest.raises(BadInput, match="damaged, or about something else"):
+        with pytest.raises(BadInputError, match="damaged, or about something else"):
             read_made(path)
-        with pytest.raises(BadInput, match="with something else in it is there: move it away"):
+        with pytest.raises(BadInputError, match="with something else in it is there: move it away"):
             check_beside(path)
 
 
@@ -474,8 +476,8 @@ def test_a_column_that_another_separator_gives(tmp_path: Path) -> None:
     """Also where the first line has several columns with the one that the ending says."""
     path = put(tmp_path, "mix.csv", "id;text, de\n1;Hallo, Welt\n")
     with pytest.raises(
-        BadInput, match=r"no column 'text, de' with ',' as the separator, and has it with ';': say --delimiter ';'"
+        BadInputError, match=r"no column 'text, de' with ',' as the separator, and has it with ';': say --delimiter ';'"
     ):
         read_texts(str(path), column="text, de")
-    with pytest.raises(BadInput, match="no column 'gone'; there is"):
+    with pytest.raises(BadInputError, match="no column 'gone'; there is"):
         read_texts(str(path), column="gone")

@@ -15,7 +15,7 @@ from models import minilm
 
 import nativebert as nb
 from nativebert import cli, hf
-from nativebert.errors import NotFound, Refused
+from nativebert.errors import NotFoundError, RefusedError
 from nativebert.hub import resolve
 
 TEXTS = ["The ferry leaves at half past nine.", "Rain.", ""]
@@ -107,11 +107,11 @@ def test_on_the_command_line(old: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_what_is_missing_there(old: Path) -> None:
     (old / INSIDE / "model.safetensors").rename(old / INSIDE / "pytorch_model.bin")
-    with pytest.raises(Refused, match=r"pytorch_model\.bin"):
+    with pytest.raises(RefusedError, match=r"pytorch_model\.bin"):
         nb.Embedder(old)
     (old / INSIDE / "pytorch_model.bin").unlink()
-    with pytest.raises(NotFound, match=f"{INSIDE} has no weights"):
+    with pytest.raises(NotFoundError, match=f"{INSIDE} has no weights"):
         nb.Embedder(old)
     (old / INSIDE / "config.json").unlink()
-    with pytest.raises(NotFound, match=r"no config\.json"):
+    with pytest.raises(NotFoundError, match=r"no config\.json"):
         nb.Embedder(old)

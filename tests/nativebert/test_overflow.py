@@ -15,7 +15,7 @@ from hf_checkpoints import make
 
 import nativebert as nb
 from nativebert import cli, hf, kernels
-from nativebert.errors import NotFinite
+from nativebert.errors import NotFiniteError
 
 Folders = dict[str, str]
 
@@ -72,7 +72,7 @@ DRY = ["The ferry leaves at nine.", "A cat."]
 def test_every_task_in_float16(name: str, folders: Folders) -> None:
     task = every_task.native(folders, "float16", (name,))[name].made
     ask(task, name, DRY)
-    with pytest.raises(NotFinite, match=r"(text|pair|question) 2 .*float16 overflows.*choose bfloat16.* or float32"):
+    with pytest.raises(NotFiniteError, match=r"(text|pair|question) 2 .*float16 overflows.*choose bfloat16.* or float32"):
         ask(task, name, [*DRY, "it will rain today"])
     for precision in ("bfloat16", "float32", "int8"):
         ask(every_task.native(folders, precision, (name,))[name].made, name, [*DRY, "it will rain today"])
@@ -82,17 +82,17 @@ def test_which_text_of_many(folders: Folders) -> None:
     task = nb.Classifier(folders["sentiment"], device="cpu", precision="float16", batch_tokens=64)
     texts = ["a dry day " * (n % 5 + 1) for n in range(300)]
     texts[271] = "rain"
-    with pytest.raises(NotFinite, match="text 271 in float16"):
+    with pytest.raises(NotFiniteError, match="text 271 in float16"):
         task(texts)
     texts[13] = "rain " * 30
-    with pytest.raises(NotFinite, match="text 13 "):
+    with pytest.raises(NotFiniteError, match="text 13 "):
         nb.Embedder(folders["bert"], device="cpu", precision="float16", pooling="mean", too_long="window", max_tokens=8)(texts)
 
 
 def test_states_and_words(folders: Folders) -> None:
     task = nb.Embedder(folders["bert"], device="cpu", precision="float16", pooling=("max", "cls"))
     for call in (task, task.tokens, task.words):
-        with pytest.raises(NotFinite, match="text 1 "):
+        with pytest.raises(NotFiniteError, match="text 1 "):
             call(["dry", "rain"])
 
 
@@ -107,7 +107,7 @@ def test_beyond_every_precision(
     for pooling in ("mean", "max", "cls"):
         task = nb.Embedder(tmp_path / "m", device="cpu", precision=precision, pooling=pooling)
         assert np.isfinite(task(DRY)).all()
-        with pytest.raises(NotFinite, match="no precision is wider" if precision == "float32" else "choose float32"):
+        with pytest.raises(NotFiniteError, match="no precision is wider" if precision == "float32" else "choose float32"):
             task([*DRY, "rain"])
 
 
@@ -117,15 +117,15 @@ def test_a_head_that_overflows(folders: Folders, tmp_path: Path) -> None:
     spec = model.config.heads["classify"]
     with torch.no_grad():
         model.head.get_submodule(f"{spec.name}.{spec.last}").weight.fill_(3e38)
-    with pytest.raises(NotFinite, match="head"):
+    with pytest.raises(NotFiniteError, match="head"):
         nb.Classifier(model, device="cpu")(DRY)
 
 
 def test_the_door_and_the_command_line(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = hf.pipeline("text-classification", folders["sentiment"], device="cpu", dtype=torch.float16)
-    with pytest.raises(NotFinite, match="text 1"):
+    with pytest.raises(NotFiniteError, match="text 1"):
         pipe(["dry", "rain"])
-    with pytest.raises(NotFinite, match="text 1"):
+    with pytest.raises(NotFiniteError, match="text 1"):
         hf.pipeline("feature-extraction", folders["bert"], device="cpu", dtype="float16")(["dry", "rain"])
     (tmp_path / "t.txt").write_text("dry\nrain\n")
     code = cli.main(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import nativebert as nb
 from nativebert import cli
-from nativebert.errors import BadInput, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError
 from nativebert.parity import report
 
 pytestmark = pytest.mark.reference
@@ -258,5 +258,5 @@ def test_extras_that_are_missing(run: Callable[..., Result], tmp_path: Path, mon
         patch.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(NativeBertError, match=r"nativebert\[plot\]"):
             report.plot(found, tmp_path / "x.png")
-    with pytest.raises(BadInput, match="cannot draw to"):
+    with pytest.raises(BadInputError, match="cannot draw to"):
         report.plot(found, tmp_path / "x.nothing")

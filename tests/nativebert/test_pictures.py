@@ -18,7 +18,7 @@ import torch
 from models import TINY, one_thread, write_folder
 
 import nativebert as nb
-from nativebert.errors import BadInput, NativeBertError, NotFound, TooLong
+from nativebert.errors import BadInputError, NativeBertError, NotFoundError, TooLongError
 from nativebert.io.vectors import read_vectors
 from nativebert.io.write import write_vectors
 from nativebert.nn.model import Model
@@ -99,7 +99,7 @@ def test_layers_and_heads_are_chosen(model: Model) -> None:
     assert np.array_equal(some.weights, whole.weights[1:, [3, 0]])
     assert attention(model, "a dog", layers=-1.0, heads=np.array([3, 0])).heads == (3, 0)  # type: ignore[arg-type]
     for given in ({"layers": 2}, {"heads": [0, 4]}, {"heads": -5}, {"layers": []}, {"layers": 0.5}, {"heads": True}):
-        with pytest.raises(BadInput, match=r"there is no (layer|head)"):
+        with pytest.raises(BadInputError, match=r"there is no (layer|head)"):
             attention(model, "a dog", **given)
 
 
@@ -116,7 +116,7 @@ def test_a_folder_does_and_the_model_keeps_its_mode(model: Model) -> None:
 
 
 def test_a_text_beyond_the_model_is_refused(model: Model) -> None:
-    with pytest.raises(TooLong, match=r"42 tokens and .* takes 40: draw a part of it"):
+    with pytest.raises(TooLongError, match=r"42 tokens and .* takes 40: draw a part of it"):
         attention(model, "cat " * 40)
 
 
@@ -152,7 +152,7 @@ def test_tokens_of_strangers_are_only_shown() -> None:
 def test_too_many_weights_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[AttentionPicture.__module__], "MOST_IN_PAGE", 8)
     assert picture_of(["a", "b"], heads=2).html()
-    with pytest.raises(BadInput, match="choose layers= or heads="):
+    with pytest.raises(BadInputError, match="choose layers= or heads="):
         picture_of(["a", "b"], heads=3).html()
 
 
@@ -215,7 +215,7 @@ def test_a_grid_ends_with_the_means() -> None:
 )
 def test_where_no_picture_can_be_written(path: str, message: str, tmp_path: Path) -> None:
     for picture in (picture_of(["a"]), map(np.eye(3))):
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             picture.save(tmp_path / path)
 
 
@@ -293,7 +293,7 @@ def test_as_scikit_learn() -> None:
     ],
 )
 def test_what_cannot_be_mapped(given: dict, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         map(**{"vectors": cloud(), **given})
 
 
@@ -371,7 +371,7 @@ def test_umap_is_asked_with_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert picture.explained is None
     assert picture.axes == ["UMAP 1", "UMAP 2", "UMAP 3"]
     assert (asked["random_state"], asked["n_neighbors"], asked["metric"]) == (7, 8, "cosine")
-    with pytest.raises(BadInput, match="needs 5 or more"):
+    with pytest.raises(BadInputError, match="needs 5 or more"):
         map(cloud(4), method="umap")
 
 
@@ -409,15 +409,15 @@ def test_vectors_come_back_as_they_were_written(ending: str, tmp_path: Path) -> 
 )
 def test_files_that_hold_no_vectors(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         read_vectors(str(tmp_path / name))
 
 
 def test_a_file_that_is_not_there_or_is_pickled(tmp_path: Path) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         read_vectors(str(tmp_path / "none.csv"))
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(3))
     for name in ("objects.npy", "flat.npy"):
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInputError):
             read_vectors(str(tmp_path / name))

@@ -9,7 +9,7 @@ import torch
 from models import BERT, batch, write_folder
 
 import nativebert as nb
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 
 
 def test_given_positions_are_used(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_given_positions_are_used(tmp_path: Path) -> None:
 def test_wrong_positions_are_refused(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", BERT))
     ids, mask = batch([5], BERT["vocab_size"])
-    with pytest.raises(BadInput, match=r"position_ids must have the shape of input_ids, \(1, 5\), not \(1, 4\)"):
+    with pytest.raises(BadInputError, match=r"position_ids must have the shape of input_ids, \(1, 5\), not \(1, 4\)"):
         model(ids, mask, position_ids=torch.arange(4)[None])
-    with pytest.raises(TooLong, match="position 40 is outside"):
+    with pytest.raises(TooLongError, match="position 40 is outside"):
         model(ids, mask, position_ids=torch.arange(5)[None] + 36)

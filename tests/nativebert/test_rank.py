@@ -13,7 +13,7 @@ import torch
 from models import BERT, DISTILBERT, WORDS, bert_tensors, distilbert_tensors, write_folder
 
 import nativebert as nb
-from nativebert.errors import BadInput, Refused, TooLong, Truncated
+from nativebert.errors import BadInputError, RefusedError, TooLongError, Truncated
 
 
 def cross_encoder(folder: Path, family: str, outputs: int, **more: Any) -> Path:
@@ -90,7 +90,7 @@ def test_windows_slide_over_the_document_and_the_best_one_counts(tmp_path: Path)
     assert report.cut.tolist() == [0, 0]
     assert windowed.rank("a dog", ["the cat", LONG])[0]["score"] == max(scores)
     with pytest.raises(
-        TooLong, match="pair 0 has 154 tokens, and 153 of them must stand in every window of 40: shorten its first part"
+        TooLongError, match="pair 0 has 154 tokens, and 153 of them must stand in every window of 40: shorten its first part"
     ):
         windowed([(LONG, "a")])
 
@@ -146,10 +146,10 @@ def test_wrong_arguments_of_ranking(tmp_path: Path) -> None:
     rank = nb.Ranker(cross_encoder(tmp_path / "m", "bert", 1), device="cpu")
     assert [found["text"] for found in rank.rank("a", "the dog", top_k=np.int64(2))] == ["the dog"]  # and not letter by letter
     for top_k in (0, -1, 1.5, "x", True):
-        with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more, or None for all documents, not "):
+        with pytest.raises(BadInputError, match="top_k must be a whole number, 1 or more, or None for all documents, not "):
             rank.rank("a", ["b", "c"], top_k=top_k)  # type: ignore[arg-type]
     for documents in (None, 5, {"b"}, np.array("b")):
-        with pytest.raises(BadInput, match="documents must be a list of strings"):
+        with pytest.raises(BadInputError, match="documents must be a list of strings"):
             rank.rank("a", documents)  # type: ignore[arg-type]
 
 
@@ -169,24 +169,24 @@ def test_activation_is_read_and_refused(tmp_path: Path) -> None:
     assert np.array_equal(nb.Ranker(folder, device="cpu")([("a", "dog")]), probability)
     own.unlink()
     (folder / "config.json").write_text(json.dumps({**config, "sentence_transformers": {"activation_fn": "os.system"}}))
-    with pytest.raises(Refused, match=r"os\.system"):
+    with pytest.raises(RefusedError, match=r"os\.system"):
         nb.Ranker(folder, device="cpu")
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     folder = cross_encoder(tmp_path / "m", "bert", 3)
     rank = nb.Ranker(folder, device="cpu")
-    with pytest.raises(BadInput, match="pair 1 must be two strings"):
+    with pytest.raises(BadInputError, match="pair 1 must be two strings"):
         rank([("a", "b"), ("a", None)])  # type: ignore[list-item]
-    with pytest.raises(BadInput, match="pair 0 must be two strings"):
+    with pytest.raises(BadInputError, match="pair 0 must be two strings"):
         rank("ab")  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="pairs must be a list of pairs of strings, or one column of a table, not NoneType"):
+    with pytest.raises(BadInputError, match="pairs must be a list of pairs of strings, or one column of a table, not NoneType"):
         rank(None)  # type: ignore[arg-type]
-    with pytest.raises(Refused, match="has 3 outputs"):
+    with pytest.raises(RefusedError, match="has 3 outputs"):
         rank.rank("a", ["b"])
     with pytest.warns(Truncated, match=r"1 of 2 pairs is longer than 40 tokens and was cut: 64 of 109 tokens"):
         rank([("a", "b"), ("dog " * 50, "dog " * 51)])
-    with pytest.raises(TooLong, match="pair 1 has 104 tokens and the limit is 40"):
+    with pytest.raises(TooLongError, match="pair 1 has 104 tokens and the limit is 40"):
         nb.Ranker(folder, device="cpu", too_long="error")([("a", "b"), ("dog " * 50, "dog " * 51)])
-    with pytest.raises(BadInput, match="needs a model with the head 'classify'"):
+    with pytest.raises(BadInputError, match="needs a model with the head 'classify'"):
         nb.Ranker(nb.load(folder, head=None), device="cpu")

@@ -9,7 +9,7 @@ import torch
 from models import TINY, one_thread, unlike, write_folder
 
 from nativebert.arch import read_config
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 from nativebert.nn.model import Model
 from nativebert.saliency import saliency
 from nativebert.text.tokenizer import Tokenizer
@@ -144,14 +144,14 @@ def test_what_cannot_be_explained(tokenizer: Tokenizer, tmp_path: Path) -> None:
         ({"steps": 0}, "steps must be"),
         ({"baseline": "none"}, "baseline must be"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             saliency(model, TEXT, **given)
     assert saliency(model, TEXT, target=1.0, steps=8.0) == saliency(model, TEXT, target=1, steps=8)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="say which token="):
+    with pytest.raises(BadInputError, match="say which token="):
         saliency(tag, TEXT)
-    with pytest.raises(BadInput, match="no token 99"):
+    with pytest.raises(BadInputError, match="no token 99"):
         saliency(tag, TEXT, token=99)
-    with pytest.raises(BadInput, match="no logit to explain"):
+    with pytest.raises(BadInputError, match="no logit to explain"):
         saliency(write_folder(tmp_path / "bare", TINY["bert"]), TEXT)
-    with pytest.raises(TooLong, match=r"62 tokens and .* takes 40"):
+    with pytest.raises(TooLongError, match=r"62 tokens and .* takes 40"):
         saliency(model, "cat " * 60)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from models import one_thread
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.search import MEASURES, paraphrase_mining, semantic_search
 
 
@@ -147,7 +147,7 @@ def test_a_threshold_cuts_off(top_k: int | None) -> None:
     ],
 )
 def test_what_cannot_be_searched(given: dict, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         semantic_search(**{"queries": vectors(2), "corpus": vectors(3), **given})
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_searched(given: dict, message: str) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_mined(given: dict) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInputError):
         paraphrase_mining(**{"vectors": vectors(3), **given})
 
 

@@ -15,7 +15,7 @@ from models import BERT, DISTILBERT, write_folder
 
 import nativebert as nb
 from nativebert import sentence
-from nativebert.errors import Assumed, Corrupt, Refused
+from nativebert.errors import Assumed, CorruptError, RefusedError
 from nativebert.hub import Snapshot, resolve
 from nativebert.sentence import Dense
 
@@ -147,79 +147,79 @@ NEW = {  # as version 6 writes it
 @pytest.mark.parametrize(
     ("modules", "files", "kind", "message"),
     [
-        ([TRANSFORMER, ("WeightedLayerPooling", {})], {}, Refused, "module of type 'WeightedLayerPooling'"),
-        ([TRANSFORMER, MEAN, ("evil.Normalize", {})], {}, Refused, "module of type 'evil.Normalize'"),
-        ([("Router", {})], {}, Refused, "module of type 'Router'"),
-        ([MEAN, TRANSFORMER], {}, Refused, "has Pooling as module 0"),
-        ([TRANSFORMER, ("Dense", DENSE), MEAN], {}, Refused, "has Dense as module 1"),
-        ([TRANSFORMER, MEAN, MEAN], {}, Refused, "has Pooling as module 2"),
-        ([TRANSFORMER], {}, Refused, "no Pooling module"),
-        ([], {}, Refused, "no Pooling module"),
-        ([TRANSFORMER, ("Pooling", {"pooling_mode": "median"})], {}, Refused, "1_Pooling.*median.*knows cls"),
-        ([TRANSFORMER, ("Pooling", {"pooling_mode": 3})], {}, Refused, "pooling 3"),
-        ([TRANSFORMER, ("Pooling", {"pooling_mode": []})], {}, Refused, "pooling"),
-        ([TRANSFORMER, ("Pooling", {})], {}, Corrupt, "1_Pooling/config.json says nothing about how to pool"),
-        ([TRANSFORMER, ("Pooling", None)], {}, Corrupt, "says nothing about how to pool"),
-        ([TRANSFORMER, ("Pooling", [1])], {}, Corrupt, "JSON dict belongs"),
-        ([TRANSFORMER, ("Pooling", {**OLD, "pooling_mode_cls_token": "false"})], {}, Corrupt, "must be true or false"),
-        ([TRANSFORMER, ("Pooling", {"pooling_mode": "cls", "include_prompt": 0})], {}, Corrupt, "include_prompt"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "in_features": "4"})], {}, Corrupt, "in_features"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "out_features": 0})], {}, Corrupt, "out_features"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "bias": "no"})], {}, Corrupt, "'bias' must be true or false"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "os.system"})], {}, Refused, "os.system"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.PReLU"})], {}, Refused, "PReLU"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "use_residual": "yes"})], {}, Corrupt, "residual"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.Softmax"})], {}, Refused, "Softmax"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "scale": 2.0})], {}, Refused, "2_Dense/config.json.*'scale', which is 2.0"),
-        ([TRANSFORMER, MEAN, ("Normalize", {"p": 1})], {}, Refused, "2_Normalize.*'p'"),
-        ([TRANSFORMER, MEAN, ("LayerNorm", {"dimension": 4, "eps": 0.1})], {}, Refused, "2_LayerNorm.*'eps'"),
-        ([TRANSFORMER, ("Pooling", {**OLD, "pooling_mode_median": True})], {}, Refused, "1_Pooling.*'pooling_mode_median'"),
-        ([TRANSFORMER, ("Pooling", {**OLD, "skip_special_tokens": True})], {}, Refused, "'skip_special_tokens'"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_input_name": "token_embeddings"})], {}, Refused, "input_name"),
-        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_output_name": "other"})], {}, Refused, "output_name"),
-        ([TRANSFORMER, MEAN, ("Normalize", {"module_input_name": "token_embeddings"})], {}, Refused, "input_name"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": "128"}}, Corrupt, "max_seq_length"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": 0}}, Corrupt, "max_seq_length"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": True}}, Corrupt, "max_seq_length"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"do_lower_case": "false"}}, Corrupt, "do_lower_case"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "transformer_task": "fill-mask"}}, Refused, "fill-mask"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "module_output_name": "x"}}, Refused, "module_output"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "processing_kwargs": {"text": {}}}}, Refused, "process"),
+        ([TRANSFORMER, ("WeightedLayerPooling", {})], {}, RefusedError, "module of type 'WeightedLayerPooling'"),
+        ([TRANSFORMER, MEAN, ("evil.Normalize", {})], {}, RefusedError, "module of type 'evil.Normalize'"),
+        ([("Router", {})], {}, RefusedError, "module of type 'Router'"),
+        ([MEAN, TRANSFORMER], {}, RefusedError, "has Pooling as module 0"),
+        ([TRANSFORMER, ("Dense", DENSE), MEAN], {}, RefusedError, "has Dense as module 1"),
+        ([TRANSFORMER, MEAN, MEAN], {}, RefusedError, "has Pooling as module 2"),
+        ([TRANSFORMER], {}, RefusedError, "no Pooling module"),
+        ([], {}, RefusedError, "no Pooling module"),
+        ([TRANSFORMER, ("Pooling", {"pooling_mode": "median"})], {}, RefusedError, "1_Pooling.*median.*knows cls"),
+        ([TRANSFORMER, ("Pooling", {"pooling_mode": 3})], {}, RefusedError, "pooling 3"),
+        ([TRANSFORMER, ("Pooling", {"pooling_mode": []})], {}, RefusedError, "pooling"),
+        ([TRANSFORMER, ("Pooling", {})], {}, CorruptError, "1_Pooling/config.json says nothing about how to pool"),
+        ([TRANSFORMER, ("Pooling", None)], {}, CorruptError, "says nothing about how to pool"),
+        ([TRANSFORMER, ("Pooling", [1])], {}, CorruptError, "JSON dict belongs"),
+        ([TRANSFORMER, ("Pooling", {**OLD, "pooling_mode_cls_token": "false"})], {}, CorruptError, "must be true or false"),
+        ([TRANSFORMER, ("Pooling", {"pooling_mode": "cls", "include_prompt": 0})], {}, CorruptError, "include_prompt"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "in_features": "4"})], {}, CorruptError, "in_features"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "out_features": 0})], {}, CorruptError, "out_features"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "bias": "no"})], {}, CorruptError, "'bias' must be true or false"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "os.system"})], {}, RefusedError, "os.system"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.PReLU"})], {}, RefusedError, "PReLU"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "use_residual": "yes"})], {}, CorruptError, "residual"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "activation_function": "torch.nn.Softmax"})], {}, RefusedError, "Softmax"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "scale": 2.0})], {}, RefusedError, "2_Dense/config.json.*'scale', which is 2.0"),
+        ([TRANSFORMER, MEAN, ("Normalize", {"p": 1})], {}, RefusedError, "2_Normalize.*'p'"),
+        ([TRANSFORMER, MEAN, ("LayerNorm", {"dimension": 4, "eps": 0.1})], {}, RefusedError, "2_LayerNorm.*'eps'"),
+        ([TRANSFORMER, ("Pooling", {**OLD, "pooling_mode_median": True})], {}, RefusedError, "1_Pooling.*'pooling_mode_median'"),
+        ([TRANSFORMER, ("Pooling", {**OLD, "skip_special_tokens": True})], {}, RefusedError, "'skip_special_tokens'"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_input_name": "token_embeddings"})], {}, RefusedError, "input_name"),
+        ([TRANSFORMER, MEAN, ("Dense", {**DENSE, "module_output_name": "other"})], {}, RefusedError, "output_name"),
+        ([TRANSFORMER, MEAN, ("Normalize", {"module_input_name": "token_embeddings"})], {}, RefusedError, "input_name"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": "128"}}, CorruptError, "max_seq_length"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": 0}}, CorruptError, "max_seq_length"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"max_seq_length": True}}, CorruptError, "max_seq_length"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"do_lower_case": "false"}}, CorruptError, "do_lower_case"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "transformer_task": "fill-mask"}}, RefusedError, "fill-mask"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "module_output_name": "x"}}, RefusedError, "module_output"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {**NEW, "processing_kwargs": {"text": {}}}}, RefusedError, "process"),
         (
             [TRANSFORMER, MEAN],
             {"sentence_bert_config": {"modality_config": {"text": {"method_output_name": "pooler_output"}}}},
-            Refused,
+            RefusedError,
             "pooler_output",
         ),
         *[
             ([TRANSFORMER, MEAN], {"sentence_bert_config": {name: {key: value}}}, kind, message)
             for name, key, value, kind, message in (
-                ("tokenizer_args", "truncation_side", "left", Refused, "tokenizer_args sets truncation_side to 'left'"),
-                ("tokenizer_args", "padding_side", "left", Refused, "padding_side"),
-                ("processor_kwargs", "mask_token", "[X]", Refused, "processor_kwargs sets mask_token"),
-                ("tokenizer_args", "do_lower_case", "no", Corrupt, "do_lower_case is 'no'"),
-                ("tokenizer_args", "model_max_length", 0, Corrupt, "model_max_length is 0"),
-                ("model_args", "num_hidden_layers", 1, Refused, "model_args sets num_hidden_layers to 1"),
-                ("model_kwargs", "quantization_config", {"bits": 4}, Refused, "quantization_config"),
-                ("model_args", "dtype", "float8", Refused, "dtype"),
-                ("model_args", "attn_implementation", "sparse", Refused, "attn_implementation"),
-                ("config_args", "num_hidden_layers", 1, Refused, "config_args sets num_hidden_layers to 1"),
-                ("config_kwargs", "hidden_act", "relu", Refused, "config_kwargs sets hidden_act"),
+                ("tokenizer_args", "truncation_side", "left", RefusedError, "tokenizer_args sets truncation_side to 'left'"),
+                ("tokenizer_args", "padding_side", "left", RefusedError, "padding_side"),
+                ("processor_kwargs", "mask_token", "[X]", RefusedError, "processor_kwargs sets mask_token"),
+                ("tokenizer_args", "do_lower_case", "no", CorruptError, "do_lower_case is 'no'"),
+                ("tokenizer_args", "model_max_length", 0, CorruptError, "model_max_length is 0"),
+                ("model_args", "num_hidden_layers", 1, RefusedError, "model_args sets num_hidden_layers to 1"),
+                ("model_kwargs", "quantization_config", {"bits": 4}, RefusedError, "quantization_config"),
+                ("model_args", "dtype", "float8", RefusedError, "dtype"),
+                ("model_args", "attn_implementation", "sparse", RefusedError, "attn_implementation"),
+                ("config_args", "num_hidden_layers", 1, RefusedError, "config_args sets num_hidden_layers to 1"),
+                ("config_kwargs", "hidden_act", "relu", RefusedError, "config_kwargs sets hidden_act"),
             )
         ],
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"tokenizer_args": ["x"]}}, Corrupt, "must be an object"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"query_expansion": {"length": 32}}}, Refused, "'query_expansion'"),
-        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"document_length": 9}}, Refused, "'document_length'"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"query_prefix": "[Q] "}}, Refused, "'query_prefix'"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"model_type": "SparseEncoder"}}, Refused, "SparseEncoder"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": {"q": 1}}}, Corrupt, "prompts"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": ["q"]}}, Corrupt, "prompts"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"default_prompt_name": "q"}}, Corrupt, "are none"),
-        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"similarity_fn_name": "l3"}}, Refused, "'l3'"),
-        ([TRANSFORMER, MEAN], {"modules": {"path": ""}}, Corrupt, "JSON list belongs"),
-        ([TRANSFORMER, MEAN], {"modules": ["Pooling"]}, Corrupt, "should list objects"),
-        ([TRANSFORMER, MEAN], {"modules": [{"path": 3, "type": f"{ST}.Pooling"}]}, Corrupt, "path 3 is no string"),
-        ([TRANSFORMER, MEAN], {"modules": [{"path": "0_T", "type": f"{ST}.Transformer"}]}, Refused, "subfolder '0_T'"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"tokenizer_args": ["x"]}}, CorruptError, "must be an object"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"query_expansion": {"length": 32}}}, RefusedError, "'query_expansion'"),
+        ([TRANSFORMER, MEAN], {"sentence_bert_config": {"document_length": 9}}, RefusedError, "'document_length'"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"query_prefix": "[Q] "}}, RefusedError, "'query_prefix'"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"model_type": "SparseEncoder"}}, RefusedError, "SparseEncoder"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": {"q": 1}}}, CorruptError, "prompts"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"prompts": ["q"]}}, CorruptError, "prompts"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"default_prompt_name": "q"}}, CorruptError, "are none"),
+        ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"similarity_fn_name": "l3"}}, RefusedError, "'l3'"),
+        ([TRANSFORMER, MEAN], {"modules": {"path": ""}}, CorruptError, "JSON list belongs"),
+        ([TRANSFORMER, MEAN], {"modules": ["Pooling"]}, CorruptError, "should list objects"),
+        ([TRANSFORMER, MEAN], {"modules": [{"path": 3, "type": f"{ST}.Pooling"}]}, CorruptError, "path 3 is no string"),
+        ([TRANSFORMER, MEAN], {"modules": [{"path": "0_T", "type": f"{ST}.Transformer"}]}, RefusedError, "subfolder '0_T'"),
     ],
 )  # fmt: skip
 def test_refusals(tmp_path: Path, modules: Any, files: dict[str, Any], kind: type[Exception], message: str) -> None:
@@ -262,9 +262,9 @@ def test_no_way_out_of_the_folder(tmp_path: Path, path: str, kind: str) -> None:
     saved(folder, *modules)
     listed = json.loads((folder / "modules.json").read_text())
     put(folder, "modules.json", [*listed, {"path": path, "type": f"{ST}.{kind}"}])
-    with pytest.raises(Refused, match="outside its own folder"):
+    with pytest.raises(RefusedError, match="outside its own folder"):
         sentence.read(snapshot(folder))
-    with pytest.raises(Refused, match="outside its own folder"):
+    with pytest.raises(RefusedError, match="outside its own folder"):
         resolve(str(folder))
 
 
@@ -398,7 +398,7 @@ def test_an_adapter_is_refused(tmp_path: Path, beside: bool) -> None:
         (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
         (folder / "config.json").unlink()
     for load in (nb.load, nb.Embedder, nb.Classifier):
-        with pytest.raises(Refused, match=r"holds an adapter .*merge_and_unload"):
+        with pytest.raises(RefusedError, match=r"holds an adapter .*merge_and_unload"):
             load(folder)
 
 
@@ -476,5 +476,5 @@ def test_vectors_are_shortened_as_the_files_or_the_caller_say(tmp_path: Path) ->
 
 @pytest.mark.parametrize("written", [0, -3, True, "12", 1.5])
 def test_a_strange_truncate_dim_is_told(written: Any, tmp_path: Path) -> None:
-    with pytest.raises(Corrupt, match="'truncate_dim' must be a whole number above 0"):
+    with pytest.raises(CorruptError, match="'truncate_dim' must be a whole number above 0"):
         sentence.read(saved(tmp_path / "m", TRANSFORMER, MEAN, config_sentence_transformers={"truncate_dim": written}))

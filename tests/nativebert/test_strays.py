@@ -14,7 +14,7 @@ from models import BERT, DISTILBERT, TINY, bert_tensors, distilbert_tensors, ten
 
 import nativebert as nb
 from nativebert.arch import FAMILIES
-from nativebert.errors import Corrupt, Refused, Unread
+from nativebert.errors import CorruptError, RefusedError, Unread
 from nativebert.hub import resolve
 from nativebert.inspect import inspect
 from weights_map.errors import Mismatch
@@ -210,7 +210,7 @@ def test_labels_matter_to_those_who_use_them(tmp_path: Path, plain: np.ndarray, 
         nb.load(folder, head=None).save(tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["id2label"] == names
     for make in (nb.load, nb.Classifier, nb.Ranker):
-        with pytest.raises(Corrupt, match=phrase):
+        with pytest.raises(CorruptError, match=phrase):
             make(folder)
 
 
@@ -228,5 +228,5 @@ def test_what_only_a_head_would_use(tmp_path: Path, changes: dict[str, Any], tas
     alone = vectors(write_folder(tmp_path / "plain", config))
     folder = write_folder(tmp_path / "m", config | changes)
     assert np.array_equal(vectors(folder), alone)
-    with pytest.raises(Refused, match=phrase):
+    with pytest.raises(RefusedError, match=phrase):
         nb.load(folder, head=task)

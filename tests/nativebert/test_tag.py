@@ -21,7 +21,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 import nativebert as nb
-from nativebert.errors import BadInput, TooLong, Truncated
+from nativebert.errors import BadInputError, TooLongError, Truncated
 from nativebert.tasks.tag import AGGREGATIONS, OF_WORDS, Tagger, join, read_labels
 from nativebert.text.window import windows
 
@@ -452,7 +452,7 @@ def test_ignore(tmp_path: Path) -> None:
         out = {label for label in BIO if label in tag.ignore or label.partition("-")[2] in tag.ignore}
         assert tag(VARIED, aggregation="none") == [[e for e in found if e["label"] not in out] for found in everything]
         assert labels_of(tag, "simple") == {"O", "PER", "LOC"} - set(tag.ignore)
-    with pytest.raises(BadInput, match="ignore names 'per', which the model does not have; its labels are: O, B-PER"):
+    with pytest.raises(BadInputError, match="ignore names 'per', which the model does not have; its labels are: O, B-PER"):
         Tagger(folder, device="cpu", ignore=("O", "per"))
 
 
@@ -656,7 +656,7 @@ def test_labels_as_tables_and_json(taggers: dict[str, Tagger]) -> None:
 def test_a_top_k_that_is_no_number_of_labels(taggers: dict[str, Tagger]) -> None:
     for k in (0, -1, 1.5, "2", True):
         for call in (taggers["uncased"], taggers["uncased"].words):
-            with pytest.raises(BadInput, match="top_k must be a whole number, 1 or more, or None for all labels, not"):
+            with pytest.raises(BadInputError, match="top_k must be a whole number, 1 or more, or None for all labels, not"):
                 call([["a"]] if call != taggers["uncased"] else ["a"], top_k=k)
 
 
@@ -705,7 +705,7 @@ def test_long_texts_are_cut_or_refused_on_request(folders: dict[str, Path]) -> N
     with pytest.warns(Truncated, match="1 of 2 texts is longer than 12 tokens"):
         found = cutting(["a", text], aggregation="none")
     assert max(e["end"] for e in found[1]) < 50
-    with pytest.raises(TooLong, match="text 1 has"):
+    with pytest.raises(TooLongError, match="text 1 has"):
         Tagger(folders["uncased"], device="cpu", too_long="error", max_tokens=12)(["a", text])
 
 
@@ -762,23 +762,23 @@ def test_the_aggregation_of_a_call_goes_before_the_taggers_own(folders: dict[str
 
 def test_what_is_wrong_is_told(folders: dict[str, Path], taggers: dict[str, Tagger]) -> None:
     tag = taggers["uncased"]
-    with pytest.raises(BadInput, match="aggregation must be one of none, simple, first, average, max, not 'last'"):
+    with pytest.raises(BadInputError, match="aggregation must be one of none, simple, first, average, max, not 'last'"):
         tag(["a"], aggregation="last")
-    with pytest.raises(BadInput, match="aggregation must be one of none"):
+    with pytest.raises(BadInputError, match="aggregation must be one of none"):
         Tagger(folders["uncased"], aggregation="SIMPLE", device="cpu")
-    with pytest.raises(BadInput, match="aggregation must be one of first, average, max, not 'simple'"):
+    with pytest.raises(BadInputError, match="aggregation must be one of first, average, max, not 'simple'"):
         tag.words([["a"]], aggregation="simple")
-    with pytest.raises(BadInput, match=r"text 1 is a list, not a str: for texts that are split into words, use \.words"):
+    with pytest.raises(BadInputError, match=r"text 1 is a list, not a str: for texts that are split into words, use \.words"):
         tag(["a", ["b", "c"]])
-    with pytest.raises(BadInput, match="text 1 is None"):
+    with pytest.raises(BadInputError, match="text 1 is None"):
         tag(["a", None])
-    with pytest.raises(BadInput, match="sentence 0 must be a list of words, not 'Apple'"):
+    with pytest.raises(BadInputError, match="sentence 0 must be a list of words, not 'Apple'"):
         tag.words(["Apple", "is"])
-    with pytest.raises(BadInput, match="word 1 of sentence 0 must be a string, not 'None'"):
+    with pytest.raises(BadInputError, match="word 1 of sentence 0 must be a string, not 'None'"):
         tag.words([["a", None]])
-    with pytest.raises(BadInput, match="ignore must be a list of strings, or one column of a table, not NoneType"):
+    with pytest.raises(BadInputError, match="ignore must be a list of strings, or one column of a table, not NoneType"):
         Tagger(folders["uncased"], ignore=None, device="cpu")  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="sentences must be a list"):
+    with pytest.raises(BadInputError, match="sentences must be a list"):
         tag.words(7)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="needs a model with the head 'tag'"):
+    with pytest.raises(BadInputError, match="needs a model with the head 'tag'"):
         Tagger(nb.load(folders["uncased"], head=None), device="cpu")

@@ -26,7 +26,7 @@ from models import BERT, one_thread, tensors_of, texts, write_folder
 
 import nativebert as nb
 from nativebert.engine.cpu import CpuPlan
-from nativebert.errors import BadInput, OutOfMemory, SmallerBatches, TooLong, Truncated
+from nativebert.errors import BadInputError, OutOfMemoryError, SmallerBatches, TooLongError, Truncated
 from nativebert.tasks.base import Call, Progress, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.results import Report, Results
@@ -102,7 +102,7 @@ def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(made: Any, a: int, b:
 
 def test_a_limit_below_the_special_tokens_of_a_pair(folders: Any) -> None:
     classify = Classifier(folders("roberta"), device="cpu", max_tokens=3)  # enough for a text, and not for <s></s></s></s>
-    with pytest.raises(TooLong, match="a pair has 4 special tokens and the limit is 3"):
+    with pytest.raises(TooLongError, match="a pair has 4 special tokens and the limit is 3"):
         classify([("the cat", "a dog")])
 
 
@@ -120,12 +120,12 @@ def test_windows_of_a_pair_hold_the_first_text_whole(made: Any) -> None:
     joined = pieces.join([torch.tensor(ids) for ids in pieces.ids], 2)
     assert joined[0].tolist() == own
     assert call.windows.tolist() == [len(pieces.ids) - 1, 1]
-    with pytest.raises(TooLong, match="text 0 has 32 tokens, and 31 of them must stand in every window of 12"):
+    with pytest.raises(TooLongError, match="text 0 has 32 tokens, and 31 of them must stand in every window of 12"):
         task._fit_pairs([("cat " * 28, "dog")], slice(0, 1), Call(task, [""], False))
 
 
 def test_an_error_names_the_text(made: Any) -> None:
-    with pytest.raises(TooLong, match=r"text 2 has 14 tokens and the limit is 12 \(2 texts are too long\)"):
+    with pytest.raises(TooLongError, match=r"text 2 has 14 tokens and the limit is 12 \(2 texts are too long\)"):
         made["error"].scores(["cat", "dog", "cat " * 12, "a", "dog " * 20])
 
 
@@ -150,14 +150,14 @@ def test_an_error_names_the_text(made: Any) -> None:
     ],
 )
 def test_wrong_arguments(folders: Any, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         Classifier(folders("bert"), **{"device": "cpu", **given})
 
 
 @pytest.mark.parametrize("task", [Classifier, nb.Embedder])
 @pytest.mark.parametrize("model", [None, 5, ["a"]])
 def test_what_is_no_model(task: Any, model: Any) -> None:
-    with pytest.raises(BadInput, match="model must be a folder, a name on the Hub or a loaded model, not "):
+    with pytest.raises(BadInputError, match="model must be a folder, a name on the Hub or a loaded model, not "):
         task(model, device="cpu")
 
 
@@ -188,7 +188,7 @@ def test_listed() -> None:
         list(Column(["a"]))
     for wrong in (b"a", {"a": 1}, {"a"}, 3, None, str, np.array("a"), torch.tensor(3), Frame()):
         with pytest.raises(
-            BadInput, match=f"words must be a list of strings, or one column of a table, not {type(wrong).__name__}"
+            BadInputError, match=f"words must be a list of strings, or one column of a table, not {type(wrong).__name__}"
         ):
             listed(wrong, "words")
 
@@ -424,16 +424,16 @@ def test_whole_numbers_of_any_kind(folders: Any, number: Any) -> None:
 @pytest.mark.parametrize("layers", [4, -5, [0, 4], "1", 1.5, [1.5], True, float("nan"), None, []])
 def test_wrong_layers(folders: Any, layers: Any) -> None:
     embed = nb.Embedder(folders("bert"), device="cpu", pooling="mean")
-    with pytest.raises(BadInput, match=r"layers must be among 0 \(the embeddings\) to 3|layers is empty"):
+    with pytest.raises(BadInputError, match=r"layers must be among 0 \(the embeddings\) to 3|layers is empty"):
         embed.tokens("a", layers=layers)
 
 
 @pytest.mark.parametrize("call", ["__call__", "tokens", "words"])
 def test_the_embedder_takes_no_pairs(folders: Any, call: str) -> None:
     embed = nb.Embedder(folders("bert"), device="cpu", pooling="mean")
-    with pytest.raises(BadInput, match="text 0 is a tuple"):
+    with pytest.raises(BadInputError, match="text 0 is a tuple"):
         getattr(embed, call)(pairs(2, 3))
-    with pytest.raises(BadInput, match="text 1 is None"):
+    with pytest.raises(BadInputError, match="text 1 is None"):
         getattr(embed, call)(["a", None])
 
 
@@ -550,7 +550,7 @@ def test_a_batch_beyond_the_memory_is_made_smaller(folders: Any, error: RuntimeE
 def test_a_text_beyond_the_memory(folders: Any) -> None:
     embed = nb.Embedder(folders("bert"), device="cpu")
     embed._plan = Small(embed._plan, 10, torch.OutOfMemoryError("CUDA out of memory."))
-    with pytest.raises(OutOfMemory, match=r"cpu has no room for one text of 1[1-9] tokens: .* lower max_tokens"):
+    with pytest.raises(OutOfMemoryError, match=r"cpu has no room for one text of 1[1-9] tokens: .* lower max_tokens"):
         embed(["the cat sat on the mat the dog sat on", "a"])
     embed._plan = Small(embed._plan, 0, RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):

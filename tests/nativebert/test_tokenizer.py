@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from models import minilm
 
-from nativebert.errors import BadInput, Corrupt, NativeBertError, NotFound, Refused
+from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
 from nativebert.text.tokenizer import FILES, Tokenizer
 
 # ---- texts that tokenizers disagree about
@@ -277,7 +277,7 @@ def test_equals_transformers(name: str, tmp_path: Path, reference: Any) -> None:
     if "as it stands" not in name and name != "json alone":  # there, the reference knows no names of special tokens
         for kind in ("pad", "cls", "sep", "mask", "unk"):
             if kind == "pad" and name == "no pad token":
-                with pytest.raises(Refused, match="no pad_token"):
+                with pytest.raises(RefusedError, match="no pad_token"):
                     _ = mine.pad_id
                 continue
             assert getattr(mine, f"{kind}_id") == getattr(theirs, f"{kind}_token_id")
@@ -411,7 +411,7 @@ def test_max_length(tmp_path: Path) -> None:
     assert made(tmp_path / "none", do_lower_case=True).max_length is None
     assert made(tmp_path / "old", max_len=128).max_length == 128
     for number, wrong in enumerate(["512", 0, -1, True, [512], float("nan")]):
-        with pytest.raises(Corrupt, match="model_max_length"):
+        with pytest.raises(CorruptError, match="model_max_length"):
             made(tmp_path / f"wrong{number}", model_max_length=wrong)
 
 
@@ -428,7 +428,7 @@ def test_decode(small: Tokenizer) -> None:
     assert small.decode(np.array(ids)) == small.decode(tuple(ids))
     assert small.decode([]) == ""
     for wrong in (-100, 23, 2**40):
-        with pytest.raises(BadInput, match=f"id {wrong} .* 0 to 22"):
+        with pytest.raises(BadInputError, match=f"id {wrong} .* 0 to 22"):
             small.decode([5, wrong])
 
 
@@ -539,7 +539,7 @@ BAD = [
 @pytest.mark.parametrize(("texts", "message"), BAD, ids=[str(number) for number in range(len(BAD))])
 def test_bad_texts(small: Tokenizer, texts: Any, message: str) -> None:
     for method in (small.encode_batch, small.ids_batch):
-        with pytest.raises(BadInput, match=message) as caught:
+        with pytest.raises(BadInputError, match=message) as caught:
             method(texts)
         assert isinstance(caught.value, NativeBertError)
         assert isinstance(caught.value, ValueError)
@@ -549,10 +549,10 @@ def test_bad_texts(small: Tokenizer, texts: Any, message: str) -> None:
     ("text", "message"), [(None, "None"), (b"x", "bytes"), (["x"], "list"), ("\ud800", "half a character")]
 )
 def test_one_bad_text(small: Tokenizer, text: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInputError, match=message):
         small.encode(text)
     if text is not None:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             small.encode("fine", text)
 
 
@@ -575,7 +575,7 @@ def test_whatever_holds_texts_will_do(small: Tokenizer) -> None:
 
 def test_the_first_text_may_have_another_number(small: Tokenizer) -> None:
     for texts in (["a", None], ["a", "\ud800"]):
-        with pytest.raises(BadInput, match="text 1001 "):
+        with pytest.raises(BadInputError, match="text 1001 "):
             small.ids_batch(texts, first=1000)  # type: ignore[arg-type]
 
 
@@ -607,7 +607,7 @@ def test_columns_and_tables(small: Tokenizer) -> None:
     column: Any = Column()
     table: Any = Table()
     assert small.ids_batch(column) == small.ids_batch(["deep", "learning"])
-    with pytest.raises(BadInput, match="texts is a Table: give a list of texts, or one column"):
+    with pytest.raises(BadInputError, match="texts is a Table: give a list of texts, or one column"):
         small.ids_batch(table)
 
 
@@ -615,9 +615,9 @@ def test_columns_and_tables(small: Tokenizer) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="is no folder"):
+    with pytest.raises(NotFoundError, match="is no folder"):
         Tokenizer.from_folder(tmp_path / "nowhere")
-    with pytest.raises(NotFound, match=r"no tokenizer.json and no vocab.txt"):
+    with pytest.raises(NotFoundError, match=r"no tokenizer.json and no vocab.txt"):
         Tokenizer.from_folder(tmp_path)
 
 
@@ -655,7 +655,7 @@ HOSTILE: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("kind", ["BertTokenizer", "PreTrainedTokenizerFast"])
 @pytest.mark.parametrize(("where", "value"), HOSTILE, ids=[f"{where}={str(value)[:20]}" for where, value in HOSTILE])
 def test_hostile_tokenizer_json(where: str, value: Any, kind: str, tmp_path: Path, template: dict[str, Any]) -> None:
-    """BERT's own reading never looks at some parts, and then works; nothing else than Corrupt may come out."""
+    """BERT's own reading never looks at some parts, and then works; nothing else than CorruptError may come out."""
     content = copy.deepcopy(template)
     *path, last = [int(part) if part.isdigit() else part for part in where.split(".")]
     at: Any = content
@@ -668,7 +668,7 @@ def test_hostile_tokenizer_json(where: str, value: Any, kind: str, tmp_path: Pat
     if kind == "BertTokenizer" and (where.startswith(unread) or (where == "normalizer" and isinstance(value, dict))):
         assert Tokenizer.from_folder(tmp_path).encode("a b").ids == [2, 21, 22, 3]
     else:
-        with pytest.raises(Corrupt, match=str(tmp_path)):
+        with pytest.raises(CorruptError, match=str(tmp_path)):
             Tokenizer.from_folder(tmp_path)
 
 
@@ -714,7 +714,7 @@ def test_the_template_itself_is_right(template: dict[str, Any], tmp_path: Path) 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe\xfd", b"[" * 100_000, b'{"a": 1', b"not json"])
 def test_broken_json(name: str, data: bytes, small: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(Corrupt, match=name):
+    with pytest.raises(CorruptError, match=name):
         Tokenizer.from_folder(tmp_path)
 
 
@@ -722,14 +722,14 @@ def test_truncated_tokenizer_json(tmp_path: Path) -> None:
     data = (minilm() / "tokenizer.json").read_bytes()
     for length in (1, 100, 2000, len(data) // 2, len(data) - 1):
         (tmp_path / "tokenizer.json").write_bytes(data[:length])
-        with pytest.raises(Corrupt, match=r"tokenizer\.json is not JSON"):
+        with pytest.raises(CorruptError, match=r"tokenizer\.json is not JSON"):
             Tokenizer.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"no\nspecial\ntokens\n", b"\0" * 1000])
 def test_broken_vocabulary(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(data)
-    with pytest.raises(Corrupt, match=str(tmp_path)):
+    with pytest.raises(CorruptError, match=str(tmp_path)):
         Tokenizer.from_folder(tmp_path)
 
 
@@ -756,20 +756,20 @@ def test_broken_vocabulary(data: bytes, tmp_path: Path) -> None:
     ids=str,
 )
 def test_hostile_config(config: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(Corrupt):
+    with pytest.raises(CorruptError):
         made(tmp_path, **config)
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"vocab.txt alone, and its tokenizer is 'BertJapaneseTokenizer'"):
+    with pytest.raises(RefusedError, match=r"vocab.txt alone, and its tokenizer is 'BertJapaneseTokenizer'"):
         made(tmp_path / "1", tokenizer_class="BertJapaneseTokenizer")
-    with pytest.raises(Refused, match="code of its own"):
+    with pytest.raises(RefusedError, match="code of its own"):
         made(tmp_path / "2", tokenizer_class="Mine", auto_map={"AutoTokenizer": ["mine.Mine", None]})
 
 
 def test_hostile_model_config(small: Tokenizer, tmp_path: Path) -> None:
     for model in ({"model_type": []}, {"tokenizer_class": 5}, {"model_type": {"a": 1}}):
-        with pytest.raises((Corrupt, Refused), match=str(tmp_path)):
+        with pytest.raises((CorruptError, RefusedError), match=str(tmp_path)):
             Tokenizer.from_folder(folder(tmp_path, model=model))
 
 

@@ -16,7 +16,7 @@ import pytest
 from models import VOCAB, minilm
 from test_tokenizer import HARD, PAIRS, facts, ours
 
-from nativebert.errors import Assumed, BadInput, Corrupt, NotFound, Refused
+from nativebert.errors import Assumed, BadInputError, CorruptError, NotFoundError, RefusedError
 from nativebert.text import sentencepiece
 from nativebert.text.tokenizer import Tokenizer, _lines
 
@@ -128,7 +128,7 @@ def test_a_damaged_sentencepiece_file_is_told(tmp_path: Path) -> None:
     folder = make.folder(tmp_path / "m", "xlm-roberta")
     for length in (0, 1, 2, 10, 100, len(data) // 2, 2200, len(data) - 1):
         (folder / "sentencepiece.bpe.model").write_bytes(data[:length])
-        with pytest.raises(Corrupt, match=str(folder)):
+        with pytest.raises(CorruptError, match=str(folder)):
             Tokenizer.from_folder(folder)
     for spoiled in (
         b"\xff" * 200,
@@ -136,7 +136,7 @@ def test_a_damaged_sentencepiece_file_is_told(tmp_path: Path) -> None:
         data.replace(b"\x0a\x05<unk>", b"\x0a\x05<\xffnk>"),
     ):
         (folder / "sentencepiece.bpe.model").write_bytes(spoiled)
-        with pytest.raises(Corrupt):
+        with pytest.raises(CorruptError):
             Tokenizer.from_folder(folder)
     whole = [length for length in range(len(data)) if _reads(data[:length])]
     assert whole == [], "no part of the file passes for the file"
@@ -157,7 +157,7 @@ def test_a_sentencepiece_bpe_is_refused(tmp_path: Path) -> None:
     assert sentencepiece.read(data).algorithm == 1
     trainer = b"\x12\x02\x18\x02"  # trainer_spec again, with model_type 2: the last one counts
     (folder / "sentencepiece.bpe.model").write_bytes(data + trainer)
-    with pytest.raises(Refused, match="Unigram"):
+    with pytest.raises(RefusedError, match="Unigram"):
         Tokenizer.from_folder(folder)
 
 
@@ -239,23 +239,23 @@ def test_merges_may_be_written_anywhere(tmp_path: Path, byte_level: dict[str, by
         assert expected in (None, found)
         expected = found
     (folder / "merges.txt").write_bytes(b"#version: 0.2\na b c\n")
-    with pytest.raises(Corrupt):
+    with pytest.raises(CorruptError):
         Tokenizer.from_folder(folder)
 
 
 @pytest.mark.parametrize(
     ("family", "config", "files", "error", "says"),
     [
-        ("roberta", {}, ("vocab.json",), NotFound, "vocab.json without merges.txt"),
-        ("roberta", {}, ("merges.txt",), NotFound, "no tokenizer.json and no vocab.txt"),
-        ("roberta", {}, ("vocab.txt",), Refused, "RobertaTokenizer is built from vocab.json and merges.txt"),
-        ("xlm-roberta", {}, ("spiece.model",), Refused, "built from sentencepiece.bpe.model"),
-        ("bert", {}, ("vocab.json", "merges.txt"), Refused, "BertTokenizer is built from vocab.txt"),
-        ("", None, ("vocab.json", "merges.txt"), Refused, "tokenizer_class.*RobertaTokenizer"),
-        ("", None, ("sentencepiece.bpe.model",), Refused, "tokenizer_class.*XLMRobertaTokenizer, CamembertTokenizer"),
-        ("", None, ("spiece.model",), Refused, "AlbertTokenizer"),
-        ("deberta-v2", {}, ("spiece.model",), Refused, "save_pretrained"),
-        ("roberta", {"tokenizer_class": "BertweetTokenizer"}, ("vocab.txt",), Refused, "give the ids to nativebert.load"),
+        ("roberta", {}, ("vocab.json",), NotFoundError, "vocab.json without merges.txt"),
+        ("roberta", {}, ("merges.txt",), NotFoundError, "no tokenizer.json and no vocab.txt"),
+        ("roberta", {}, ("vocab.txt",), RefusedError, "RobertaTokenizer is built from vocab.json and merges.txt"),
+        ("xlm-roberta", {}, ("spiece.model",), RefusedError, "built from sentencepiece.bpe.model"),
+        ("bert", {}, ("vocab.json", "merges.txt"), RefusedError, "BertTokenizer is built from vocab.txt"),
+        ("", None, ("vocab.json", "merges.txt"), RefusedError, "tokenizer_class.*RobertaTokenizer"),
+        ("", None, ("sentencepiece.bpe.model",), RefusedError, "tokenizer_class.*XLMRobertaTokenizer, CamembertTokenizer"),
+        ("", None, ("spiece.model",), RefusedError, "AlbertTokenizer"),
+        ("deberta-v2", {}, ("spiece.model",), RefusedError, "save_pretrained"),
+        ("roberta", {"tokenizer_class": "BertweetTokenizer"}, ("vocab.txt",), RefusedError, "give the ids to nativebert.load"),
     ],
 )
 def test_what_cannot_be_built_comes_with_advice(
@@ -272,7 +272,7 @@ def test_what_cannot_be_built_comes_with_advice(
 
 def test_the_advice_can_be_followed(tmp_path: Path, byte_level: dict[str, bytes]) -> None:
     folder = write(tmp_path / "m", vocab_json=byte_level["vocab.json"], merges_txt=byte_level["merges.txt"])
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         Tokenizer.from_folder(folder)
     named = quiet(folder, None, "RobertaTokenizer")  # or by the class of nativebert.hf
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer"}')
@@ -437,11 +437,11 @@ def test_settings_that_a_tokenizer_does_not_take_are_refused(tmp_path: Path) -> 
     bert = write(tmp_path / "bert", "bert", vocab_txt="\n".join(VOCAB))
     unigram = write(tmp_path / "unigram", tokenizer_json=whole("Unigram"))
     for folder, settings, error, says in (
-        (bert, {"colour": 1}, Refused, "does not carry colour="),
-        (bert, {"add_prefix_space": True}, Refused, "add_prefix_space=: one of its kind takes do_lower_case"),
-        (unigram, {"do_lower_case": True}, Refused, "do_lower_case=: its tokenizer.json alone"),
-        (unigram, {"keep_accents": False}, Refused, "keep_accents="),
-        (bert, {"padding_side": "middle"}, BadInput, "'left' or 'right'"),
+        (bert, {"colour": 1}, RefusedError, "does not carry colour="),
+        (bert, {"add_prefix_space": True}, RefusedError, "add_prefix_space=: one of its kind takes do_lower_case"),
+        (unigram, {"do_lower_case": True}, RefusedError, "do_lower_case=: its tokenizer.json alone"),
+        (unigram, {"keep_accents": False}, RefusedError, "keep_accents="),
+        (bert, {"padding_side": "middle"}, BadInputError, "'left' or 'right'"),
     ):
         with pytest.raises(error, match=says):
             Tokenizer.from_folder(folder, settings)
@@ -481,7 +481,7 @@ def test_copies_of_any_kind_give_the_same_ids(tmp_path: Path) -> None:
 
 def test_a_lowercased_tokenizer_is_not_saved_as_if_it_were_not(tmp_path: Path) -> None:
     tokenizer = quiet(write(tmp_path / "m", "bert", {"do_lower_case": False}, vocab_txt="\n".join(VOCAB))).lowercased()
-    with pytest.raises(Refused, match="lower case"):
+    with pytest.raises(RefusedError, match="lower case"):
         tokenizer.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 

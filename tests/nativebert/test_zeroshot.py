@@ -13,7 +13,7 @@ import pytest
 from classifiers import FAMILIES, LIMIT, classifier, pipeline
 from models import one_thread, texts
 
-from nativebert.errors import BadInput, Refused, TooLong, Truncated
+from nativebert.errors import BadInputError, RefusedError, TooLongError, Truncated
 from nativebert.tasks import base
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.zeroshot import PairFrame, ZeroShot
@@ -182,9 +182,9 @@ def test_long_lists_are_worked_on_in_stretches(zero: ZeroShot, monkeypatch: pyte
     whole = zero(SOME, LABELS)
     monkeypatch.setattr(base, "_CHUNK", 7)
     assert zero(SOME, LABELS) == whole
-    with pytest.raises(BadInput, match="text 9 is None"):
+    with pytest.raises(BadInputError, match="text 9 is None"):
         zero([*SOME[:9], None], LABELS)  # type: ignore[list-item]
-    with pytest.raises(BadInput, match="text 7 is a tuple"):
+    with pytest.raises(BadInputError, match="text 7 is a tuple"):
         zero([*SOME[:7], ("a", "b")], LABELS)  # type: ignore[list-item]
 
 
@@ -243,9 +243,9 @@ def test_windows_slide_over_the_text(folders: Any, zero: ZeroShot, multi_label: 
 def test_too_long_is_an_error_where_asked_for(folders: Any, zero: ZeroShot) -> None:
     strict = ZeroShot(folders(), device="cpu", too_long="error")
     assert strict("the cat", LABELS) == zero("the cat", LABELS)
-    with pytest.raises(TooLong, match=rf"text 2 has 1\d\d tokens and the limit is {LIMIT}"):
+    with pytest.raises(TooLongError, match=rf"text 2 has 1\d\d tokens and the limit is {LIMIT}"):
         strict(["a", "the cat", LONG], LABELS)
-    with pytest.raises(BadInput, match=rf"the label 'the cat.*takes \d+ of {LIMIT} tokens and leaves no room for text"):
+    with pytest.raises(BadInputError, match=rf"the label 'the cat.*takes \d+ of {LIMIT} tokens and leaves no room for text"):
         zero("a", ["dog", "the cat " * 40])
 
 
@@ -253,20 +253,20 @@ def test_too_long_is_an_error_where_asked_for(folders: Any, zero: ZeroShot) -> N
 
 
 def test_what_the_config_does_not_say_is_asked_for(folders: Any) -> None:
-    with pytest.raises(Refused, match=r"'LABEL_0', 'LABEL_1', 'LABEL_2': none is named 'entailment'.*pass entailment="):
+    with pytest.raises(RefusedError, match=r"'LABEL_0', 'LABEL_1', 'LABEL_2': none is named 'entailment'.*pass entailment="):
         ZeroShot(folders(order="unnamed"), device="cpu")
     given = ZeroShot(folders(order="unnamed"), device="cpu", entailment=2, contradiction=0)
     assert (given.entailment, given.contradiction) == (2, 0)
     vague = ZeroShot(folders(order="no contradiction"), device="cpu")
     assert len(vague("a", LABELS)) == 1
     for labels, multi_label in ((LABELS, True), (["dog"], False)):
-        with pytest.raises(Refused, match=r"none is named 'contradiction'.*pass contradiction="):
+        with pytest.raises(RefusedError, match=r"none is named 'contradiction'.*pass contradiction="):
             vague("a", labels, multi_label=multi_label)
     assert ZeroShot(folders(order="no contradiction"), device="cpu", contradiction=2)("a", ["dog"])
     for wrong in (3, -1, True, "entailment"):
-        with pytest.raises(BadInput, match="entailment must be an output between 0 and 2"):
+        with pytest.raises(BadInputError, match="entailment must be an output between 0 and 2"):
             ZeroShot(folders(), device="cpu", entailment=wrong)
-    with pytest.raises(BadInput, match="both output 0"):
+    with pytest.raises(BadInputError, match="both output 0"):
         ZeroShot(folders(), device="cpu", entailment=0)
 
 
@@ -278,7 +278,7 @@ def test_a_config_that_disagrees_with_itself(folders: Any, tmp_path: Path) -> No
     config = json.loads((folder / "config.json").read_text())
     config["label2id"] = {"entailment": 0, "neutral": 1, "contradiction": 2}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Refused, match="do not agree on which output is 'entailment'; pass entailment="):
+    with pytest.raises(RefusedError, match="do not agree on which output is 'entailment'; pass entailment="):
         ZeroShot(folder, device="cpu")
     assert ZeroShot(folder, device="cpu", entailment=2, contradiction=0)("a", ["dog"]) == ZeroShot(folders(), device="cpu")(
         "a", ["dog"]
@@ -289,7 +289,7 @@ def test_a_config_that_disagrees_with_itself(folders: Any, tmp_path: Path) -> No
     assert ZeroShot(folder, device="cpu").entailment == 0
     config["label2id"]["entailment"] = 7
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Refused, match="do not agree"):
+    with pytest.raises(RefusedError, match="do not agree"):
         ZeroShot(folder, device="cpu")
 
 
@@ -298,11 +298,11 @@ def test_what_is_wrong_is_told(zero: ZeroShot) -> None:
         ([], "no labels"), ("", "no labels"), (" , ", "no labels"), (["a", ""], "not empty"), (["a", None], "not None"),
         (["a", "b", "a"], "'a' is given twice"), ("a, b, a", "'a' is given twice"), (3, "labels must be a list of strings"),
     ]:  # fmt: skip
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             zero("text", labels)  # type: ignore[arg-type]
     for hypothesis in ("This is it.", "This is {label}.", "This is {1}.", "This is {", "", "{{}}", None):
-        with pytest.raises(BadInput, match=r"hypothesis must be a sentence with \{\}"):
+        with pytest.raises(BadInputError, match=r"hypothesis must be a sentence with \{\}"):
             zero("text", LABELS, hypothesis=hypothesis)  # type: ignore[arg-type]
     for wrong, message in [([None], "text 0 is None"), (["a", 3], "text 1 is a int"), ([("a", "b")], "text 0 is a tuple")]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInputError, match=message):
             zero(wrong, LABELS)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from nativebert.errors import BadInput, NativeBertWarning, Refused, warn
+from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
 from nativebert.hf.arguments import checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.models import PreTrainedModel
@@ -102,24 +102,26 @@ def pipeline(
         A :class:`Pipeline`.
 
     Raises:
-        Refused: a task, a model or an argument that is not carried.
+        RefusedError: a task, a model or an argument that is not carried.
         NativeBertError: the model cannot be had, or has no head for the task.
     """
     if framework not in (None, "pt"):
-        raise Refused(f"framework={framework!r} is not carried: torch is the only one; leave it out")
+        raise RefusedError(f"framework={framework!r} is not carried: torch is the only one; leave it out")
     for name in ("feature_extractor", "image_processor", "video_processor", "processor"):
         if settings.pop(name, None) is not None:
-            raise Refused(f"pipeline does not carry {name}=: {_OTHER_MEDIA}")
+            raise RefusedError(f"pipeline does not carry {name}=: {_OTHER_MEDIA}")
     for name in ("use_fast", "trust_remote_code", "binary_output"):
         settings.pop(name, None)
     inner = dict(model_kwargs or {})
     checked("pipeline(model_kwargs=...)", inner, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
     if inner.get("attn_implementation") not in (None, "eager", "sdpa"):
-        raise Refused(f"attn_implementation must be 'eager' or 'sdpa' (the same here), not {inner['attn_implementation']!r}")
+        raise RefusedError(
+            f"attn_implementation must be 'eager' or 'sdpa' (the same here), not {inner['attn_implementation']!r}"
+        )
     name = _task(task, model, revision, token, local_files_only)
     if model is None:
         if tokenizer is not None:
-            raise BadInput("a tokenizer without a model: pass model= too")
+            raise BadInputError("a tokenizer without a model: pass model= too")
         model, usual = _default(name)
         revision = usual if revision is None else revision
         warn(
@@ -147,7 +149,7 @@ def _task(task: str | None, model: Any, revision: Any, token: Any, local: Any) -
     """The name of a task, its alias resolved; where there is none, what the model was saved as."""
     if task is None:
         if model is None:
-            raise BadInput("name a task or a model: pipeline('text-classification')")
+            raise BadInputError("name a task or a model: pipeline('text-classification')")
         if isinstance(model, PreTrainedModel):
             end = model.end
         else:
@@ -157,19 +159,19 @@ def _task(task: str | None, model: Any, revision: Any, token: Any, local: Any) -
             saved = (snapshot.read_json("config.json") or {}).get("architectures") or [""]
             end = next((end for end in _OF_ARCHITECTURE if str(saved[0]).endswith(end)), "")
         if end not in _OF_ARCHITECTURE:
-            raise BadInput(f"the model does not say what it is for: name the task, one of {', '.join(PIPELINES)}")
+            raise BadInputError(f"the model does not say what it is for: name the task, one of {', '.join(PIPELINES)}")
         return _OF_ARCHITECTURE[end]
     name = ALIASES.get(task, task)
     if name in PIPELINES:
         return name
     if advice := _REFUSED_TASKS.get("translation" if name.startswith("translation_") else name):
-        raise Refused(f"the task {task!r} is not carried: {advice}")
-    raise BadInput(f"there is no task {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
+        raise RefusedError(f"the task {task!r} is not carried: {advice}")
+    raise BadInputError(f"there is no task {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
 
 
 def _default(name: str) -> tuple[str, str | None]:
     if name == "zero-shot-classification":
-        raise Refused(
+        raise RefusedError(
             "transformers' model for zero-shot-classification, facebook/bart-large-mnli, is no encoder: pass an encoder that was trained for "
             "natural language inference, as model='FacebookAI/roberta-large-mnli' or 'cross-encoder/nli-distilroberta-base'"
         )

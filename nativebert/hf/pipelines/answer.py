@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline, positive
 from nativebert.nn.model import Model
@@ -45,12 +45,12 @@ class QuestionAnsweringPipeline(Pipeline):
             question, context, args, inputs = inputs, args[0], args[1:], None
         if inputs is None:
             if question is None or context is None:
-                raise BadInput("pass question= and context=")
+                raise BadInputError("pass question= and context=")
             several = isinstance(question, (list, tuple))
             contexts = list(context) if isinstance(context, (list, tuple)) else [context] * (len(question) if several else 1)
             questions = list(question) if several else [question] * len(contexts)
             if len(questions) != len(contexts):
-                raise BadInput(
+                raise BadInputError(
                     f"there are {len(questions)} questions and {len(contexts)} contexts: pass as many of both, or one context"
                 )
             inputs = [{"question": q, "context": c} for q, c in zip(questions, contexts)]
@@ -62,10 +62,10 @@ class QuestionAnsweringPipeline(Pipeline):
         pairs = []
         for n, item in enumerate(items):
             if not isinstance(item, Mapping) or set(item) != {"question", "context"}:
-                raise BadInput(f"item {n} must have the keys 'question' and 'context'")
+                raise BadInputError(f"item {n} must have the keys 'question' and 'context'")
             for name, text in item.items():
                 if not isinstance(text, str) or not text:
-                    raise BadInput(f"the {name} of item {n} must be a text that is not empty, not {text!r}")
+                    raise BadInputError(f"the {name} of item {n} must be a text that is not empty, not {text!r}")
             pairs.append((item["question"], item["context"]))
         task: Any = copy.copy(self.native)
         longest = given.get("max_seq_len")

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 import nativebert.hf.models as models
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import checked, whole_number
 from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.states import device_name, precision_name
@@ -67,7 +67,7 @@ class Pipeline:
         where = dict(where or {})
         if not isinstance(model, PreTrainedModel):
             if not isinstance(model, (str, PathLike, Snapshot)):
-                raise BadInput(
+                raise BadInputError(
                     f"model must be a folder, a name or a model of nativebert.hf, not a {type(model).__module__}.{type(model).__name__}"
                 )
             more = {} if config is None else {"config": config}
@@ -76,7 +76,7 @@ class Pipeline:
             dtype = model.dtype
         snapshot = model.native.snapshot
         if tokenizer is None and snapshot is None:
-            raise BadInput("this model comes without a tokenizer: pass tokenizer=")
+            raise BadInputError("this model comes without a tokenizer: pass tokenizer=")
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             named = {name: value for name, value in where.items() if name != "revision"}  # that is the model's
             tokenizer = AutoTokenizer.from_pretrained(snapshot if tokenizer is None else tokenizer, **named)
@@ -107,13 +107,13 @@ class Pipeline:
                 lists: batches are made by tokens, and do not change the result.
 
         Raises:
-            BadInput: an item that the task cannot read, or an unknown argument.
-            Refused: an argument that is not carried.
+            BadInputError: an item that the task cannot read, or an unknown argument.
+            RefusedError: an argument that is not carried.
         """
         if args:
-            raise BadInput(f"the {self.task} pipeline takes its inputs and nothing else without a name")
+            raise BadInputError(f"the {self.task} pipeline takes its inputs and nothing else without a name")
         if inputs is None:
-            raise BadInput("pass a text, or a list of texts")
+            raise BadInputError("pass a text, or a list of texts")
         batch = settings.pop("batch_size", None) or self._batch
         settings.pop("num_workers", None)
         given = {**self._settings, **self._checked(settings)}
@@ -139,7 +139,7 @@ class Pipeline:
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
             if name in self.instead and value is not None and value is not False:
-                raise Refused(f"the {self.task} pipeline does not carry {name}=: {self.instead[name]}")
+                raise RefusedError(f"the {self.task} pipeline does not carry {name}=: {self.instead[name]}")
         known = {name: value for name, value in settings.items() if name not in self.instead}
         checked(f"the {self.task} pipeline", known, self.carried)
         return known
@@ -153,7 +153,7 @@ class Pipeline:
         if truncation is False or truncation == "do_not_truncate":
             task.too_long = "error"
         elif truncation not in (None, True, "longest_first", "only_first"):
-            raise Refused(f"truncation={truncation!r} is not carried: use True, or False to refuse long texts")
+            raise RefusedError(f"truncation={truncation!r} is not carried: use True, or False to refuse long texts")
         return task
 
     @property
@@ -207,5 +207,5 @@ def positive(name: str, value: Any, usual: int) -> int:
     """An argument that is a whole number of at least 1; None for the usual one."""
     number = usual if value is None else whole_number(name, value)
     if number < 1:
-        raise BadInput(f"{name} must be at least 1, not {value}")
+        raise BadInputError(f"{name} must be at least 1, not {value}")
     return number

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline
 from nativebert.nn.model import Model
@@ -43,7 +43,7 @@ class TextClassificationPipeline(Pipeline):
         if name is not None and str(name).lower() != "default":
             problems = {"softmax": "single", "sigmoid": "multi", "none": "regression"}
             if str(name).lower() not in problems:
-                raise BadInput(f"function_to_apply must be one of {', '.join(problems)}, not {asked!r}")
+                raise BadInputError(f"function_to_apply must be one of {', '.join(problems)}, not {asked!r}")
             return problems[str(name).lower()]
         kind = self.model.config.problem_type
         if kind == "regression":
@@ -63,7 +63,9 @@ class TextClassificationPipeline(Pipeline):
         for kind in (str, tuple):
             which = [n for n, item in enumerate(items) if isinstance(item, kind)]
             if kind is tuple and which and given.get("truncation") == "only_first":
-                raise Refused("truncation='only_first' is not carried for pairs: use True, which takes from the longer text")
+                raise RefusedError(
+                    "truncation='only_first' is not carried for pairs: use True, which takes from the longer text"
+                )
             if which:
                 scores[which] = task.scores([items[n] for n in which])
         if "top_k" not in given:
@@ -78,12 +80,14 @@ def _text_or_pair(n: int, item: Any) -> str | tuple[str, str]:
     if isinstance(item, Mapping):
         text, pair = item.get("text"), item.get("text_pair")
         if text is None or set(item) - {"text", "text_pair"}:
-            raise BadInput(f"an item must be a text or have the keys 'text' and 'text_pair', not {', '.join(map(repr, item))}")
+            raise BadInputError(
+                f"an item must be a text or have the keys 'text' and 'text_pair', not {', '.join(map(repr, item))}"
+            )
         item = text if pair is None else (text, pair)
     elif isinstance(item, (list, tuple)):
         if len(item) == 1 and isinstance(item[0], (list, tuple)) and len(item[0]) == 2:  # an old way to write a pair
             return item[0][0], item[0][1]
-        raise BadInput('pass a pair as {"text": ..., "text_pair": ...}')
+        raise BadInputError('pass a pair as {"text": ..., "text_pair": ...}')
     if not isinstance(item, (str, tuple)):
-        raise BadInput(f"text {n} must be a string, not {type(item).__name__}")
+        raise BadInputError(f"text {n} must be a string, not {type(item).__name__}")
     return item

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline
 from nativebert.hf.states import States
@@ -68,7 +68,7 @@ class SentenceSimilarityPipeline(Pipeline):
         found = []
         for item in items:
             if not isinstance(item, Mapping) or set(item) != {"source_sentence", "sentences"}:
-                raise BadInput("pass {'source_sentence': a text, 'sentences': a list of texts}")
+                raise BadInputError("pass {'source_sentence': a text, 'sentences': a list of texts}")
             vectors = task([item["source_sentence"], *listed(item["sentences"], "sentences")])
             found.append(task.similarity(vectors[:1], vectors[1:])[0].tolist() if len(vectors) > 1 else [])
         return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nativebert.errors import BadInput, NativeBertWarning, warn
+from nativebert.errors import BadInputError, NativeBertWarning, warn
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline, positive
 from nativebert.nn.model import Model
@@ -32,7 +32,7 @@ class _Filler(MaskFiller):
             if number is not None:
                 found.add(number)
         if not found:
-            raise BadInput("no target is in the vocabulary: name at least one")
+            raise BadInputError("no target is in the vocabulary: name at least one")
         return np.array(sorted(found), np.int64)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nativebert.errors import BadInput, Refused
+from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline
 from nativebert.nn.model import Model
@@ -75,23 +75,23 @@ class TokenClassificationPipeline(Pipeline):
         how = "simple" if how is None and given.get("grouped_entities") else "none" if how is None else how
         how = str(getattr(how, "value", how)).lower()
         if how not in ("none", "simple", "first", "average", "max"):
-            raise BadInput(f"aggregation_strategy must be 'none', 'simple', 'first', 'average' or 'max', not {how!r}")
+            raise BadInputError(f"aggregation_strategy must be 'none', 'simple', 'first', 'average' or 'max', not {how!r}")
         task: Any = self.native
         if given.get("stride") is not None:
             if how == "none":
-                raise BadInput("stride needs an aggregation_strategy other than 'none'")
+                raise BadInputError("stride needs an aggregation_strategy other than 'none'")
             task = copy.copy(task)
             task.stride = whole_number("stride", given["stride"])
         if given.get("is_split_into_words"):
             space = " " if given.get("delimiter") is None else given["delimiter"]
             if not space.isspace():
-                raise Refused("delimiter must be white space: words are read as running text")
+                raise RefusedError("delimiter must be white space: words are read as running text")
             if not all(isinstance(item, list) for item in items):
-                raise BadInput("with is_split_into_words=True every item must be a list of words")
+                raise BadInputError("with is_split_into_words=True every item must be a list of words")
             items = [space.join(words) for words in items]
         for n, item in enumerate(items):
             if not isinstance(item, str):
-                raise BadInput(
+                raise BadInputError(
                     f"text {n} must be a string, not {type(item).__name__}; for lists of words pass is_split_into_words=True"
                 )
         ignore = given.get("ignore_labels")

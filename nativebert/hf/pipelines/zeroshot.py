@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.hf.pipelines.base import Pipeline
 from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
@@ -36,7 +36,7 @@ class ZeroShotClassificationPipeline(Pipeline):
 
     def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
         if given.get("candidate_labels") is None:
-            raise BadInput("pass candidate_labels=, a list of labels")
+            raise BadInputError("pass candidate_labels=, a list of labels")
         task: Any = self.native
         template = given.get("hypothesis_template") or "This example is {}."
         found = task(items, given["candidate_labels"], multi_label=bool(given.get("multi_label")), hypothesis=template)
