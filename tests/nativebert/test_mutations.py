@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from test_golden import GOLDEN, Inputs, golden
 
 import nativebert as nb
 from nativebert.arch.bert import MAP
-from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.model import Model
 from nativebert.parity.compare import Steps, Verdict, compare, run
@@ -164,7 +164,7 @@ class Subject:
         self.model, self.inputs, self.truth, self.reference = nb.load(folder), inputs, truth, reference
 
     def judge(self, mistake: Mistake | None = None) -> Verdict:
-        model = copied(self.model)
+        model = deepcopy(self.model)
         if mistake:
             with torch.no_grad():
                 mistake(model)
