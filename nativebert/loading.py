@@ -51,9 +51,17 @@ class LoadedModel(Model):
 
     @classmethod
     def of(cls, model: Model) -> LoadedModel:
-        """A loaded model as it is; a plain one as a loaded one without files, of the same modules and weights."""
+        """A loaded model as it is; a plain one as a loaded one without files, of the same modules and weights.
+
+        Raises:
+            BadInputError: a class of one's own, whose methods would be lost.
+        """
         if isinstance(model, LoadedModel):
             return model
+        if type(model) is not Model:
+            raise BadInputError(
+                f"derive {type(model).__name__} from nativebert.loading.LoadedModel, in place of nativebert.nn.model.Model"
+            )
         twin = cls.__new__(cls)
         twin.__dict__.update(model.__dict__)
         return twin
