@@ -19,6 +19,7 @@ from nativebert.engine.plan import ExecutionPlan, NonFiniteStates
 from nativebert.errors import BadInputError, NotFiniteError, TooLongError
 from nativebert.nn.attention import Attention
 from nativebert.nn.encoder import check
+from nativebert.nn.heads import READS
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed, pack
 from nativebert.nn.positions import AttentionContext
@@ -145,9 +146,8 @@ def test_nothing_in_the_model_waits_for_a_device(family: str, mask: str) -> None
     batch, padding = pack(ids, attended, None, position_pad_id=config.position_pad_id, keep_padding=mask == "padding kept")
     with torch.inference_mode(), Waits() as waits:
         trace = model.encode(batch, states=True)
-        for task in model.tasks:
-            head = model.head[config.heads[task].name]
-            head(trace.hidden, batch, None if model.pool is None else trace.hidden[:3])
+        for read in READS.values():
+            read(trace.hidden, batch)
         padding.pad(trace.hidden)
     assert waits.noted == []
     with Waits() as waits:  # the instrument works
