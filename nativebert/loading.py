@@ -22,10 +22,10 @@ from nativebert.engine import choose_device
 from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
-from weights_map import Checkpoint, Ledger
+from weights_map import Checkpoint, Ledger, match
 from weights_map import torch as views
-from weights_map.ledger import LOADED
 from weights_map.report import printable
+from weights_map.rows import LOADED
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
@@ -84,7 +84,7 @@ def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: tor
     with torch.device("meta"):
         model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.checkpoint_names(model.state_dict(), given)
-    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
+    ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(
             f"{checkpoint.path}: names begin with {wrapper!r}, as of a model that was saved inside another; read without it",

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from map_samples import DIMS, Blob, World, bert, bert_tensors, encoder, heads, put, put_shards, worlds
 
-from weights_map import Checkpoint, Ledger, Mismatch, Row, UnknownName, WeightMap, linear, tensor
-from weights_map.ledger import LOADED
+from weights_map import Checkpoint, Ledger, MismatchError, Row, UnknownNameError, WeightMap, linear, match, tensor
+from weights_map.rows import LOADED
 
 quick = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -22,7 +22,7 @@ quick = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCh
 @pytest.fixture
 def ledger_of(tmp_path: Path) -> Any:
     def make(tensors: Mapping[str, Blob], map: WeightMap | None = None, **how: Any) -> Ledger:
-        return (map or bert()).on(Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **how)
+        return match(map or bert(), Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **how)
 
     return make
 
@@ -45,7 +45,7 @@ def names(layers: int = 3) -> list[str]:
 @given(world=worlds())
 @quick
 def test_everything_stands_in_exactly_one_row(tmp_path: Path, world: World) -> None:
-    ledger = world.map().on(Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
+    ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     sources = Counter(source for row in ledger.rows for source in row.sources)
     assert sources == Counter(list(world.tensors))
     targets = Counter(target for row in ledger.rows for target in row.targets)
@@ -58,15 +58,15 @@ def test_everything_stands_in_exactly_one_row(tmp_path: Path, world: World) -> N
 def test_the_order_of_rules_does_not_matter(tmp_path: Path, world: World, seed: int) -> None:
     checkpoint = Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors))
     shuffled = [random.Random(seed).sample(rules, len(rules)) for rules in (world.rules, world.heads)]
-    one = world.map().on(checkpoint, world.wanted, world.dims)
-    other = world.map(*shuffled).on(checkpoint, world.wanted, world.dims)
+    one = match(world.map(), checkpoint, world.wanted, world.dims)
+    other = match(world.map(*shuffled), checkpoint, world.wanted, world.dims)
     assert (one.rows, one.dims, one.prefix) == (other.rows, other.dims, other.prefix)
 
 
 @given(world=worlds())
 @quick
 def test_what_is_read_are_the_files_bytes_and_only_what_is_wanted(tmp_path: Path, world: World) -> None:
-    ledger = world.map().on(Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
+    ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     values = ledger.read()
     for row in ledger.rows:
         if row.status not in LOADED:
@@ -111,7 +111,7 @@ def test_dims_of_the_config_are_cross_checked(ledger_of: Any) -> None:
     assert (row.status, row.note) == ("shape", "file has 11 x 4, config says V=9")
     assert Counter(row.status for row in ledger.rows)["shape"] == 1
     assert "embed.token.weight" not in ledger.read()
-    with pytest.raises(Mismatch, match=r"config says V=9"):
+    with pytest.raises(MismatchError, match=r"config says V=9"):
         ledger.check()
     assert "embed.token.weight" not in ledger.check(shape=["embed.*"]).read()
 
@@ -133,7 +133,7 @@ def test_layers_that_the_model_does_not_have_are_unexpected(ledger_of: Any) -> N
     ledger = ledger_of(bert_tensors(3), wanted=names(2), dims=DIMS)
     row = row_of(ledger, "layers.2.attn.q.weight")
     assert (row.status, row.note) == ("unexpected", "the model has no such parameter")
-    with pytest.raises(Mismatch, match="6 unexpected"):
+    with pytest.raises(MismatchError, match="6 unexpected"):
         ledger.check()
 
 
@@ -151,9 +151,9 @@ def test_derived_and_unknown_tensors(ledger_of: Any) -> None:
     ledger = ledger_of(tensors, wanted=names())
     assert row_of(ledger, "bert.embeddings.position_ids").status == "derived"
     assert row_of(ledger, "extra") == Row(
-        "unexpected", ("extra",), (), (1,), "F32", note="no rule of map 'bert' knows this name"
+        "unexpected", ("extra",), (), (1,), "F32", note="no rule of map 'bert' matches this name"
     )
-    with pytest.raises(Mismatch, match="1 unexpected"):
+    with pytest.raises(MismatchError, match="1 unexpected"):
         ledger.check()
     assert row_of(ledger.check(unexpected="ext*"), "extra").status == "unexpected"
 
@@ -163,9 +163,9 @@ def test_missing_becomes_new_only_where_the_caller_says_so(ledger_of: Any) -> No
     row = row_of(ledger, "head.out.weight")
     assert (row.status, row.shape, row.note) == ("missing", (3, 4), "the file lacks classifier.weight")
     assert row_of(ledger, "head.lm.out.bias").shape == (11,)
-    with pytest.raises(Mismatch, match="3 missing"):
+    with pytest.raises(MismatchError, match="3 missing"):
         ledger.check()
-    with pytest.raises(Mismatch, match="1 missing"):
+    with pytest.raises(MismatchError, match="1 missing"):
         ledger.check(new=["head.out.*"])
     assert row_of(ledger.check(new=["head.*"]), "head.out.weight").status == "new"
     assert row_of(ledger, "head.out.weight").status == "missing"  # a ledger does not change
@@ -188,7 +188,7 @@ def test_a_second_copy_is_never_silently_dropped(ledger_of: Any, second: str, fi
     assert (row.status, row.targets) == ("unexpected", ())
     assert "a second copy of 'bert.embeddings.LayerNorm.weight'" in row.note
     assert bytes(ledger.read()["embed.norm.weight"].buffer) == tensors["bert.embeddings.LayerNorm.weight"].data
-    with pytest.raises(Mismatch, match="second copy"):
+    with pytest.raises(MismatchError, match="second copy"):
         ledger.check()
 
 
@@ -228,9 +228,9 @@ def test_one_tensor_is_cut_and_two_are_joined(ledger_of: Any) -> None:
             {"l.0.up": Blob.of((3, 2)), "l.0.gate": Blob.of((3, 1))},
             "l.0.both",
             "shape",
-            "parts that do not fit: 3 x 2, 3 x 1",
+            "parts that cannot be joined: 3 x 2, 3 x 1",
         ),
-        ({"l.0.up": Blob.of(()), "l.0.gate": Blob.of(())}, "l.0.both", "shape", "parts that do not fit: (), ()"),
+        ({"l.0.up": Blob.of(()), "l.0.gate": Blob.of(())}, "l.0.both", "shape", "parts that cannot be joined: (), ()"),
         (
             {"l.0.qkv.weight": Blob.of((7, 2))},
             "l.0.q.weight",
@@ -313,7 +313,7 @@ def test_an_untied_decoder_of_a_head_left_out_is_carried(ledger_of: Any) -> None
 def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
     tensors = bert_tensors(30)
     tensors["bert.encoder.layer.2.attention.self.qery.weight"] = tensors.pop("bert.encoder.layer.2.attention.self.query.weight")
-    with pytest.raises(Mismatch) as error:
+    with pytest.raises(MismatchError) as error:
         ledger_of(tensors, wanted=[*names(20), "head.out.weight"], dims=DIMS).check()
     message = str(error.value)
     assert "61 unexpected" in message and "2 missing" in message  # noqa: PT018
@@ -341,7 +341,7 @@ def test_explain_says_all_that_is_known(ledger_of: Any, tmp_path: Path) -> None:
     ]:
         assert words in text
     assert "the file lacks classifier.bias" in ledger.explain("head.out.bias")
-    with pytest.raises(UnknownName, match=r"did you mean 'layers\.2\.mlp_norm\.weight'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'layers\.2\.mlp_norm\.weight'"):
         ledger.explain("layers.2.mlp_nrom.weight")
 
 
@@ -354,7 +354,7 @@ def test_a_name_on_both_sides_is_explained_twice(ledger_of: Any) -> None:
 def test_rows_of_shards_follow_the_files(tmp_path: Path) -> None:
     tensors = list(bert_tensors().items())
     checkpoint = Checkpoint.open(put_shards(tmp_path, [dict(tensors[:7]), dict(tensors[7:])]))
-    ledger = WeightMap("bert", encoder(), heads=heads(), prefixes=("bert.", "")).on(checkpoint, names(), DIMS).check()
+    ledger = match(WeightMap("bert", encoder(), heads=heads(), prefixes=("bert.", "")), checkpoint, names(), DIMS).check()
     assert [row.sources[0] for row in ledger.rows] == [name for name, _ in tensors]
     assert {target: bytes(view.buffer) for target, view in ledger.read().items()} == {
         row.targets[0]: dict(tensors)[row.sources[0]].data for row in ledger.rows

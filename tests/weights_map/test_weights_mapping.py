@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from map_samples import World, bert, bert_tensors, encoder, put, worlds
 
 from weights_map import (
-    Ambiguous,
-    BadRule,
-    BadTensor,
+    AmbiguousRuleError,
+    BadRuleError,
+    BadTensorError,
     Checkpoint,
     Template,
-    UnknownName,
+    UnknownNameError,
     View,
     WeightMap,
     linear,
+    match,
     norm,
     table,
     tensor,
@@ -62,7 +63,7 @@ def test_builders_give_the_tensors_of_a_module() -> None:
     ],
 )
 def test_a_bad_rule_says_what_is_wrong(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+    with pytest.raises(BadRuleError, match=says):
         make()
 
 
@@ -90,13 +91,13 @@ def test_a_dimension_is_a_number_a_symbol_or_both() -> None:
 )
 @pytest.mark.parametrize("turned", [False, True])
 def test_rules_that_could_claim_one_name_are_refused(rules: list[object], how: dict[str, object], turned: bool) -> None:
-    with pytest.raises(Ambiguous) as error:
+    with pytest.raises(AmbiguousRuleError) as error:
         WeightMap("m", rules[::-1] if turned else rules, **how)  # type: ignore[arg-type]
     assert "two rules" in str(error.value)
 
 
 def test_the_error_names_both_rules() -> None:
-    with pytest.raises(Ambiguous, match=r"l\.0\.w.*l\.0\.w -> y.*l\.\{i\}\.w.*l\.\{i\}\.w -> x\.\{i\}"):
+    with pytest.raises(AmbiguousRuleError, match=r"l\.0\.w.*l\.0\.w -> y.*l\.\{i\}\.w.*l\.\{i\}\.w -> x\.\{i\}"):
         WeightMap("m", [tensor("l.{i}.w", "x.{i}", "H"), tensor("l.0.w", "y", "H")])
 
 
@@ -122,14 +123,14 @@ def test_what_never_meets_is_allowed() -> None:
 )
 def test_a_map_that_makes_no_sense_is_refused(how: dict[str, object], says: str) -> None:
     rules = [tensor(n, n, "H") for n in ("x", "y", "z")] + [tensor("s", "{q,k}", "2H")]
-    with pytest.raises(BadRule, match=says):
+    with pytest.raises(BadRuleError, match=says):
         WeightMap("m", rules, **how)  # type: ignore[arg-type]
 
 
 def test_rules_may_be_nested_or_flat_but_must_be_rules() -> None:
     flat = [rule for group in encoder() for rule in group]
     assert WeightMap("m", flat).rules == WeightMap("m", [[encoder()]]).rules
-    with pytest.raises(BadRule, match="is not a rule"):
+    with pytest.raises(BadRuleError, match="is not a rule"):
         WeightMap("m", ["embeddings"])  # type: ignore[list-item]
 
 
@@ -177,14 +178,14 @@ def test_old_spellings_and_prefixes_are_known_and_ours_is_written() -> None:
     assert m.sources_of("head.out.bias", "bert.") == ("classifier.bias",)
     assert m.targets_of("bert.classifier.bias") == ()  # heads carry no prefix
     assert m.targets_of("xembeddings.LayerNorm.weight") == m.sources_of("nowhere") == ()
-    with pytest.raises(UnknownName, match=r"prefix 'x\.' is none of 'bert.', ''"):
+    with pytest.raises(UnknownNameError, match=r"prefix 'x\.' is none of 'bert.', ''"):
         m.sources_of("embed.norm.weight", "x.")
 
 
 def test_names_for_a_new_file() -> None:
     m = WeightMap("m", [linear("l.{i}.qkv", "x.{i}.{q,k,v}", "3H H", bias=False)], prefixes=("p.", ""))
     assert m.names(["x.2.q.weight", "x.2.v.weight"], "") == dict.fromkeys(["x.2.q.weight", "x.2.v.weight"], ("l.2.qkv.weight",))
-    with pytest.raises(UnknownName, match=r"no rule gives x\.q"):
+    with pytest.raises(UnknownNameError, match=r"no rule gives x\.q"):
         m.names(["x.q"])
 
 
@@ -217,11 +218,11 @@ def test_a_new_file_joins_and_cuts(tmp_path: Path) -> None:
     }
     assert checkpoint.tensors["qkv"].shape == (4, 2)
     assert checkpoint.metadata == {"format": "pt"}
-    again = m.on(checkpoint).check().read()
+    again = match(m, checkpoint).check().read()
     assert {name: bytes(view.buffer) for name, view in again.items()} == {n: bytes(v.buffer) for n, v in values.items()}
-    with pytest.raises(BadTensor, match="qkv: is joined from q, k; k is absent"):
+    with pytest.raises(BadTensorError, match="qkv: is joined from q, k; k is absent"):
         m.pack({"q": _view(2, 2)})
-    with pytest.raises(BadTensor, match=r"mlp.*cannot be cut"):
+    with pytest.raises(BadTensorError, match=r"mlp.*cannot be cut"):
         m.pack({"mlp": _view(5)})
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weights_map import BadRule, Template
+from weights_map import BadRuleError, Template
 from weights_map.template import Index
 
 SEGMENTS = ["a", "b", "0", "1", "01", "weight"]
@@ -84,16 +84,16 @@ def test_a_fan_gives_one_template_each() -> None:
     ],
 )
 def test_a_bad_template_says_what_is_wrong(text: str, says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+    with pytest.raises(BadRuleError, match=says):
         Template(text)
 
 
 @pytest.mark.parametrize(("text", "says"), [("{a,b}.{c,d}", "2 fans"), ("{a,a}.w", "twice")])
 def test_a_bad_fan_says_what_is_wrong(text: str, says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+    with pytest.raises(BadRuleError, match=says):
         Template.expand(text)
 
 
 def test_filling_wants_every_slot() -> None:
-    with pytest.raises(BadRule, match="no value for slot"):
+    with pytest.raises(BadRuleError, match="no value for slot"):
         Template("a.{i}").fill({})
