@@ -10,14 +10,7 @@ Needs safetensors and numpy; :mod:`weights_map.torch` converts to and from torch
 """
 
 from weights_map import errors
-from weights_map.errors import (
-    AmbiguousRuleError,
-    BadFileError,
-    BadRuleError,
-    BadTensorError,
-    UnknownNameError,
-    WeightsMapError,
-)
+from weights_map.errors import AmbiguousRuleError, BadFileError, BadRuleError, BadTensorError, UnknownNameError, WeightsMapError
 from weights_map.ledger import Ledger, MismatchError
 from weights_map.mapping import WeightMap
 from weights_map.matching import match

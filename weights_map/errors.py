@@ -77,10 +77,5 @@ class UnknownNameError(WeightsMapError, LookupError):
         self.names = tuple(names)
 
 
-BadRule, Ambiguous, BadFile, BadTensor, UnknownName = (
-    BadRuleError,
-    AmbiguousRuleError,
-    BadFileError,
-    BadTensorError,
-    UnknownNameError,
-)
+BadRule, Ambiguous, BadFile = BadRuleError, AmbiguousRuleError, BadFileError
+BadTensor, UnknownName = BadTensorError, UnknownNameError

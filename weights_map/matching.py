@@ -33,7 +33,8 @@ def match(
         dims: sizes of the rules' symbols, from the model's config. Others are inferred from the file.
         wrapper: an outer prefix of the file's names that the map does not have, as ``module.``; names without it are matched as they are.
     """
-    return _Matcher(weight_map, checkpoint, wanted, dims, wrapper).ledger()
+    ordered = None if wanted is None else dict.fromkeys(wanted)
+    return _Matcher(weight_map, checkpoint, ordered, dict(dims or {}), wrapper).ledger()
 
 
 @dataclass(frozen=True)
@@ -63,28 +64,21 @@ class _Group:
         return (first[0] + sum(other[0] for other in others), *first[1:])
 
 
+@dataclass
 class _Matcher:
     """Collects the rows of a ledger."""
 
-    def __init__(
-        self,
-        weight_map: WeightMap,
-        checkpoint: Checkpoint,
-        wanted: Iterable[str] | None,
-        dims: Mapping[str, int] | None,
-        wrapper: str,
-    ) -> None:
-        self.map = weight_map
-        self.wrapper = wrapper
-        self.checkpoint = checkpoint
-        self.wanted = None if wanted is None else dict.fromkeys(wanted)  # an ordered set
-        self.rows: list[Row] = []
-        self._group_tensors()
-        self.config_dims = dict(dims or {})
-        self.dims = self._infer_dims() | self.config_dims
+    map: WeightMap
+    checkpoint: Checkpoint
+    wanted: dict[str, None] | None  # an ordered set
+    config_dims: dict[str, int]
+    wrapper: str
 
     def ledger(self) -> Ledger:
-        self.rows += map(self._group_row, self.groups)
+        self.rows: list[Row] = []
+        self._group_tensors()
+        self.dims = self._infer_dims() | self.config_dims
+        self.rows += [self._group_row(group) for group in self.groups]
         order = {name: at for at, name in enumerate(self.checkpoint.tensors)}
         self.rows.sort(key=lambda row: order[row.sources[0]])
         self._compare_ties()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from weights_map.rows import Row
@@ -152,12 +153,8 @@ def _folded(sides: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 def ranges(numbers: Iterable[int]) -> str:
     """``0-3,5`` for 0, 1, 2, 3, 5."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    consecutive = groupby(enumerate(sorted(set(numbers))), lambda pair: pair[1] - pair[0])
+    runs = [[number for _, number in run] for _, run in consecutive]
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
