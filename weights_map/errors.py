@@ -9,8 +9,6 @@
     ├── BadTensorError (ValueError)       a value is not a tensor, or not one of the required dtype and shape
     ├── UnknownNameError (LookupError)    no tensor, parameter, prefix or family has this name
     └── MismatchError                     file and model differ; in weights_map.ledger, because it carries the ledger
-
-The names without ``Error`` are aliases for one version.
 """
 
 from __future__ import annotations
@@ -20,56 +18,10 @@ from pathlib import Path
 
 
 class WeightsMapError(Exception):
-    """Base class of all errors that weights_map raises on purpose."""
-
-
-class BadRuleError(WeightsMapError, ValueError):
-    """A template, a rule or a map is not well formed: an error in the code that defines it."""
-
-
-class AmbiguousRuleError(BadRuleError):
-    """Two rules match, or produce, the same name, so the map is not a bijection.
+    """Base class of all errors that weights_map raises on purpose.
 
     Attributes:
-        templates: the two templates that overlap.
-    """
-
-    def __init__(self, message: str, templates: Iterable[str] = ()) -> None:
-        super().__init__(message)
-        self.templates = tuple(templates)
-
-
-class BadFileError(WeightsMapError):
-    """A file is absent, damaged, not a safetensors file, not writable, or holds NaN or infinity.
-
-    Attributes:
-        path: the file or folder; None where the tensors were checked after they had been read.
-        tensors: names of the tensors that are wrong; empty where the file as a whole is.
-    """
-
-    def __init__(self, reason: str, path: Path | None = None, tensors: Iterable[str] = ()) -> None:
-        super().__init__(f"{path}: {reason}" if path else reason)
-        self.path = path
-        self.tensors = tuple(tensors)
-
-
-class BadTensorError(WeightsMapError, ValueError):
-    """A value is not a tensor, or its dtype or shape is not the required one.
-
-    Attributes:
-        name: of the tensor or parameter; "" for a value that has no name yet.
-    """
-
-    def __init__(self, message: str, name: str = "") -> None:
-        super().__init__(message)
-        self.name = name
-
-
-class UnknownNameError(WeightsMapError, LookupError):
-    """No tensor, parameter, prefix or family has this name.
-
-    Attributes:
-        names: the unknown names.
+        names: the tensors, parameters or templates that are wrong; empty where the error is not about single ones.
     """
 
     def __init__(self, message: str, names: Iterable[str] = ()) -> None:
@@ -77,5 +29,34 @@ class UnknownNameError(WeightsMapError, LookupError):
         self.names = tuple(names)
 
 
+class BadRuleError(WeightsMapError, ValueError):
+    """A template, a rule or a map is not well formed: an error in the code that defines it."""
+
+
+class AmbiguousRuleError(BadRuleError):
+    """Two rules match, or produce, the same name, so the map is not a bijection; ``names`` has their two templates."""
+
+
+class BadFileError(WeightsMapError):
+    """A file is absent, damaged, not a safetensors file, not writable, or holds NaN or infinity.
+
+    Attributes:
+        path: the file or folder; None where tensors are checked that no longer belong to a file.
+    """
+
+    def __init__(self, reason: str, path: Path | None = None, names: Iterable[str] = ()) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason, names)
+        self.path = path
+
+
+class BadTensorError(WeightsMapError, ValueError):
+    """A value is not a tensor, or its dtype or shape is not the required one."""
+
+
+class UnknownNameError(WeightsMapError, LookupError):
+    """No tensor, parameter, prefix or family has this name."""
+
+
+# The old names, for one version
 BadRule, Ambiguous, BadFile = BadRuleError, AmbiguousRuleError, BadFileError
 BadTensor, UnknownName = BadTensorError, UnknownNameError

@@ -29,9 +29,8 @@ class MismatchError(WeightsMapError):
     """
 
     def __init__(self, message: str, ledger: Ledger, rows: Iterable[Row] = ()) -> None:
-        super().__init__(message)
-        self.ledger = ledger
-        self.rows = tuple(rows)
+        self.ledger, self.rows = ledger, tuple(rows)
+        super().__init__(message, [name for row in self.rows for name in row.targets or row.sources])
 
 
 Mismatch = MismatchError  # the old name, for one version
@@ -215,7 +214,7 @@ class Ledger:
         try:
             return as_view(tensor, row.dtype or "F32", shape)
         except BadTensorError as error:
-            raise BadTensorError(f"cannot save {target!r}: {error}", target) from None
+            raise BadTensorError(f"cannot save {target!r}: {error}", [target]) from None
 
     def _row_stacks(self, row: Row, row_values: dict[str, View], values: Mapping[str, View]) -> dict[str, Stack]:
         """The tensors of the file that a row's new values change."""
@@ -237,7 +236,9 @@ class Ledger:
         other = self.map.ties[target]
         own, shared = values.get(target), values.get(other)
         if own is not None and not own.equals(shared or self._read_row(self._by_target[other])[other]):
-            raise BadTensorError(f"cannot save {target!r}: it is tied to {other!r}, but differs from it; leave it out", target)
+            raise BadTensorError(
+                f"cannot save {target!r}: it is tied to {other!r}, but differs from it; leave it out", [target]
+            )
         return {source: (shared,) for source in row.sources if shared is not None}
 
 

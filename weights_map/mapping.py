@@ -232,9 +232,7 @@ class WeightMap:
                 continue
             parts = [template.fill(bindings) for template in rule.targets]
             if absent := [part for part in parts if part not in values]:
-                raise BadTensorError(
-                    f"{sources[0]}: is joined from {', '.join(parts)}; {', '.join(absent)} is absent", sources[0]
-                )
+                raise BadTensorError(f"{sources[0]}: is joined from {', '.join(parts)}; {', '.join(absent)} is absent", absent)
             packed[sources[0]] = tuple(values[part] for part in parts)
         return packed
 
@@ -261,7 +259,9 @@ def cut(name: str, value: View, sizes: int | Sequence[int]) -> list[Stack]:
     rows = value.shape[0] if value.shape else 0
     each = [rows // sizes] * sizes if isinstance(sizes, int) else sizes
     if not value.shape or sum(each) != rows:
-        raise BadTensorError(f"{name}: {describe(value.dtype, value.shape)} cannot be cut along dimension 0 into {sizes}", name)
+        raise BadTensorError(
+            f"{name}: {describe(value.dtype, value.shape)} cannot be cut along dimension 0 into {sizes}", [name]
+        )
     starts = accumulate(each, initial=0)
     return [(value.rows(start, start + size),) for start, size in zip(starts, each)]
 

@@ -356,7 +356,7 @@ def stacked(name: str, parts: Stack) -> tuple[str, tuple[int, ...]]:
     first = parts[0]
     if any((part.dtype, part.shape[1:]) != (first.dtype, first.shape[1:]) for part in parts):
         kinds = ", ".join(describe(part.dtype, part.shape) for part in parts)
-        raise BadTensorError(f"{name}: cannot be joined from {kinds}", name)
+        raise BadTensorError(f"{name}: cannot be joined from {kinds}", [name])
     return first.dtype, first.shape if len(parts) == 1 else (sum(part.shape[0] for part in parts), *first.shape[1:])
 
 

@@ -131,5 +131,5 @@ def check_finite(tensors: Mapping[str, torch.Tensor], after: Callable[[], None] 
         more = f", and {len(bad) - 5} more" if len(bad) > 5 else ""
         listed = ", ".join(list(bad.values())[:5])
         raise BadFileError(
-            f"weights that are not finite: {listed}{more}; the file is damaged or its training failed", tensors=bad
+            f"weights that are not finite: {listed}{more}; the file is damaged or its training failed", names=bad
         )

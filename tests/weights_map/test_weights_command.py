@@ -199,18 +199,22 @@ def test_errors_carry_data(tmp_path: Path) -> None:
     assert mismatch.value.ledger is ledger
     assert {row.status for row in mismatch.value.rows} == {"missing", "shape", "unexpected"}
     assert not [row for row in mismatch.value.rows if "layer" in str(row.sources)]
+    assert {"head.out.bias", "embed.token.weight", "pool.dense.bias"} & set(mismatch.value.names) == {
+        "head.out.bias",
+        "embed.token.weight",
+    }
     with pytest.raises(weights_map.UnknownNameError) as unknown:
         ledger.explain("embed.tokn.weight")
     assert unknown.value.names == ("embed.tokn.weight",)
     with pytest.raises(weights_map.BadTensorError) as tensor_error:
         ledger.save({"embed.token.weight": [1.0]}, path)
-    assert tensor_error.value.name == "embed.token.weight"
+    assert tensor_error.value.names == ("embed.token.weight",)
     with pytest.raises(weights_map.AmbiguousRuleError) as ambiguous:
         WeightMap("m", [tensor("l.{i}", "x.{i}", "H"), tensor("l.0", "y", "H")])
-    assert set(ambiguous.value.templates) == {"l.{i}", "l.0"}
+    assert set(ambiguous.value.names) == {"l.{i}", "l.0"}
     path.write_bytes(b"")
     with pytest.raises(weights_map.BadFileError) as file_error:
         Checkpoint.open(tmp_path / "m.safetensors")
-    assert (file_error.value.path, file_error.value.tensors) == (path, ())
+    assert (file_error.value.path, file_error.value.names) == (path, ())
     again = pickle.loads(pickle.dumps(file_error.value))  # as from a worker process
     assert (str(again), again.path) == (str(file_error.value), path)

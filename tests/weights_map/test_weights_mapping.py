@@ -220,8 +220,9 @@ def test_a_new_file_joins_and_cuts(tmp_path: Path) -> None:
     assert checkpoint.metadata == {"format": "pt"}
     again = match(m, checkpoint).check().read()
     assert {name: bytes(view.buffer) for name, view in again.items()} == {n: bytes(v.buffer) for n, v in values.items()}
-    with pytest.raises(BadTensorError, match="qkv: is joined from q, k; k is absent"):
+    with pytest.raises(BadTensorError, match="qkv: is joined from q, k; k is absent") as error:
         m.pack({"q": _view(2, 2)})
+    assert error.value.names == ("k",)
     with pytest.raises(BadTensorError, match=r"mlp.*cannot be cut"):
         m.pack({"mlp": _view(5)})
 

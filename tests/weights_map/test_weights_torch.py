@@ -93,4 +93,4 @@ def test_numbers_that_are_not_finite_are_named_and_counted(dtype: torch.dtype) -
         adapter.check_finite({**fine, "layer.bad": bad})
     with pytest.raises(BadFileError, match=r"and 2 more") as error:
         adapter.check_finite({str(n): bad for n in range(7)})
-    assert error.value.tensors == tuple("0123456")
+    assert error.value.names == tuple("0123456")
