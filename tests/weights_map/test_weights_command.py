@@ -1,4 +1,4 @@
-"""Reports, the command line, and the package's own laws: no torch but in one file, and no nativebert at all."""
+"""Reports, the command line, and rules of the package: torch in one module only, public names, errors with data."""
 
 from __future__ import annotations
 
@@ -162,11 +162,11 @@ sys.exit(code)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-# -------------------------------------------------------------------- laws
+# -------------------------------------------------------------------- the package
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.name)
-def test_numbers_are_touched_in_two_files_and_the_others_need_safetensors_only(file: Path) -> None:
+def test_only_two_modules_need_numpy_or_torch(file: Path) -> None:
     roots = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -178,7 +178,7 @@ def test_numbers_are_touched_in_two_files_and_the_others_need_safetensors_only(f
     assert roots - set(sys.stdlib_module_names) <= allowed
 
 
-def test_all_that_is_public_is_there() -> None:
+def test_public_names_exist() -> None:
     assert all(hasattr(weights_map, name) for name in weights_map.__all__)
     assert sorted(weights_map.__all__) == weights_map.__all__
 
@@ -216,5 +216,5 @@ def test_errors_carry_data(tmp_path: Path) -> None:
     with pytest.raises(weights_map.BadFileError) as file_error:
         Checkpoint.open(tmp_path / "m.safetensors")
     assert (file_error.value.path, file_error.value.names) == (path, ())
-    again = pickle.loads(pickle.dumps(file_error.value))  # as from a worker process
-    assert (str(again), again.path) == (str(file_error.value), path)
+    unpickled = pickle.loads(pickle.dumps(file_error.value))  # as from a worker process
+    assert (str(unpickled), unpickled.path) == (str(file_error.value), path)

@@ -1,4 +1,4 @@
-"""Matrices in eight bits: what is lost is bounded, what was stored is exact, and a file with them is an account like any other."""
+"""int8 matrices: the error is bounded, stored values are exact, and their files are matched, read and saved like others."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ def floats(seed: int, shape: tuple[int, ...]) -> Blob:
 
 def sample(**more: Blob) -> dict[str, Blob]:
     """A file whose matrices are healthy numbers."""
-    found = bert_tensors()
+    tensors = bert_tensors()
     return {
-        name: floats(n, blob.shape) if len(blob.shape) == 2 else blob for n, (name, blob) in enumerate(found.items())
+        name: floats(n, blob.shape) if len(blob.shape) == 2 else blob for n, (name, blob) in enumerate(tensors.items())
     } | more
 
 
 @given(matrices)
 @settings(deadline=None, max_examples=200)
-def test_what_is_lost_and_what_is_not(rows: np.ndarray) -> None:
+def test_the_error_is_bounded_and_stored_values_are_exact(rows: np.ndarray) -> None:
     value = as_view(rows, "F32", rows.shape)
     units, scale = eightbit.quantise(value)
-    whole, worth = numbers(units), numbers(scale)[:, 0]
-    assert np.abs(whole).max() <= 127
+    int8, scales = numbers(units), numbers(scale)[:, 0]
+    assert np.abs(int8).max() <= 127
     most = np.abs(rows).max(1)
     healthy = most >= 127 * 2.0**-99
-    assert (np.abs(whole[healthy]).max(1) == 127).all()
-    assert not whole[most < 2.0**-100].any()
+    assert (np.abs(int8[healthy]).max(1) == 127).all()
+    assert not int8[most < 2.0**-100].any()
     restored = eightbit.dequantise(units, scale)
-    assert np.array_equal(numbers(restored), whole.astype(np.float64) * worth[:, None])  # exact in float32
+    assert np.array_equal(numbers(restored), int8.astype(np.float64) * scales[:, None])  # exact in float32
     off = np.abs(numbers(restored).astype(np.float64) - rows).max(1)
-    assert (off[healthy] <= worth[healthy] * (0.5 + 127 * 2.0**-16)).all()
+    assert (off[healthy] <= scales[healthy] * (0.5 + 127 * 2.0**-16)).all()
     again = eightbit.quantise(restored)
     assert bytes(again[0].buffer) == bytes(units.buffer)
     assert bytes(again[1].buffer) == bytes(scale.buffer)
     engine = quantise_weight(torch.from_numpy(rows))  # what int8 computes with is what files hold
-    assert np.array_equal(engine[0].numpy(), whole)
-    assert np.array_equal(engine[1].numpy(), worth)
+    assert np.array_equal(engine[0].numpy(), int8)
+    assert np.array_equal(engine[1].numpy(), scales)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -77,7 +77,7 @@ def test_other_floats(dtype: torch.dtype) -> None:
     assert adapter.fits_eight_bits(adapter.tensor(eightbit.dequantise(units, scale)))
 
 
-def test_what_has_no_eight_bits() -> None:
+def test_values_that_cannot_be_quantised() -> None:
     with pytest.raises(BadTensorError, match="only matrices of floats"):
         eightbit.quantise(as_view(np.ones(3, np.float32), "F32", (3,)))
     with pytest.raises(BadTensorError, match="only matrices of floats"):
@@ -86,7 +86,7 @@ def test_what_has_no_eight_bits() -> None:
         eightbit.dequantise(View("I8", (3, 2), memoryview(bytes(6))), View("F32", (2, 1), memoryview(bytes(8))))
 
 
-def test_a_file_in_eight_bits(tmp_path: Path) -> None:
+def test_a_file_with_int8_matrices(tmp_path: Path) -> None:
     path = put(tmp_path / "a.safetensors", sample(), metadata={"k": "v"})
     ledger = match(bert(), Checkpoint.open(path), dims=DIMS).check()
     before = adapter.tensors(ledger)
@@ -114,7 +114,7 @@ def test_a_file_in_eight_bits(tmp_path: Path) -> None:
     assert torch.equal(adapter.tensors(changed)["embed.token.weight"], after["embed.token.weight"])
 
 
-def test_tied_tensors_follow(tmp_path: Path) -> None:
+def test_tied_tensors_are_quantised_together(tmp_path: Path) -> None:
     tensors = sample()
     tensors["cls.predictions.decoder.weight"] = tensors[TOKEN]
     ledger = match(bert(), Checkpoint.open(put(tmp_path / "a.safetensors", tensors)))
@@ -124,12 +124,12 @@ def test_tied_tensors_follow(tmp_path: Path) -> None:
     assert saved.ties() == {"head.lm.out.weight": "embed.token.weight"}
     other = dict(saved.read())
     units = saved.checkpoint.view("cls.predictions.decoder.weight_scale")
-    units.buffer[:4] = np.float32(9).tobytes()  # the same whole numbers, worth something else
+    units.buffer[:4] = np.float32(9).tobytes()  # the same integers with another scale
     assert "head.lm.out.weight" not in match(bert(), saved.checkpoint).ties()
     assert other
 
 
-def test_scales_that_belong_to_nothing_are_unexpected(tmp_path: Path) -> None:
+def test_scales_without_a_matrix_are_unexpected(tmp_path: Path) -> None:
     scale = Blob("F32", (11, 1), np.ones(11, np.float32).tobytes())
     for more in ({TOKEN + "_scale": scale}, {"nothing.weight_scale": scale}):  # of floats; of no tensor at all
         ledger = match(bert(), Checkpoint.open(put(tmp_path / "a.safetensors", sample() | more)))

@@ -1,4 +1,4 @@
-"""Files: what a header gives, views, shards; and any bytes at all are a Checkpoint or a BadFileError."""
+"""Files: headers, views, shards; arbitrary bytes give a Checkpoint or a BadFileError, and no other error."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_views_outlive_the_checkpoint(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "b.safetensors", {})
 
 
-def test_a_tensor_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_tensor(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="has no tensor 'c'"):
         Checkpoint.open(put(tmp_path / "a.safetensors", TWO)).view("c")
 
@@ -85,7 +85,7 @@ def test_a_folder_an_index_and_links_as_in_the_hubs_cache(tmp_path: Path) -> Non
         assert {n: bytes(checkpoint.view(n).buffer) for n in checkpoint.tensors} == {n: b.data for n, b in TWO.items()}
 
 
-# -------------------------------------------------------------------- views of what callers have
+# -------------------------------------------------------------------- views of arrays and bytes
 
 
 def test_views_of_arrays_bytes_and_nonsense() -> None:
@@ -107,7 +107,7 @@ def test_views_of_arrays_bytes_and_nonsense() -> None:
         View("F33", (1,), memoryview(b"abcd"))
 
 
-def test_same_bytes_looks_at_all_of_them() -> None:
+def test_same_bytes_compares_all_bytes() -> None:
     one = bytearray(3 << 20)
     for at in (0, 1 << 20, (3 << 20) - 1):
         other = bytearray(one)
@@ -188,8 +188,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_damaged_file_is_refused_in_plain_words(name: str, tmp_path: Path) -> None:
-    content, says = HOSTILE[name]
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    content, expected = HOSTILE[name]
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     for opened in (path, tmp_path):
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_refused_in_plain_words(name: str, tmp_path: Path) -> 
             Checkpoint.open(opened)
         message = str(error.value)
         assert message.startswith(str(path))
-        assert says in message
+        assert expected in message
         assert len(message) < 700 + len(str(path))
 
 
@@ -212,11 +212,11 @@ def test_a_length_of_640_is_no_pickle(tmp_path: Path) -> None:
         Checkpoint.open(path)
 
 
-def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+def test_paths_without_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe.safetensors")
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
-    for path, says in [
+    for path, expected in [
         (tmp_path, r"pytorch_model\.bin.*converted"),
         (tmp_path / "nothing.safetensors", "no such file"),
         (tmp_path / "pipe.safetensors", "is not a file"),
@@ -224,7 +224,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         (tmp_path / ("x" * 5000), "cannot be read"),
         (Path("\0"), "no such file"),
     ]:
-        with pytest.raises(BadFileError, match=says):
+        with pytest.raises(BadFileError, match=expected):
             Checkpoint.open(path)
 
 
@@ -232,7 +232,7 @@ SHARD = "model-00001-of-00001.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("index", "says"),
+    ("index", "expected"),
     [
         (b"", "not a JSON index"),
         (b"\xff\xfe", "not a JSON index"),
@@ -261,14 +261,14 @@ SHARD = "model-00001-of-00001.safetensors"
         ({"weight_map": {"a": SHARD, "b": "other.safetensors"}}, "says it is in other.safetensors"),
     ],
 )
-def test_an_index_that_lies_is_refused(index: Any, says: str, tmp_path: Path) -> None:
+def test_a_wrong_index_is_refused(index: Any, expected: str, tmp_path: Path) -> None:
     put(tmp_path / SHARD, TWO)
     put(tmp_path / "other.safetensors", {"z": TWO["a"]})
     path = tmp_path / "model.safetensors.index.json"
     path.write_bytes(index if isinstance(index, bytes) else json.dumps(index).encode())
     with pytest.raises(BadFileError) as error:
         Checkpoint.open(tmp_path)
-    assert says in str(error.value)
+    assert expected in str(error.value)
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ledger: one row for everything, the right status, and an error that says what to do."""
+"""The ledger: each name in one row, its status, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ quick = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCh
 
 @pytest.fixture
 def ledger_of(tmp_path: Path) -> Any:
-    def make(tensors: Mapping[str, Blob], map: WeightMap | None = None, **how: Any) -> Ledger:
-        return match(map or bert(), Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **how)
+    def make(tensors: Mapping[str, Blob], map: WeightMap | None = None, **options: Any) -> Ledger:
+        return match(map or bert(), Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **options)
 
     return make
 
@@ -34,17 +34,17 @@ def row_of(ledger: Ledger, name: str) -> Row:
 
 def names(layers: int = 3) -> list[str]:
     """The parameters of an encoder with a pooler."""
-    found = ["embed.token.weight", "embed.position.weight", "pool.dense.weight", "pool.dense.bias"]
+    parameters = ["embed.token.weight", "embed.position.weight", "pool.dense.weight", "pool.dense.bias"]
     modules = ["embed.norm"] + [f"layers.{i}.{m}" for i in range(layers) for m in ("attn.q", "mlp.down", "mlp_norm")]
-    return found + [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
+    return parameters + [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
 
 
-# -------------------------------------------------------------------- laws
+# -------------------------------------------------------------------- properties
 
 
 @given(world=worlds())
 @quick
-def test_everything_stands_in_exactly_one_row(tmp_path: Path, world: World) -> None:
+def test_every_name_is_in_exactly_one_row(tmp_path: Path, world: World) -> None:
     ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     sources = Counter(source for row in ledger.rows for source in row.sources)
     assert sources == Counter(list(world.tensors))
@@ -65,7 +65,7 @@ def test_the_order_of_rules_does_not_matter(tmp_path: Path, world: World, seed: 
 
 @given(world=worlds())
 @quick
-def test_what_is_read_are_the_files_bytes_and_only_what_is_wanted(tmp_path: Path, world: World) -> None:
+def test_read_gives_the_bytes_of_the_wanted_parameters(tmp_path: Path, world: World) -> None:
     ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     values = ledger.read()
     for row in ledger.rows:
@@ -96,7 +96,7 @@ def test_a_file_that_fits(ledger_of: Any, prefix: str, gamma: bool) -> None:
     assert row.rule == "encoder.layer.{i}.output.LayerNorm.weight -> layers.{i}.mlp_norm.weight"
 
 
-def test_dims_are_solved_by_vote_so_that_one_odd_tensor_is_found_out(ledger_of: Any) -> None:
+def test_dims_are_the_most_frequent_sizes_so_one_wrong_tensor_is_detected(ledger_of: Any) -> None:
     tensors = bert_tensors()
     tensors["bert.pooler.dense.weight"] = Blob.of((4, 6))
     ledger = ledger_of(tensors)
@@ -119,8 +119,8 @@ def test_dims_of_the_config_are_cross_checked(ledger_of: Any) -> None:
 def test_a_tied_vote_does_not_depend_on_the_order_of_the_file(ledger_of: Any) -> None:
     tensors = {"x": Blob.of((2,)), "y": Blob.of((3,))}
     pair = WeightMap("pair", [tensor("x", "x", "N"), tensor("y", "y", "N")])
-    turned = dict(reversed(tensors.items()))
-    assert ledger_of(tensors, pair).dims == ledger_of(turned, pair).dims == {"N": 3}
+    reversed_tensors = dict(reversed(tensors.items()))
+    assert ledger_of(tensors, pair).dims == ledger_of(reversed_tensors, pair).dims == {"N": 3}
 
 
 @pytest.mark.parametrize("shape", [(11,), (11, 4, 1), ()])
@@ -137,7 +137,7 @@ def test_layers_that_the_model_does_not_have_are_unexpected(ledger_of: Any) -> N
         ledger.check()
 
 
-def test_a_part_left_out_is_carried(ledger_of: Any) -> None:
+def test_an_omitted_part_is_carried(ledger_of: Any) -> None:
     tensors = bert_tensors() | {"classifier.weight": Blob.of((2, 4)), "classifier.bias": Blob.of((2,))}
     wanted = [name for name in names() if not name.startswith("pool")]
     ledger = ledger_of(tensors, wanted=wanted).check()
@@ -158,7 +158,7 @@ def test_derived_and_unknown_tensors(ledger_of: Any) -> None:
     assert row_of(ledger.check(unexpected="ext*"), "extra").status == "unexpected"
 
 
-def test_missing_becomes_new_only_where_the_caller_says_so(ledger_of: Any) -> None:
+def test_missing_becomes_new_only_if_the_caller_allows_it(ledger_of: Any) -> None:
     ledger = ledger_of(bert_tensors(), wanted=[*names(), "head.out.weight", "head.out.bias", "head.lm.out.bias"], dims={"C": 3})
     row = row_of(ledger, "head.out.weight")
     assert (row.status, row.shape, row.note) == ("missing", (3, 4), "the file lacks classifier.weight")
@@ -280,7 +280,7 @@ def test_tied_by_equal_bytes_or_untied(ledger_of: Any) -> None:
         assert bytes(ledger.read()["head.lm.out.weight"].buffer) == other.data
 
 
-def test_a_tie_to_what_is_not_there_is_missing(ledger_of: Any) -> None:
+def test_a_tie_to_an_absent_tensor_is_missing(ledger_of: Any) -> None:
     tensors = bert_tensors()
     del tensors[TOKEN]
     ledger = ledger_of(tensors, wanted=[*names(), "head.lm.out.weight"])
@@ -290,15 +290,15 @@ def test_a_tie_to_what_is_not_there_is_missing(ledger_of: Any) -> None:
 
 
 def test_a_repeated_tensor_that_the_model_does_not_name(ledger_of: Any) -> None:
-    bias, again = Blob.of((11,), seed=1), Blob.of((11,), seed=2)
+    bias, other = Blob.of((11,), seed=1), Blob.of((11,), seed=2)
     wanted = [*names(), "head.lm.out.weight", "head.lm.out.bias"]
     tensors = bert_tensors() | {"cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias}
     ledger = ledger_of(tensors, wanted=wanted).check()
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "tied"
     assert set(ledger.ties()) == {"head.lm.out.weight"}
-    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": again}, wanted=wanted)
+    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": other}, wanted=wanted)
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "unexpected"
-    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": again}, wanted=names())
+    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": other}, wanted=names())
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "carried"  # with the rest of its head
 
 
@@ -307,10 +307,10 @@ def test_an_untied_decoder_of_a_head_left_out_is_carried(ledger_of: Any) -> None
     assert row_of(ledger, DECODER).status == "carried"
 
 
-# -------------------------------------------------------------------- words
+# -------------------------------------------------------------------- texts
 
 
-def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
+def test_the_error_is_short_and_gives_advice(ledger_of: Any) -> None:
     tensors = bert_tensors(30)
     tensors["bert.encoder.layer.2.attention.self.qery.weight"] = tensors.pop("bert.encoder.layer.2.attention.self.query.weight")
     with pytest.raises(MismatchError) as error:
@@ -324,7 +324,7 @@ def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
     assert isinstance(error.value.ledger, Ledger)
 
 
-def test_explain_says_all_that_is_known(ledger_of: Any, tmp_path: Path) -> None:
+def test_explain_lists_all_facts(ledger_of: Any, tmp_path: Path) -> None:
     tensors = bert_tensors(gamma=True)
     ledger = ledger_of(tensors, wanted=[*names(), "head.out.bias"])
     source = "bert.encoder.layer.2.output.LayerNorm.gamma"

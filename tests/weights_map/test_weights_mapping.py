@@ -1,4 +1,4 @@
-"""Rules and maps: what can be written, what is refused, and that a map is a bijection."""
+"""Rules and maps: valid and invalid ones, and that a map is a bijection."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from weights_map.rules import Dim, Rule
 # -------------------------------------------------------------------- rules
 
 
-def test_builders_give_the_tensors_of_a_module() -> None:
-    def made(rules: list[Rule]) -> list[tuple[str, tuple[str, ...]]]:
+def test_builders_give_the_rules_of_a_module() -> None:
+    def described(rules: list[Rule]) -> list[tuple[str, tuple[str, ...]]]:
         return [(str(rule), rule.dims) for rule in rules]
 
-    assert made(linear("s", "t", "O I")) == [("s.weight -> t.weight", ("O", "I")), ("s.bias -> t.bias", ("O",))]
-    assert made(linear("s", "t", "O I", bias=False)) == [("s.weight -> t.weight", ("O", "I"))]
-    assert made(norm("s", "t", "H")) == [("s.weight -> t.weight", ("H",)), ("s.bias -> t.bias", ("H",))]
-    assert made(norm("s", "t", "H", bias=False)) == [("s.weight -> t.weight", ("H",))]
-    assert made(table("s", "t", "V H")) == [("s.weight -> t.weight", ("V", "H"))]
-    assert made(tensor("s", "t", "V")) == [("s -> t", ("V",))]
+    assert described(linear("s", "t", "O I")) == [("s.weight -> t.weight", ("O", "I")), ("s.bias -> t.bias", ("O",))]
+    assert described(linear("s", "t", "O I", bias=False)) == [("s.weight -> t.weight", ("O", "I"))]
+    assert described(norm("s", "t", "H")) == [("s.weight -> t.weight", ("H",)), ("s.bias -> t.bias", ("H",))]
+    assert described(norm("s", "t", "H", bias=False)) == [("s.weight -> t.weight", ("H",))]
+    assert described(table("s", "t", "V H")) == [("s.weight -> t.weight", ("V", "H"))]
+    assert described(tensor("s", "t", "V")) == [("s -> t", ("V",))]
     split, bias = linear("s", "t.{q,k}", "2H H")
     assert (str(split), split.kind) == ("s.weight -> t.q.weight + t.k.weight", "split")
     assert bias.dims == ("2H",)
@@ -49,7 +49,7 @@ def test_builders_give_the_tensors_of_a_module() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "expected"),
     [
         (lambda: tensor("{a,b}", "{c,d}", "H"), "both sides"),
         (lambda: tensor("a.{i}", "b", "H"), "slots differ"),
@@ -62,8 +62,8 @@ def test_builders_give_the_tensors_of_a_module() -> None:
         (lambda: Rule((), (Template("a"),), ()), "empty"),
     ],
 )
-def test_a_bad_rule_says_what_is_wrong(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(BadRuleError, match=says):
+def test_a_bad_rule_is_refused(make: Callable[[], object], expected: str) -> None:
+    with pytest.raises(BadRuleError, match=expected):
         make()
 
 
@@ -71,11 +71,11 @@ def test_a_dimension_is_a_number_a_symbol_or_both() -> None:
     assert [Dim.parse(text).size({"H": 4}) for text in ("2", "H", "3H", "V")] == [2, 4, 12, None]
 
 
-# -------------------------------------------------------------------- the proof
+# -------------------------------------------------------------------- ambiguous and inconsistent maps
 
 
 @pytest.mark.parametrize(
-    ("rules", "how"),
+    ("rules", "options"),
     [
         ([tensor("a", "x", "H"), tensor("a", "y", "H")], {}),
         ([tensor("a", "x", "H"), tensor("b", "x", "H")], {}),
@@ -89,10 +89,10 @@ def test_a_dimension_is_a_number_a_symbol_or_both() -> None:
         ([tensor("a", "x", "H")], {"heads": [tensor("p.a", "y", "H")], "prefixes": ("p.",)}),
     ],
 )
-@pytest.mark.parametrize("turned", [False, True])
-def test_rules_that_could_claim_one_name_are_refused(rules: list[object], how: dict[str, object], turned: bool) -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rules_that_could_claim_one_name_are_refused(rules: list[object], options: dict[str, object], reverse: bool) -> None:
     with pytest.raises(AmbiguousRuleError) as error:
-        WeightMap("m", rules[::-1] if turned else rules, **how)  # type: ignore[arg-type]
+        WeightMap("m", rules[::-1] if reverse else rules, **options)  # type: ignore[arg-type]
     assert "two rules" in str(error.value)
 
 
@@ -101,7 +101,7 @@ def test_the_error_names_both_rules() -> None:
         WeightMap("m", [tensor("l.{i}.w", "x.{i}", "H"), tensor("l.0.w", "y", "H")])
 
 
-def test_what_never_meets_is_allowed() -> None:
+def test_rules_that_do_not_overlap_are_allowed() -> None:
     rules = [tensor("l.{i}.w", "x.{i}", "H"), tensor("l.01.w", "y", "H"), tensor("l.w", "z", "H")]
     m = WeightMap("m", rules, heads=[tensor("l.w.b", "u", "H")], prefixes=("p.",))
     assert m.targets_of("p.l.01.w") == ("y",)
@@ -110,7 +110,7 @@ def test_what_never_meets_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("options", "expected"),
     [
         ({"ties": {"x": "nowhere"}}, "no rule gives 'nowhere'"),
         ({"ties": {"nowhere": "x"}}, "no rule gives 'nowhere'"),
@@ -121,10 +121,10 @@ def test_what_never_meets_is_allowed() -> None:
         ({"carried": "head.*"}, "list of texts"),
     ],
 )
-def test_a_map_that_makes_no_sense_is_refused(how: dict[str, object], says: str) -> None:
+def test_an_inconsistent_map_is_refused(options: dict[str, object], expected: str) -> None:
     rules = [tensor(n, n, "H") for n in ("x", "y", "z")] + [tensor("s", "{q,k}", "2H")]
-    with pytest.raises(BadRuleError, match=says):
-        WeightMap("m", rules, **how)  # type: ignore[arg-type]
+    with pytest.raises(BadRuleError, match=expected):
+        WeightMap("m", rules, **options)  # type: ignore[arg-type]
 
 
 def test_rules_may_be_nested_or_flat_but_must_be_rules() -> None:
@@ -134,7 +134,7 @@ def test_rules_may_be_nested_or_flat_but_must_be_rules() -> None:
         WeightMap("m", ["embeddings"])  # type: ignore[list-item]
 
 
-def test_a_map_is_made_in_milliseconds() -> None:
+def test_a_map_is_built_in_milliseconds() -> None:
     best = min(_seconds(lambda: [linear(f"a.{{i}}.s{n}", f"b.{{i}}.t{n}", "H H") for n in range(60)]) for _ in range(3))
     assert best < 0.1
 
@@ -150,7 +150,7 @@ def _seconds(rules: Callable[[], list[list[Rule]]]) -> float:
 
 @given(worlds())
 @settings(deadline=None, max_examples=80)
-def test_looking_up_a_source_and_a_target_undo_each_other(world: World) -> None:
+def test_sources_of_and_targets_of_are_inverse(world: World) -> None:
     m = world.map()
     for rule in m.rules:
         bindings = {"i": 3, "j": 0}
@@ -164,12 +164,12 @@ def test_looking_up_a_source_and_a_target_undo_each_other(world: World) -> None:
         for target in m.targets_of(name):
             claim = m.claim(name)
             assert claim is not None
-            ours = m.sources_of(target, claim.form.prefix if m.takes_prefix(claim.form.rule or m.rules[0]) else None)
+            sources = m.sources_of(target, claim.form.prefix if m.takes_prefix(claim.form.rule or m.rules[0]) else None)
             new = world.spellings.get(claim.form.spelling, "")
-            assert (name if not new else name[: -len(claim.form.spelling)] + new) in ours
+            assert (name if not new else name[: -len(claim.form.spelling)] + new) in sources
 
 
-def test_old_spellings_and_prefixes_are_known_and_ours_is_written() -> None:
+def test_old_spellings_are_read_and_the_first_prefix_is_written() -> None:
     m = bert()
     for name in ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"):
         assert m.targets_of(name) == ("embed.norm.weight",)
@@ -189,7 +189,7 @@ def test_names_for_a_new_file() -> None:
         m.names(["x.q"])
 
 
-def test_a_family_is_told_by_the_share_of_bytes_it_knows(tmp_path: Path) -> None:
+def test_a_family_is_identified_by_the_share_of_bytes_it_covers(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(put(tmp_path / "a.safetensors", bert_tensors()))
     assert bert().covers(checkpoint) == 1.0
     assert WeightMap("other", [tensor("x", "x", "H")]).covers(checkpoint) == 0.0

@@ -1,4 +1,4 @@
-"""Saving: the same bytes if nothing was changed; the same layout where it can be kept; nothing half-written."""
+"""Saving: byte-identical if nothing changed, the same layout where possible, and atomic."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_file_of_the_library_comes_out_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_a_changed_value_is_written_in_its_place(tmp_path: Path) -> None:
+def test_a_changed_value_keeps_its_place(tmp_path: Path) -> None:
     tensors = bert_tensors(gamma=True) | {"extra": Blob.of((3,)), "bert.embeddings.position_ids": Blob.of((5,), "I64")}
     path = put(tmp_path / "a.safetensors", tensors, metadata={"format": "pt", "ü": "\n"}, padding=5)
     ledger = match(bert(), Checkpoint.open(path), dims=DIMS)
@@ -89,7 +89,7 @@ def test_changes_made_in_place_are_saved_and_the_source_stays(tmp_path: Path) ->
     assert data(Checkpoint.open(tmp_path / "b.safetensors"))["bert.embeddings.LayerNorm.bias"] == b"\1" * 16
 
 
-def test_another_dtype_or_shape_gets_a_fresh_header(tmp_path: Path) -> None:
+def test_another_dtype_or_shape_needs_a_new_header(tmp_path: Path) -> None:
     tensors = bert_tensors(gamma=True) | {"extra": Blob.of((3,), "U8")}
     checkpoint = Checkpoint.open(put(tmp_path / "a.safetensors", tensors, metadata={"k": "v"}))
     half, longer = np.zeros((11, 4), np.float16), np.ones((9, 4), np.float32)
@@ -115,7 +115,7 @@ def test_a_new_head_is_added_under_the_files_own_prefix(tmp_path: Path, prefix: 
     values = {row.targets[0]: np.ones(row.shape or (), np.float32) for row in ledger.rows if row.status == "new"}
     assert set(values) == set(targets)
     ledger.save(ledger.read(), tmp_path / "b.safetensors")
-    assert (tmp_path / "b.safetensors").read_bytes() == checkpoint.files[0].read_bytes()  # new ones need not be given
+    assert (tmp_path / "b.safetensors").read_bytes() == checkpoint.files[0].read_bytes()  # new parameters may be left out
     ledger.save({**ledger.read(), **values}, tmp_path / "b.safetensors")
     saved = Checkpoint.open(tmp_path / "b.safetensors")
     added = {prefix + "pooler.dense.weight", prefix + "pooler.dense.bias", "classifier.weight", "classifier.bias"}
@@ -155,8 +155,8 @@ def test_a_tied_tensor_follows_what_it_is_tied_to(tmp_path: Path) -> None:
         ledger = match(bert(), Checkpoint.open(put(tmp_path / "a.safetensors", all_of_them)))
         wanted = [target for row in ledger.rows for target in row.targets] + ["head.lm.out.weight"]
         ledger = match(bert(), ledger.checkpoint, wanted).check()
-        for given_too in ({}, {"head.lm.out.weight": new.copy()}):
-            ledger.save({"embed.token.weight": new, **given_too}, tmp_path / "b.safetensors")
+        for also in ({}, {"head.lm.out.weight": new.copy()}):
+            ledger.save({"embed.token.weight": new, **also}, tmp_path / "b.safetensors")
             expected = all_of_them | {token: Blob("F32", (11, 4), new.tobytes())}
             if there:
                 expected[decoder] = expected[token]
@@ -214,17 +214,17 @@ def test_shards_change_only_where_they_must(tmp_path: Path) -> None:
     assert index["metadata"]["total_size"] == Checkpoint.open(tmp_path / "c").nbytes == checkpoint.nbytes - 88
 
 
-# -------------------------------------------------------------------- what is refused
+# -------------------------------------------------------------------- refused values and failed writes
 
 
 def test_names_and_values_that_do_not_fit(tmp_path: Path) -> None:
     ledger = match(bert(), Checkpoint.open(put(tmp_path / "a.safetensors", bert_tensors())))
-    for values, error, says in [
+    for values, error, expected_text in [
         ({"embed.tokn.weight": b""}, UnknownNameError, r"did you mean 'embed\.token\.weight'"),
         ({"embed.norm.bias": b"1234"}, BadTensorError, r"'embed\.norm\.bias': 4 bytes are not a tensor of F32 4"),
         ({"embed.norm.bias": [1.0] * 4}, BadTensorError, "a list is not a tensor"),
     ]:
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=expected_text):
             ledger.save(values, tmp_path / "b.safetensors")  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["a.safetensors"]
 

@@ -1,4 +1,4 @@
-"""The torch side: no copies, all dtypes, NaN found; and no torch anywhere else."""
+"""Views <-> torch tensors: no copies, all dtypes, and the check for NaN and infinity."""
 
 from __future__ import annotations
 
