@@ -223,8 +223,8 @@ class Ledger:
         if not row_values:
             return {}
         if row.status == "split":
-            kept = self._read_row(row) if len(row_values) < len(row.targets) else {}
-            return {row.sources[0]: [(kept | row_values)[target] for target in row.targets]}
+            parts = (self._read_row(row) if len(row_values) < len(row.targets) else {}) | row_values
+            return {row.sources[0]: [parts[target] for target in row.targets]}
         (target,) = row.targets
         if len(row.sources) == 1:
             return {row.sources[0]: (row_values[target],)}
