@@ -71,7 +71,7 @@ fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (
 	$(BIN)/python tests/fuzz/fuzz_loading.py -max_total_time=300
 
 soak: .venv/dev  ## 20,000 calls of every task in 16 threads, models dropped and loaded: right bits, and memory that does not grow
-	$(BIN)/python tests/nativebert/soak.py --calls 20000
+	$(BIN)/python tests/support/soak.py --calls 20000
 
 # A build of its own of the whole package, so that the tests find these kernels and nothing else changes. Leaks are Python's own.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
