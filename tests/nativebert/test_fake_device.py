@@ -63,7 +63,8 @@ def test_every_family_with_every_head(made: Made, tmp_path: Path) -> None:
         a = near(**given, output_hidden_states=True, output_attentions=True)
     packed = Packed.of(sequences, after=near.position_pad)
     states = prepare(near, "cpu").states(packed)
-    for device in DEVICES:
+    # mps differs from cuda only in float64, which no head computes: one head of each family is enough
+    for device in DEVICES if (made.variant, made.end) == (made.family, "ForSequenceClassification") else DEVICES[:1]:
         with simulate(device), torch.no_grad():
             model = nb.load(tmp_path / "m", device=device)
             assert str(model.device) == device
