@@ -83,7 +83,7 @@ def prepare(
     from nativebert import kernels
     from nativebert.engine.cpu import CpuPlan, Product
     from nativebert.engine.int8 import Int8Product
-    from nativebert.engine.native import NativePlan, fits
+    from nativebert.engine.native import NativePlan, supports
     from nativebert.engine.reference import ReferencePlan
 
     device = choose_device(str(device))
@@ -92,7 +92,7 @@ def prepare(
     if precision == "int8" and device.type != "cpu":
         raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     if device.type == "cpu" and precision in ("float32", "int8"):
-        if kernels.available() and fits(model):
+        if kernels.available() and supports(model):
             return NativePlan(model, precision, after)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, after)
     return ReferencePlan(model, device, precision)

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import Array, addressof, byref, c_int32
+from dataclasses import fields
 from functools import cache
 from itertools import accumulate
 from time import perf_counter
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
+from nativebert.config import EncoderConfig, Layer
 from nativebert.engine.reference import copied
 from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
 from nativebert.errors import BadInput
@@ -33,10 +35,31 @@ WORTHWHILE = 5.0  # seconds of work after which a plan's weights move into such 
 COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1, which Python has no name for
 
 
-def fits(model: Model) -> bool:
-    """Whether the kernels compute this model: norms after the parts, and nothing in attention but the tokens."""
-    plain = all(layer.window is None and layer.rope_theta is None for layer in model.config.layers)
-    return plain and model.distance is None and not model.config.gated and not model.config.norm_first
+# The fields that the kernels compute, or that change no hidden state. Any other must have its default, which stands for its absence: a
+# field that config.py gains is refused until somebody lists it here.
+_LAYER_FIELDS = frozenset({"heads", "inner", "activation", "block"})
+_CONFIG_FIELDS = frozenset(
+    """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
+    attention_bias inner_bias norm_bias dropout attention_dropout pooler heads pretraining tied labels problem_type architecture faults
+    unread source""".split()
+)
+
+
+def supports(model: Model) -> bool:
+    """Whether the kernels compute this model: post-norm blocks, and full attention without a bias."""
+    config = model.config
+    return (
+        _neutral(config, _CONFIG_FIELDS)
+        and all(_neutral(layer, _LAYER_FIELDS) and layer.activation in kernels.ACTIVATION for layer in config.layers)
+        and all(type(block) is PostNormBlock for block in model.blocks())
+        and model.distance is None
+    )
+
+
+def _neutral(description: EncoderConfig | Layer, listed: frozenset[str]) -> bool:
+    """Whether all fields but the listed ones have their defaults; a field without a default has none to have."""
+    others = [field for field in fields(description) if field.name not in listed]
+    return all(getattr(description, field.name) == field.default for field in others)
 
 
 class NativePlan:
@@ -46,7 +69,7 @@ class NativePlan:
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
 
     Args:
-        model: the model; it :func:`fits`.
+        model: the model, one that the kernels compute (:func:`supports`).
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
         after: called after each product of each layer.
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from nativebert.errors import BadInput
+from nativebert.kernels.fingerprint import fingerprint
 
 VARIABLE = "NATIVEBERT_KERNELS"
 
@@ -34,6 +35,9 @@ ACTIVATION = {name: number for number, name in enumerate(_NUMBERED)} | {
 
 # Names of nn/pool.py -> numbers of kernels.h
 POOLING = {name: number for number, name in enumerate("cls max mean mean_sqrt_len_tokens weightedmean lasttoken".split())}
+
+
+MOST_APART = 16  # kernels.h
 
 
 class Linear(ctypes.Structure):
@@ -90,7 +94,7 @@ class Rows(ctypes.Structure):
 class Apart(ctypes.Structure):
     """Inputs of a row that stand by themselves."""
 
-    _fields_ = [("count", c_int32), ("input", c_int32 * 16), ("value", c_float * 16)]
+    _fields_ = [("count", c_int32), ("input", c_int32 * MOST_APART), ("value", c_float * MOST_APART)]
 
 
 class Kernels(ctypes.Structure):
@@ -164,6 +168,53 @@ class Output(ctypes.Structure):
     _fields_ = [*((name, c_void_p) for name in ("hidden", "states", "pooled", "mode")), ("modes", c_int32), ("skip", c_int32)]
 
 
+class AbiEntry(ctypes.Structure):
+    """The size of a structure, the offset of a field, or a constant, by its name in C."""
+
+    _fields_ = [("name", c_char_p), ("value", c_int64)]
+
+
+STRUCTURES: tuple[type[ctypes.Structure], ...] = (
+    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Apart, Kernels),
+    *(First, Remembered, Encoder, Batch, Output),
+)
+
+
+def abi() -> dict[str, int]:
+    """What abi.c must say of the library, from the structures above."""
+    entries = {"MOST_APART": MOST_APART, "ACTIVATIONS": len(_NUMBERED), "POOLINGS": len(POOLING)}
+    for structure in STRUCTURES:
+        entries[structure.__name__] = ctypes.sizeof(structure)
+        entries |= {f"{structure.__name__}.{name}": getattr(structure, name).offset for name, *_ in structure._fields_}
+    return entries
+
+
+def mismatch(lib: ctypes.CDLL, folder: Path) -> str:
+    """Why a library must not be called, in a sentence that says what to do; empty if it agrees with this file and with the C sources in the
+    folder, where there are any."""
+    remedy = "Rebuild them: pip install -e . in a checkout of nativebert, or reinstall nativebert."
+    try:
+        lib.kernels_abi.restype, lib.kernels_fingerprint.restype = POINTER(AbiEntry), c_char_p
+    except AttributeError:
+        return f"they were built from an older version, without a description of their structures. {remedy}"
+    theirs: dict[str, int] = {}
+    for entry in lib.kernels_abi():
+        if entry.name is None:
+            break
+        theirs[entry.name.decode()] = entry.value
+    ours = abi()
+    if differ := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
+        name = differ[0]
+        return (
+            f"they were built from another version: {len(differ)} sizes and offsets differ, such as that of {name} "
+            f"({theirs.get(name)} in the library, {ours.get(name)} here). {remedy}"
+        )
+    expected = fingerprint(folder)
+    if expected and expected != lib.kernels_fingerprint().decode():
+        return f"their C sources in {folder} have changed since they were built. {remedy}"
+    return ""
+
+
 @cache
 def library() -> ctypes.CDLL | str:
     """The library, or why there is none."""
@@ -177,6 +228,8 @@ def library() -> ctypes.CDLL | str:
         found = ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path.name} cannot be loaded: {error}"
+    if reason := mismatch(found, folder):
+        return reason
     found.kernels_level.restype = POINTER(Kernels)
     found.kernels_level.argtypes = [c_int32]
     found.encode_scratch.restype = c_size_t

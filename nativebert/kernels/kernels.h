@@ -6,7 +6,8 @@
  * Bitwise batch invariance: every kernel computes a row, or a head of a sequence, in an order of summation that depends on its own
  * sizes alone. Nobody may add a path that is chosen by the number of rows, of sequences or of threads and that sums otherwise.
  *
- * The structures are mirrored in nativebert/kernels/__init__.py.
+ * The structures are mirrored in nativebert/kernels/__init__.py, which compares them with abi.c when it loads the library: a new field or
+ * structure goes into all three.
  */
 #ifndef NATIVEBERT_KERNELS_H
 #define NATIVEBERT_KERNELS_H
@@ -16,11 +17,12 @@
 
 /* What follows a product. Numbered as in nativebert/kernels/__init__.py. */
 enum Activation {
-    LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID
+    LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID,
+    ACTIVATIONS /* their number */
 };
 
 /* How a sequence becomes one vector. Numbered as in nativebert/kernels/__init__.py. */
-enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN };
+enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN, POOLINGS /* their number */ };
 
 /* y = x W^T + b. The weights lie in panels of Kernels.panel or panel8 outputs each, the last one filled up with zeros; so do bias, scale
  * and sum. In fp32 a panel is [K][panel], in an order of K that is the level's own; in int8 it is [K/4][panel][4], K filled up to a

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import platform
 import random
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import addressof, byref
+from ctypes import addressof, byref, c_void_p
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +26,11 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
+from nativebert.config import EncoderConfig, Layer
 from nativebert.engine import Prepared, prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
-from nativebert.engine.native import HUGE_PAGE, NativePlan, fits
+from nativebert.engine.native import HUGE_PAGE, NativePlan, supports
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
@@ -424,7 +429,7 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     if family in ("mpnet", "modernbert"):
-        assert not fits(model)
+        assert not supports(model)
         assert isinstance(prepare(model, "cpu"), CpuPlan)
         return
     assert isinstance(prepare(model, "cpu"), NativePlan)
@@ -649,6 +654,150 @@ def test_the_plan_takes_the_weights_as_they_are_now(tmp_path: Path) -> None:
             for p in block.parameters():
                 p.zero_()
     assert torch.equal(plan.run(batch), before)
+
+
+# -- the library and its Python side agree
+
+
+@pytest.fixture
+def loaded_anew() -> Iterator[None]:
+    """The library is loaded again in a test, and again after it."""
+    for cached in (kernels.library, kernels._tables):
+        cached.cache_clear()
+    yield
+    for cached in (kernels.library, kernels._tables):
+        cached.cache_clear()
+
+
+def check_refused(reason: str, tmp_path: Path) -> None:
+    """The kernels say why they are not used, in these words, and torch does the work."""
+    assert not kernels.available()
+    assert kernels.why_not().startswith(reason)
+    assert "Rebuild them: pip install -e ." in kernels.why_not()
+    assert kernels.levels() == []
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    for precision in ("float32", "int8"):
+        assert isinstance(prepare(model, "cpu", precision), CpuPlan)
+    with pytest.raises(BadInput, match=r"not available: they were built|not available: their C sources"):
+        NativePlan(model)
+
+
+def test_every_structure_is_compared() -> None:
+    mirrored = {name for name, of in vars(kernels).items() if isinstance(of, type) and issubclass(of, kernels.ctypes.Structure)}
+    assert {of.__name__ for of in kernels.STRUCTURES} == mirrored - {"AbiEntry"}
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MOST_APART", 17), ("POOLING", {"cls": 0}), ("_NUMBERED", ["linear"]), ("STRUCTURES", (kernels.Linear,))],
+)
+@pytest.mark.usefixtures("loaded_anew")
+def test_other_constants_are_refused(name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, name, value)
+    check_refused("they were built from another version: ", tmp_path)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "fields", [[("bias", c_void_p), ("weight", c_void_p)], [("weight", c_void_p)], [("scale", c_void_p)] * 2]
+)
+@pytest.mark.usefixtures("loaded_anew")
+def test_other_structures_are_refused(
+    fields: list[tuple[str, type[c_void_p]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another order, of another size, of other names."""
+    other = type("Norm", (kernels.ctypes.Structure,), {"_fields_": fields})
+    monkeypatch.setattr(kernels, "STRUCTURES", tuple(other if of is kernels.Norm else of for of in kernels.STRUCTURES))
+    check_refused("they were built from another version: ", tmp_path)
+    assert "Norm" in kernels.why_not()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs dlopen(NULL)")
+def test_a_library_without_a_description_is_refused(tmp_path: Path) -> None:
+    assert kernels.mismatch(kernels.ctypes.CDLL(None), tmp_path).startswith("they were built from an older version")
+
+
+@needs_kernels
+@pytest.mark.parametrize("changed", ["norm.c", "vec.h", "new.c", "setup.py"])
+@pytest.mark.usefixtures("loaded_anew")
+def test_changed_sources_are_refused(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(kernels.__file__).parent
+    if not kernels.fingerprint(here):
+        pytest.skip("the C sources do not lie beside the library")
+    folder = tmp_path / "nativebert" / "kernels"
+    shutil.copytree(here, folder)
+    shutil.copy(here.parents[1] / "setup.py", tmp_path)
+    monkeypatch.setattr(kernels, "__file__", str(folder / "__init__.py"))
+    assert kernels.available()
+    kernels.library.cache_clear()
+    with (tmp_path if changed == "setup.py" else folder).joinpath(changed).open("a") as file:
+        file.write("\n")
+    check_refused(f"their C sources in {folder} have changed since they were built", tmp_path)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("loaded_anew")
+def test_a_wheel_has_no_sources_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(kernels.__file__).parent
+    for path in here.glob("library.*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "__init__.py"))
+    assert kernels.why_not() == ""
+
+
+# -- what the kernels compute
+
+
+def described(model: nb.Model, **changed: Any) -> nb.Model:
+    """A model whose config says something else."""
+    changed_model = copy.copy(model)
+    changed_model.config = dataclasses.replace(model.config, **changed)
+    return changed_model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerOfTomorrow(Layer):
+    alibi: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfigOfTomorrow(EncoderConfig):
+    sinks: int = 0
+
+
+def of_tomorrow(kind: type[Any], today: Any, **more: object) -> Any:
+    return kind(**{field.name: getattr(today, field.name) for field in dataclasses.fields(today)}, **more)
+
+
+def test_what_the_kernels_do_not_compute_is_not_supported(tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    layer, *others = model.config.layers
+    assert supports(model)
+    for one in ({"window": 4}, {"rope_theta": 1e4}, {"first_norm": False}, {"activation": "unheard"}):
+        assert not supports(described(model, layers=(*others, dataclasses.replace(layer, **one)))), one
+    for one in ({"buckets": 32}, {"gated": True}, {"norm_first": True}):
+        assert not supports(described(model, **one)), one
+    for one in ({"inner": 7}, {"heads": 1}, {"activation": "relu"}):  # of any value
+        assert supports(described(model, layers=(dataclasses.replace(layer, **one), *others))), one
+    batch = Packed.of([[5, 6]])
+    if kernels.available():
+        with pytest.raises(BadInput, match="without padding"):
+            NativePlan(model).run(dataclasses.replace(batch, seen=torch.tensor([True, False])))
+
+
+def test_a_feature_that_nobody_listed_is_not_supported(tmp_path: Path) -> None:
+    """A field that the config gains is refused where it says anything, and does not hinder where it does not."""
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    layer, *others = model.config.layers
+    for alibi in (False, True):
+        assert supports(described(model, layers=(of_tomorrow(LayerOfTomorrow, layer, alibi=alibi), *others))) is not alibi
+    for sinks in (0, 4):
+        changed = copy.copy(model)
+        changed.config = of_tomorrow(ConfigOfTomorrow, model.config, sinks=sinks)
+        assert supports(changed) is not bool(sinks)
+        if sinks:
+            assert isinstance(prepare(changed, "cpu"), CpuPlan)
 
 
 # -- what is used
