@@ -17,12 +17,12 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("nativebert/kernels")
 COMMON = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=default", "-Wall", "-Wextra", "-Wno-psabi", "-fopenmp"]
-COMMON_SOURCES = ("abi.c", "dispatch.c", "encode.c", "first.c")  # the same at all levels
+COMMON_SOURCES = ("abi.c", "dispatch.c", "encode.c", "qkv_cache.c")  # the same at all levels
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 VNNI = [*AVX512, "-mavx512vnni"]
 LEVELS: dict[str, list[str]] = {"portable": []}
 if platform.machine() in ("x86_64", "AMD64"):
-    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI, "zen4": [*VNNI, "-DPAIRS"]}
+    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI, "zen4": [*VNNI, "-DWINOGRAD"]}
 
 
 class BuildKernels(build_ext):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nativebert import kernels
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device
-from nativebert.engine.native import NativePlan
+from nativebert.engine.native import CKernelPlan
 from nativebert.errors import BadInput, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -353,7 +353,7 @@ class _Ours:
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
         plan = self.embedder._plan
         forget = (
-            plan.forget if isinstance(plan, NativePlan) and len(texts) > 1 else None
+            plan.forget if isinstance(plan, CKernelPlan) and len(texts) > 1 else None
         )  # these stand for texts that are always new
 
         def run() -> Vectors:
@@ -547,7 +547,7 @@ def _facts(snapshot: Snapshot, device: torch.device, embedder: Embedder, rounds:
 
 def _kernels(embedder: Embedder) -> str:
     """The level of the C kernels, or why torch does the work."""
-    if isinstance(embedder._plan, NativePlan):
+    if isinstance(embedder._plan, CKernelPlan):
         used = kernels.table().contents.name.decode()
         return f"C, {used} (this machine runs {', '.join(kernels.levels())})"
     why = kernels.why_not() or f"they compute neither {embedder.encoder.family} nor precisions other than float32 and int8"

@@ -62,10 +62,10 @@ class NativeBert(Peer):
         return out
 
     def forget(self) -> None:
-        from nativebert.engine.native import NativePlan
+        from nativebert.engine.native import CKernelPlan
 
         for plan in (self.embedder._plan, self._plan and self._plan[0]):
-            if isinstance(plan, NativePlan):
+            if isinstance(plan, CKernelPlan):
                 plan.forget()
 
     def _prepare(self) -> tuple[Any, Any]:

@@ -83,7 +83,7 @@ def prepare(
     from nativebert import kernels
     from nativebert.engine.cpu import CpuPlan, Product
     from nativebert.engine.int8 import Int8Product
-    from nativebert.engine.native import NativePlan, supports
+    from nativebert.engine.native import CKernelPlan, supports
     from nativebert.engine.reference import ReferencePlan
 
     device = choose_device(str(device))
@@ -93,6 +93,6 @@ def prepare(
         raise BadInput(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and supports(model):
-            return NativePlan(model, precision, after)
+            return CKernelPlan(model, precision, after)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, after)
     return ReferencePlan(model, device, precision)

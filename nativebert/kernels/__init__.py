@@ -24,20 +24,20 @@ from nativebert.kernels.fingerprint import fingerprint
 VARIABLE = "NATIVEBERT_KERNELS"
 
 # Names of nn/activation.py -> numbers of kernels.h
-_NUMBERED = (
+ACTIVATION_NAMES = (
     "linear gelu gelu_new gelu_10 quick_gelu relu relu2 relu6 leaky_relu silu mish tanh sigmoid".split()
 )  # fmt: skip
-ACTIVATION = {name: number for number, name in enumerate(_NUMBERED)} | {
-    "gelu_python": _NUMBERED.index("gelu"),
-    "swish": _NUMBERED.index("silu"),
-    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), _NUMBERED.index("gelu_new")),
+ACTIVATION = {name: number for number, name in enumerate(ACTIVATION_NAMES)} | {
+    "gelu_python": ACTIVATION_NAMES.index("gelu"),
+    "swish": ACTIVATION_NAMES.index("silu"),
+    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), ACTIVATION_NAMES.index("gelu_new")),
 }
 
 # Names of nn/pool.py -> numbers of kernels.h
 POOLING = {name: number for number, name in enumerate("cls max mean mean_sqrt_len_tokens weightedmean lasttoken".split())}
 
 
-MOST_APART = 16  # kernels.h
+MAX_OUTLIERS = 16  # kernels.h
 
 
 class Linear(ctypes.Structure):
@@ -82,57 +82,57 @@ class Embedding(ctypes.Structure):
 class Quantised(ctypes.Structure):
     """Rows as unsigned bytes."""
 
-    _fields_ = [("q", c_void_p), ("step", c_void_p), ("least", c_void_p)]
+    _fields_ = [("q", c_void_p), ("scale", c_void_p), ("min", c_void_p)]
 
 
 class Rows(ctypes.Structure):
     """Rows as a product takes them."""
 
-    _fields_ = [("x", c_void_p), ("stride", c_size_t), *((name, c_void_p) for name in ("scale", "sum", "apart"))]
+    _fields_ = [("x", c_void_p), ("stride", c_size_t), *((name, c_void_p) for name in ("scale", "sum", "outliers"))]
 
 
-class Apart(ctypes.Structure):
-    """Inputs of a row that stand by themselves."""
+class Outliers(ctypes.Structure):
+    """Outliers of a row: inputs that are multiplied apart from the pairs (winograd.c)."""
 
-    _fields_ = [("count", c_int32), ("input", c_int32 * MOST_APART), ("value", c_float * MOST_APART)]
+    _fields_ = [("count", c_int32), ("input", c_int32 * MAX_OUTLIERS), ("value", c_float * MAX_OUTLIERS)]
 
 
 class Kernels(ctypes.Structure):
-    """The kernels at one level; each can be called by itself, but for ``balance`` where there is none."""
+    """The kernels at one level; each can be called by itself, but for ``normalize_rows`` where there is none."""
 
     _fields_ = [
         ("name", c_char_p),
         ("panel", c_int32),
         ("panel8", c_int32),
-        ("pack", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
-        ("pack8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("pack_panels", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("pack_panels8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
         *(
             (name, ctypes.CFUNCTYPE(None, POINTER(Linear), rows, c_int, c_void_p, c_size_t, c_void_p, c_int, c_int, c_int))
-            for name, rows in (("product", Rows), ("product8", Quantised))
+            for name, rows in (("gemm", Rows), ("gemm8", Quantised))
         ),
-        ("balance", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
-        ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
+        ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
+        ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
         ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
-        ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
-        ("centre", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
-        ("combine", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
-        ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+        ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
+        ("center_row", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
+        ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
+        ("add_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
     ]
 
 
-class First(ctypes.Structure):
+class FirstQkv(ctypes.Structure):
     """The first layer's queries, keys and values from rows of the embedding tables."""
 
     _fields_ = [("product", Linear), ("bias", c_void_p)]
 
 
-class Remembered(ctypes.Structure):
-    """What the first product gave for such rows."""
+class QkvCache(ctypes.Structure):
+    """The products of such rows, kept from batch to batch."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("place", "key", "used", "fresh", "rows")),
+        *((name, c_void_p) for name in ("row_of_key", "key_of_row", "last_batch", "new_rows", "rows")),
         *((name, c_int32) for name in ("capacity", "count", "next")),
         ("batch", c_uint32),
     ]
@@ -144,7 +144,7 @@ class Encoder(ctypes.Structure):
     _fields_ = [
         ("kernels", POINTER(Kernels)),
         ("embedding", Embedding),
-        ("first", First),
+        ("first_qkv", FirstQkv),
         ("layer", POINTER(Layer)),
         ("layers", c_int32),
         ("width", c_int32),
@@ -158,7 +158,7 @@ class Batch(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("ids", "positions", "segments", "starts")),
         ("sequences", c_int32),
-        ("remembered", POINTER(Remembered)),
+        ("qkv_cache", POINTER(QkvCache)),
     ]
 
 
@@ -175,14 +175,14 @@ class AbiEntry(ctypes.Structure):
 
 
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
-    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Apart, Kernels),
-    *(First, Remembered, Encoder, Batch, Output),
+    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Outliers, Kernels),
+    *(FirstQkv, QkvCache, Encoder, Batch, Output),
 )
 
 
 def abi() -> dict[str, int]:
     """What abi.c must say of the library, from the structures above."""
-    entries = {"MOST_APART": MOST_APART, "ACTIVATIONS": len(_NUMBERED), "POOLINGS": len(POOLING)}
+    entries = {"MAX_OUTLIERS": MAX_OUTLIERS, "ACTIVATIONS": len(ACTIVATION_NAMES), "POOLINGS": len(POOLING)}
     for structure in STRUCTURES:
         entries[structure.__name__] = ctypes.sizeof(structure)
         entries |= {f"{structure.__name__}.{name}": getattr(structure, name).offset for name, *_ in structure._fields_}
@@ -234,8 +234,8 @@ def library() -> ctypes.CDLL | str:
     found.kernels_level.argtypes = [c_int32]
     found.encode_scratch.restype = c_size_t
     found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32]
-    found.remember_rows.restype = c_int32
-    found.remember_rows.argtypes = [POINTER(Encoder), c_int32]
+    found.qkv_cache_rows.restype = c_int32
+    found.qkv_cache_rows.argtypes = [POINTER(Encoder), c_int32]
     found.encode.restype = c_int32
     found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32, c_void_p]
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
-from nativebert.engine.native import NativePlan
+from nativebert.engine.native import CKernelPlan
 from nativebert.errors import (
     Assumed,
     BadInput,
@@ -386,7 +386,7 @@ class Task:
 
     def _usual_batch(self, device: str) -> int:
         fewest = BATCH_TOKENS.get(device, 8192)
-        if not isinstance(self._plan, NativePlan):
+        if not isinstance(self._plan, CKernelPlan):
             return fewest
         products = sum(4 * self.encoder.width**2 + 2 * self.encoder.width * layer.inner for layer in self.encoder.layers)
         return max(fewest, min(_MOST_TOKENS, int(_MOST_PRODUCTS / max(products, 1))))

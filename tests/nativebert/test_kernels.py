@@ -30,7 +30,7 @@ from nativebert.config import EncoderConfig, Layer
 from nativebert.engine import Prepared, prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
-from nativebert.engine.native import HUGE_PAGE, NativePlan, supports
+from nativebert.engine.native import HUGE_PAGE_BYTES, CKernelPlan, supports
 from nativebert.engine.reference import copied
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
@@ -77,7 +77,7 @@ class Matrix:
         self.count = (N + fill) // table.panel
         self.panels, self.filled, sizes = torch.zeros(N + fill, K), F.pad(bias, (0, fill)), torch.zeros(2, N + fill)
         pointers = [t.data_ptr() for t in (self.panels, *sizes)]
-        table.pack(weight.data_ptr(), N, K, 0, *pointers)
+        table.pack_panels(weight.data_ptr(), N, K, 0, *pointers)
         self._kept = sizes
         self.linear = kernels.Linear(K, N, pointers[0], None, self.filled.data_ptr(), *pointers[1:])
 
@@ -91,12 +91,12 @@ class Matrix:
         """The panels from each of ``parts`` to the next, as threads share them."""
         table, (T, K), back = kernels.table().contents, x.shape, None if residual is None else residual.data_ptr()
         rows, balanced, sizes = kernels.Rows(x.data_ptr(), x.stride(0)), guarded(T, K), (guarded(T), guarded(T))
-        apart = (kernels.Apart * T)()
-        if table.balance:
-            rows = kernels.Rows(balanced.data_ptr(), K, *(t.data_ptr() for t in sizes), addressof(apart))
-            table.balance(x.data_ptr(), x.stride(0), T, K, rows)
+        outliers = (kernels.Outliers * T)()
+        if table.normalize_rows:
+            rows = kernels.Rows(balanced.data_ptr(), K, *(t.data_ptr() for t in sizes), addressof(outliers))
+            table.normalize_rows(x.data_ptr(), x.stride(0), T, K, rows)
         for first, last in pairwise((*parts, self.count)):
-            table.product(byref(self.linear), rows, T, y.data_ptr(), y.stride(0), back, activation, first, last)
+            table.gemm(byref(self.linear), rows, T, y.data_ptr(), y.stride(0), back, activation, first, last)
         assert all(map(untouched, (balanced, *sizes)))
 
 
@@ -166,11 +166,11 @@ def test_packing(level: str, seed: int) -> None:
     scale, total, scale8, total8 = (guarded(N) for _ in range(4))
     first = 0
     for w in weights:
-        table.pack(w.data_ptr(), len(w), K, first, floats.data_ptr(), scale.data_ptr(), total.data_ptr())
-        table.pack8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale8.data_ptr(), total8.data_ptr())
+        table.pack_panels(w.data_ptr(), len(w), K, first, floats.data_ptr(), scale.data_ptr(), total.data_ptr())
+        table.pack_panels8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale8.data_ptr(), total8.data_ptr())
         first += len(w)
     expected = whole
-    if table.balance:
+    if table.normalize_rows:
         expected, pairs = in_pairs(whole / scale.where(scale > 0, torch.inf)[:, None])
         assert (total - pairs).abs().max() <= 1e-6
         assert (scale.frexp()[0][scale > 0] == 0.5).all()  # powers of two
@@ -187,7 +187,7 @@ def test_packing(level: str, seed: int) -> None:
 
 
 def in_pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns in the order of kernels/pairs.c, and the sum of each row's pairs: of what stands 16 apart, where there are many."""
+    """Columns in the order of kernels/winograd.c, and the sum of each row's pairs: of what stands 16 apart, where there are many."""
     K = rows.shape[1]
     whole = K // 48 * 48 if K >= 192 else 0
     groups = rows[:, :whole].view(len(rows), -1, 3, 16)
@@ -197,19 +197,19 @@ def in_pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @needs_kernels
 @pytest.mark.parametrize("K", [1, 15, 191, 192, 384, 1000])
-def test_balance(level: str, K: int) -> None:
+def test_normalize_rows(level: str, K: int) -> None:
     table = kernels.table().contents
-    if not table.balance:
+    if not table.normalize_rows:
         pytest.skip("this level takes rows as they are")
     g = torch.Generator().manual_seed(K)
     x = (torch.randn(9, K + 3, generator=g) * torch.logspace(-6, 6, 9)[:, None])[:, :K]
     x[3, 1 % K] = x[3, -1] = x[4, 17 % K] = 2e4  # two that are no pair, and one of a pair
     x[5, 1 % K] = x[5, 17 % K] = 2e4
-    y, scale, total, apart = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Apart * 9)()
-    sizes = scale.data_ptr(), total.data_ptr(), addressof(apart)
-    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(y.data_ptr(), K + 16, *sizes))
+    y, scale, total, outliers = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Outliers * 9)()
+    sizes = scale.data_ptr(), total.data_ptr(), addressof(outliers)
+    table.normalize_rows(x.data_ptr(), K + 3, 9, K, kernels.Rows(y.data_ptr(), K + 16, *sizes))
     whole = y[:, :K].clone()
-    for n, row in enumerate(apart):
+    for n, row in enumerate(outliers):
         assert row.count == (n == 5 and K >= 192)
         for at in range(row.count):
             assert whole[n, row.input[at]] == 0
@@ -220,7 +220,7 @@ def test_balance(level: str, K: int) -> None:
     assert (total - in_pairs(y[:, :K])[1]).abs().max() <= 1e-6
     assert all(map(untouched, (y, scale, total)))
     expected, of = y[:, :K].clone(), scale.clone()
-    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(x.data_ptr(), K + 3, *sizes))  # in place
+    table.normalize_rows(x.data_ptr(), K + 3, 9, K, kernels.Rows(x.data_ptr(), K + 3, *sizes))  # in place
     assert torch.equal(x, expected)
     assert torch.equal(scale, of)
 
@@ -238,21 +238,21 @@ def test_product_in_int8(level: str, seed: int) -> None:
     with torch.no_grad():
         expected = Int8Product.of(layer).plus(x, residual)
         steps, _, least = quantise_rows(x)
-        made = NativePlan.__new__(NativePlan)
-        made._kept, made._kernels = [], kernels.table().contents
-        linear = made._linear8([layer], next(made._rooms([[layer]], torch.int8)))
+        made = CKernelPlan.__new__(CKernelPlan)
+        made._references, made._kernels = [], kernels.table().contents
+        linear = made._linear8([layer], next(made._allocate_panels([[layer]], torch.int8)))
     table = kernels.table().contents
     filled = (K + 3) // 4 * 4
     q, sizes, y = torch.full((T, filled), 255, dtype=torch.uint8), (guarded(T), guarded(T)), guarded(T, N)
     rows = kernels.Quantised(q.data_ptr(), sizes[0].data_ptr(), sizes[1].data_ptr())
-    table.quantise(x.data_ptr(), K, T, K, rows)
+    table.quantise_rows(x.data_ptr(), K, T, K, rows)
     assert torch.equal(q[:, :K].float(), steps)
     assert not q[:, K:].any()
     assert torch.equal(sizes[1], least[:, 0])
     count = -(-N // made._kernels.panel8)
     first = r.randint(0, count)
     for part in ((0, first), (first, count)):
-        table.product8(byref(linear), rows, T, y.data_ptr(), N, residual.data_ptr(), 0, *part)
+        table.gemm8(byref(linear), rows, T, y.data_ptr(), N, residual.data_ptr(), 0, *part)
     assert (y - expected).abs().max() <= 3e-6 * expected.abs().max().clamp(min=1)
     exact = layer(x).detach() + residual
     assert (y - exact).abs().max() <= 0.05 * exact.abs().max()
@@ -310,9 +310,9 @@ def test_norm(level: str, H: int) -> None:
     x, weight, bias = torch.randn(5, H, generator=g) * 3 + 1, torch.randn(H, generator=g), torch.randn(H, generator=g)
     y, again, scale = guarded(5, H), guarded(5, H), guarded(5)
     table, norm = kernels.table().contents, kernels.Norm(weight.data_ptr(), bias.data_ptr())
-    table.norm(x.data_ptr(), 5, H, norm, 1e-5, y.data_ptr(), scale.data_ptr())
+    table.layer_norm(x.data_ptr(), 5, H, norm, 1e-5, y.data_ptr(), scale.data_ptr())
     for n in range(5):  # alone, where they are several at a time above
-        table.norm(x[n].data_ptr(), 1, H, norm, 1e-5, again[n].data_ptr(), None)
+        table.layer_norm(x[n].data_ptr(), 1, H, norm, 1e-5, again[n].data_ptr(), None)
     expected = F.layer_norm(x.double(), (H,), weight.double(), bias.double(), 1e-5)
     assert (y - expected).abs().max() <= 3e-6
     assert torch.equal(again, y)
@@ -324,13 +324,13 @@ def test_norm(level: str, H: int) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("H", [1, 3, 4, 15, 16, 17, 32, 100, 384, 768])
-def test_centre_and_combine(level: str, H: int) -> None:
+def test_center_and_combine_rows(level: str, H: int) -> None:
     g = torch.Generator().manual_seed(H)
     a, b, bias = torch.randn(3, H, generator=g) * 3 + 1
     table, y = kernels.table().contents, guarded(H)
-    table.centre(a.data_ptr(), H, b.data_ptr(), y.data_ptr())
+    table.center_row(a.data_ptr(), H, b.data_ptr(), y.data_ptr())
     assert (y - (a.double() - a.double().mean()) * b).abs().max() <= 1e-5
-    table.combine(a.data_ptr(), b.data_ptr(), 1.5, bias.data_ptr(), H, y.data_ptr())
+    table.combine_rows(a.data_ptr(), b.data_ptr(), 1.5, bias.data_ptr(), H, y.data_ptr())
     assert (y - ((a.double() + b) * 1.5 + bias)).abs().max() <= 3e-6
     assert untouched(y)
 
@@ -403,7 +403,7 @@ def batches(model: nb.Model, longest: int, seed: int) -> list[Packed]:
 
 def check_plan(model: nb.Model, some: list[Packed]) -> None:
     """Values against the model in float64; bits against every sequence alone, one thread, and the states."""
-    plan, other, exact = NativePlan(model), CpuPlan(model), copied(model).double()
+    plan, other, exact = CKernelPlan(model), CpuPlan(model), copied(model).double()
     for batch in some:
         hidden, states = plan.run(batch), plan.states(batch)
         assert torch.equal(states[-1], hidden)
@@ -432,7 +432,7 @@ def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
         assert not supports(model)
         assert isinstance(prepare(model, "cpu"), CpuPlan)
         return
-    assert isinstance(prepare(model, "cpu"), NativePlan)
+    assert isinstance(prepare(model, "cpu"), CKernelPlan)
     check_plan(model, batches(model, 37, 0))
 
 
@@ -463,7 +463,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
-    assert isinstance(plan, NativePlan)
+    assert isinstance(plan, CKernelPlan)
     for batch in batches(model, 37, 1):
         hidden = plan.run(batch)
         with one_thread():
@@ -506,19 +506,19 @@ def test_int8_is_for_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @needs_kernels
-def test_weights_move_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_collapsed_into_huge_pages_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """To large pages, where the system can; the numbers stay, and so do the weights of the next plan."""
-    monkeypatch.setattr("nativebert.engine.native.WORTHWHILE", 0.0)
+    monkeypatch.setattr("nativebert.engine.native.HUGEPAGE_AFTER_SECONDS", 0.0)
     model, batch = nb.load(minilm(), head=None), Packed.of([[101, 7592, 102]])
     before = large_pages()
     for precision in ("float32", "int8"):
-        plan = NativePlan(model, precision)
-        assert all(size > 2 * HUGE_PAGE for _, size in plan._panels)
+        plan = CKernelPlan(model, precision)
+        assert all(size > 2 * HUGE_PAGE_BYTES for _, size in plan._panels)
         assert plan._panels
         first = plan.run(batch)
         assert not plan._panels
         assert torch.equal(plan.run(batch), first)
-        assert torch.equal(NativePlan(model, precision).run(batch), first)
+        assert torch.equal(CKernelPlan(model, precision).run(batch), first)
     if tuple(map(int, platform.release().split(".")[:2])) >= (6, 1) and thp():
         assert large_pages() > before
 
@@ -543,7 +543,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     r = random.Random(0)
     rows = [[r.randrange(5, 60) for _ in range(n)] for n in (8192, 700, 3)]
     batch = Packed.of(rows, [[r.randrange(2) for _ in row] for row in rows])
-    assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
+    assert (CKernelPlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -551,8 +551,8 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     "make",
     [
         CpuPlan,
-        pytest.param(NativePlan, marks=needs_kernels),
-        pytest.param(partial(NativePlan, precision="int8"), marks=needs_kernels, id="int8"),
+        pytest.param(CKernelPlan, marks=needs_kernels),
+        pytest.param(partial(CKernelPlan, precision="int8"), marks=needs_kernels, id="int8"),
     ],
 )
 def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
@@ -573,7 +573,7 @@ def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
 
 @needs_kernels
 def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
-    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    plan = CKernelPlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     for batch in (Packed.of([]), Packed.of([[], []])):
         assert plan.run(batch).shape == (0, 32)
         assert [state.shape for state in plan.states(batch)] == [(0, 32)] * 3
@@ -585,12 +585,12 @@ def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
 def test_no_layers(precision: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | {"num_hidden_layers": 0}))
     batch = Packed.of([[5, 6, 7], [8]])
-    assert (NativePlan(model, precision).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-6
+    assert (CKernelPlan(model, precision).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-6
 
 
 @needs_kernels
 def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
-    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    plan = CKernelPlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     with pytest.raises(BadInput, match="token id 9999 "):
         plan.run(Packed.of([[5, 9999]]))
     with pytest.raises(BadInput, match="token id -1 "):
@@ -604,7 +604,7 @@ def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
 @needs_kernels
 def test_several_python_threads(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
-    plan, some = NativePlan(model), batches(model, 40, 3)
+    plan, some = CKernelPlan(model), batches(model, 40, 3)
     expected = [plan.run(batch) for batch in some]
     wrong: list[int] = []
 
@@ -622,11 +622,11 @@ def test_several_python_threads(tmp_path: Path) -> None:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
-def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
+def test_the_cache_of_the_first_layer(tmp_path: Path) -> None:
     """Between batches and threads, when there is too much of it, and for a batch that needs more by itself: always the same bits."""
     sizes = {"vocab_size": 9000, "max_position_embeddings": 300, "hidden_size": 16, "num_attention_heads": 2}
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
-    r, plan = random.Random(3), NativePlan(model)
+    r, plan = random.Random(3), CKernelPlan(model)
     for number, tokens in enumerate((10, 1500, 1500, 10, 1500, 6000, 100, 1500, 3)):
         lengths = [length for length in (250,) * (tokens // 250) + (tokens % 250,) if length]
         rows = [[r.randrange(9000) for _ in range(length)] for length in lengths]
@@ -635,19 +635,19 @@ def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
         found = plan.run(batch)
         assert (found - CpuPlan(model).run(batch)).abs().max() <= 3e-6
         with one_thread():
-            assert torch.equal(NativePlan(model).run(batch), found)
-        remembered = plan._workspaces._idle[-1].cache.pointer.contents
-        assert remembered.count > 4096 if number >= 5 else remembered.count <= 4096
+            assert torch.equal(CKernelPlan(model).run(batch), found)
+        cached = plan._workspaces._idle[-1].cache.pointer.contents
+        assert cached.count > 4096 if number >= 5 else cached.count <= 4096
     plan.forget()
-    assert remembered.count == 0
+    assert cached.count == 0
     assert torch.equal(plan.run(batch), found)
-    assert remembered.count == 2 * 3  # tokens and places
+    assert cached.count == 2 * 3  # tokens and positions
 
 
 @needs_kernels
 def test_the_plan_takes_the_weights_as_they_are_now(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
-    plan, batch = NativePlan(model), Packed.of([[5, 6, 7]])
+    plan, batch = CKernelPlan(model), Packed.of([[5, 6, 7]])
     before = plan.run(batch)
     with torch.no_grad():
         for block in model.blocks():
@@ -679,7 +679,7 @@ def check_refused(reason: str, tmp_path: Path) -> None:
     for precision in ("float32", "int8"):
         assert isinstance(prepare(model, "cpu", precision), CpuPlan)
     with pytest.raises(BadInput, match=r"not available: they were built|not available: their C sources"):
-        NativePlan(model)
+        CKernelPlan(model)
 
 
 def test_every_structure_is_compared() -> None:
@@ -690,7 +690,7 @@ def test_every_structure_is_compared() -> None:
 @needs_kernels
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MOST_APART", 17), ("POOLING", {"cls": 0}), ("_NUMBERED", ["linear"]), ("STRUCTURES", (kernels.Linear,))],
+    [("MAX_OUTLIERS", 17), ("POOLING", {"cls": 0}), ("ACTIVATION_NAMES", ["linear"]), ("STRUCTURES", (kernels.Linear,))],
 )
 @pytest.mark.usefixtures("loaded_anew")
 def test_other_constants_are_refused(name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -783,7 +783,7 @@ def test_what_the_kernels_do_not_compute_is_not_supported(tmp_path: Path) -> Non
     batch = Packed.of([[5, 6]])
     if kernels.available():
         with pytest.raises(BadInput, match="without padding"):
-            NativePlan(model).run(dataclasses.replace(batch, seen=torch.tensor([True, False])))
+            CKernelPlan(model).run(dataclasses.replace(batch, seen=torch.tensor([True, False])))
 
 
 def test_a_feature_that_nobody_listed_is_not_supported(tmp_path: Path) -> None:
@@ -812,7 +812,7 @@ def test_the_environment_decides(value: str, tmp_path: Path, monkeypatch: pytest
         assert kernels.why_not() == "NATIVEBERT_KERNELS=0 is set"
         assert isinstance(prepare(model, "cpu"), CpuPlan)
         with pytest.raises(BadInput, match="not available"):
-            NativePlan(model)
+            CKernelPlan(model)
     elif kernels.available():
         with pytest.raises(BadInput, match="must be 0, or a level that this machine runs: "):
             prepare(model, "cpu")
