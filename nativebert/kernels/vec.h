@@ -3,7 +3,8 @@
  * Sums, products and comparisons are the compiler's vector extension (GCC, Clang); what it has no operator for is here. Nothing is
  * contracted behind our back (-ffp-contract=off): where multiply and add are one rounding, fma() says so.
  *
- * Contents: LANES, TILE_ROWS, TILE_VECTORS, PANEL; load, store, fma_, min_, max_; interleave; reduce_add, reduce_max, reduce_min; exp_; dot4.
+ * Contents: LANES, TILE_ROWS, TILE_VECTORS, PANEL; load, store, fma_, min_, max_; interleave; reduce_add, reduce_max, reduce_min; exp_;
+ * dot4.
  */
 #ifndef NATIVEBERT_VEC_H
 #define NATIVEBERT_VEC_H
