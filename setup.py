@@ -8,6 +8,7 @@ the processor's own is chosen when it is loaded, so one build runs everywhere. W
 from __future__ import annotations
 
 import platform
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("nativebert/kernels")
 COMMON = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=default", "-Wall", "-Wextra", "-Wno-psabi", "-fopenmp"]
-COMMON_SOURCES = ("dispatch.c", "encode.c", "first.c")  # the same at all levels
+COMMON_SOURCES = ("abi.c", "dispatch.c", "encode.c", "qkv_cache.c")  # the same at all levels
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 VNNI = [*AVX512, "-mavx512vnni"]
 LEVELS: dict[str, list[str]] = {"portable": []}
 if platform.machine() in ("x86_64", "AMD64"):
-    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI, "zen4": [*VNNI, "-DPAIRS"]}
+    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI, "zen4": [*VNNI, "-DWINOGRAD"]}
 
 
 class BuildKernels(build_ext):
@@ -29,11 +30,12 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         headers = list(map(str, FOLDER.glob("*.[ch]")))  # level.c includes the other files
+        sources = runpy.run_path(str(FOLDER / "fingerprint.py"))["fingerprint"](FOLDER.resolve())
         temp = Path(self.build_temp)
 
         def objects(source: str, name: str, flags: list[str]) -> list[str]:
             flags = [*COMMON, *flags]
-            macros = [("LEVEL", name)]
+            macros = [("LEVEL", name), ("SOURCES", f'"{sources}"')]
             found: list[str] = self.compiler.compile(
                 [str(FOLDER / source)], str(temp / name), macros, extra_postargs=flags, depends=headers
             )

@@ -68,7 +68,7 @@ def prepare(
     from nativebert import kernels
     from nativebert.engine.cpu import CpuPlan, Product
     from nativebert.engine.int8 import Int8Product
-    from nativebert.engine.native import NativePlan, fits
+    from nativebert.engine.native import CKernelPlan, supports
     from nativebert.engine.reference import ReferencePlan
 
     device = choose_device(str(device))
@@ -78,7 +78,7 @@ def prepare(
         raise BadInputError(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     heads = model.tasks if heads is None else heads
     if device.type == "cpu" and precision in ("float32", "int8"):
-        if kernels.available() and fits(model):
-            return NativePlan(model, precision, heads, after)
+        if kernels.available() and supports(model):
+            return CKernelPlan(model, precision, heads, after)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, after)
     return ReferencePlan(model, device, precision, heads)

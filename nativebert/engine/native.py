@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import Array, addressof, byref, c_int32
+from dataclasses import fields
 from functools import cache
 from time import perf_counter
 
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
-from nativebert.config import EncoderConfig
+from nativebert.config import EncoderConfig, Layer
 from nativebert.engine.cpu import CpuHead, float32_on_cpu
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
@@ -29,29 +30,49 @@ from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 
-HUGE_PAGE = 2 << 20  # bytes
-WORTHWHILE = 5.0  # seconds of work after which a plan's weights move into such pages
-COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1, which Python has no name for
+HUGE_PAGE_BYTES = 2 << 20
+HUGEPAGE_AFTER_SECONDS = 5.0  # of work, until a plan's weights are collapsed into huge pages
+MADV_COLLAPSE = 25  # of Linux 6.1; Python's mmap has no name for it
 
 
 # C hears no Ctrl-C and moves no progress bar, so a batch is at most these multiplications, some two seconds of two cores, and these tokens.
 MAX_PRODUCTS, MAX_BATCH_TOKENS = 1.8e11, 2**14
 
+# The fields that the kernels compute, or that change no hidden state. Any other must have its default, which stands for its absence: a
+# field that config.py gains is refused until somebody lists it here.
+_LAYER_FIELDS = frozenset({"heads", "intermediate_size", "activation", "weight_index"})
+_CONFIG_FIELDS = frozenset(
+    """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
+    attention_bias mlp_bias norm_bias dropout attention_dropout pooler heads pretraining tied labels problem_type architecture faults
+    unread source""".split()
+)
 
-def fits(model: Model) -> bool:
-    """Whether the kernels compute this model: norms after the parts, and nothing in attention but the tokens."""
-    plain = all(layer.window is None and layer.rope_theta is None for layer in model.config.layers)
-    return plain and model.distance is None and not model.config.gated and model.config.block != "pre"
+
+def supports(model: Model) -> bool:
+    """Whether the kernels compute this model: post-norm blocks, and full attention without a bias."""
+    config = model.config
+    return (
+        _neutral(config, _CONFIG_FIELDS)
+        and all(_neutral(layer, _LAYER_FIELDS) and layer.activation in kernels.ACTIVATION for layer in config.layers)
+        and all(type(block) is PostNormBlock for block in model.blocks())
+        and model.distance is None
+    )
 
 
-class NativePlan(ExecutionPlan):
-    """A model prepared for the CPU. See the module's docstring.
+def _neutral(description: EncoderConfig | Layer, listed: frozenset[str]) -> bool:
+    """Whether all fields but the listed ones have their defaults; a field without a default has none to have."""
+    others = [field for field in fields(description) if field.name not in listed]
+    return all(getattr(description, field.name) == field.default for field in others)
+
+
+class CKernelPlan(ExecutionPlan):
+    """A model packed for the C kernels. See the module's docstring.
 
     All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training. The model itself is not
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
 
     Args:
-        model: the model; it :func:`fits`.
+        model: the model, one that the kernels compute (:func:`supports`).
         heads: the tasks of the heads to prepare.
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
         after: called after each product of each layer.
@@ -75,9 +96,9 @@ class NativePlan(ExecutionPlan):
         self.config = model.config
         self.batch_tokens = _batch_tokens(model.config)
         self._int8 = precision == "int8"
-        self._kept: list[object] = []  # what the structures point to
+        self._references: list[object] = []  # what the structures point to
         self._panels: list[tuple[mmap.mmap, int]] = []  # the weights among it, and their bytes, where they are many
-        self._worked = 0.0  # seconds, until they have moved
+        self._worked_seconds = 0.0  # seconds, until they have moved
         self._workspaces = Workspaces()
         table = kernels.table()
         library = kernels.library()
@@ -88,17 +109,19 @@ class NativePlan(ExecutionPlan):
         self._kernels = table.contents
         blocks = [block for block in model.blocks() if isinstance(block, PostNormBlock)]
         distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
-        rooms = self._rooms([of for block in distinct for of in _products(block)], torch.int8 if self._int8 else torch.float32)
+        panels = self._allocate_panels(
+            [of for block in distinct for of in _products(block)], torch.int8 if self._int8 else torch.float32
+        )
         with torch.no_grad():
-            made: dict[int, kernels.Layer] = {}
+            structures: dict[int, kernels.Layer] = {}
             for block, layer in zip(blocks, model.config.layers, strict=True):
-                if id(block) not in made:
-                    made[id(block)] = self._layer(block, layer.heads, layer.activation, rooms, after)
-            layers = (kernels.Layer * len(model.config.layers))(*(made[id(block)] for block in blocks))
+                if id(block) not in structures:
+                    structures[id(block)] = self._layer(block, layer.heads, layer.activation, panels, after)
+            layers = (kernels.Layer * len(model.config.layers))(*(structures[id(block)] for block in blocks))
             embedding = self._embedding(model, own=after is not None)
-            first = kernels.First()
+            first = kernels.FirstQkv()
             if len(layers) and not self._int8 and not embedding.project.inward:
-                first = self._first(embedding, layers[0].qkv)
+                first = self._first_qkv(embedding, layers[0].qkv)
         self._encoder = kernels.Encoder(table, embedding, first, layers, len(layers), self.config.width, self.config.norm_eps)
 
     def hidden(self, batch: Packed) -> Tensor:
@@ -113,7 +136,7 @@ class NativePlan(ExecutionPlan):
 
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
         vectors = torch.empty(len(batch.lengths), len(modes) * self.config.width)
-        mode = _numbered(modes)
+        mode = _pooling_numbers(modes)
         self._encode(batch, kernels.Output(None, None, vectors.data_ptr(), addressof(mode), len(modes), skip))
         return vectors
 
@@ -128,8 +151,8 @@ class NativePlan(ExecutionPlan):
         count = len(batch.lengths)
         segments = None if batch.segments is None else batch.segments.data_ptr()
         threads = torch.get_num_threads()
-        workspace = self._workspaces.take()
-        whole = False
+        workspace = self._workspaces.acquire()
+        completed = False
         try:
             cache = self._cache(workspace, batch.ids.numel())
             packed = kernels.Batch(
@@ -138,52 +161,52 @@ class NativePlan(ExecutionPlan):
             size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
             scratch = workspace.scratch(size)
             began = perf_counter()
-            failed = self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch)
-            whole = True
+            out_of_range = self._library.encode(byref(self._encoder), byref(packed), byref(out), threads, scratch)
+            completed = True
         finally:
-            self._workspaces.give(workspace if whole else None)
-        if failed:
+            self._workspaces.release(workspace if completed else None)
+        if out_of_range:
             check(self.config, batch)  # says which id it is
         if self._panels:
-            self._worked += perf_counter() - began
-            if self._worked > WORTHWHILE:
-                self._move()
+            self._worked_seconds += perf_counter() - began
+            if self._worked_seconds > HUGEPAGE_AFTER_SECONDS:
+                self._collapse_pages()
 
-    def _cache(self, workspace: Workspace, tokens: int) -> ctypes._Pointer[kernels.Remembered] | None:
-        """What the workspace's batches so far have found of the first layer, with room for one of so many tokens."""
-        if not self._encoder.first.product.inward:
+    def _cache(self, workspace: Workspace, tokens: int) -> ctypes._Pointer[kernels.QkvCache] | None:
+        """The workspace's cache of the first layer's queries, keys and values, large enough for a batch of so many tokens."""
+        if not self._encoder.first_qkv.product.inward:
             return None
-        rows = self._library.remember_rows(byref(self._encoder), tokens)
+        rows = self._library.qkv_cache_rows(byref(self._encoder), tokens)
         if workspace.cache is None or workspace.cache.capacity < rows:
             workspace.cache = QkvCache(self._encoder, rows)
         return workspace.cache.pointer
 
-    def _move(self) -> None:
-        """Have the system move the weights into large pages, where it can. With pages of four kilobytes the processor looks up more of
+    def _collapse_pages(self) -> None:
+        """Have the system collapse the weights' pages into huge ones, where it can. With pages of four kilobytes the processor looks up more of
         them, while it streams a model's weights, than it can remember. Not when the plan is made: to find large pages may take a second
         on virtual machines, more than many a plan has to do."""
         panels, self._panels = self._panels, []  # once, whichever thread comes first
         for memory, size in panels:
-            first = _to_page(memory)
-            for start in range(first, first + size // HUGE_PAGE * HUGE_PAGE, HUGE_PAGE):
+            first = _huge_page_offset(memory)
+            for start in range(first, first + size // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, HUGE_PAGE_BYTES):
                 with suppress(OSError):  # no such page left, or no such call: an older kernel
-                    memory.madvise(COLLAPSE, start, HUGE_PAGE)
+                    memory.madvise(MADV_COLLAPSE, start, HUGE_PAGE_BYTES)
 
     # -- weights to structures
 
     def _pointer(self, tensor: Tensor) -> int:
         """Where a contiguous tensor lies; it stays there as long as the plan."""
         tensor = tensor.detach().contiguous()
-        self._kept.append(tensor)
+        self._references.append(tensor)
         return tensor.data_ptr()
 
     def _layer(
-        self, block: PostNormBlock, heads: int, activation: str, rooms: Iterator[Tensor], after: Callable[[], None] | None
+        self, block: PostNormBlock, heads: int, activation: str, panels: Iterator[Tensor], after: Callable[[], None] | None
     ) -> kernels.Layer:
         make = self._linear8 if self._int8 else self._linear
         products = []
         for of in _products(block):
-            products.append(make(of, next(rooms)))
+            products.append(make(of, next(panels)))
             if after is not None:
                 after()
         norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
@@ -195,7 +218,9 @@ class NativePlan(ExecutionPlan):
         panel = self._kernels.panel
         scale, total = torch.zeros(2, N + -N % panel)
         for first, weight in self._weights(layers):
-            self._kernels.pack(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
+            self._kernels.pack_panels(
+                weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr()
+            )
         by_output = [self._pointer(values) for values in (_biases(layers, panel), scale, total)]
         return kernels.Linear(K, N, self._pointer(panels), None, *by_output)
 
@@ -205,28 +230,30 @@ class NativePlan(ExecutionPlan):
         panel = self._kernels.panel8
         scale, total = torch.zeros(2, N + -N % panel)
         for first, weight in self._weights(layers):
-            self._kernels.pack8(weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr())
+            self._kernels.pack_panels8(
+                weight.data_ptr(), len(weight), K, first, panels.data_ptr(), scale.data_ptr(), total.data_ptr()
+            )
         by_output = [self._pointer(values) for values in (_biases(layers, panel), scale, total)]
         return kernels.Linear(K, N, None, self._pointer(panels), *by_output)
 
-    def _rooms(self, products: Iterable[Sequence[nn.Linear]], dtype: torch.dtype) -> Iterator[Tensor]:
-        """Room for the panels of each product, one behind the other in the order in which they are read: while a product's last panel is
+    def _allocate_panels(self, products: Iterable[Sequence[nn.Linear]], dtype: torch.dtype) -> Iterator[Tensor]:
+        """Memory for the panels of each product, one behind the other in the order in which they are read: while a product's last panel is
         used, the kernels fetch what stands behind it, which is the first of the next product. Zeros, where not all is written."""
         shapes = [_shape(of) for of in products]
         panel = self._kernels.panel8 if dtype == torch.int8 else self._kernels.panel
         whole = [(N + -N % panel) * (K + -K % 4) for K, N in shapes]  # of panels, K filled up to fours
-        rooms = torch.split(self._room(sum(whole), dtype), whole)
-        for (K, N), room in zip(shapes, rooms, strict=True):
-            yield room.zero_() if N % panel or K % 4 else room
+        panels = torch.split(self._allocate(sum(whole), dtype), whole)
+        for (K, N), memory in zip(shapes, panels, strict=True):
+            yield memory.zero_() if N % panel or K % 4 else memory
 
-    def _room(self, count: int, dtype: torch.dtype) -> Tensor:
-        """So many numbers of no particular value; where they are large, so placed that they can :meth:`_move`."""
+    def _allocate(self, count: int, dtype: torch.dtype) -> Tensor:
+        """An uninitialized vector of ``count`` numbers; a large one begins at a huge page, for :meth:`_collapse_pages`."""
         size = count * dtype.itemsize
-        if size < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        if size < 2 * HUGE_PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
             return torch.empty(count, dtype=dtype)
-        memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(-1, size + HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._panels.append((memory, size))
-        return torch.frombuffer(memory, dtype=dtype, count=count, offset=_to_page(memory))
+        return torch.frombuffer(memory, dtype=dtype, count=count, offset=_huge_page_offset(memory))
 
     def _weights(self, layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor]]:
         """The weights of linear layers, each with its first row in all of them one below the other."""
@@ -235,21 +262,21 @@ class NativePlan(ExecutionPlan):
             yield first, layer.weight.detach().contiguous()
             first += layer.out_features
 
-    def _first(self, embedding: kernels.Embedding, qkv: kernels.Linear) -> kernels.First:
-        """The first layer's product as rows of the embedding tables meet it: see kernels/first.c. Not for int8, where a row is rounded as
+    def _first_qkv(self, embedding: kernels.Embedding, qkv: kernels.Linear) -> kernels.FirstQkv:
+        """The first layer's product for rows of the embedding tables: see kernels/qkv_cache.c. Not for int8, where a row is rounded as
         a whole, nor behind a projection."""
         K, N, panel = qkv.inward, qkv.outward, self._kernels.panel
         panels = -(-N // panel)
         bias, none, row, (scale, total) = torch.empty(N), torch.zeros(panels * panel), torch.empty(K), torch.empty(2, 1)
         rows = kernels.Rows(embedding.norm.bias, K)
-        if self._kernels.balance:
-            apart = kernels.Apart()
-            balanced = kernels.Rows(row.data_ptr(), K, scale.data_ptr(), total.data_ptr(), addressof(apart))
-            self._kernels.balance(rows.x, K, 1, K, balanced)
-            rows = balanced
-        self._kernels.product(byref(qkv), rows, 1, bias.data_ptr(), N, None, kernels.ACTIVATION["linear"], 0, panels)
+        if self._kernels.normalize_rows:
+            outliers = kernels.Outliers()
+            normalized = kernels.Rows(row.data_ptr(), K, scale.data_ptr(), total.data_ptr(), addressof(outliers))
+            self._kernels.normalize_rows(rows.x, K, 1, K, normalized)
+            rows = normalized
+        self._kernels.gemm(byref(qkv), rows, 1, bias.data_ptr(), N, None, kernels.ACTIVATION["linear"], 0, panels)
         product = kernels.Linear(K, N, qkv.panels, None, self._pointer(none), qkv.scale, qkv.sum)
-        return kernels.First(product, self._pointer(bias))
+        return kernels.FirstQkv(product, self._pointer(bias))
 
     def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
@@ -262,7 +289,7 @@ class NativePlan(ExecutionPlan):
         tables = [None if w is None else self._pointer(w if own else w.detach().clone()) for w in weights]
         project = kernels.Linear()
         if embed.project is not None:
-            project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))
+            project = self._linear([embed.project], next(self._allocate_panels([[embed.project]], torch.float32)))
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
 
@@ -290,12 +317,15 @@ def _biases(layers: Sequence[nn.Linear], panel: int) -> Tensor:
     return F.pad(torch.cat(each), (0, -sum(map(len, each)) % panel))
 
 
-def _to_page(memory: mmap.mmap) -> int:
-    """Bytes before the first place in it where a large page can lie."""
-    return -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE
+def _huge_page_offset(memory: mmap.mmap) -> int:
+    """Bytes before the first huge page boundary in it."""
+    return -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE_BYTES
+
+
+NativePlan = CKernelPlan  # its name until version 0.2; to go with the next one
 
 
 @cache
-def _numbered(modes: tuple[str, ...]) -> Array[c_int32]:
+def _pooling_numbers(modes: tuple[str, ...]) -> Array[c_int32]:
     """The kinds of pooling, as the kernels know them."""
     return (c_int32 * len(modes))(*(kernels.POOLING[name] for name in modes))

@@ -16,7 +16,7 @@ from nativebert import kernels
 
 # Batches of one plan that are computed at a time, where each uses all cores already: more would not be done sooner, but each needs memory.
 # A few, so that a short text need not wait for the end of another thread's large batch.
-FEWEST_AT_A_TIME = 4
+MIN_WORKSPACE_LIMIT = 4
 
 
 class Memory:
@@ -37,20 +37,20 @@ class Memory:
 
 
 class QkvCache:
-    """Room for what :file:`kernels/first.c` remembers of the first layer's queries, keys and values."""
+    """The memory of :file:`kernels/qkv_cache.c`: the first layer's queries, keys and values by row of the embedding tables."""
 
     def __init__(self, encoder: kernels.Encoder, rows: int) -> None:
         m = encoder.embedding
         self.capacity = rows
-        places = m.tokens + max(m.segments, 1) * m.positions
-        self._parts = [Memory(count * sizeof(c_int32)) for count in (places, rows, rows, rows)]
-        self._parts.append(Memory(rows * encoder.first.product.outward * sizeof(c_float)))
-        self.pointer = pointer(kernels.Remembered(*(part.address for part in self._parts), rows))
+        keys = m.tokens + max(m.segments, 1) * m.positions
+        self._parts = [Memory(count * sizeof(c_int32)) for count in (keys, rows, rows, rows)]
+        self._parts.append(Memory(rows * encoder.first_qkv.product.outward * sizeof(c_float)))
+        self.pointer = pointer(kernels.QkvCache(*(part.address for part in self._parts), rows))
 
     def clear(self) -> None:
-        places = self._parts[0] = Memory(self._parts[0].size)
+        row_of_key = self._parts[0] = Memory(self._parts[0].size)
         contents = self.pointer.contents
-        contents.place, contents.count, contents.next = places.address, 0, 0
+        contents.row_of_key, contents.count, contents.next = row_of_key.address, 0, 0
 
 
 class Workspace:
@@ -69,7 +69,7 @@ class Workspace:
 
 
 class Workspaces:
-    """The workspaces of one plan: as many as batches run at a time, and never more than :data:`FEWEST_AT_A_TIME` or, where that is more,
+    """The workspaces of one plan: as many as batches run at a time, and never more than :data:`MIN_WORKSPACE_LIMIT` or, where that is more,
     than the calls that it takes to keep all cores busy. A thread that finds all lent waits for one.
 
     What is not lent is kept for the next call, one for each living thread that has run the plan; when threads end, theirs is given back.
@@ -84,11 +84,11 @@ class Workspaces:
     def _begin(self) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._slots: SimpleQueue[None] = SimpleQueue()  # of all that blocks, the quickest by far
-        for _ in range(max(FEWEST_AT_A_TIME, cores // torch.get_num_threads())):
+        for _ in range(max(MIN_WORKSPACE_LIMIT, cores // torch.get_num_threads())):
             self._slots.put(None)
         self._local = threading.local()
 
-    def take(self) -> Workspace:
+    def acquire(self) -> Workspace:
         """A workspace, to be given back; waits until there is one."""
         if not hasattr(self._local, "mark"):
             self._local.mark = _ThreadMark(self)
@@ -98,7 +98,7 @@ class Workspaces:
         except IndexError:
             return Workspace()
 
-    def give(self, workspace: Workspace | None) -> None:
+    def release(self, workspace: Workspace | None) -> None:
         """Give one back; None for one that an error left in any state."""
         if workspace is not None and len(self._idle) < len(self._threads):
             self._idle.append(workspace)

@@ -13,27 +13,31 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from nativebert.errors import BadInput
+from nativebert.kernels.fingerprint import fingerprint
 
 VARIABLE = "NATIVEBERT_KERNELS"
 
 # Names of nn/activation.py -> numbers of kernels.h
-_NUMBERED = (
+ACTIVATION_NAMES = (
     "linear gelu gelu_new gelu_10 quick_gelu relu relu2 relu6 leaky_relu silu mish tanh sigmoid".split()
 )  # fmt: skip
-ACTIVATION = {name: number for number, name in enumerate(_NUMBERED)} | {
-    "gelu_python": _NUMBERED.index("gelu"),
-    "swish": _NUMBERED.index("silu"),
-    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), _NUMBERED.index("gelu_new")),
+ACTIVATION = {name: number for number, name in enumerate(ACTIVATION_NAMES)} | {
+    "gelu_python": ACTIVATION_NAMES.index("gelu"),
+    "swish": ACTIVATION_NAMES.index("silu"),
+    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), ACTIVATION_NAMES.index("gelu_new")),
 }
 
 # Names of nn/pool.py -> numbers of kernels.h
 POOLING = {name: number for number, name in enumerate("cls max mean mean_sqrt_len_tokens weightedmean lasttoken".split())}
+
+
+MAX_OUTLIERS = 16  # kernels.h
 
 
 class Linear(ctypes.Structure):
@@ -78,57 +82,57 @@ class Embedding(ctypes.Structure):
 class Quantised(ctypes.Structure):
     """Rows as unsigned bytes."""
 
-    _fields_ = [("q", c_void_p), ("step", c_void_p), ("least", c_void_p)]
+    _fields_ = [("q", c_void_p), ("scale", c_void_p), ("min", c_void_p)]
 
 
 class Rows(ctypes.Structure):
     """Rows as a product takes them."""
 
-    _fields_ = [("x", c_void_p), ("stride", c_size_t), *((name, c_void_p) for name in ("scale", "sum", "apart"))]
+    _fields_ = [("x", c_void_p), ("stride", c_size_t), *((name, c_void_p) for name in ("scale", "sum", "outliers"))]
 
 
-class Apart(ctypes.Structure):
-    """Inputs of a row that stand by themselves."""
+class Outliers(ctypes.Structure):
+    """Outliers of a row: inputs that are multiplied apart from the pairs (winograd.c)."""
 
-    _fields_ = [("count", c_int32), ("input", c_int32 * 16), ("value", c_float * 16)]
+    _fields_ = [("count", c_int32), ("input", c_int32 * MAX_OUTLIERS), ("value", c_float * MAX_OUTLIERS)]
 
 
 class Kernels(ctypes.Structure):
-    """The kernels at one level; each can be called by itself, but for ``balance`` where there is none."""
+    """The kernels at one level; each can be called by itself, but for ``normalize_rows`` where there is none."""
 
     _fields_ = [
         ("name", c_char_p),
         ("panel", c_int32),
         ("panel8", c_int32),
-        ("pack", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
-        ("pack8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("pack_panels", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("pack_panels8", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
         *(
             (name, ctypes.CFUNCTYPE(None, POINTER(Linear), rows, c_int, c_void_p, c_size_t, c_void_p, c_int, c_int, c_int))
-            for name, rows in (("product", Rows), ("product8", Quantised))
+            for name, rows in (("gemm", Rows), ("gemm8", Quantised))
         ),
-        ("balance", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
-        ("quantise", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
+        ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
+        ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
         ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
-        ("norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
-        ("centre", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
-        ("combine", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
-        ("add", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+        ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
+        ("center_row", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
+        ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
+        ("add_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
     ]
 
 
-class First(ctypes.Structure):
+class FirstQkv(ctypes.Structure):
     """The first layer's queries, keys and values from rows of the embedding tables."""
 
     _fields_ = [("product", Linear), ("bias", c_void_p)]
 
 
-class Remembered(ctypes.Structure):
-    """What the first product gave for such rows."""
+class QkvCache(ctypes.Structure):
+    """The products of such rows, kept from batch to batch."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("place", "key", "used", "fresh", "rows")),
+        *((name, c_void_p) for name in ("row_of_key", "key_of_row", "last_batch", "new_rows", "rows")),
         *((name, c_int32) for name in ("capacity", "count", "next")),
         ("batch", c_uint32),
     ]
@@ -140,7 +144,7 @@ class Encoder(ctypes.Structure):
     _fields_ = [
         ("kernels", POINTER(Kernels)),
         ("embedding", Embedding),
-        ("first", First),
+        ("first_qkv", FirstQkv),
         ("layer", POINTER(Layer)),
         ("layers", c_int32),
         ("width", c_int32),
@@ -154,7 +158,7 @@ class Batch(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("ids", "positions", "segments", "starts")),
         ("sequences", c_int32),
-        ("remembered", POINTER(Remembered)),
+        ("qkv_cache", POINTER(QkvCache)),
     ]
 
 
@@ -162,6 +166,53 @@ class Output(ctypes.Structure):
     """What is wanted of a batch."""
 
     _fields_ = [*((name, c_void_p) for name in ("hidden", "states", "pooled", "mode")), ("modes", c_int32), ("skip", c_int32)]
+
+
+class AbiEntry(ctypes.Structure):
+    """The size of a structure, the offset of a field, or a constant, by its name in C."""
+
+    _fields_ = [("name", c_char_p), ("value", c_int64)]
+
+
+STRUCTURES: tuple[type[ctypes.Structure], ...] = (
+    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Outliers, Kernels),
+    *(FirstQkv, QkvCache, Encoder, Batch, Output),
+)
+
+
+def abi() -> dict[str, int]:
+    """What abi.c must say of the library, from the structures above."""
+    entries = {"MAX_OUTLIERS": MAX_OUTLIERS, "ACTIVATIONS": len(ACTIVATION_NAMES), "POOLINGS": len(POOLING)}
+    for structure in STRUCTURES:
+        entries[structure.__name__] = ctypes.sizeof(structure)
+        entries |= {f"{structure.__name__}.{name}": getattr(structure, name).offset for name, *_ in structure._fields_}
+    return entries
+
+
+def mismatch(lib: ctypes.CDLL, folder: Path) -> str:
+    """Why a library must not be called, in a sentence that says what to do; empty if it agrees with this file and with the C sources in the
+    folder, where there are any."""
+    remedy = "Rebuild them: pip install -e . in a checkout of nativebert, or reinstall nativebert."
+    try:
+        lib.kernels_abi.restype, lib.kernels_fingerprint.restype = POINTER(AbiEntry), c_char_p
+    except AttributeError:
+        return f"they were built from an older version, without a description of their structures. {remedy}"
+    theirs: dict[str, int] = {}
+    for entry in lib.kernels_abi():
+        if entry.name is None:
+            break
+        theirs[entry.name.decode()] = entry.value
+    ours = abi()
+    if differ := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
+        name = differ[0]
+        return (
+            f"they were built from another version: {len(differ)} sizes and offsets differ, such as that of {name} "
+            f"({theirs.get(name)} in the library, {ours.get(name)} here). {remedy}"
+        )
+    expected = fingerprint(folder)
+    if expected and expected != lib.kernels_fingerprint().decode():
+        return f"their C sources in {folder} have changed since they were built. {remedy}"
+    return ""
 
 
 @cache
@@ -177,12 +228,14 @@ def library() -> ctypes.CDLL | str:
         found = ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path.name} cannot be loaded: {error}"
+    if reason := mismatch(found, folder):
+        return reason
     found.kernels_level.restype = POINTER(Kernels)
     found.kernels_level.argtypes = [c_int32]
     found.encode_scratch.restype = c_size_t
     found.encode_scratch.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32]
-    found.remember_rows.restype = c_int32
-    found.remember_rows.argtypes = [POINTER(Encoder), c_int32]
+    found.qkv_cache_rows.restype = c_int32
+    found.qkv_cache_rows.argtypes = [POINTER(Encoder), c_int32]
     found.encode.restype = c_int32
     found.encode.argtypes = [POINTER(Encoder), POINTER(Batch), POINTER(Output), c_int32, c_void_p]
     return found

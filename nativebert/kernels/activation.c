@@ -1,9 +1,13 @@
-/* Activations: what torch computes under the names of nn/activation.py, each element by itself. */
+/* Activations: what torch computes under the names of nn/activation.py, each element by itself.
+ *
+ * Contents: erf_(), sigmoid(), one function for each activation; apply() and store_rows() over a tile; activate_tile(). Part of level.c.
+ * Stability (fp32): erf_ to about 1e-7 absolute, exp_ to about 2 units in the last place (vec.h); none overflows for finite x.
+ */
 
 /* erf to about 1e-7: an odd over an even polynomial on [-4, 4], beyond which it is 1 in fp32 (the fit that Eigen and XLA use). */
 INLINE Vec erf_(Vec x)
 {
-    x = larger(broadcast(-4.0f), smaller(broadcast(4.0f), x));
+    x = max_(broadcast(-4.0f), min_(broadcast(4.0f), x));
     Vec s = x * x;
     Vec p = broadcast(-2.72614225801306e-10f);
     p = fma_(p, s, broadcast(2.77068142495902e-08f));
@@ -31,17 +35,17 @@ INLINE Vec gelu(Vec x)
 /* x sigmoid(2u) is x (1 + tanh u) / 2 */
 INLINE Vec gelu_tanh(Vec x) { return x * sigmoid(1.5957691216f * fma_(0.044715f * x, x * x, x)); }
 
-INLINE Vec gelu_10(Vec x) { return larger(broadcast(-10.0f), smaller(broadcast(10.0f), gelu(x))); }
+INLINE Vec gelu_10(Vec x) { return max_(broadcast(-10.0f), min_(broadcast(10.0f), gelu(x))); }
 
 INLINE Vec quick_gelu(Vec x) { return x * sigmoid(1.702f * x); }
 
-INLINE Vec relu(Vec x) { return larger(broadcast(0.0f), x); }
+INLINE Vec relu(Vec x) { return max_(broadcast(0.0f), x); }
 
 INLINE Vec relu2(Vec x) { return relu(x) * relu(x); }
 
-INLINE Vec relu6(Vec x) { return smaller(broadcast(6.0f), relu(x)); }
+INLINE Vec relu6(Vec x) { return min_(broadcast(6.0f), relu(x)); }
 
-INLINE Vec leaky_relu(Vec x) { return fma_(broadcast(0.01f), smaller(broadcast(0.0f), x), relu(x)); }
+INLINE Vec leaky_relu(Vec x) { return fma_(broadcast(0.01f), min_(broadcast(0.0f), x), relu(x)); }
 
 INLINE Vec silu(Vec x) { return x * sigmoid(x); }
 
@@ -50,7 +54,7 @@ INLINE Vec tanh_(Vec x) { return 1.0f - 2.0f * sigmoid(-2.0f * x); }
 /* x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); beyond 20 the quotient is 1 and its parts would overflow */
 INLINE Vec mish(Vec x)
 {
-    Vec e = exp_(smaller(broadcast(20.0f), x));
+    Vec e = exp_(min_(broadcast(20.0f), x));
     Vec n = e * (e + 2.0f);
     return x * n / (n + 2.0f);
 }
@@ -64,7 +68,7 @@ INLINE void apply(Vec (*f)(Vec), const float *x, int from, int rows, float *y, s
 }
 
 /* Rows and a residual that lies as y does, or NULL. */
-static void plus(const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
+static void store_rows(const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
 {
     for (int i = 0; i < rows; i++, x += from, y += stride, residual += residual ? stride : 0)
         for (int j = 0; j < columns; j += LANES) {
@@ -74,10 +78,10 @@ static void plus(const float *x, int from, int rows, float *y, size_t stride, in
 }
 
 /* An activation of rows of a tile, which are so many floats apart, into so many columns of y; a residual is added where there is none. */
-static void activate(int kind, const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
+static void activate_tile(int kind, const float *x, int from, int rows, float *y, size_t stride, int columns, const float *residual)
 {
     switch (kind) {
-    case LINEAR: plus(x, from, rows, y, stride, columns, residual); break;
+    case LINEAR: store_rows(x, from, rows, y, stride, columns, residual); break;
     case GELU: apply(gelu, x, from, rows, y, stride, columns); break;
     case GELU_TANH: apply(gelu_tanh, x, from, rows, y, stride, columns); break;
     case GELU_10: apply(gelu_10, x, from, rows, y, stride, columns); break;

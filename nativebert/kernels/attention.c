@@ -3,12 +3,16 @@
  * Queries are taken some vectors of them at a time, one in each lane: their scores (L, QUERIES), exponentials in place, and the mix of
  * values. So the largest score and the sum of a query are found lane by lane, with nothing going across lanes. Each score is summed
  * over D, each sum and each output over L, from the first to the last.
+ *
+ * Contents: accumulate_tile(), gemm_tile_columns(), gemm_tile_rows(), gemm_tile(): small products in registers; transpose() and
+ * pack_padded(); softmax_inplace(); attention(), attention_scratch(). Part of level.c.
+ * Stability (fp32): the largest score is subtracted before exp_; sums of more than SUM_TERMS terms are sums of partial sums.
  */
 
 enum {
     COLUMN_VECTORS = 2, /* vectors of a row that a tile holds in registers */
-    QUERIES = COLUMN_VECTORS * LANES, /* most at a time */
-    SUMMED = 128 /* terms that are summed before they are added to the rest: one after the other, thousands would lose digits */
+    QUERIES = COLUMN_VECTORS * LANES, /* max at a time */
+    SUM_TERMS = 128 /* terms that are summed before they are added to the rest: one after the other, thousands would lose digits */
 };
 
 INLINE int filled(int count) { return (count + LANES - 1) / LANES * LANES; }
@@ -29,7 +33,7 @@ INLINE Matrix matrix_from(Matrix m, int row) { return (Matrix){m.at + row * m.ro
 INLINE int at_most_tile(int rows) { return rows < TILE_ROWS ? rows : TILE_ROWS; }
 
 /* sum[i][j] = sum over k of a[i][k] b[k][j], for a tile of rows by some vectors of j. */
-INLINE void sum_tile(const int rows, const int vectors, Matrix a, Matrix b, int depth, Vec sum[TILE_ROWS][COLUMN_VECTORS])
+INLINE void accumulate_tile(const int rows, const int vectors, Matrix a, Matrix b, int depth, Vec sum[TILE_ROWS][COLUMN_VECTORS])
 {
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
@@ -50,16 +54,16 @@ INLINE void sum_tile(const int rows, const int vectors, Matrix a, Matrix b, int 
 }
 
 /* y[i][j] = scale[i] * such a sum, of a tile. */
-INLINE void mix_tile(const int rows, const int vectors, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride,
-                     int columns)
+INLINE void gemm_tile_columns(const int rows, const int vectors, Matrix a, Matrix b, int depth, const float *scale, float *y,
+                              size_t y_stride, int columns)
 {
     Vec sum[TILE_ROWS][COLUMN_VECTORS];
-    sum_tile(rows, vectors, a, b, depth < SUMMED ? depth : SUMMED, sum);
-    for (int k = SUMMED; k < depth; k += SUMMED) {
+    accumulate_tile(rows, vectors, a, b, depth < SUM_TERMS ? depth : SUM_TERMS, sum);
+    for (int k = SUM_TERMS; k < depth; k += SUM_TERMS) {
         Vec part[TILE_ROWS][COLUMN_VECTORS];
-        a.at += SUMMED * a.column;
-        b.at += SUMMED * b.row;
-        sum_tile(rows, vectors, a, b, depth - k < SUMMED ? depth - k : SUMMED, part);
+        a.at += SUM_TERMS * a.column;
+        b.at += SUM_TERMS * b.row;
+        accumulate_tile(rows, vectors, a, b, depth - k < SUM_TERMS ? depth - k : SUM_TERMS, part);
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < vectors; v++)
                 sum[i][v] += part[i][v];
@@ -69,30 +73,30 @@ INLINE void mix_tile(const int rows, const int vectors, Matrix a, Matrix b, int 
             store_part(y + i * y_stride + v * LANES, sum[i][v] * scale[i], columns - v * LANES);
 }
 
-INLINE void mix_rows(const int rows, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride, int columns)
+INLINE void gemm_tile_rows(const int rows, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride, int columns)
 {
     int j = 0;
     for (; j + LANES < columns; j += COLUMN_VECTORS * LANES, b.at += COLUMN_VECTORS * LANES)
-        mix_tile(rows, COLUMN_VECTORS, a, b, depth, scale, y + j, y_stride, columns - j);
+        gemm_tile_columns(rows, COLUMN_VECTORS, a, b, depth, scale, y + j, y_stride, columns - j);
     if (j < columns)
-        mix_tile(rows, 1, a, b, depth, scale, y + j, y_stride, columns - j);
+        gemm_tile_columns(rows, 1, a, b, depth, scale, y + j, y_stride, columns - j);
 }
 
 /* Up to TILE_ROWS rows of y (rows, columns) = diag(scale) a (rows, depth) b (depth, columns filled up). */
-static void mix(int rows, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride, int columns)
+static void gemm_tile(int rows, Matrix a, Matrix b, int depth, const float *scale, float *y, size_t y_stride, int columns)
 {
     switch (rows) {
-    case 1: mix_rows(1, a, b, depth, scale, y, y_stride, columns); break;
-    case 2: mix_rows(2, a, b, depth, scale, y, y_stride, columns); break;
-    case 3: mix_rows(3, a, b, depth, scale, y, y_stride, columns); break;
-    case 4: mix_rows(4, a, b, depth, scale, y, y_stride, columns); break;
+    case 1: gemm_tile_rows(1, a, b, depth, scale, y, y_stride, columns); break;
+    case 2: gemm_tile_rows(2, a, b, depth, scale, y, y_stride, columns); break;
+    case 3: gemm_tile_rows(3, a, b, depth, scale, y, y_stride, columns); break;
+    case 4: gemm_tile_rows(4, a, b, depth, scale, y, y_stride, columns); break;
 #if defined(__AVX2__)
-    case 5: mix_rows(5, a, b, depth, scale, y, y_stride, columns); break;
-    case 6: mix_rows(6, a, b, depth, scale, y, y_stride, columns); break;
+    case 5: gemm_tile_rows(5, a, b, depth, scale, y, y_stride, columns); break;
+    case 6: gemm_tile_rows(6, a, b, depth, scale, y, y_stride, columns); break;
 #endif
 #if defined(__AVX512F__)
-    case 7: mix_rows(7, a, b, depth, scale, y, y_stride, columns); break;
-    case 8: mix_rows(8, a, b, depth, scale, y, y_stride, columns); break;
+    case 7: gemm_tile_rows(7, a, b, depth, scale, y, y_stride, columns); break;
+    case 8: gemm_tile_rows(8, a, b, depth, scale, y, y_stride, columns); break;
 #endif
     }
 }
@@ -123,7 +127,7 @@ static void transpose(Matrix from, int rows, int columns, float *to, size_t stri
 }
 
 /* Rows of so many numbers without gaps, each filled up with zeros. */
-static Matrix gather(Matrix from, int rows, int columns, float *to)
+static Matrix pack_padded(Matrix from, int rows, int columns, float *to)
 {
     const size_t stride = (size_t)filled(columns);
     for (int i = 0; i < rows; i++)
@@ -132,48 +136,48 @@ static Matrix gather(Matrix from, int rows, int columns, float *to)
     return (Matrix){to, stride, 1};
 }
 
-/* exp(score - largest) over the keys of each query in place; inverse is one over their sum. */
-static void soften(float *scores, int length, size_t stride, float *inverse)
+/* exp(score - largest) over the keys of each query in place; inv_sum is one over their sum. */
+static void softmax_inplace(float *scores, int length, size_t stride, float *inv_sum)
 {
     for (size_t v = 0; v < stride; v += LANES) {
-        Vec most = broadcast(-INFINITY), sum = {0};
+        Vec max = broadcast(-INFINITY), sum = {0};
         for (int j = 0; j < length; j++)
-            most = larger(most, load(scores + j * stride + v));
+            max = max_(max, load(scores + j * stride + v));
         for (int j = 0; j < length;) {
             Vec part = {0};
-            for (int end = length - j < SUMMED ? length : j + SUMMED; j < end; j++) {
-                Vec e = exp_(load(scores + j * stride + v) - most);
+            for (int end = length - j < SUM_TERMS ? length : j + SUM_TERMS; j < end; j++) {
+                Vec e = exp_(load(scores + j * stride + v) - max);
                 part += e;
                 store(scores + j * stride + v, e);
             }
             sum += part;
         }
-        store(inverse + v, 1.0f / sum);
+        store(inv_sum + v, 1.0f / sum);
     }
 }
 
-static void attention(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch)
+static void attention(const float *qkv, int length, int width, int head, int first, int last, float *context, float *scratch)
 {
     const size_t stride = 3 * (size_t)width, room = (size_t)length * filled(head);
     Matrix all_queries = {qkv, stride, 1}, keys = {qkv + width, stride, 1}, values = {qkv + 2 * width, stride, 1};
-    float *turned = scratch, *scores = turned + (size_t)filled(head) * QUERIES, *gathered = scores + (size_t)length * QUERIES;
+    float *transposed = scratch, *scores = transposed + (size_t)filled(head) * QUERIES, *packed = scores + (size_t)length * QUERIES;
     if (last - first > QUERIES || head % LANES) { /* they are read again and again, or a vector would reach beyond them */
-        keys = gather(keys, length, head, gathered);
-        values = gather(values, length, head, gathered + room);
+        keys = pack_padded(keys, length, head, packed);
+        values = pack_padded(values, length, head, packed + room);
     }
-    float scale[TILE_ROWS], inverse[QUERIES];
+    float scale[TILE_ROWS], inv_sum[QUERIES];
     for (int i = 0; i < TILE_ROWS; i++)
         scale[i] = 1.0f / sqrtf((float)head);
     for (int row = first; row < last; row += QUERIES) {
         const int rows = last - row < QUERIES ? last - row : QUERIES, columns = filled(rows);
-        const Matrix queries = {turned, (size_t)columns, 1}, turned_scores = {scores, 1, (size_t)columns};
+        const Matrix queries = {transposed, (size_t)columns, 1}, scores_t = {scores, 1, (size_t)columns};
         for (int i = 0; i < rows; i += LANES)
-            transpose(matrix_from(all_queries, row + i), rows - i, head, turned + i, queries.row);
+            transpose(matrix_from(all_queries, row + i), rows - i, head, transposed + i, queries.row);
         for (int j = 0; j < length; j += TILE_ROWS)
-            mix(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
-        soften(scores, length, queries.row, inverse);
+            gemm_tile(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
+        softmax_inplace(scores, length, queries.row, inv_sum);
         for (int i = 0; i < rows; i += TILE_ROWS)
-            mix(at_most_tile(rows - i), matrix_from(turned_scores, i), values, length, inverse + i,
-                mixed + (size_t)(row - first + i) * width, (size_t)width, head);
+            gemm_tile(at_most_tile(rows - i), matrix_from(scores_t, i), values, length, inv_sum + i,
+                context + (size_t)(row - first + i) * width, (size_t)width, head);
     }
 }

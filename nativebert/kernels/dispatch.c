@@ -1,4 +1,7 @@
-/* Which levels there are, and which this processor can run. */
+/* Which levels there are, and which this processor can run.
+ *
+ * Contents: a test of the processor for each level; kernels_level(), which Python calls.
+ */
 #include <string.h>
 
 #include "kernels.h"

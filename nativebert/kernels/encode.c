@@ -4,52 +4,55 @@
  * There are two ways to use the threads, and one code for both. With many tokens each thread is a team of its own and takes chunks of
  * whole sequences, small enough for its cache, through all layers: nobody waits. With few, all threads are one team and share the
  * weights, which then are read from memory once and not once for each thread.
+ *
+ * Contents: Work, a team's memory; the steps of a layer; run(): all layers; Arena: how scratch is cut; how threads share a batch;
+ * encode_scratch() and encode(), which Python calls.
  */
 #include <string.h>
 
-#include "first.h"
+#include "qkv_cache.h"
 #include "team.h"
 
 enum {
-    ALL = -1,           /* tokens of a sequence */
-    CHUNK = 256,        /* most tokens of a chunk, unless one sequence has more; */
-    STATES = 160 * 768, /* and most floats of their hidden states: each thread needs eight times that */
-    LAST = 32,          /* most tokens of the last chunks: then threads finish at about the same time */
-    SMALLEST = 64,      /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
-    BLOCK = 256,        /* rows of the feed-forward part at a time: their inner activations stay in the cache */
-    PAGE = 1024,        /* floats */
-    ALIGNED = CACHE_LINE,
-    MOST_THREADS = 256
+    ALL_ROWS = -1,               /* tokens of a sequence */
+    CHUNK_TOKENS = 256,          /* most tokens of a chunk, unless one sequence has more; */
+    CHUNK_FLOATS = 160 * 768,    /* and most floats of their hidden states: each thread needs eight times that */
+    LAST_CHUNK_TOKENS = 32,      /* most tokens of the last chunks: then threads finish at about the same time */
+    MIN_THREAD_TOKENS = 64,      /* fewest tokens for which a thread reads all weights by itself, chunk after chunk */
+    BLOCK_ROWS = 256,            /* rows of the feed-forward part at a time: their inner activations stay in the cache */
+    PAGE_FLOATS = 1024,          /* of 4 KiB */
+    ALIGN_BYTES = CACHE_LINE_BYTES,
+    MAX_THREADS = 256
 };
 
 /* What a team needs while it works on some sequences. */
 typedef struct {
     const int32_t *starts; /* of its sequences */
     int sequences, tokens;
-    float *x;     /* (tokens, H) hidden states; products add to them in place */
-    float *wide;  /* (tokens, 3H) queries, keys and values; later, over mixed too, (BLOCK, F) inner activations */
-    float *mixed; /* behind wide: (tokens, H) what attention gives, earlier (tokens, E) embeddings */
-    float *scale; /* (tokens) what the embeddings' norm multiplied by */
+    float *x;       /* (tokens, H) hidden states; products add to them in place */
+    float *wide;    /* (tokens, 3H) queries, keys and values; later, over context too, (BLOCK_ROWS, F) inner activations */
+    float *context; /* behind wide: (tokens, H) what attention gives, earlier (tokens, E) embeddings */
+    float *scale;   /* (tokens) what the embeddings' norm multiplied by */
     Quantised rows;
-    Rows balanced; /* (tokens, spaced(H)) rows of x as a product takes them, where it asks for that */
-    float *heads;  /* for each member */
+    Rows normalized;  /* (tokens, padded_stride(H)) rows of x as a product takes them, where it asks for that */
+    float *heads;     /* (members, heads_size) scratch of attention */
     size_t heads_size;
 } Work;
 
 /* Floats from one row of so many to the next, where rows a multiple of a page apart would share too few places in the first-level cache. */
-static size_t spaced(int width) { return (size_t)(width % PAGE ? width : width + CACHE_LINE / (int)sizeof(float)); }
+static size_t padded_stride(int width) { return (size_t)(width % PAGE_FLOATS ? width : width + CACHE_LINE_BYTES / (int)sizeof(float)); }
 
-/* Rows of x as the level's product takes them. Inner activations are balanced in place: nobody else reads them. */
-static Rows balanced(const Kernels *k, Team team, const Work *work, float *x, size_t stride, int rows, int width)
+/* Rows of x as the level's product takes them. Inner activations are normalized in place: nobody else reads them. */
+static Rows normalize_input(const Kernels *k, Team team, const Work *work, float *x, size_t stride, int rows, int width)
 {
-    if (!k->balance)
+    if (!k->normalize_rows)
         return (Rows){.x = x, .stride = stride};
-    const Range mine = share(team, rows);
-    Rows all = work->balanced;
+    const Range mine = team_share(team, rows);
+    Rows all = work->normalized;
     all.x = x == work->wide ? x : all.x;
-    all.stride = x == work->wide ? stride : spaced(width);
-    k->balance(x + mine.first * stride, stride, mine.last - mine.first, width, rows_from(all, mine.first));
-    gather_team(team);
+    all.stride = x == work->wide ? stride : padded_stride(width);
+    k->normalize_rows(x + mine.first * stride, stride, mine.last - mine.first, width, rows_from(all, mine.first));
+    team_barrier(team);
     return all;
 }
 
@@ -58,48 +61,48 @@ static void multiply(const Kernels *k, Team team, Work *work, const Linear *w, f
                      size_t stride, const float *residual, int activation)
 {
     const int panel = w->panels8 ? k->panel8 : k->panel;
-    const Range panels = share(team, (w->outward + panel - 1) / panel);
+    const Range panels = team_share(team, (w->outward + panel - 1) / panel);
     if (w->panels8) {
-        Range mine = share(team, rows);
+        Range mine = team_share(team, rows);
         Quantised all = work->rows;
-        Quantised to = {all.q + (size_t)mine.first * ((w->inward + 3) / 4 * 4), all.step + mine.first, all.least + mine.first};
-        k->quantise(x + mine.first * x_stride, x_stride, mine.last - mine.first, w->inward, to);
-        gather_team(team);
-        k->product8(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
+        Quantised to = {all.q + (size_t)mine.first * ((w->inward + 3) / 4 * 4), all.scale + mine.first, all.min + mine.first};
+        k->quantise_rows(x + mine.first * x_stride, x_stride, mine.last - mine.first, w->inward, to);
+        team_barrier(team);
+        k->gemm8(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
     } else {
-        const Rows all = balanced(k, team, work, x, x_stride, rows, w->inward);
-        k->product(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
+        const Rows all = normalize_input(k, team, work, x, x_stride, rows, w->inward);
+        k->gemm(w, all, rows, y, stride, residual, activation, panels.first, panels.last);
     }
-    gather_team(team);
+    team_barrier(team);
 }
 
-static void normalise(const Encoder *e, Team team, const float *x, int rows, int width, Norm norm, float *y, float *scale)
+static void apply_layer_norm(const Encoder *e, Team team, const float *x, int rows, int width, Norm norm, float *y, float *scale)
 {
-    Range mine = share(team, rows);
+    Range mine = team_share(team, rows);
     size_t at = (size_t)mine.first * width;
-    e->kernels->norm(x + at, mine.last - mine.first, width, norm, e->eps, y + at, scale ? scale + mine.first : NULL);
+    e->kernels->layer_norm(x + at, mine.last - mine.first, width, norm, e->eps, y + at, scale ? scale + mine.first : NULL);
 }
 
 /* Token + segment, then + position: the reference's order of summation. */
 static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
 {
     const Embedding *m = &e->embedding;
-    float *to = m->project.inward ? work->mixed : work->x;
-    Range mine = share(team, work->tokens);
+    float *to = m->project.inward ? work->context : work->x;
+    Range mine = team_share(team, work->tokens);
     for (int row = mine.first; row < mine.last; row++) {
         size_t token = (size_t)work->starts[0] + row, width = (size_t)m->width;
         float *y = to + row * width;
         memcpy(y, m->token + (size_t)batch->ids[token] * width, width * sizeof *y);
         if (m->segment)
-            e->kernels->add(y, m->segment + (batch->segments ? (size_t)batch->segments[token] : 0) * width, m->width);
+            e->kernels->add_row(y, m->segment + (batch->segments ? (size_t)batch->segments[token] : 0) * width, m->width);
         if (m->position)
-            e->kernels->add(y, m->position + (size_t)batch->positions[token] * width, m->width);
+            e->kernels->add_row(y, m->position + (size_t)batch->positions[token] * width, m->width);
     }
-    normalise(e, team, to, work->tokens, m->width, m->norm, to, work->scale);
-    if (batch->remembered) /* of the tokens whose scale this member has computed */
+    apply_layer_norm(e, team, to, work->tokens, m->width, m->norm, to, work->scale);
+    if (batch->qkv_cache) /* of the tokens whose scale this member has computed */
         for (int row = mine.first; row < mine.last; row++)
-            recall(e, batch, (size_t)work->starts[0] + row, work->scale[row], work->wide + (size_t)row * 3 * e->width);
-    gather_team(team);
+            read_qkv_cache(e, batch, (size_t)work->starts[0] + row, work->scale[row], work->wide + (size_t)row * 3 * e->width);
+    team_barrier(team);
     if (m->project.inward)
         multiply(e->kernels, team, work, &m->project, to, (size_t)m->width, work->tokens, work->x, (size_t)e->width, NULL, LINEAR);
 }
@@ -111,91 +114,91 @@ static Range tokens_of(const Work *work, int sequence)
 }
 
 /* Which of so many tokens is the one that is asked for. */
-static int token_of(int only, int length) { return smaller_of(only, length - 1); }
+static int token_of(int needed, int length) { return min_int(needed, length - 1); }
 
 /* Each head of each sequence by one member: of all its queries, or of that of one token. */
-static void attend(const Encoder *e, Team team, Work *work, int heads, int only)
+static void attend(const Encoder *e, Team team, Work *work, int heads, int needed)
 {
     const int H = e->width, D = H / heads;
     for (int task = team.index; task < work->sequences * heads; task += team.size) {
         int n = task / heads, head = task % heads;
         Range at = tokens_of(work, n), all = {0, at.last - at.first};
-        int row = only < 0 ? at.first : n, token = token_of(only, all.last);
-        e->kernels->attention(work->wide + (size_t)at.first * 3 * H + head * D, all.last, H, D, only < 0 ? 0 : token,
-                              only < 0 ? all.last : token + 1, work->mixed + (size_t)row * H + head * D,
+        int row = needed < 0 ? at.first : n, token = token_of(needed, all.last);
+        e->kernels->attention(work->wide + (size_t)at.first * 3 * H + head * D, all.last, H, D, needed < 0 ? 0 : token,
+                              needed < 0 ? all.last : token + 1, work->context + (size_t)row * H + head * D,
                               work->heads + team.index * work->heads_size);
     }
-    gather_team(team);
+    team_barrier(team);
 }
 
 /* The states of one token of each sequence to the front, in place. */
-static void bring_forward(const Encoder *e, Team team, Work *work, int only)
+static void gather_needed_rows(const Encoder *e, Team team, Work *work, int needed)
 {
     const size_t H = (size_t)e->width;
     if (team.index == 0)
         for (int n = 0; n < work->sequences; n++) {
             Range at = tokens_of(work, n);
-            memmove(work->x + n * H, work->x + (at.first + token_of(only, at.last - at.first)) * H, H * sizeof(float));
+            memmove(work->x + n * H, work->x + (at.first + token_of(needed, at.last - at.first)) * H, H * sizeof(float));
         }
-    gather_team(team);
+    team_barrier(team);
 }
 
-/* One layer. Where only one token of each sequence is asked for, and not ALL, what is computed of its keys and values on is that token
+/* One layer. Where only one token of each sequence is asked for, and not ALL_ROWS, what is computed of its keys and values on is that token
  * alone; the states are then those of one token for each sequence. Its queries, keys and values may be given. */
-static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int only, int given)
+static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int needed, int has_qkv)
 {
     const Kernels *k = e->kernels;
-    const int T = only < 0 ? work->tokens : work->sequences;
-    const size_t H = (size_t)e->width, F = spaced(layer->up.outward);
-    if (!given)
+    const int T = needed < 0 ? work->tokens : work->sequences;
+    const size_t H = (size_t)e->width, F = padded_stride(layer->up.outward);
+    if (!has_qkv)
         multiply(k, team, work, &layer->qkv, work->x, H, work->tokens, work->wide, 3 * H, NULL, LINEAR);
-    attend(e, team, work, layer->heads, only);
-    if (only >= 0)
-        bring_forward(e, team, work, only);
-    multiply(k, team, work, &layer->out, work->mixed, H, T, work->x, H, work->x, LINEAR);
-    normalise(e, team, work->x, T, e->width, layer->attn_norm, work->x, NULL);
-    gather_team(team);
-    for (int row = 0; row < T; row += BLOCK) {
-        int rows = smaller_of(BLOCK, T - row);
+    attend(e, team, work, layer->heads, needed);
+    if (needed >= 0)
+        gather_needed_rows(e, team, work, needed);
+    multiply(k, team, work, &layer->out, work->context, H, T, work->x, H, work->x, LINEAR);
+    apply_layer_norm(e, team, work->x, T, e->width, layer->attn_norm, work->x, NULL);
+    team_barrier(team);
+    for (int row = 0; row < T; row += BLOCK_ROWS) {
+        int rows = min_int(BLOCK_ROWS, T - row);
         float *x = work->x + (size_t)row * H;
         multiply(k, team, work, &layer->up, x, H, rows, work->wide, F, NULL, layer->activation);
         multiply(k, team, work, &layer->down, work->wide, F, rows, x, H, x, LINEAR);
     }
-    normalise(e, team, work->x, T, e->width, layer->mlp_norm, work->x, NULL);
-    gather_team(team);
+    apply_layer_norm(e, team, work->x, T, e->width, layer->mlp_norm, work->x, NULL);
+    team_barrier(team);
 }
 
 /* Hidden states of this moment, for those who want those of all layers. */
-static void keep(const Encoder *e, Team team, const Work *work, float *states, size_t tokens, int after)
+static void copy_states(const Encoder *e, Team team, const Work *work, float *states, size_t tokens, int after)
 {
     if (!states)
         return;
-    Range mine = share(team, work->tokens);
+    Range mine = team_share(team, work->tokens);
     size_t H = (size_t)e->width, at = (size_t)work->starts[0] + mine.first;
     memcpy(states + (after * tokens + at) * H, work->x + mine.first * H, (size_t)(mine.last - mine.first) * H * sizeof(float));
-    gather_team(team);
+    team_barrier(team);
 }
 
 /* Each sequence's vectors by one member. */
-static void pool_all(const Encoder *e, Team team, const Work *work, const Batch *batch, const Output *out, int only)
+static void pool_all(const Encoder *e, Team team, const Work *work, const Batch *batch, const Output *out, int needed)
 {
     const size_t first = (size_t)(work->starts - batch->starts), H = (size_t)e->width;
     for (int task = team.index; task < work->sequences * out->modes; task += team.size) {
         int n = task / out->modes;
-        Range at = only < 0 ? tokens_of(work, n) : (Range){n, n + 1};
+        Range at = needed < 0 ? tokens_of(work, n) : (Range){n, n + 1};
         e->kernels->pool(work->x + at.first * H, at.last - at.first, e->width, out->mode[task % out->modes], out->skip,
                          out->pooled + (first * out->modes + task) * H);
     }
 }
 
-/* The token of each sequence that the last layer is asked for, or ALL. */
-static int asked_for(const Work *work, const Output *out)
+/* The token of each sequence that the last layer is asked for, or ALL_ROWS. */
+static int needed_rows(const Work *work, const Output *out)
 {
     if (out->hidden || out->states || out->modes != 1 || out->mode[0] != CLS)
-        return ALL;
+        return ALL_ROWS;
     for (int n = 0; n < work->sequences; n++)
         if (work->starts[n] == work->starts[n + 1])
-            return ALL; /* a sequence without tokens has none to ask for */
+            return ALL_ROWS; /* a sequence without tokens has none to ask for */
     return out->skip;
 }
 
@@ -203,16 +206,16 @@ static void run(const Encoder *e, Team team, Work *work, const Batch *batch, con
 {
     const size_t tokens = (size_t)batch->starts[batch->sequences];
     embed(e, team, work, batch);
-    keep(e, team, work, out->states, tokens, 0);
-    int only = ALL;
+    copy_states(e, team, work, out->states, tokens, 0);
+    int needed = ALL_ROWS;
     for (int n = 0; n < e->layers; n++) {
         if (n == e->layers - 1)
-            only = asked_for(work, out);
-        run_layer(e, e->layer + n, team, work, only, batch->remembered && n == 0);
-        keep(e, team, work, out->states, tokens, n + 1);
+            needed = needed_rows(work, out);
+        run_layer(e, e->layer + n, team, work, needed, batch->qkv_cache && n == 0);
+        copy_states(e, team, work, out->states, tokens, n + 1);
     }
     if (out->pooled)
-        pool_all(e, team, work, batch, out, only);
+        pool_all(e, team, work, batch, out, needed);
 }
 
 /* ---- memory: one stretch that the caller owns, cut into parts */
@@ -220,27 +223,27 @@ static void run(const Encoder *e, Team team, Work *work, const Batch *batch, con
 typedef struct {
     char *at;
     size_t used;
-} Stretch;
+} Arena;
 
-static void *cut(Stretch *from, size_t bytes)
+static void *arena_alloc(Arena *from, size_t bytes)
 {
     void *part = from->at + from->used;
-    from->used += (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+    from->used += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
     return part;
 }
 
 /* What a team of so many members needs for so many tokens, the longest sequence being of that length; hidden states too, unless they
  * have a place of their own. */
-static void cut_work(const Encoder *e, int members, int tokens, int longest, const Output *out, Stretch *from, Work *work)
+static void allocate_work(const Encoder *e, int members, int tokens, int longest, const Output *out, Arena *from, Work *work)
 {
     size_t T = (size_t)tokens, H = (size_t)e->width, E = (size_t)e->embedding.width;
     size_t wide = 3 * T * H + T * (H > E ? H : E), bytes = 0;
     work->heads_size = 0;
     for (int n = 0; n < e->layers; n++) {
         const Layer *layer = e->layer + n;
-        size_t rows = (size_t)smaller_of(tokens, BLOCK), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
-        if (rows * spaced(layer->up.outward) > wide)
-            wide = rows * spaced(layer->up.outward);
+        size_t rows = (size_t)min_int(tokens, BLOCK_ROWS), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
+        if (rows * padded_stride(layer->up.outward) > wide)
+            wide = rows * padded_stride(layer->up.outward);
         if (scratch > work->heads_size)
             work->heads_size = scratch;
         if (layer->qkv.panels8 && T * (H + 3) > bytes)
@@ -249,39 +252,40 @@ static void cut_work(const Encoder *e, int members, int tokens, int longest, con
             bytes = rows * ((size_t)layer->up.outward + 3);
     }
     work->heads_size = (work->heads_size + 15) / 16 * 16;
-    work->x = cut(from, out->hidden ? 0 : T * H * sizeof(float));
-    work->wide = cut(from, wide * sizeof(float));
-    work->mixed = work->wide + 3 * T * H;
-    work->scale = cut(from, T * sizeof(float));
-    work->rows.q = cut(from, bytes);
-    work->rows.step = cut(from, (bytes ? T : 0) * sizeof(float));
-    work->rows.least = cut(from, (bytes ? T : 0) * sizeof(float));
-    const size_t each = e->kernels->balance ? T * sizeof(float) : 0, of_x = spaced(e->width), of_embedding = spaced(e->embedding.width);
-    work->balanced.x = cut(from, each * (of_x > of_embedding ? of_x : of_embedding));
-    work->balanced.scale = cut(from, each);
-    work->balanced.sum = cut(from, each);
-    work->balanced.apart = cut(from, e->kernels->balance ? T * sizeof(Apart) : 0);
-    work->heads = cut(from, (size_t)members * work->heads_size * sizeof(float));
+    work->x = arena_alloc(from, out->hidden ? 0 : T * H * sizeof(float));
+    work->wide = arena_alloc(from, wide * sizeof(float));
+    work->context = work->wide + 3 * T * H;
+    work->scale = arena_alloc(from, T * sizeof(float));
+    work->rows.q = arena_alloc(from, bytes);
+    work->rows.scale = arena_alloc(from, (bytes ? T : 0) * sizeof(float));
+    work->rows.min = arena_alloc(from, (bytes ? T : 0) * sizeof(float));
+    const size_t each = e->kernels->normalize_rows ? T * sizeof(float) : 0;
+    const size_t of_x = padded_stride(e->width), of_embedding = padded_stride(e->embedding.width);
+    work->normalized.x = arena_alloc(from, each * (of_x > of_embedding ? of_x : of_embedding));
+    work->normalized.scale = arena_alloc(from, each);
+    work->normalized.sum = arena_alloc(from, each);
+    work->normalized.outliers = arena_alloc(from, e->kernels->normalize_rows ? T * sizeof(Outliers) : 0);
+    work->heads = arena_alloc(from, (size_t)members * work->heads_size * sizeof(float));
 }
 
 /* ---- who works on what */
 
-static int longest_of(const Batch *batch)
+static int max_length(const Batch *batch)
 {
     int longest = 0;
     for (int n = 0; n < batch->sequences; n++)
-        longest = larger_of(longest, batch->starts[n + 1] - batch->starts[n]);
+        longest = max_int(longest, batch->starts[n + 1] - batch->starts[n]);
     return longest;
 }
 
-static int chunk_of(const Encoder *e) { return larger_of(LAST, smaller_of(CHUNK, STATES / e->width)); }
+static int chunk_of(const Encoder *e) { return max_int(LAST_CHUNK_TOKENS, min_int(CHUNK_TOKENS, CHUNK_FLOATS / e->width)); }
 
 /* The next chunk of whole sequences after the first `done`: smaller ones towards the end, so that all threads finish together. */
 static int chunk_end(const Encoder *e, const Batch *batch, int done, int threads)
 {
     const int32_t *starts = batch->starts;
     int left = starts[batch->sequences] - starts[done];
-    int most = larger_of(LAST, smaller_of(chunk_of(e), left / (2 * threads)));
+    int most = max_int(LAST_CHUNK_TOKENS, min_int(chunk_of(e), left / (2 * threads)));
     int end = done + 1;
     while (end < batch->sequences && starts[end + 1] - starts[done] <= most)
         end++;
@@ -289,14 +293,14 @@ static int chunk_end(const Encoder *e, const Batch *batch, int done, int threads
 }
 
 /* Whether each thread is a team of its own: where there are enough tokens for all, and they can be shared out evenly. */
-static int apart(const Encoder *e, const Batch *batch, int threads)
+static int is_per_thread(const Encoder *e, const Batch *batch, int threads)
 {
     const int64_t tokens = batch->starts[batch->sequences];
     if (threads == 1)
         return 1;
-    if (tokens < (int64_t)SMALLEST * threads)
+    if (tokens < (int64_t)MIN_THREAD_TOKENS * threads)
         return 0;
-    int64_t load[MOST_THREADS] = {0}, most = 0; /* tokens of each thread, if all are equally fast */
+    int64_t load[MAX_THREADS] = {0}, most = 0; /* tokens of each thread, if all are equally fast */
     for (int done = 0; done < batch->sequences;) {
         int end = chunk_end(e, batch, done, threads), idle = 0;
         for (int n = 1; n < threads; n++)
@@ -310,25 +314,25 @@ static int apart(const Encoder *e, const Batch *batch, int threads)
 }
 
 /* Each thread takes the next chunk until none is left. */
-static void encode_apart(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
+static void encode_per_thread(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
 {
-    const int tokens = smaller_of(larger_of(chunk_of(e), longest), batch->starts[batch->sequences]);
+    const int tokens = min_int(max_int(chunk_of(e), longest), batch->starts[batch->sequences]);
     int done = 0;
     Lock lock; /* of this call, not of the process: a forked child must not inherit one that another thread of the parent holds */
-    make_lock(&lock);
+    lock_init(&lock);
 #pragma omp parallel num_threads(threads)
     {
         Work work;
-        Stretch whole = {scratch, 0}, mine;
-        cut_work(e, 1, tokens, longest, out, &whole, &work);
-        mine = (Stretch){scratch + whole.used * (size_t)thread_index(), 0};
-        cut_work(e, 1, tokens, longest, out, &mine, &work);
+        Arena whole = {scratch, 0}, mine;
+        allocate_work(e, 1, tokens, longest, out, &whole, &work);
+        mine = (Arena){scratch + whole.used * (size_t)thread_index(), 0};
+        allocate_work(e, 1, tokens, longest, out, &mine, &work);
         for (;;) {
             int first, last;
-            take_lock(&lock);
+            lock_acquire(&lock);
             first = done;
             last = done = first < batch->sequences ? chunk_end(e, batch, first, threads) : first;
-            give_lock(&lock);
+            lock_release(&lock);
             if (first == last)
                 break;
             work.starts = batch->starts + first;
@@ -339,14 +343,14 @@ static void encode_apart(const Encoder *e, const Batch *batch, const Output *out
             run(e, (Team){0, 1}, &work, batch, out);
         }
     }
-    drop_lock(&lock);
+    lock_destroy(&lock);
 }
 
-static void encode_together(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
+static void encode_as_team(const Encoder *e, const Batch *batch, const Output *out, int threads, int longest, char *scratch)
 {
     Work work;
-    Stretch whole = {scratch, 0};
-    cut_work(e, threads, batch->starts[batch->sequences], longest, out, &whole, &work);
+    Arena whole = {scratch, 0};
+    allocate_work(e, threads, batch->starts[batch->sequences], longest, out, &whole, &work);
     work.starts = batch->starts;
     work.sequences = batch->sequences;
     work.tokens = batch->starts[batch->sequences];
@@ -359,25 +363,25 @@ static void encode_together(const Encoder *e, const Batch *batch, const Output *
     }
 }
 
-/* Bytes of scratch that encode() needs; aligned as ALIGNED. */
+/* Bytes of scratch that encode() needs; aligned as ALIGN_BYTES. */
 size_t encode_scratch(const Encoder *e, const Batch *batch, const Output *out, int32_t threads)
 {
-    const int longest = longest_of(batch), tokens = batch->starts[batch->sequences];
-    threads = smaller_of(threads, MOST_THREADS);
+    const int longest = max_length(batch), tokens = batch->starts[batch->sequences];
+    threads = min_int(threads, MAX_THREADS);
     Work work;
-    Stretch sized = {NULL, 0};
-    if (apart(e, batch, threads)) {
-        cut_work(e, 1, smaller_of(larger_of(chunk_of(e), longest), tokens), longest, out, &sized, &work);
+    Arena sized = {NULL, 0};
+    if (is_per_thread(e, batch, threads)) {
+        allocate_work(e, 1, min_int(max_int(chunk_of(e), longest), tokens), longest, out, &sized, &work);
         sized.used *= (size_t)threads;
     } else {
-        cut_work(e, threads, tokens, longest, out, &sized, &work);
+        allocate_work(e, threads, tokens, longest, out, &sized, &work);
     }
-    const size_t first = remember_scratch(e); /* before the rest */
+    const size_t first = qkv_cache_scratch(e); /* before the rest */
     return sized.used > first ? sized.used : first;
 }
 
 /* Whether every id is a row of its table. */
-static int within(const int64_t *ids, size_t count, int32_t rows)
+static int ids_in_range(const int64_t *ids, size_t count, int32_t rows)
 {
     for (size_t n = 0; n < count; n++)
         if (ids[n] < 0 || ids[n] >= rows)
@@ -390,21 +394,21 @@ int32_t encode(const Encoder *e, const Batch *batch, const Output *out, int32_t 
 {
     const Embedding *m = &e->embedding;
     const size_t tokens = (size_t)batch->starts[batch->sequences];
-    const int longest = longest_of(batch);
-    threads = smaller_of(threads, MOST_THREADS);
-    if (!within(batch->ids, tokens, m->tokens) || !within(batch->positions, tokens, m->positions) ||
-        (batch->segments && !within(batch->segments, tokens, larger_of(m->segments, 1))))
+    const int longest = max_length(batch);
+    threads = min_int(threads, MAX_THREADS);
+    if (!ids_in_range(batch->ids, tokens, m->tokens) || !ids_in_range(batch->positions, tokens, m->positions) ||
+        (batch->segments && !ids_in_range(batch->segments, tokens, max_int(m->segments, 1))))
         return 1;
     if (!tokens) {
         if (out->pooled)
             memset(out->pooled, 0, (size_t)batch->sequences * out->modes * e->width * sizeof(float));
         return 0;
     }
-    if (batch->remembered)
-        remember(e, batch, threads, scratch);
-    if (apart(e, batch, threads))
-        encode_apart(e, batch, out, threads, longest, scratch);
+    if (batch->qkv_cache)
+        fill_qkv_cache(e, batch, threads, scratch);
+    if (is_per_thread(e, batch, threads))
+        encode_per_thread(e, batch, out, threads, longest, scratch);
     else
-        encode_together(e, batch, out, threads, longest, scratch);
+        encode_as_team(e, batch, out, threads, longest, scratch);
     return 0;
 }

@@ -6,7 +6,8 @@
  * Bitwise batch invariance: every kernel computes a row, or a head of a sequence, in an order of summation that depends on its own
  * sizes alone. Nobody may add a path that is chosen by the number of rows, of sequences or of threads and that sums otherwise.
  *
- * The structures are mirrored in nativebert/kernels/__init__.py.
+ * The structures are mirrored in nativebert/kernels/__init__.py, which compares them with abi.c when it loads the library: a new field or
+ * structure goes into all three.
  */
 #ifndef NATIVEBERT_KERNELS_H
 #define NATIVEBERT_KERNELS_H
@@ -16,21 +17,33 @@
 
 /* What follows a product. Numbered as in nativebert/kernels/__init__.py. */
 enum Activation {
-    LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID
+    LINEAR, GELU, GELU_TANH, GELU_10, QUICK_GELU, RELU, RELU2, RELU6, LEAKY_RELU, SILU, MISH, TANH, SIGMOID,
+    ACTIVATIONS /* their number */
 };
 
 /* How a sequence becomes one vector. Numbered as in nativebert/kernels/__init__.py. */
-enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN };
+enum Pooling { CLS, MAX, MEAN, MEAN_SQRT_LEN_TOKENS, WEIGHTED_MEAN, LAST_TOKEN, POOLINGS /* their number */ };
 
 /* y = x W^T + b. The weights lie in panels of Kernels.panel or panel8 outputs each, the last one filled up with zeros; so do bias, scale
  * and sum. In fp32 a panel is [K][panel], in an order of K that is the level's own; in int8 it is [K/4][panel][4], K filled up to a
- * multiple of 4. */
+ * multiple of 4. W[n][k] is the weight of output n for input k; P is panel or panel8:
+ *
+ *          fp32, one panel (outputs 0 to P - 1)                 int8, one panel
+ *          +---------+---------+-----+-----------+              +------------------+-----+--------------------+
+ *     k=0  | W[0][0] | W[1][0] | ... | W[P-1][0] |      k=0..3  | W[0][0..3]       | ... | W[P-1][0..3]       |
+ *     k=1  | W[0][1] | W[1][1] | ... | W[P-1][1] |      k=4..7  | W[0][4..7]       | ... | W[P-1][4..7]       |
+ *     ...  |         |         |     |           |      ...     |                  |     |                    |
+ *          +---------+---------+-----+-----------+              +------------------+-----+--------------------+
+ *          then the panel of outputs P to 2P - 1, ...           4 bytes are one lane of a dot product (dot4)
+ *
+ * With winograd.c, of 16 lanes, the rows of whole groups of 48 inputs stand in the order k = 0, 16, 32, 1, 17, 33, ..., 15, 31, 47: the
+ * two of a pair, then the one by itself. */
 typedef struct {
     int32_t inward, outward; /* K, N */
     const float *panels;     /* fp32, or NULL */
     const int8_t *panels8;   /* int8, or NULL */
     const float *bias;
-    const float *scale; /* what one unit of an output's weights is worth: in int8, and where fp32 has it (pairs.c) */
+    const float *scale; /* what one unit of an output's weights is worth: in int8, and where fp32 has it (winograd.c) */
     const float *sum;   /* int8: the sum of an output's weights, in units; in fp32 that of their pairs */
 } Linear;
 
@@ -53,31 +66,31 @@ typedef struct {
     Linear project; /* E -> H; inward is 0 for none */
 } Embedding;
 
-/* Rows quantised each by itself: x is about least + step * q. */
+/* Rows quantised each by itself: x is about min + scale * q. */
 typedef struct {
     uint8_t *q; /* (T, K filled up to a multiple of 4) */
-    float *step, *least;
+    float *scale, *min;
 } Quantised;
 
-/* Inputs of a row that stand by themselves: see pairs.c. */
-enum { MOST_APART = 16 };
+/* Inputs of a row that are multiplied apart from the pairs: see winograd.c. */
+enum { MAX_OUTLIERS = 16 };
 
 typedef struct {
-    int32_t count, input[MOST_APART];
-    float value[MOST_APART];
-} Apart;
+    int32_t count, input[MAX_OUTLIERS];
+    float value[MAX_OUTLIERS];
+} Outliers;
 
-/* Rows in fp32, so many floats from one to the next; balanced where the level asks for it: brought to a length of about one. */
+/* Rows in fp32, so many floats from one to the next; normalized where the level asks for it: brought to a length of about one. */
 typedef struct {
     float *x;
     size_t stride;
-    float *scale, *sum; /* (T) what one unit of a row is worth, and the sum of its pairs; NULL where they are not balanced */
-    Apart *apart;       /* (T) */
+    float *scale, *sum; /* (T) what one unit of a row is worth, and the sum of its pairs; NULL where they are not normalized */
+    Outliers *outliers;       /* (T) */
 } Rows;
 
 static inline Rows rows_from(Rows r, int first)
 {
-    return (Rows){r.x + first * r.stride, r.stride, r.scale + first, r.sum + first, r.apart + first};
+    return (Rows){r.x + first * r.stride, r.stride, r.scale + first, r.sum + first, r.outliers + first};
 }
 
 /* The kernels at one instruction set level. Strides are in floats. */
@@ -86,59 +99,59 @@ typedef struct {
     int32_t panel, panel8; /* outputs in a panel of weights, in fp32 and in int8 */
 
     /* Rows of weights (rows, K), the matrix's rows from first on, into panels that hold zeros where no row is, with scale and sum of each
-     * row of the matrix; these are left alone where balance is NULL. */
-    void (*pack)(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum);
+     * row of the matrix; these are left alone where normalize_rows is NULL. */
+    void (*pack_panels)(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum);
     /* The same quantised by row. */
-    void (*pack8)(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum);
+    void (*pack_panels8)(const float *w, int rows, int width, int first, int8_t *panels, float *scale, float *sum);
 
     /* Panels first to last of y (T, N) = activation(x (T, K) W^T + b), or, without activation, + residual (T, N) if that is not NULL;
      * it may be y, whose stride it has. */
-    void (*product)(const Linear *, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last);
+    void (*gemm)(const Linear *, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last);
     /* The same of quantised rows. */
-    void (*product8)(const Linear *, Quantised x, int rows, float *y, size_t stride, const float *residual, int activation, int first,
+    void (*gemm8)(const Linear *, Quantised x, int rows, float *y, size_t stride, const float *residual, int activation, int first,
                      int last);
     /* What product is given in place of x (T, K), each row by itself; to.x may be x. NULL where product is given x. */
-    void (*balance)(const float *x, size_t stride, int rows, int width, Rows to);
+    void (*normalize_rows)(const float *x, size_t stride, int rows, int width, Rows to);
     /* Rows of x (T, K), each by itself. */
-    void (*quantise)(const float *x, size_t stride, int rows, int width, Quantised to);
-    /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, mixed to its place in rows of H. */
-    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *mixed, float *scratch);
+    void (*quantise_rows)(const float *x, size_t stride, int rows, int width, Quantised to);
+    /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, context to its place in rows of H. */
+    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *context, float *scratch);
     /* Floats of scratch that attention over so many tokens needs. */
     size_t (*attention_scratch)(int length, int head);
     /* Layer norm of rows of x (T, H) into y, which may be x; what each row was multiplied by into scale (T), unless that is NULL. */
-    void (*norm)(const float *x, int rows, int width, Norm, float eps, float *y, float *scale);
+    void (*layer_norm)(const float *x, int rows, int width, Norm, float eps, float *y, float *scale);
     /* One row of x (H) less its mean, times weight (H), into y, which may be x. */
-    void (*centre)(const float *x, int width, const float *weight, float *y);
+    void (*center_row)(const float *x, int width, const float *weight, float *y);
     /* y = (a + b) scale + bias, of so many floats. */
-    void (*combine)(const float *a, const float *b, float scale, const float *bias, int width, float *y);
+    void (*combine_rows)(const float *a, const float *b, float scale, const float *bias, int width, float *y);
     /* y + x + ... of the tables: one token's embedding before its norm. */
-    void (*add)(float *y, const float *x, int width);
+    void (*add_row)(float *y, const float *x, int width);
     /* One vector (H) for a sequence x (L, H), its first tokens left out. */
     void (*pool)(const float *x, int length, int width, int mode, int skip, float *y);
 } Kernels;
 
-/* The first layer's queries, keys and values from rows of the embedding tables, and what stands remembered of them: see first.c. */
+/* The first layer's queries, keys and values from rows of the embedding tables, and the cache of them: see qkv_cache.c. */
 typedef struct {
     Linear product;    /* E -> 3H without bias; inward is 0 where they are computed as in other layers */
     const float *bias; /* (3H) */
-} First;
+} FirstQkv;
 
 typedef struct {
-    int32_t *place; /* of each key: 1 + its row, 0 for none */
-    int32_t *key;   /* of each row */
-    uint32_t *used; /* of each row: the number of the last batch that it was of use to */
-    int32_t *fresh; /* the rows that this batch adds */
-    float *rows;    /* (capacity, 3H) */
+    int32_t *row_of_key; /* of each key: 1 + its row, 0 for none */
+    int32_t *key_of_row; /* of each row */
+    uint32_t *last_batch; /* of each row: the number of the last batch that used it */
+    int32_t *new_rows;   /* the rows that this batch adds */
+    float *rows;         /* (capacity, 3H) */
     int32_t capacity, count;
-    int32_t next;   /* the row that is given away next, if it can be */
+    int32_t next;   /* the row that is evicted next, if this batch does not use it */
     uint32_t batch; /* the number of this one */
-} Remembered;
+} QkvCache;
 
 /* The whole model, and its batches: see encode.c. */
 typedef struct {
     const Kernels *kernels;
     Embedding embedding;
-    First first;
+    FirstQkv first_qkv;
     const Layer *layer;
     int32_t layers, width; /* number of layers, H */
     float eps;
@@ -148,7 +161,7 @@ typedef struct {
     const int64_t *ids, *positions, *segments; /* (T) each; segments may be NULL for all zeros */
     const int32_t *starts;                     /* first token of each sequence, and T: (sequences + 1) */
     int32_t sequences;
-    Remembered *remembered; /* from batches before, NULL where the model has no First */
+    QkvCache *qkv_cache; /* from batches before, NULL where the model has no FirstQkv */
 } Batch;
 
 /* What is wanted of a batch; each may be NULL. */

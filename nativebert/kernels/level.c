@@ -1,5 +1,9 @@
-/* All kernels at one instruction set level. Compiled once for each, with its compiler flags, its name in LEVEL, and PAIRS where additions
- * have units of their own: see setup.py. */
+/* All kernels at one instruction set level, and the table of them.
+ *
+ * RE-INCLUDED PER TARGET: setup.py compiles this one file once for each level, with the level's compiler flags, its name in LEVEL, and
+ * WINOGRAD where additions have units of their own. The files included below are parts of it, are never compiled alone, and have only
+ * static names; headers and enums (LANES, PANEL, TILE_ROWS) take the level's sizes.
+ */
 #include <math.h>
 
 #include "kernels.h"
@@ -10,8 +14,8 @@
 #include "norm.c"
 #include "pack8.c"
 #include "pool.c"
-#if defined(PAIRS)
-#include "pairs.c"
+#if defined(WINOGRAD)
+#include "winograd.c"
 #else
 #include "product.c"
 #endif
@@ -21,29 +25,29 @@
 #define JOIN(a, b) a##b
 #define TABLE(level) JOIN(kernels_, level)
 #define TEXT(name) #name
-#define QUOTED(name) TEXT(name)
+#define STRING(name) TEXT(name)
 
 extern const Kernels TABLE(LEVEL);
 const Kernels TABLE(LEVEL) = {
-    .name = QUOTED(LEVEL),
-#if defined(PAIRS)
-    .panel = PAIRED_PANEL,
-    .balance = balance,
+    .name = STRING(LEVEL),
+#if defined(WINOGRAD)
+    .panel = WINOGRAD_PANEL,
+    .normalize_rows = normalize_rows,
 #else
     .panel = PANEL,
-    .balance = NULL,
+    .normalize_rows = NULL,
 #endif
     .panel8 = PANEL,
-    .pack = pack,
-    .pack8 = pack8,
-    .product = product,
-    .product8 = product8,
-    .quantise = quantise,
+    .pack_panels = pack_panels,
+    .pack_panels8 = pack_panels8,
+    .gemm = gemm,
+    .gemm8 = gemm8,
+    .quantise_rows = quantise_rows,
     .attention = attention,
     .attention_scratch = attention_scratch,
-    .norm = norm,
-    .centre = centre,
-    .combine = combine,
-    .add = add,
+    .layer_norm = layer_norm,
+    .center_row = center_row,
+    .combine_rows = combine_rows,
+    .add_row = add_row,
     .pool = pool,
 };

@@ -1,6 +1,10 @@
-/* Layer norm (Ba et al. 2016, arXiv:1607.06450), the sum of rows before it, and what first.c makes of it. */
+/* Layer norm (Ba et al. 2016, arXiv:1607.06450), the sum of rows before it, and what qkv_cache.c makes of it.
+ *
+ * Contents: norm_rows(), layer_norm(); add_row(); center_row() and combine_rows(). Part of level.c.
+ * Stability (fp32): two passes, the variance being the mean of squared differences from the mean; lane sums, then halves upon halves.
+ */
 
-enum { TOGETHER = 4 /* rows at a time: one alone would wait for its own sums */ };
+enum { ROWS_AT_A_TIME = 4 /* rows at a time: one alone would wait for its own sums */ };
 
 /* The lanes from count on made zero. */
 INLINE Vec first_lanes(Vec v, int count)
@@ -14,15 +18,15 @@ INLINE Vec first_lanes(Vec v, int count)
 INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float eps, float *y, float *scales)
 {
     const int whole = width / LANES * LANES;
-    Vec sum[TOGETHER], squares[TOGETHER];
-    float mean[TOGETHER], scale[TOGETHER];
+    Vec sum[ROWS_AT_A_TIME], squares[ROWS_AT_A_TIME];
+    float mean[ROWS_AT_A_TIME], scale[ROWS_AT_A_TIME];
     for (int i = 0; i < rows; i++)
         sum[i] = squares[i] = (Vec){0};
     for (int j = 0; j < width; j += LANES)
         for (int i = 0; i < rows; i++)
             sum[i] += load_part(x + (size_t)i * width + j, width - j);
     for (int i = 0; i < rows; i++)
-        mean[i] = sum_of(sum[i]) / (float)width;
+        mean[i] = reduce_add(sum[i]) / (float)width;
     for (int j = 0; j < whole; j += LANES)
         for (int i = 0; i < rows; i++) {
             Vec d = load(x + (size_t)i * width + j) - mean[i];
@@ -33,7 +37,7 @@ INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float e
         squares[i] = fma_(d, d, squares[i]);
     }
     for (int i = 0; i < rows; i++) {
-        scale[i] = 1.0f / sqrtf(sum_of(squares[i]) / (float)width + eps);
+        scale[i] = 1.0f / sqrtf(reduce_add(squares[i]) / (float)width + eps);
         if (scales)
             scales[i] = scale[i];
     }
@@ -47,32 +51,32 @@ INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float e
     }
 }
 
-static void norm(const float *x, int rows, int width, Norm n, float eps, float *y, float *scales)
+static void layer_norm(const float *x, int rows, int width, Norm n, float eps, float *y, float *scales)
 {
     int i = 0;
-    for (; i + TOGETHER <= rows; i += TOGETHER)
-        norm_rows(TOGETHER, x + (size_t)i * width, width, n, eps, y + (size_t)i * width, scales ? scales + i : NULL);
+    for (; i + ROWS_AT_A_TIME <= rows; i += ROWS_AT_A_TIME)
+        norm_rows(ROWS_AT_A_TIME, x + (size_t)i * width, width, n, eps, y + (size_t)i * width, scales ? scales + i : NULL);
     for (; i < rows; i++)
         norm_rows(1, x + (size_t)i * width, width, n, eps, y + (size_t)i * width, scales ? scales + i : NULL);
 }
 
-static void add(float *y, const float *x, int width)
+static void add_row(float *y, const float *x, int width)
 {
     for (int j = 0; j < width; j += LANES)
         store_part(y + j, load_part(y + j, width - j) + load_part(x + j, width - j), width - j);
 }
 
-static void centre(const float *x, int width, const float *weight, float *y)
+static void center_row(const float *x, int width, const float *weight, float *y)
 {
     Vec sum = {0};
     for (int j = 0; j < width; j += LANES)
         sum += load_part(x + j, width - j);
-    const float mean = sum_of(sum) / (float)width;
+    const float mean = reduce_add(sum) / (float)width;
     for (int j = 0; j < width; j += LANES)
         store_part(y + j, (load_part(x + j, width - j) - mean) * load_part(weight + j, width - j), width - j);
 }
 
-static void combine(const float *a, const float *b, float scale, const float *bias, int width, float *y)
+static void combine_rows(const float *a, const float *b, float scale, const float *bias, int width, float *y)
 {
     for (int j = 0; j < width; j += LANES) {
         int left = width - j;

@@ -1,6 +1,7 @@
 /* One vector for a sequence. Reference: sentence-transformers, Pooling. nn/pool.py says the same in torch.
  *
- * Tokens are summed from the first to the last.
+ * Contents: weight_of(), divisor(), max_or_nan(), pool(). Part of level.c.
+ * Stability (fp32): tokens are summed from the first to the last; a NaN is passed on.
  */
 
 /* The weight of a token in the sum. */
@@ -19,10 +20,10 @@ static float divisor(int mode, int length, int skip)
 }
 
 /* The larger of each pair, and NaN where one is NaN: a state that is not a number must not go by. */
-INLINE Vec larger_or_nan(Vec a, Vec b)
+INLINE Vec max_or_nan(Vec a, Vec b)
 {
-    const IntVec spoilt = a != a;
-    return (Vec)(((IntVec)a & spoilt) | ((IntVec)larger(a, b) & ~spoilt)); /* of a NaN in b, larger() gives b */
+    const IntVec is_nan = a != a;
+    return (Vec)(((IntVec)a & is_nan) | ((IntVec)max_(a, b) & ~is_nan)); /* of a NaN in b, max_() gives b */
 }
 
 /* x (L, H) -> y (H), the first skip tokens left out, but never all; zeros where there is no token. */
@@ -41,12 +42,12 @@ static void pool(const float *x, int length, int width, int mode, int skip, floa
     for (int j = 0; j < width; j += LANES) {
         const int left = width - j;
         const float *row = x + (size_t)skip * width + j;
-        Vec found = load_part(row, left) * weight_of(mode, skip);
+        Vec pooled = load_part(row, left) * weight_of(mode, skip);
         for (int token = skip + 1; token < length; token++) {
             row += width;
             Vec next = load_part(row, left);
-            found = mode == MAX ? larger_or_nan(found, next) : fma_(next, broadcast(weight_of(mode, token)), found);
+            pooled = mode == MAX ? max_or_nan(pooled, next) : fma_(next, broadcast(weight_of(mode, token)), pooled);
         }
-        store_part(y + j, found / by, left);
+        store_part(y + j, pooled / by, left);
     }
 }

@@ -2,18 +2,22 @@
  *
  * A tile of some rows by one panel of outputs stays in registers while k runs from 0 to K, so each element is summed in that order
  * whatever stands beside it. Rows go in blocks: a block of x stays in the second-level cache while the panels pass by. What an activation
- * follows is stored aside, and not there to be read again while the places are still on their way.
+ * follows is stored buffered, and not there to be read again while the places are still on their way.
+ *
+ * Contents: PACK_COLUMNS, pack_panels(); store_tile(), panel_tile() and panel_tile_of(): one tile in registers; gemm().
+ * Stability (fp32): one accumulator for each element, from the bias over k = 0 ... K - 1, a rounding for each k (two at the portable level,
+ * which has no fused multiply-add). Part of level.c: compiled for all levels but those with winograd.c.
  */
-#include "fetch.h"
+#include "prefetch.h"
 
-enum { STRIPE = 16 }; /* columns packed at a time */
+enum { PACK_COLUMNS = 16 }; /* columns packed at a time */
 
 /* Rows first to first + rows of the matrix. They are not scaled, nor is a sum wanted. */
-static void pack(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum)
+static void pack_panels(const float *w, int rows, int width, int first, float *panels, float *scale, float *sum)
 {
     (void)scale, (void)sum;
-    for (int start = 0; start < width; start += STRIPE) { /* few enough lines to stay in the first-level cache while they fill */
-        int end = start + STRIPE < width ? start + STRIPE : width;
+    for (int start = 0; start < width; start += PACK_COLUMNS) { /* few enough lines to stay in the first-level cache while they fill */
+        int end = start + PACK_COLUMNS < width ? start + PACK_COLUMNS : width;
         for (int i = 0; i < rows; i++) {
             int row = first + i;
             float *to = panels + (size_t)(row / PANEL) * PANEL * (size_t)width + row % PANEL;
@@ -35,7 +39,7 @@ INLINE void store_tile(const int rows, Vec sum[TILE_ROWS][TILE_VECTORS], const f
 }
 
 /* One tile. rows is a constant wherever this is inlined, or the sums would not be registers. */
-INLINE void tile(const int rows, const float *x, size_t x_stride, int K, const float *panel, Fetch fetch, const float *bias,
+INLINE void panel_tile(const int rows, const float *x, size_t x_stride, int K, const float *panel, Prefetch fetch, const float *bias,
                  const float *residual, float *y, size_t stride, int columns)
 {
     Vec sum[TILE_ROWS][TILE_VECTORS];
@@ -47,7 +51,7 @@ INLINE void tile(const int rows, const float *x, size_t x_stride, int K, const f
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++)
             w[v] = load(panel + v * LANES);
-        fetch_step(&fetch, TILE_VECTORS, TILE_ROWS * sizeof *x);
+        prefetch_step(&fetch, TILE_VECTORS, TILE_ROWS * sizeof *x);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             Vec a = broadcast(x[i * x_stride + (size_t)k]);
@@ -65,29 +69,29 @@ INLINE void tile(const int rows, const float *x, size_t x_stride, int K, const f
 }
 
 /* The tile of so many rows, so that the compiler sees a constant. */
-static void tile_of(int rows, const float *x, size_t x_stride, int K, const float *panel, Fetch fetch, const float *bias,
+static void panel_tile_of(int rows, const float *x, size_t x_stride, int K, const float *panel, Prefetch fetch, const float *bias,
                     const float *residual, float *y, size_t stride, int columns)
 {
     switch (rows) {
-    case 1: tile(1, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 2: tile(2, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 3: tile(3, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 4: tile(4, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 1: panel_tile(1, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 2: panel_tile(2, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 3: panel_tile(3, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 4: panel_tile(4, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #if defined(__AVX2__)
-    case 5: tile(5, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 6: tile(6, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 5: panel_tile(5, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 6: panel_tile(6, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
 #if defined(__AVX512F__)
-    case 7: tile(7, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
-    case 8: tile(8, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 7: panel_tile(7, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
+    case 8: panel_tile(8, x, x_stride, K, panel, fetch, bias, residual, y, stride, columns); break;
 #endif
     }
 }
 
-static void product(const Linear *w, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last)
+static void gemm(const Linear *w, Rows x, int rows, float *y, size_t stride, const float *residual, int activation, int first, int last)
 {
-    const int K = w->inward, N = w->outward, aside = activation != LINEAR;
-    float made[TILE_ROWS * PANEL];
+    const int K = w->inward, N = w->outward, buffered = activation != LINEAR;
+    float buffer[TILE_ROWS * PANEL];
     for (int block = 0; block < rows; block += BLOCK_ROWS) {
         int end = block + BLOCK_ROWS < rows ? block + BLOCK_ROWS : rows, tiles = (end - block + TILE_ROWS - 1) / TILE_ROWS;
         for (int p = first; p < last; p++) {
@@ -96,13 +100,14 @@ static void product(const Linear *w, Rows x, int rows, float *y, size_t stride, 
             for (int n = 0; n < tiles; n++) {
                 int row = block + n * TILE_ROWS, count = end - row < TILE_ROWS ? end - row : TILE_ROWS;
                 int next = n + 1 < tiles ? row + TILE_ROWS : block;
-                Fetch fetch = fetch_for(n, tiles, panel, K, PANEL * sizeof *panel, x.x + (size_t)next * x.stride);
+                Prefetch fetch = prefetch_for(n, tiles, panel, K, PANEL * sizeof *panel, x.x + (size_t)next * x.stride);
                 size_t at = (size_t)row * stride + column;
-                expect(count, TILE_VECTORS, y + at, stride);
-                tile_of(count, x.x + (size_t)row * x.stride, x.stride, K, panel, fetch, w->bias + column, residual ? residual + at : NULL,
-                        aside ? made : y + at, aside ? PANEL : stride, aside ? PANEL : columns);
-                if (aside)
-                    activate(activation, made, PANEL, count, y + at, stride, columns, NULL);
+                prefetch_dst(count, TILE_VECTORS, y + at, stride);
+                panel_tile_of(count, x.x + (size_t)row * x.stride, x.stride, K, panel, fetch, w->bias + column,
+                              residual ? residual + at : NULL, buffered ? buffer : y + at, buffered ? PANEL : stride,
+                              buffered ? PANEL : columns);
+                if (buffered)
+                    activate_tile(activation, buffer, PANEL, count, y + at, stride, columns, NULL);
             }
         }
     }

@@ -1,4 +1,7 @@
-/* Threads that work on the same thing, step by step, and how they share a step. */
+/* Threads that work on the same thing, step by step, and how they share a step.
+ *
+ * Contents: Team, Range, team_share(), team_barrier(); Lock. Without OpenMP there is one thread.
+ */
 #ifndef NATIVEBERT_TEAM_H
 #define NATIVEBERT_TEAM_H
 
@@ -7,7 +10,7 @@
 #include <omp.h>
 #endif
 
-enum { CACHE_LINE = 64 /* bytes */ };
+enum { CACHE_LINE_BYTES = 64 /* bytes */ };
 
 typedef struct {
     int index, size;
@@ -17,16 +20,16 @@ typedef struct {
     int first, last;
 } Range;
 
-static inline int smaller_of(int a, int b) { return a < b ? a : b; }
+static inline int min_int(int a, int b) { return a < b ? a : b; }
 
-static inline int larger_of(int a, int b) { return a > b ? a : b; }
+static inline int max_int(int a, int b) { return a > b ? a : b; }
 
-static inline Range share(Team team, int count)
+static inline Range team_share(Team team, int count)
 {
     return (Range){(int)((int64_t)count * team.index / team.size), (int)((int64_t)count * (team.index + 1) / team.size)};
 }
 
-static inline void gather_team(Team team)
+static inline void team_barrier(Team team)
 {
     if (team.size > 1) {
 #pragma omp barrier
@@ -54,16 +57,16 @@ static inline int team_size(void)
 /* A lock for the members of a team of one thread each. */
 #if defined(_OPENMP)
 typedef omp_lock_t Lock;
-static inline void make_lock(Lock *lock) { omp_init_lock(lock); }
-static inline void take_lock(Lock *lock) { omp_set_lock(lock); }
-static inline void give_lock(Lock *lock) { omp_unset_lock(lock); }
-static inline void drop_lock(Lock *lock) { omp_destroy_lock(lock); }
+static inline void lock_init(Lock *lock) { omp_init_lock(lock); }
+static inline void lock_acquire(Lock *lock) { omp_set_lock(lock); }
+static inline void lock_release(Lock *lock) { omp_unset_lock(lock); }
+static inline void lock_destroy(Lock *lock) { omp_destroy_lock(lock); }
 #else
 typedef int Lock;
-static inline void make_lock(Lock *lock) { (void)lock; }
-static inline void take_lock(Lock *lock) { (void)lock; }
-static inline void give_lock(Lock *lock) { (void)lock; }
-static inline void drop_lock(Lock *lock) { (void)lock; }
+static inline void lock_init(Lock *lock) { (void)lock; }
+static inline void lock_acquire(Lock *lock) { (void)lock; }
+static inline void lock_release(Lock *lock) { (void)lock; }
+static inline void lock_destroy(Lock *lock) { (void)lock; }
 #endif
 
 #endif

@@ -2,6 +2,9 @@
  *
  * Sums, products and comparisons are the compiler's vector extension (GCC, Clang); what it has no operator for is here. Nothing is
  * contracted behind our back (-ffp-contract=off): where multiply and add are one rounding, fma() says so.
+ *
+ * Contents: LANES, TILE_ROWS, TILE_VECTORS, PANEL; load, store, fma_, min_, max_; interleave; reduce_add, reduce_max, reduce_min; exp_;
+ * dot4.
  */
 #ifndef NATIVEBERT_VEC_H
 #define NATIVEBERT_VEC_H
@@ -69,7 +72,7 @@ INLINE Vec fma_(Vec a, Vec b, Vec c)
 }
 
 /* The larger of each pair; where one is NaN, b. */
-INLINE Vec larger(Vec a, Vec b)
+INLINE Vec max_(Vec a, Vec b)
 {
 #if defined(__AVX512F__)
     return (Vec)_mm512_max_ps((__m512)a, (__m512)b);
@@ -82,7 +85,7 @@ INLINE Vec larger(Vec a, Vec b)
 }
 
 /* The smaller of each pair; where one is NaN, b. */
-INLINE Vec smaller(Vec a, Vec b)
+INLINE Vec min_(Vec a, Vec b)
 {
 #if defined(__AVX512F__)
     return (Vec)_mm512_min_ps((__m512)a, (__m512)b);
@@ -116,7 +119,7 @@ INLINE Vec interleave_low(Vec a, Vec b) { return SHUFFLE(a, b, LOW_LANES); }
 INLINE Vec interleave_high(Vec a, Vec b) { return SHUFFLE(a, b, HIGH_LANES); }
 
 /* Sum, largest and smallest of the lanes: halves upon halves. */
-INLINE float sum_of(Vec v)
+INLINE float reduce_add(Vec v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
@@ -128,7 +131,7 @@ INLINE float sum_of(Vec v)
 #endif
 }
 
-INLINE float largest_of(Vec v)
+INLINE float reduce_max(Vec v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);
@@ -140,13 +143,13 @@ INLINE float largest_of(Vec v)
 #endif
 }
 
-INLINE float smallest_of(Vec v) { return -largest_of(-v); }
+INLINE float reduce_min(Vec v) { return -reduce_max(-v); }
 
 /* e^x to about 2 units in the last place, from x = n ln 2 + r with |r| <= ln 2 / 2 and a polynomial in r (Cephes, expf). Beyond +-87 it
  * is that of +-87; NaN stays NaN. */
 INLINE Vec exp_(Vec x)
 {
-    x = larger(broadcast(-87.0f), smaller(broadcast(87.0f), x));
+    x = max_(broadcast(-87.0f), min_(broadcast(87.0f), x));
     const Vec whole = broadcast(12582912.0f); /* 3 * 2^22: adding it leaves the nearest integer in the low bits */
     Vec shifted = fma_(x, broadcast(1.44269504f), whole);
     Vec n = shifted - whole;

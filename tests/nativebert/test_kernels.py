@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import platform
 import random
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from ctypes import addressof, byref
+from ctypes import addressof, byref, c_void_p
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,12 +26,13 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
+from nativebert.config import EncoderConfig, Layer
 from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
-from nativebert.engine.native import HUGE_PAGE, NativePlan, fits
+from nativebert.engine.native import HUGE_PAGE_BYTES, CKernelPlan, supports
 from nativebert.engine.plan import ExecutionPlan
-from nativebert.errors import BadInput, TooLong
+from nativebert.errors import BadInputError, TooLongError
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
@@ -73,7 +77,7 @@ class Matrix:
         self.count = (N + fill) // table.panel
         self.panels, self.filled, sizes = torch.zeros(N + fill, K), F.pad(bias, (0, fill)), torch.zeros(2, N + fill)
         pointers = [t.data_ptr() for t in (self.panels, *sizes)]
-        table.pack(weight.data_ptr(), N, K, 0, *pointers)
+        table.pack_panels(weight.data_ptr(), N, K, 0, *pointers)
         self._kept = sizes
         self.linear = kernels.Linear(K, N, pointers[0], None, self.filled.data_ptr(), *pointers[1:])
 
@@ -87,12 +91,12 @@ class Matrix:
         """The panels from each of ``parts`` to the next, as threads share them."""
         table, (T, K), back = kernels.table().contents, x.shape, None if residual is None else residual.data_ptr()
         rows, balanced, sizes = kernels.Rows(x.data_ptr(), x.stride(0)), guarded(T, K), (guarded(T), guarded(T))
-        apart = (kernels.Apart * T)()
-        if table.balance:
-            rows = kernels.Rows(balanced.data_ptr(), K, *(t.data_ptr() for t in sizes), addressof(apart))
-            table.balance(x.data_ptr(), x.stride(0), T, K, rows)
+        outliers = (kernels.Outliers * T)()
+        if table.normalize_rows:
+            rows = kernels.Rows(balanced.data_ptr(), K, *(t.data_ptr() for t in sizes), addressof(outliers))
+            table.normalize_rows(x.data_ptr(), x.stride(0), T, K, rows)
         for first, last in pairwise((*parts, self.count)):
-            table.product(byref(self.linear), rows, T, y.data_ptr(), y.stride(0), back, activation, first, last)
+            table.gemm(byref(self.linear), rows, T, y.data_ptr(), y.stride(0), back, activation, first, last)
         assert all(map(untouched, (balanced, *sizes)))
 
 
@@ -162,11 +166,11 @@ def test_packing(level: str, seed: int) -> None:
     scale, total, scale8, total8 = (guarded(N) for _ in range(4))
     first = 0
     for w in weights:
-        table.pack(w.data_ptr(), len(w), K, first, floats.data_ptr(), scale.data_ptr(), total.data_ptr())
-        table.pack8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale8.data_ptr(), total8.data_ptr())
+        table.pack_panels(w.data_ptr(), len(w), K, first, floats.data_ptr(), scale.data_ptr(), total.data_ptr())
+        table.pack_panels8(w.data_ptr(), len(w), K, first, bytes_.data_ptr(), scale8.data_ptr(), total8.data_ptr())
         first += len(w)
     expected = whole
-    if table.balance:
+    if table.normalize_rows:
         expected, pairs = in_pairs(whole / scale.where(scale > 0, torch.inf)[:, None])
         assert (total - pairs).abs().max() <= 1e-6
         assert (scale.frexp()[0][scale > 0] == 0.5).all()  # powers of two
@@ -183,7 +187,7 @@ def test_packing(level: str, seed: int) -> None:
 
 
 def in_pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns in the order of kernels/pairs.c, and the sum of each row's pairs: of what stands 16 apart, where there are many."""
+    """Columns in the order of kernels/winograd.c, and the sum of each row's pairs: of what stands 16 apart, where there are many."""
     K = rows.shape[1]
     whole = K // 48 * 48 if K >= 192 else 0
     groups = rows[:, :whole].view(len(rows), -1, 3, 16)
@@ -193,19 +197,19 @@ def in_pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @needs_kernels
 @pytest.mark.parametrize("K", [1, 15, 191, 192, 384, 1000])
-def test_balance(level: str, K: int) -> None:
+def test_normalize_rows(level: str, K: int) -> None:
     table = kernels.table().contents
-    if not table.balance:
+    if not table.normalize_rows:
         pytest.skip("this level takes rows as they are")
     g = torch.Generator().manual_seed(K)
     x = (torch.randn(9, K + 3, generator=g) * torch.logspace(-6, 6, 9)[:, None])[:, :K]
     x[3, 1 % K] = x[3, -1] = x[4, 17 % K] = 2e4  # two that are no pair, and one of a pair
     x[5, 1 % K] = x[5, 17 % K] = 2e4
-    y, scale, total, apart = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Apart * 9)()
-    sizes = scale.data_ptr(), total.data_ptr(), addressof(apart)
-    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(y.data_ptr(), K + 16, *sizes))
+    y, scale, total, outliers = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Outliers * 9)()
+    sizes = scale.data_ptr(), total.data_ptr(), addressof(outliers)
+    table.normalize_rows(x.data_ptr(), K + 3, 9, K, kernels.Rows(y.data_ptr(), K + 16, *sizes))
     whole = y[:, :K].clone()
-    for n, row in enumerate(apart):
+    for n, row in enumerate(outliers):
         assert row.count == (n == 5 and K >= 192)
         for at in range(row.count):
             assert whole[n, row.input[at]] == 0
@@ -216,7 +220,7 @@ def test_balance(level: str, K: int) -> None:
     assert (total - in_pairs(y[:, :K])[1]).abs().max() <= 1e-6
     assert all(map(untouched, (y, scale, total)))
     expected, of = y[:, :K].clone(), scale.clone()
-    table.balance(x.data_ptr(), K + 3, 9, K, kernels.Rows(x.data_ptr(), K + 3, *sizes))  # in place
+    table.normalize_rows(x.data_ptr(), K + 3, 9, K, kernels.Rows(x.data_ptr(), K + 3, *sizes))  # in place
     assert torch.equal(x, expected)
     assert torch.equal(scale, of)
 
@@ -234,21 +238,21 @@ def test_product_in_int8(level: str, seed: int) -> None:
     with torch.no_grad():
         expected = Int8Product.of(layer).plus(x, residual)
         steps, _, least = quantise_rows(x)
-        made = NativePlan.__new__(NativePlan)
-        made._kept, made._kernels = [], kernels.table().contents
-        linear = made._linear8([layer], next(made._rooms([[layer]], torch.int8)))
+        made = CKernelPlan.__new__(CKernelPlan)
+        made._references, made._kernels = [], kernels.table().contents
+        linear = made._linear8([layer], next(made._allocate_panels([[layer]], torch.int8)))
     table = kernels.table().contents
     filled = (K + 3) // 4 * 4
     q, sizes, y = torch.full((T, filled), 255, dtype=torch.uint8), (guarded(T), guarded(T)), guarded(T, N)
     rows = kernels.Quantised(q.data_ptr(), sizes[0].data_ptr(), sizes[1].data_ptr())
-    table.quantise(x.data_ptr(), K, T, K, rows)
+    table.quantise_rows(x.data_ptr(), K, T, K, rows)
     assert torch.equal(q[:, :K].float(), steps)
     assert not q[:, K:].any()
     assert torch.equal(sizes[1], least[:, 0])
     count = -(-N // made._kernels.panel8)
     first = r.randint(0, count)
     for part in ((0, first), (first, count)):
-        table.product8(byref(linear), rows, T, y.data_ptr(), N, residual.data_ptr(), 0, *part)
+        table.gemm8(byref(linear), rows, T, y.data_ptr(), N, residual.data_ptr(), 0, *part)
     assert (y - expected).abs().max() <= 3e-6 * expected.abs().max().clamp(min=1)
     exact = layer(x).detach() + residual
     assert (y - exact).abs().max() <= 0.05 * exact.abs().max()
@@ -306,9 +310,9 @@ def test_norm(level: str, H: int) -> None:
     x, weight, bias = torch.randn(5, H, generator=g) * 3 + 1, torch.randn(H, generator=g), torch.randn(H, generator=g)
     y, again, scale = guarded(5, H), guarded(5, H), guarded(5)
     table, norm = kernels.table().contents, kernels.Norm(weight.data_ptr(), bias.data_ptr())
-    table.norm(x.data_ptr(), 5, H, norm, 1e-5, y.data_ptr(), scale.data_ptr())
+    table.layer_norm(x.data_ptr(), 5, H, norm, 1e-5, y.data_ptr(), scale.data_ptr())
     for n in range(5):  # alone, where they are several at a time above
-        table.norm(x[n].data_ptr(), 1, H, norm, 1e-5, again[n].data_ptr(), None)
+        table.layer_norm(x[n].data_ptr(), 1, H, norm, 1e-5, again[n].data_ptr(), None)
     expected = F.layer_norm(x.double(), (H,), weight.double(), bias.double(), 1e-5)
     assert (y - expected).abs().max() <= 3e-6
     assert torch.equal(again, y)
@@ -320,13 +324,13 @@ def test_norm(level: str, H: int) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("H", [1, 3, 4, 15, 16, 17, 32, 100, 384, 768])
-def test_centre_and_combine(level: str, H: int) -> None:
+def test_center_and_combine_rows(level: str, H: int) -> None:
     g = torch.Generator().manual_seed(H)
     a, b, bias = torch.randn(3, H, generator=g) * 3 + 1
     table, y = kernels.table().contents, guarded(H)
-    table.centre(a.data_ptr(), H, b.data_ptr(), y.data_ptr())
+    table.center_row(a.data_ptr(), H, b.data_ptr(), y.data_ptr())
     assert (y - (a.double() - a.double().mean()) * b).abs().max() <= 1e-5
-    table.combine(a.data_ptr(), b.data_ptr(), 1.5, bias.data_ptr(), H, y.data_ptr())
+    table.combine_rows(a.data_ptr(), b.data_ptr(), 1.5, bias.data_ptr(), H, y.data_ptr())
     assert (y - ((a.double() + b) * 1.5 + bias)).abs().max() <= 3e-6
     assert untouched(y)
 
@@ -399,7 +403,7 @@ def batches(model: nb.Model, longest: int, seed: int) -> list[Packed]:
 
 def check_plan(model: nb.Model, some: list[Packed]) -> None:
     """Values against the model in float64; bits against every sequence alone, one thread, and the states."""
-    plan, other, exact = NativePlan(model), CpuPlan(model), deepcopy(model).double()
+    plan, other, exact = CKernelPlan(model), CpuPlan(model), copy.deepcopy(model).double()
     for batch in some:
         hidden, states = plan.hidden(batch), plan.states(batch)
         assert torch.equal(states[-1], hidden)
@@ -426,10 +430,10 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     if family in ("mpnet", "modernbert"):
-        assert not fits(model)
+        assert not supports(model)
         assert isinstance(prepare(model, "cpu"), CpuPlan)
         return
-    assert isinstance(prepare(model, "cpu"), NativePlan)
+    assert isinstance(prepare(model, "cpu"), CKernelPlan)
     check_plan(model, batches(model, 37, 0))
 
 
@@ -460,7 +464,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
-    assert isinstance(plan, NativePlan)
+    assert isinstance(plan, CKernelPlan)
     for batch in batches(model, 37, 1):
         hidden = plan.hidden(batch)
         with one_thread():
@@ -502,24 +506,24 @@ def test_int8_vectors_of_minilm() -> None:
 
 def test_int8_is_for_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nativebert.engine.choose_device", torch.device)
-    with pytest.raises(BadInput, match="precision='int8' is for the CPU"):
+    with pytest.raises(BadInputError, match="precision='int8' is for the CPU"):
         prepare(nb.load(write_folder(tmp_path / "m", TINY["bert"])), "cuda", "int8")
 
 
 @needs_kernels
-def test_weights_move_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_collapsed_into_huge_pages_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """To large pages, where the system can; the numbers stay, and so do the weights of the next plan."""
-    monkeypatch.setattr("nativebert.engine.native.WORTHWHILE", 0.0)
+    monkeypatch.setattr("nativebert.engine.native.HUGEPAGE_AFTER_SECONDS", 0.0)
     model, batch = nb.load(minilm(), head=None), Packed.of([[101, 7592, 102]])
     before = large_pages()
     for precision in ("float32", "int8"):
-        plan = NativePlan(model, precision)
-        assert all(size > 2 * HUGE_PAGE for _, size in plan._panels)
+        plan = CKernelPlan(model, precision)
+        assert all(size > 2 * HUGE_PAGE_BYTES for _, size in plan._panels)
         assert plan._panels
         first = plan.hidden(batch)
         assert not plan._panels
         assert torch.equal(plan.hidden(batch), first)
-        assert torch.equal(NativePlan(model, precision).hidden(batch), first)
+        assert torch.equal(CKernelPlan(model, precision).hidden(batch), first)
     if tuple(map(int, platform.release().split(".")[:2])) >= (6, 1) and thp():
         assert large_pages() > before
 
@@ -545,7 +549,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     rows = [[r.randrange(5, 60) for _ in range(n)] for n in (8192, 700, 3)]
     batch = Packed.of(rows, [[r.randrange(2) for _ in row] for row in rows])
     assert (
-        NativePlan(model).hidden(batch) - CpuPlan(model).hidden(batch)
+        CKernelPlan(model).hidden(batch) - CpuPlan(model).hidden(batch)
     ).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
 
 
@@ -554,8 +558,8 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     "make",
     [
         CpuPlan,
-        pytest.param(NativePlan, marks=needs_kernels),
-        pytest.param(partial(NativePlan, precision="int8"), marks=needs_kernels, id="int8"),
+        pytest.param(CKernelPlan, marks=needs_kernels),
+        pytest.param(partial(CKernelPlan, precision="int8"), marks=needs_kernels, id="int8"),
     ],
 )
 def test_pooled(make: Callable[[nb.Model], ExecutionPlan], tmp_path: Path) -> None:
@@ -576,7 +580,7 @@ def test_pooled(make: Callable[[nb.Model], ExecutionPlan], tmp_path: Path) -> No
 
 @needs_kernels
 def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
-    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    plan = CKernelPlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     for batch in (Packed.of([]), Packed.of([[], []])):
         assert plan.hidden(batch).shape == (0, 32)
         assert [state.shape for state in plan.states(batch)] == [(0, 32)] * 3
@@ -588,26 +592,26 @@ def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
 def test_no_layers(precision: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | {"num_hidden_layers": 0}))
     batch = Packed.of([[5, 6, 7], [8]])
-    assert (NativePlan(model, precision).hidden(batch) - CpuPlan(model).hidden(batch)).abs().max() <= 1e-6
+    assert (CKernelPlan(model, precision).hidden(batch) - CpuPlan(model).hidden(batch)).abs().max() <= 1e-6
 
 
 @needs_kernels
 def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
-    plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
-    with pytest.raises(BadInput, match="token id 9999 "):
+    plan = CKernelPlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
+    with pytest.raises(BadInputError, match="token id 9999 "):
         plan.hidden(Packed.of([[5, 9999]]))
-    with pytest.raises(BadInput, match="token id -1 "):
+    with pytest.raises(BadInputError, match="token id -1 "):
         plan.hidden(Packed.of([[5, -1]]))
-    with pytest.raises(BadInput, match="token type id 2 "):
+    with pytest.raises(BadInputError, match="token type id 2 "):
         plan.hidden(Packed.of([[5, 6]], [[0, 2]]))
-    with pytest.raises(TooLong, match="position 40 "):
+    with pytest.raises(TooLongError, match="position 40 "):
         plan.hidden(Packed.of([[5] * 41]))
 
 
 @needs_kernels
 def test_several_python_threads(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
-    plan, some = NativePlan(model), batches(model, 40, 3)
+    plan, some = CKernelPlan(model), batches(model, 40, 3)
     expected = [plan.hidden(batch) for batch in some]
     wrong: list[int] = []
 
@@ -625,11 +629,11 @@ def test_several_python_threads(tmp_path: Path) -> None:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
-def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
+def test_the_cache_of_the_first_layer(tmp_path: Path) -> None:
     """Between batches and threads, when there is too much of it, and for a batch that needs more by itself: always the same bits."""
     sizes = {"vocab_size": 9000, "max_position_embeddings": 300, "hidden_size": 16, "num_attention_heads": 2}
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
-    r, plan = random.Random(3), NativePlan(model)
+    r, plan = random.Random(3), CKernelPlan(model)
     for number, tokens in enumerate((10, 1500, 1500, 10, 1500, 6000, 100, 1500, 3)):
         lengths = [length for length in (250,) * (tokens // 250) + (tokens % 250,) if length]
         rows = [[r.randrange(9000) for _ in range(length)] for length in lengths]
@@ -638,25 +642,169 @@ def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
         found = plan.hidden(batch)
         assert (found - CpuPlan(model).hidden(batch)).abs().max() <= 3e-6
         with one_thread():
-            assert torch.equal(NativePlan(model).hidden(batch), found)
-        remembered = plan._workspaces._idle[-1].cache.pointer.contents
-        assert remembered.count > 4096 if number >= 5 else remembered.count <= 4096
+            assert torch.equal(CKernelPlan(model).hidden(batch), found)
+        cached = plan._workspaces._idle[-1].cache.pointer.contents
+        assert cached.count > 4096 if number >= 5 else cached.count <= 4096
     plan.clear_cache()
-    assert remembered.count == 0
+    assert cached.count == 0
     assert torch.equal(plan.hidden(batch), found)
-    assert remembered.count == 2 * 3  # tokens and places
+    assert cached.count == 2 * 3  # tokens and positions
 
 
 @needs_kernels
 def test_the_plan_takes_the_weights_as_they_are_now(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
-    plan, batch = NativePlan(model), Packed.of([[5, 6, 7]])
+    plan, batch = CKernelPlan(model), Packed.of([[5, 6, 7]])
     before = plan.hidden(batch)
     with torch.no_grad():
         for block in model.blocks():
             for p in block.parameters():
                 p.zero_()
     assert torch.equal(plan.hidden(batch), before)
+
+
+# -- the library and its Python side agree
+
+
+@pytest.fixture
+def loaded_anew() -> Iterator[None]:
+    """The library is loaded again in a test, and again after it."""
+    for cached in (kernels.library, kernels._tables):
+        cached.cache_clear()
+    yield
+    for cached in (kernels.library, kernels._tables):
+        cached.cache_clear()
+
+
+def check_refused(reason: str, tmp_path: Path) -> None:
+    """The kernels say why they are not used, in these words, and torch does the work."""
+    assert not kernels.available()
+    assert kernels.why_not().startswith(reason)
+    assert "Rebuild them: pip install -e ." in kernels.why_not()
+    assert kernels.levels() == []
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    for precision in ("float32", "int8"):
+        assert isinstance(prepare(model, "cpu", precision), CpuPlan)
+    with pytest.raises(BadInputError, match=r"not available: they were built|not available: their C sources"):
+        CKernelPlan(model)
+
+
+def test_every_structure_is_compared() -> None:
+    mirrored = {name for name, of in vars(kernels).items() if isinstance(of, type) and issubclass(of, kernels.ctypes.Structure)}
+    assert {of.__name__ for of in kernels.STRUCTURES} == mirrored - {"AbiEntry"}
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_OUTLIERS", 17), ("POOLING", {"cls": 0}), ("ACTIVATION_NAMES", ["linear"]), ("STRUCTURES", (kernels.Linear,))],
+)
+@pytest.mark.usefixtures("loaded_anew")
+def test_other_constants_are_refused(name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, name, value)
+    check_refused("they were built from another version: ", tmp_path)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "fields", [[("bias", c_void_p), ("weight", c_void_p)], [("weight", c_void_p)], [("scale", c_void_p)] * 2]
+)
+@pytest.mark.usefixtures("loaded_anew")
+def test_other_structures_are_refused(
+    fields: list[tuple[str, type[c_void_p]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another order, of another size, of other names."""
+    other = type("Norm", (kernels.ctypes.Structure,), {"_fields_": fields})
+    monkeypatch.setattr(kernels, "STRUCTURES", tuple(other if of is kernels.Norm else of for of in kernels.STRUCTURES))
+    check_refused("they were built from another version: ", tmp_path)
+    assert "Norm" in kernels.why_not()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs dlopen(NULL)")
+def test_a_library_without_a_description_is_refused(tmp_path: Path) -> None:
+    assert kernels.mismatch(kernels.ctypes.CDLL(None), tmp_path).startswith("they were built from an older version")
+
+
+@needs_kernels
+@pytest.mark.parametrize("changed", ["norm.c", "vec.h", "new.c", "setup.py"])
+@pytest.mark.usefixtures("loaded_anew")
+def test_changed_sources_are_refused(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(kernels.__file__).parent
+    if not kernels.fingerprint(here):
+        pytest.skip("the C sources do not lie beside the library")
+    folder = tmp_path / "nativebert" / "kernels"
+    shutil.copytree(here, folder)
+    shutil.copy(here.parents[1] / "setup.py", tmp_path)
+    monkeypatch.setattr(kernels, "__file__", str(folder / "__init__.py"))
+    assert kernels.available()
+    kernels.library.cache_clear()
+    with (tmp_path if changed == "setup.py" else folder).joinpath(changed).open("a") as file:
+        file.write("\n")
+    check_refused(f"their C sources in {folder} have changed since they were built", tmp_path)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("loaded_anew")
+def test_a_wheel_has_no_sources_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(kernels.__file__).parent
+    for path in here.glob("library.*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "__init__.py"))
+    assert kernels.why_not() == ""
+
+
+# -- what the kernels compute
+
+
+def described(model: nb.Model, **changed: Any) -> nb.Model:
+    """A model whose config says something else."""
+    changed_model = copy.copy(model)
+    changed_model.config = dataclasses.replace(model.config, **changed)
+    return changed_model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerOfTomorrow(Layer):
+    alibi: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfigOfTomorrow(EncoderConfig):
+    sinks: int = 0
+
+
+def of_tomorrow(kind: type[Any], today: Any, **more: object) -> Any:
+    return kind(**{field.name: getattr(today, field.name) for field in dataclasses.fields(today)}, **more)
+
+
+def test_what_the_kernels_do_not_compute_is_not_supported(tmp_path: Path) -> None:
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    layer, *others = model.config.layers
+    assert supports(model)
+    for one in ({"window": 4}, {"rope_theta": 1e4}, {"attn_norm": False}, {"activation": "unheard"}):
+        assert not supports(described(model, layers=(*others, dataclasses.replace(layer, **one)))), one
+    for one in ({"relative_buckets": 32}, {"gated": True}, {"block": "pre"}):
+        assert not supports(described(model, **one)), one
+    for one in ({"intermediate_size": 7}, {"heads": 1}, {"activation": "relu"}):  # of any value
+        assert supports(described(model, layers=(dataclasses.replace(layer, **one), *others))), one
+    batch = Packed.of([[5, 6]])
+    if kernels.available():
+        with pytest.raises(BadInputError, match="without padding"):
+            CKernelPlan(model).hidden(dataclasses.replace(batch, attention_mask=torch.tensor([True, False])))
+
+
+def test_a_feature_that_nobody_listed_is_not_supported(tmp_path: Path) -> None:
+    """A field that the config gains is refused where it says anything, and does not hinder where it does not."""
+    model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
+    layer, *others = model.config.layers
+    for alibi in (False, True):
+        assert supports(described(model, layers=(of_tomorrow(LayerOfTomorrow, layer, alibi=alibi), *others))) is not alibi
+    for sinks in (0, 4):
+        changed = copy.copy(model)
+        changed.config = of_tomorrow(ConfigOfTomorrow, model.config, sinks=sinks)
+        assert supports(changed) is not bool(sinks)
+        if sinks:
+            assert isinstance(prepare(changed, "cpu"), CpuPlan)
 
 
 # -- what is used
@@ -670,10 +818,10 @@ def test_the_environment_decides(value: str, tmp_path: Path, monkeypatch: pytest
         assert not kernels.available()
         assert kernels.why_not() == "NATIVEBERT_KERNELS=0 is set"
         assert isinstance(prepare(model, "cpu"), CpuPlan)
-        with pytest.raises(BadInput, match="not available"):
-            NativePlan(model)
+        with pytest.raises(BadInputError, match="not available"):
+            CKernelPlan(model)
     elif kernels.available():
-        with pytest.raises(BadInput, match="must be 0, or a level that this machine runs: "):
+        with pytest.raises(BadInputError, match="must be 0, or a level that this machine runs: "):
             prepare(model, "cpu")
 
 

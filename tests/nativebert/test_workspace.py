@@ -18,8 +18,8 @@ from models import BERT, one_thread, write_folder
 import nativebert as nb
 from nativebert import kernels
 from nativebert.engine import workspace
-from nativebert.engine.native import NativePlan
-from nativebert.engine.workspace import FEWEST_AT_A_TIME, Memory, Workspace, Workspaces
+from nativebert.engine.native import CKernelPlan
+from nativebert.engine.workspace import MIN_WORKSPACE_LIMIT, Memory, Workspace, Workspaces
 from nativebert.nn.packed import Packed
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not())
@@ -28,12 +28,12 @@ needs_kernels = pytest.mark.skipif(not kernels.available(), reason=kernels.why_n
 @contextmanager
 def lend(shared: Workspaces) -> Iterator[Workspace]:
     """As a plan does it."""
-    one, whole = shared.take(), False
+    one, whole = shared.acquire(), False
     try:
         yield one
         whole = True
     finally:
-        shared.give(one if whole else None)
+        shared.release(one if whole else None)
 
 
 class Counted(Workspace):
@@ -72,7 +72,7 @@ def test_never_more_than_so_many_at_a_time(living: weakref.WeakSet[Counted]) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == FEWEST_AT_A_TIME
+    assert most == MIN_WORKSPACE_LIMIT
     gc.collect()
     assert len(living) == 0  # all that had run it have ended
 
@@ -111,7 +111,7 @@ def test_one_for_each_living_thread(living: weakref.WeakSet[Counted]) -> None:
 
 def test_a_workspace_that_an_error_left_is_not_used_again(living: weakref.WeakSet[Counted]) -> None:
     shared = Workspaces()
-    for _ in range(3 * FEWEST_AT_A_TIME):
+    for _ in range(3 * MIN_WORKSPACE_LIMIT):
         with pytest.raises(ZeroDivisionError), lend(shared):
             raise ZeroDivisionError
     gc.collect()
@@ -136,7 +136,7 @@ def test_memory_goes_back_to_the_system() -> None:
 
 @needs_kernels
 def test_sixteen_threads_of_a_model(living: weakref.WeakSet[Counted], tmp_path: Path) -> None:
-    plan = NativePlan(nb.load(write_folder(tmp_path / "m", BERT)))
+    plan = CKernelPlan(nb.load(write_folder(tmp_path / "m", BERT)))
     batch = Packed.of([[5, 6, 7]] * 200)
     expected = plan.hidden(batch)
     errors: list[BaseException] = []
@@ -155,7 +155,7 @@ def test_sixteen_threads_of_a_model(living: weakref.WeakSet[Counted], tmp_path: 
     for thread in threads:
         thread.start()
     alive.wait()
-    assert len(living) <= FEWEST_AT_A_TIME
+    assert len(living) <= MIN_WORKSPACE_LIMIT
     end.set()
     for thread in threads:
         thread.join()

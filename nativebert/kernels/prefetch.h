@@ -4,15 +4,15 @@
  * memory or from a cache far away; and the rows of the next tile into the first. The places that a tile will be stored to are fetched
  * when it begins.
  */
-#ifndef NATIVEBERT_FETCH_H
-#define NATIVEBERT_FETCH_H
+#ifndef NATIVEBERT_PREFETCH_H
+#define NATIVEBERT_PREFETCH_H
 
 #include "kernels.h"
 #include "vec.h"
 
 enum {
     BLOCK_ROWS = 256, /* rows that pass by while they stay in the second-level cache */
-    AHEAD = 20        /* steps that a panel's only tile fetches ahead in its own panel */
+    PREFETCH_STEPS = 20        /* steps that a panel's only tile fetches ahead in its own panel */
 };
 
 /* At each step of k some bytes of weights, and some of the rows after a tile's own. */
@@ -20,22 +20,22 @@ typedef struct {
     const char *weights;
     size_t step;
     const char *rows;
-} Fetch;
+} Prefetch;
 
 /* Of a tile, one of so many over a panel, whose steps read so many bytes of weights each. */
-static inline Fetch fetch_for(int tile, int tiles, const void *panel, int steps, size_t bytes, const void *rows)
+static inline Prefetch prefetch_for(int tile, int tiles, const void *panel, int steps, size_t bytes, const void *rows)
 {
     const char *own = panel;
     if (tiles == 1)
-        return (Fetch){own + AHEAD * bytes, bytes, rows};
+        return (Prefetch){own + PREFETCH_STEPS * bytes, bytes, rows};
     const size_t line = sizeof(Vec), step = (bytes / line + (size_t)tiles - 1) / (size_t)tiles * line;
     if ((size_t)tile * step >= bytes)
-        return (Fetch){own, step, rows}; /* those before it have fetched all there is */
-    return (Fetch){own + (size_t)steps * (bytes + (size_t)tile * step), step, rows};
+        return (Prefetch){own, step, rows}; /* those before it have fetched all there is */
+    return (Prefetch){own + (size_t)steps * (bytes + (size_t)tile * step), step, rows};
 }
 
 /* One step: so many vectors of weights and, where the rows advance, theirs. */
-INLINE void fetch_step(Fetch *fetch, const int vectors, const size_t rows)
+INLINE void prefetch_step(Prefetch *fetch, const int vectors, const size_t rows)
 {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++)
@@ -48,7 +48,7 @@ INLINE void fetch_step(Fetch *fetch, const int vectors, const size_t rows)
 }
 
 /* Where a tile will be stored. */
-INLINE void expect(int rows, int vectors, const float *y, size_t stride)
+INLINE void prefetch_dst(int rows, int vectors, const float *y, size_t stride)
 {
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
