@@ -29,8 +29,7 @@ from nativebert.engine import PRECISIONS, choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
-from nativebert.nn.packed import Packed
-from nativebert.tasks.base import listed
+from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder, Vectors
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
@@ -310,7 +309,7 @@ def measure(
     asked = _precisions(precisions, target)
     rounds, seed = at_least(1, "rounds", rounds), at_least(0, "seed", seed)
     threads = None if threads is None else at_least(1, "threads", threads)
-    given = None if texts is None else listed(texts)
+    given = None if texts is None else as_list(texts)
     if given == []:
         raise BadInputError("texts is empty: give some to time, or None for made-up ones")
     before = torch.get_num_threads()
@@ -326,7 +325,7 @@ def measure(
 def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
     if asked is None:
         return ["float32", "int8"] if device.type == "cpu" else ["float32"]
-    names = list(dict.fromkeys(listed(asked, "precisions")))
+    names = list(dict.fromkeys(as_list(asked, "precisions")))
     if not names or any(name not in PRECISIONS for name in names):
         raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
     if "int8" in names and device.type != "cpu":
@@ -353,20 +352,20 @@ class _Ours:
 
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
         def run() -> Vectors:
-            if len(texts) > 1:
-                self.embedder.plan.clear_cache()  # these stand for texts that are always new
-            found: Vectors = self.embedder(texts, prompt="", progress=False)
-            return found
+            if len(texts) > 1:  # these stand for texts that are always new
+                self.embedder.plan.clear_cache()
+            vectors: Vectors = self.embedder(texts, prompt="", progress=False)
+            return vectors
 
         return run
 
     def states(self, rows: list[list[int]]) -> Callable[[], object]:
-        of, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
+        embedder, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
 
         def run() -> None:
-            for batch in plan(lengths, of.batch_tokens):
-                of.plan.hidden(Packed.of([rows[n] for n in batch], position_pad_id=of.encoder.position_pad_id))
-            wait(of.plan.device)
+            for batch in plan(lengths, embedder.batch_tokens):
+                embedder.plan.hidden(embedder.pack([rows[n] for n in batch]))
+            wait(embedder.plan.device)
 
         return run
 
