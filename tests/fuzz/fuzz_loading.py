@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "nativebert"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 with atheris.instrument_imports(include=["nativebert", "weights_map"]):
     import nativebert.config
     import nativebert.hub

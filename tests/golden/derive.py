@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForPreTraining, DistilBertConfig, DistilBertForMaskedLM
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "nativebert"))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from families import EVERY, Batch, Made, theirs  # noqa: E402
 from models import masks, one_thread, unlike  # noqa: E402

@@ -22,7 +22,7 @@ import torch
 import transformers
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "nativebert"))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from questions import FAMILIES, POSITIONS, SETTINGS, fingerprint, pairs, qa_folder  # noqa: E402
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import families
 import pytest
 from families import COMMON, Batch, Made, ours, theirs, write
-from models import one_thread
+from models import ROBERTA, one_thread
 
 import nativebert as nb
 from nativebert.arch import FAMILIES
@@ -31,7 +31,7 @@ def test_the_worked_example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setitem(FAMILIES, model_type, name)
     monkeypatch.setattr(families, "VARIANTS", dict(families.VARIANTS))
     monkeypatch.setattr(families, "STEM", dict(families.STEM))
-    exec(test, families.__dict__)
+    exec(test, {"VARIANTS": families.VARIANTS, "STEM": families.STEM, "ROBERTA": ROBERTA})
     with one_thread():
         for end in COMMON:
             made = Made(model_type, end)

@@ -150,7 +150,9 @@ def test_a_cross_encoder_of_16_bits(folders: dict[str, str], tmp_path: Path) -> 
     assert not np.array_equal(again.predict(PAIRS), CrossEncoder(folders["cross"], device="cpu").predict(PAIRS))
 
 
-@pytest.mark.parametrize("function", [torch.tanh, torch.nn.Tanh(), torch.nn.ReLU(), lambda x: x * 2], ids=str)
+@pytest.mark.parametrize(
+    "function", [torch.tanh, torch.nn.Tanh(), torch.nn.ReLU(), lambda x: x * 2], ids=["tanh", "Tanh", "ReLU", "lambda"]
+)
 def test_activations_that_a_folder_cannot_name(folders: dict[str, str], tmp_path: Path, function: Any) -> None:
     model = CrossEncoder(folders["cross"], device="cpu", activation_fn=function)
     with pytest.raises(RefusedError, match="a folder cannot say that activation_fn is"):

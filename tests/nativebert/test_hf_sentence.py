@@ -319,7 +319,7 @@ PAIRS = [("a cat", "the cat sat"), ("", "a dog"), ("deep learning", "is powerful
         {}, {"activation_fn": torch.nn.Identity()}, {"activation_fn": torch.nn.Sigmoid()}, {"activation_fn": torch.tanh}, {"apply_softmax": True},
         {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"batch_size": 2, "show_progress_bar": False},
     ],
-    ids=str,
+    ids=["defaults", "Identity", "Sigmoid", "tanh", "apply_softmax", "convert_to_tensor", "convert_to_numpy", "batch_size"],
 )  # fmt: skip
 def test_scores(folders: dict[str, str], name: str, given: dict[str, Any]) -> None:
     import sentence_transformers

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from models import TINY, masks, one_thread, write_folder
 
 import nativebert as nb
-from tests.nativebert.models import TINY, masks, one_thread, write_folder
 
 pytestmark = pytest.mark.reference
 

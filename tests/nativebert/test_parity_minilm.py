@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models import minilm, texts
+from models import WORDS, minilm
 
 import nativebert as nb
 from nativebert.engine import prepare
@@ -34,9 +35,14 @@ def references() -> tuple[Any, Any]:
     return make(torch.float32), make(torch.float64)
 
 
+# Words of a text, [CLS] and [SEP] not counted: about vector widths and powers of two, the Embedder's limit of 256 tokens, the model's of 512.
+LENGTHS = (0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 21, 30, 31, 34, 46, 60, 90, 126, 180, 254, 255, 400, 510, 640)
+
+
 def corpus() -> list[str]:
-    """120 texts of all lengths, from none to beyond the 512 tokens that the model takes."""
-    return [*texts(100, 60, seed=1), *(" ".join(["quietly"] * n) for n in range(60, 660, 30))]
+    """A text of each of 24 lengths, from none to beyond the 512 tokens that the model takes."""
+    r = random.Random(1)
+    return [" ".join(r.choices(WORDS, k=n)) for n in LENGTHS]
 
 
 def encode(model: Model, some: list[str], pairs: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,7 +70,7 @@ def test_every_state_and_attention_in_padded_batches(model: Model, references: t
 
 
 def test_alone_and_without_attention_weights(model: Model, references: tuple[Any, Any]) -> None:
-    for text in corpus()[::9]:
+    for text in corpus()[::3]:
         ids, _, _ = encode(model, [text])
         truth = references[1](ids).last_hidden_state
         with torch.no_grad():
@@ -89,7 +95,7 @@ def test_embeddings_equal_sentence_transformers() -> None:
 
     theirs = SentenceTransformer(str(minilm()), device="cpu")
     some = corpus()
-    with pytest.warns(Truncated, match="of 120 texts are longer than 256 tokens"):
+    with pytest.warns(Truncated, match="of 24 texts are longer than 256 tokens"):
         ours = nb.Embedder(minilm(), device="cpu")(some)
     assert np.abs(ours - theirs.encode(some, batch_size=16)).max() <= 1e-6
     assert (
@@ -99,7 +105,7 @@ def test_embeddings_equal_sentence_transformers() -> None:
 
 
 def test_gradients_equal_transformers(model: Model, references: tuple[Any, Any]) -> None:
-    ids, mask, _ = encode(model, corpus()[:6])
+    ids, mask, _ = encode(model, corpus()[6:12])
     reference, target = (
         references[0],
         torch.randn(6, ids.shape[1], 384, generator=torch.Generator().manual_seed(0)) * mask[..., None],

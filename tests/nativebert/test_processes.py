@@ -12,6 +12,8 @@ from hf_checkpoints import make
 
 from nativebert import kernels
 
+SUPPORT = Path(__file__).parents[1] / "support"
+
 # Scripts of their own: a process that runs tests is no place to fork.
 _BEGIN = """
 import os, signal, sys, threading
@@ -143,7 +145,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def run(script: str, folders: dict[str, str], with_kernels: bool, precisions: tuple[str, ...] = ("float32", "int8")) -> None:
-    begin = _BEGIN.format(here=str(Path(__file__).parent), folders=folders, precisions=precisions)
+    begin = _BEGIN.format(here=str(SUPPORT), folders=folders, precisions=precisions)
     environment = os.environ | {kernels.VARIABLE: "" if with_kernels else "0", "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
         [sys.executable, "-c", begin + script], env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -185,7 +187,7 @@ if __name__ == "__main__":
 @pytest.mark.reference
 def test_spawned_with_the_task_as_an_argument(folders: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SPAWNED.format(here=str(Path(__file__).parent), folders=folders))
+    script.write_text(SPAWNED.format(here=str(SUPPORT), folders=folders))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -207,6 +209,6 @@ assert found.left - first.left < 100, (first, found)  # MB; were they kept, the 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell what memory a process has")
 def test_a_web_server_in_small(folders: dict[str, str]) -> None:
     """`make soak` runs it for as long as a day's calls take."""
-    script = SOAK.format(here=str(Path(__file__).parent), folders=folders)
+    script = SOAK.format(here=str(SUPPORT), folders=folders)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

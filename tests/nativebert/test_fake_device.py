@@ -1,4 +1,4 @@
-"""The code for accelerators, on a machine without one: everything is where it should be, and so the results are those of the CPU."""
+"""The code for accelerators on a simulated one: every tensor is on the right device, and the results are those of the CPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_device import simulate
 from families import EVERY, Batch, Made, write
-from far import far
 from hf_checkpoints import make
 from models import one_thread
 
@@ -31,8 +31,8 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def test_a_device_that_is_not_there_is_as_strict_as_a_real_one() -> None:
-    with far("cuda:0"):
+def test_the_simulated_device_is_as_strict_as_a_real_one() -> None:
+    with simulate("cuda:0"):
         here, there = torch.ones(4), torch.arange(4.0, device="cuda")
         assert there.device == torch.device("cuda:0")
         for wrong in (
@@ -47,7 +47,7 @@ def test_a_device_that_is_not_there_is_as_strict_as_a_real_one() -> None:
         with pytest.raises(TypeError, match="numpy"):
             there.numpy()
         assert torch.equal((there * 2 + here.to(there.device))[torch.tensor([3])].cpu(), torch.tensor([7.0]))
-    with far("mps:0"), pytest.raises(TypeError, match="float64"):
+    with simulate("mps:0"), pytest.raises(TypeError, match="float64"):
         torch.ones(3, device="mps").double()
 
 
@@ -63,8 +63,9 @@ def test_every_family_with_every_head(made: Made, tmp_path: Path) -> None:
         a = near(**given, output_hidden_states=True, output_attentions=True)
     packed = Packed.of(sequences, position_pad_id=near.config.position_pad_id)
     states = prepare(near, "cpu").states(packed)
-    for device in DEVICES:
-        with far(device), torch.no_grad():
+    # mps differs from cuda only in float64, which no head computes: one head of each family is enough
+    for device in DEVICES if (made.variant, made.end) == (made.family, "ForSequenceClassification") else DEVICES[:1]:
+        with simulate(device), torch.no_grad():
             model = nb.load(tmp_path / "m", device=device)
             assert str(model.device) == device
             b = model(**given, output_hidden_states=True, output_attentions=True)
@@ -197,7 +198,7 @@ WORK = [
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
 def test_whatever_takes_a_device(work: Callable[[Models, str], Any], device: str, models: Models) -> None:
     expected = work(models, "cpu")
-    with far(device):
+    with simulate(device):
         found = work(models, device)
     close(found, expected)
 
@@ -207,7 +208,7 @@ def test_commands(device: str, models: Models, tmp_path: Path, monkeypatch: pyte
     for name, value in {"CALLS": 2, "PRODUCTS": 1, "SIDE": {"cpu": 16, device[:-2]: 16}, "COUNT": 6}.items():
         monkeypatch.setattr(bench, name, value)
     (tmp_path / "t.txt").write_text("\n".join(filter(None, TEXTS)))
-    with far(device):
+    with simulate(device):
         for command in (
             ["invariance", models["bert"], "--trials", "1", "--precision", "bfloat16"],
             ["quality", models["minilm"], "--texts", str(tmp_path / "t.txt"), "--precision", "float16"],

@@ -1,6 +1,6 @@
 """A web server in small: many threads, calls of every task and of the familiar door, models dropped and loaded all the while.
 
-    python tests/nativebert/soak.py --calls 20000 --threads 16
+    python tests/support/soak.py --calls 20000 --threads 16
 
 Every result is compared with the first, to the last bit, and the memory of the process is read as the calls go by.
 """

@@ -20,37 +20,68 @@ VOCAB = [
     "the", "cat", "sat", "on", "mat", "a", "dog", "deep", "learning", "is", "##ing", "##s", "power", "##ful", ".", ",", "?", "!", "'",
 ]  # fmt: skip
 
-BERT = {
-    "model_type": "bert", "architectures": ["BertModel"], "vocab_size": len(VOCAB), "hidden_size": 32, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "intermediate_size": 48, "hidden_act": "gelu", "max_position_embeddings": 40, "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12, "pad_token_id": 0,
+# The table of tiny models: variant of a family, "family" or "family what" -> its config. A family is two lines here (docs/adding-a-family.md).
+_SIZES = {
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 30, "pad_token_id": 0,
 }  # fmt: skip
-DISTILBERT = {
-    "model_type": "distilbert", "architectures": ["DistilBertModel"], "vocab_size": len(VOCAB), "dim": 32, "n_layers": 2, "n_heads": 4,
-    "hidden_dim": 48, "activation": "gelu", "max_position_embeddings": 40, "pad_token_id": 0,
+_BERT = {**_SIZES, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2}
+ROBERTA = {**_BERT, "pad_token_id": 1}
+_ALBERT = {**_BERT, "embedding_size": 24, "hidden_act": "gelu_new"}
+_MODERNBERT = {
+    **_SIZES, "hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 6, "global_attn_every_n_layers": 3, "bos_token_id": 1,
+    "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
 }  # fmt: skip
-_ROBERTA = {**BERT, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
-TINY: dict[str, dict[str, Any]] = {
-    "bert": BERT,
-    "distilbert": DISTILBERT,
-    "roberta": _ROBERTA | {"model_type": "roberta", "architectures": ["RobertaModel"]},
-    "xlm-roberta": _ROBERTA | {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]},
-    "camembert": _ROBERTA | {"model_type": "camembert", "architectures": ["CamembertModel"]},
-    "electra": BERT | {"model_type": "electra", "architectures": ["ElectraModel"], "embedding_size": 24},
-    "albert": BERT | {
-        "model_type": "albert", "architectures": ["AlbertModel"], "embedding_size": 24, "num_hidden_groups": 1, "inner_group_num": 1,
+VARIANTS: dict[str, dict[str, Any]] = {
+    "bert": _BERT,
+    "distilbert": {
+        "vocab_size": 60, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 30, "pad_token_id": 0,
+        "activation": "gelu",
     },
-    "mpnet": {
-        **{key: value for key, value in BERT.items() if key != "type_vocab_size"}, "model_type": "mpnet",
-        "architectures": ["MPNetModel"], "pad_token_id": 1, "relative_attention_num_buckets": 32,
-    },
-    "modernbert": {
-        "model_type": "modernbert", "architectures": ["ModernBertModel"], "vocab_size": len(VOCAB), "hidden_size": 32,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "hidden_activation": "gelu",
-        "max_position_embeddings": 40, "norm_eps": 1e-5, "pad_token_id": 0, "local_attention": 6, "global_attn_every_n_layers": 3,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA | {"type_vocab_size": 1},
+    "camembert": ROBERTA | {"type_vocab_size": 1},
+    "electra": _BERT | {"embedding_size": 24},
+    "electra wide": _BERT | {"embedding_size": 32},
+    "albert": _ALBERT,
+    "albert groups": _ALBERT | {"num_hidden_groups": 2, "inner_group_num": 2},
+    "mpnet": _SIZES | {"pad_token_id": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "relative_attention_num_buckets": 32},
+    "modernbert": _MODERNBERT,
+    "modernbert global": _MODERNBERT | {"global_attn_every_n_layers": 1},
+    "modernbert biased": _MODERNBERT
+    | {
+        "num_hidden_layers": 5, "global_attn_every_n_layers": 2, "attention_bias": True, "mlp_bias": True, "norm_bias": True,
+        "classifier_bias": True, "classifier_pooling": "mean", "local_attention": 4,
     },
 }  # fmt: skip
+STEM = {
+    "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
+    "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
+}  # fmt: skip
+"""Family -> what the names of its classes in transformers begin with."""
+
+
+# What published configs say where transformers' defaults are others.
+_ROBERTA_BASE = {"type_vocab_size": 1, "layer_norm_eps": 1e-5}
+_PUBLISHED = {
+    "roberta": _ROBERTA_BASE,
+    "xlm-roberta": _ROBERTA_BASE,
+    "camembert": _ROBERTA_BASE,
+    "albert": {"hidden_act": "gelu"},
+}
+
+
+def _config_json(family: str) -> dict[str, Any]:
+    """With two layers, positions for 40 tokens, and :data:`VOCAB`."""
+    layers = "n_layers" if family == "distilbert" else "num_hidden_layers"
+    sizes = {"vocab_size": len(VOCAB), layers: 2, "max_position_embeddings": 40}
+    config = VARIANTS[family] | _PUBLISHED.get(family, {}) | sizes
+    return {"model_type": family, "architectures": [f"{STEM[family]}Model"], **config}
+
+
+TINY = {family: _config_json(family) for family in STEM}
 """A small config.json of each family, by its ``model_type``."""
+BERT, DISTILBERT = TINY["bert"], TINY["distilbert"]
 
 
 def minilm() -> Path:

@@ -10,44 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models import their_logits, unlike
+from models import STEM, VARIANTS, their_logits, unlike
 from safetensors.torch import load_file, save_file
 
 from nativebert.config import ARCHITECTURES
 from nativebert.parity.compare import Steps, steps
 
-SIZES = {
-    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
-    "max_position_embeddings": 30,
-}  # fmt: skip
-_ROBERTA = {**SIZES, "pad_token_id": 1, "type_vocab_size": 2}
-_MODERN = {
-    **SIZES, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
-}  # fmt: skip
-# Variant of a family, "family" or "family what" -> its config.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "bert": SIZES,
-    "distilbert": {"vocab_size": 60, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 30},
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA | {"type_vocab_size": 1},
-    "camembert": _ROBERTA | {"type_vocab_size": 1},
-    "electra": SIZES | {"embedding_size": 24},
-    "electra wide": SIZES | {"embedding_size": 32},
-    "albert": SIZES | {"embedding_size": 24},
-    "albert groups": SIZES | {"embedding_size": 24, "num_hidden_groups": 2, "inner_group_num": 2},
-    "mpnet": SIZES,
-    "modernbert": _MODERN,
-    "modernbert global": _MODERN | {"global_attn_every_n_layers": 1},
-    "modernbert biased": _MODERN
-    | {
-        "num_hidden_layers": 5, "global_attn_every_n_layers": 2, "attention_bias": True, "mlp_bias": True, "norm_bias": True,
-        "classifier_bias": True, "classifier_pooling": "mean", "local_attention": 4,
-    },
-}  # fmt: skip
-STEM = {
-    "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
-    "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-}  # fmt: skip
 # What transformers has: the common classes of every family, and those that some have.
 COMMON = ["Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction")]
 MORE = {"bert": ["ForPreTraining", "ForNextSentencePrediction"], "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
