@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -23,9 +23,9 @@ from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.pickling import ModelFiles, Referred
+from nativebert.pickling import ModelFiles, PassedModel
 from nativebert.sentence import TransformerConfig
-from nativebert.tasks.call import Call, Chunk
+from nativebert.tasks.call import Call, Chunk, as_list
 from nativebert.tasks.options import CALL_OPTIONS, DEFAULTS, TASK_OPTIONS, CallOptions, Options, TaskOptions, check
 from nativebert.tasks.windows import Windows, of_texts
 from nativebert.text.pack import plan as plan_batches
@@ -34,31 +34,6 @@ from nativebert.text.tokenizer import Tokenizer
 Compute = Callable[[Packed], Tensor]  # a batch -> (T, ...) of its tokens, or (B, ...) of its sequences
 
 _SHRINKING = Lock()
-
-
-class _Passed:
-    """A model that a task was made of, kept for the task's pickles, while it has the weights that the task has."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        self._model, self._weights = model, _digest(model)
-
-    def load(self) -> LoadedModel:
-        """The model."""
-        return self._model
-
-    def __getstate__(self) -> dict[str, Any]:
-        if _digest(self._model) != self._weights:
-            raise RefusedError(
-                "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
-                "make the task anew from the model, or from a folder that the model was saved to"
-            )
-        return {**self.__dict__, "_model": Referred(self._model)}
-
-
-def _digest(model: Model) -> list[tuple[int, float]]:
-    """A fingerprint of each of a model's tensors."""
-    tensors = (tensor.detach().cpu() for tensor in model.state_dict().values())
-    return [(int(torch.hash_tensor(t).item()), t.sum(dtype=torch.float64).item()) for t in tensors]
 
 
 class Task:
@@ -106,7 +81,7 @@ class Task:
             )
         model = LoadedModel.of(model)
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
-        self._origin = ModelFiles.of(model) if by_files else _Passed(model)
+        self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
         self._prepare(model, device, asked["precision"])
         positions = self.encoder.max_tokens
@@ -233,11 +208,11 @@ class Task:
 
     # -- sequences to numbers
 
-    def states(self, texts: Sequence[str], *, progress: bool | None = None, **options: Unpack[CallOptions]) -> list[Tensor]:
+    def states(self, texts: Iterable[str], *, progress: bool | None = None, **options: Unpack[CallOptions]) -> list[Tensor]:
         """Hidden states of the last layer for every token of texts, special tokens included.
 
         Args:
-            texts: single texts.
+            texts: strings; a single string is taken as a list of one.
             progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
             **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`. Of a text in windows, each token has its
                 states from the window in which it stands farther from an edge.
@@ -251,7 +226,7 @@ class Task:
         """
         prefix, suffix = map(len, self.tokenizer.frame)
         out: list[Tensor] = []
-        with Call(self, list(texts), progress, options) as call:
+        with Call(self, as_list(texts), progress, options) as call:
             for chunk in call.chunks():
                 sequences = of_texts(chunk, chunk.items)
                 rows = self._token_rows(sequences, chunk, self.plan.hidden)
