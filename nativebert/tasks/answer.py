@@ -77,8 +77,6 @@ class Answerer(Task):
         no_answer: bool = False,
         max_answer_tokens: int | None = None,
         align_to_words: bool | None = None,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """Answers to questions.
@@ -89,9 +87,7 @@ class Answerer(Task):
             top_k: how many answers to give.
             no_answer: let "no answer" be one of the candidates: for models that were trained to say so, as on SQuAD 2.0.
             max_answer_tokens, align_to_words: in place of the task's own.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each pair, in order: ``{"answer": str, "score": float, "start": int, "end": int}`` where ``top_k`` is 1, else a list of at
@@ -109,7 +105,7 @@ class Answerer(Task):
         by_words = self.align_to_words if align_to_words is None else align_to_words
         pairs = _pairs(questions, contexts)
         found: list[Any] = []
-        with Call(self, pairs, progress, options) as call:
+        with Call(self, pairs, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 tokens = [_context(e) for e in encodings]
@@ -120,7 +116,7 @@ class Answerer(Task):
                     answers = _answers(context, e, first, spans, top_k, no_answer, by_words)
                     found.append(answers[0] if top_k == 1 else answers)
         one = {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        return call.results(found, one if top_k == 1 else [one], return_report)
+        return call.results(found, one if top_k == 1 else [one])
 
 
 def _answers(

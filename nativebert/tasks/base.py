@@ -208,13 +208,12 @@ class Task:
 
     # -- sequences to numbers
 
-    def states(self, texts: Iterable[str], *, progress: bool | None = None, **options: Unpack[CallOptions]) -> list[Tensor]:
+    def states(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
         """Hidden states of the last layer for every token of texts, special tokens included.
 
         Args:
             texts: strings; a single string is taken as a list of one.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`. Of a text in windows, each token has its
+            **options: see :class:`~nativebert.tasks.options.CallOptions`. Of a text in windows, each token has its
                 states from the window in which it stands farther from an edge.
 
         Returns:
@@ -226,7 +225,7 @@ class Task:
         """
         prefix, suffix = map(len, self.tokenizer.frame)
         out: list[Tensor] = []
-        with Call(self, as_list(texts), progress, options) as call:
+        with Call(self, as_list(texts), options) as call:
             for chunk in call.chunks():
                 sequences = of_texts(chunk, chunk.items)
                 rows = self._token_rows(sequences, chunk, self.plan.hidden)
@@ -236,8 +235,7 @@ class Task:
                 ):
                     last = rows[end - 1]
                     out.append(torch.cat([rows[first][:prefix], states, last[len(last) - suffix :]]))
-        call.report()
-        return out
+        return call.returned(out)
 
     def pack(self, ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Packed:
         """A batch of token ids, and of token type ids as long each, for :attr:`plan`."""

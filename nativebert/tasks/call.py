@@ -46,8 +46,7 @@ class Call:
     Args:
         task: whose call it is.
         items: texts, pairs of texts, or lists of words.
-        progress: whether to show a bar; None decides by time and terminal.
-        options: in place of the task's own.
+        options: of the call.
         copies: how many times an item is read, each time beside something else.
 
     Attributes:
@@ -59,14 +58,13 @@ class Call:
         TypeError, BadInputError: see :meth:`nativebert.tasks.options.Options.changed`.
     """
 
-    def __init__(
-        self, task: Task, items: list[Any], progress: bool | None, options: CallOptions | None = None, copies: int = 1
-    ) -> None:
-        self.task, self.options, self._started = task, task.options.changed(options or {}), time.perf_counter()
+    def __init__(self, task: Task, items: list[Any], options: CallOptions, copies: int = 1) -> None:
+        self.task, self.options, self._started = task, task.options.changed(options), time.perf_counter()
+        self._return_report = options.get("return_report", False)
         self._items, self._copies, self._batch_tokens = items, copies, self.options.batch_tokens
         self.used, self.cut, self.windows = (np.zeros(len(items), np.int64) for _ in range(3))
         self._batches = self._rows = self._padding_rows = 0
-        self._bar = Progress(len(items), progress)
+        self._bar = Progress(len(items), options.get("progress"))
 
     def __enter__(self) -> Self:
         return self
@@ -125,10 +123,15 @@ class Call:
             self.used, self.cut, self.windows, self._batches, padding, seconds, task.reference, task.device, task.precision
         )
 
-    def results(self, items: Iterable[Any], like: Any, return_report: bool) -> Any:
-        """The results of a call, with its report if asked for; see :class:`~nativebert.tasks.results.Results`."""
+    def returned(self, value: Any) -> Any:
+        """What the call returns: ``value``, with the report if asked for."""
+        report = self.report()
+        return (value, report) if self._return_report else value
+
+    def results(self, items: Iterable[Any], like: Any) -> Any:
+        """What the call returns: the items as :class:`~nativebert.tasks.results.Results`, with the report if asked for."""
         results = Results(items, self.report(), like)
-        return (results, results.report) if return_report else results
+        return (results, results.report) if self._return_report else results
 
 
 class Progress:

@@ -16,7 +16,6 @@ from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
 from nativebert.tasks.options import CallOptions, TaskOptions
-from nativebert.tasks.results import Report, Results
 from nativebert.tasks.scores import Scores, sigmoid, softmax
 from nativebert.tasks.windows import of_pairs, of_texts
 from nativebert.whole import at_least
@@ -83,8 +82,6 @@ class Classifier(Task):
         top_k: int | None = 1,
         threshold: float | None = None,
         problem: str | None = None,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """Labels of texts, best first.
@@ -94,9 +91,7 @@ class Classifier(Task):
             top_k: how many labels of each text; None for all.
             threshold: give all labels that score at least this, however many they are, in place of the ``top_k`` best.
             problem: in place of :attr:`problem`.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each text, in order: ``{"label": str, "score": float}`` where ``top_k`` is 1, else a list of them, best first; of equal
@@ -109,29 +104,26 @@ class Classifier(Task):
         top_k = checked_top_k(top_k)
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
             raise BadInputError(f"threshold must be a number, not {threshold!r}")
-        scores, report = self._scores(texts, problem, progress, options)
+        scores, call = self._scores(texts, problem, options)
         found: list[Any] = best_labels(scores, self.labels, top_k if threshold is None else None)
         if threshold is not None:
             found = [[one for one in best if one["score"] >= threshold] for best in found]
         elif top_k == 1:
             found = [best[0] for best in found]
         one = {"label": "", "score": 0.0}
-        results = Results(found, report, one if threshold is None and top_k == 1 else [one])
-        return (results, report) if return_report else results
+        return call.results(found, one if threshold is None and top_k == 1 else [one])
 
     def scores(
         self,
         texts: Iterable[str] | Iterable[tuple[str, str]],
         *,
         problem: str | None = None,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """The score of every label, as an array: probabilities, or the raw outputs of a regression.
 
         Args:
-            texts, problem, return_report, progress, **options: as for a call.
+            texts, problem, **options: as for a call.
 
         Returns:
             float32 ``(n, C)``, columns in the order of :attr:`labels`.
@@ -139,20 +131,20 @@ class Classifier(Task):
         Raises:
             BadInputError, TooLongError: as a call.
         """
-        scores, report = self._scores(texts, problem, progress, options)
-        return (scores, report) if return_report else scores
+        scores, call = self._scores(texts, problem, options)
+        return call.returned(scores)
 
-    def _scores(self, texts: Any, problem: str | None, progress: bool | None, options: CallOptions) -> tuple[Scores, Report]:
+    def _scores(self, texts: Any, problem: str | None, options: CallOptions) -> tuple[Scores, Call]:
         items, problem = as_list(texts), _problem(problem) or self.problem
         scores_of: Callable[[Tensor], Scores] = {"single": softmax, "multi": sigmoid}.get(problem, Tensor.numpy)
         out = np.empty((len(items), len(self.labels)), np.float32)
         single = not items or isinstance(items[0], str)
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             for chunk in call.chunks():
                 sequences = of_texts(chunk, chunk.items) if single else of_pairs(chunk)
                 scores = scores_of(self._logits(sequences, chunk))
                 out[chunk.rows] = over_windows(scores, sequences.starts, self.combine)
-        return out, call.report()
+        return out, call
 
 
 def _problem(problem: str | None) -> Problem | None:

@@ -114,9 +114,7 @@ class Embedder(Task):
         prompt: str | None = None,
         prompt_name: str | None = None,
         include_prompt: bool | None = None,
-        return_report: bool = False,
         as_tensor: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """Vectors of texts.
@@ -126,10 +124,8 @@ class Embedder(Task):
             prompt: text to put before each text.
             prompt_name: or the name of one of the model's own prompts (``embedder.config.prompts``).
             include_prompt: whether the prompt's tokens are pooled too; None for what the model's files say.
-            return_report: return ``(vectors, Report)``.
             as_tensor: return a torch tensor on the CPU in place of a numpy array.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             float32 ``(n, dimension)``, in the order of ``texts``.
@@ -144,7 +140,7 @@ class Embedder(Task):
         prompt_len = len(self.tokenizer.ids_batch([prefix]).ids[0]) - len(self._suffix) if prefix else 0
         skip = prompt_len if include_prompt is False or (include_prompt is None and not self.config.include_prompt) else 0
         out = np.empty((len(items), self.dimension), np.float32)
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             if prompt_len + len(self._suffix) >= call.options.max_tokens:
                 raise TooLongError(
                     f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
@@ -154,9 +150,7 @@ class Embedder(Task):
                 windows = of_texts(chunk, prefixed)
                 pooled = self._pool(windows, self._skips(windows, skip), chunk)
                 out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
-        report = call.report()
-        vectors: Any = torch.from_numpy(out) if as_tensor else out
-        return (vectors, report) if return_report else vectors
+        return call.returned(torch.from_numpy(out) if as_tensor else out)
 
     def finish(self, pooled: Vectors) -> Vectors:
         """Pooled vectors ``(n, H * modes)`` -> float32 ``(n, dimension)``, by :attr:`steps`."""
@@ -169,8 +163,6 @@ class Embedder(Task):
         texts: Iterable[str],
         *,
         layers: int | Sequence[int] = -1,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
@@ -178,8 +170,7 @@ class Embedder(Task):
         Args:
             texts: as for a call.
             layers: which hidden states: 0 after the embeddings, 1 after the first layer, -1 after the last. Several are averaged.
-            return_report: return ``(results, Report)``.
-            progress, **options: as for a call.
+            **options: as for a call.
 
         Returns:
             For each text ``{"tokens": list of str, "offsets": list of (start, end) characters, "vectors": float32 (tokens, width)}``.
@@ -189,22 +180,20 @@ class Embedder(Task):
             BadInputError: something that is not a string, or a layer that the model does not have.
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
-        return self._vectors_of_tokens(texts, layers, progress, options, return_report, words=False)
+        return self._vectors_of_tokens(texts, layers, options, words=False)
 
     def words(
         self,
         texts: Iterable[str],
         *,
         layers: int | Sequence[int] = -1,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
         Args:
-            texts, layers, return_report, progress, **options: as for :meth:`tokens`.
+            texts, layers, **options: as for :meth:`tokens`.
 
         Returns:
             For each text ``{"words": list of str, "offsets": list of (start, end) characters, "vectors": float32 (words, width)}``.
@@ -212,7 +201,7 @@ class Embedder(Task):
         Raises:
             BadInputError, TooLongError: as :meth:`tokens`.
         """
-        return self._vectors_of_tokens(texts, layers, progress, options, return_report, words=True)
+        return self._vectors_of_tokens(texts, layers, options, words=True)
 
     def similarity(self, a: Vectors | Tensor, b: Vectors | Tensor | None = None) -> Vectors:
         """How similar each vector of ``a`` is to each of ``b``, by the model's own measure (``config.similarity``).
@@ -291,9 +280,7 @@ class Embedder(Task):
         self,
         texts: Iterable[str],
         layers: int | Sequence[int],
-        progress: bool | None,
         options: CallOptions,
-        return_report: bool,
         words: bool,
     ) -> Any:
         chosen = self._layers(layers)
@@ -303,7 +290,7 @@ class Embedder(Task):
             return torch.stack([states[layer] for layer in chosen]).float().mean(0)  # (T, H)
 
         found: list[dict[str, Any]] = []
-        with Call(self, as_list(texts), progress, options) as call:
+        with Call(self, as_list(texts), options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(as_single_items(chunk.items, chunk.start), first=chunk.start)
                 windows = of_ids(chunk, [e.ids for e in encodings])
@@ -317,7 +304,7 @@ class Embedder(Task):
             "offsets": [(0, 0)],
             "vectors": np.zeros((1, self.encoder.width), np.float32),
         }
-        return call.results(found, like, return_report)
+        return call.results(found, like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
         most = len(self.encoder.layers)

@@ -77,8 +77,6 @@ class MaskFiller(Task):
         *,
         top_k: int = 5,
         targets: str | Iterable[str | int] | None = None,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """Candidates for the masks of texts.
@@ -89,9 +87,7 @@ class MaskFiller(Task):
             targets: consider only these: words, each of which must be a single token where the mask stands (with or without a space before
                 it, in vocabularies where that makes a difference), or tokens with the mark that the vocabulary gives them (``"##ing"``,
                 ``"Ġword"``, ``"▁word"``), or token ids. Scores remain shares of the whole vocabulary.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each text, for each of its masks in order, a list of at most ``top_k`` candidates, best first (of equal ones, the one of the
@@ -110,7 +106,7 @@ class MaskFiller(Task):
         targets = None if targets is None else as_list(targets, "targets")
         ids_of: dict[Stands, Ids] = {}  # the tokens that may fill a mask, by how it stands
         found: list[list[list[dict[str, Any]]]] = []
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 masks = [self._masks(text, e, n) for n, (text, e) in enumerate(zip(chunk.items, encodings), chunk.start)]
@@ -124,7 +120,7 @@ class MaskFiller(Task):
                 for n, candidates in zip(windows.text, filled, strict=True):
                     by_text[n] += candidates
                 found += by_text
-        return call.results(found, [[{"token": "", "id": 0, "score": 0.0, "text": ""}]], return_report)
+        return call.results(found, [[{"token": "", "id": 0, "score": 0.0, "text": ""}]])
 
     def _masks(self, text: str, e: Encoding, n: int) -> list[_Mask]:
         """The masks of text ``n``."""

@@ -11,12 +11,21 @@ from nativebert.whole import at_least, whole
 
 
 class CallOptions(TypedDict, total=False):
-    """Options that a call may change for itself; without them, or with None, those of the task hold. See :class:`TaskOptions`."""
+    """Keyword arguments that every call of a task takes.
+
+    Args:
+        max_tokens, too_long, stride, batch_tokens: in place of the task's own, see :class:`TaskOptions`; without them, or with None, those
+            hold.
+        progress: show a progress bar; None, the default, shows one on a terminal for work that takes more than two seconds.
+        return_report: return ``(results, Report)``, see :class:`~nativebert.tasks.results.Report`.
+    """
 
     max_tokens: int | None
     too_long: str | None
     stride: int | None
     batch_tokens: int | None
+    progress: bool | None
+    return_report: bool
 
 
 class TaskOptions(TypedDict, total=False):
@@ -102,7 +111,7 @@ class Options:
             name = min(unknown)
             hint = f": {name} belongs to the constructor of the task" if name in TASK_OPTIONS else ""
             raise TypeError(f"the call of a task has no keyword argument {name!r}{hint}")
-        changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None and name in TASK_OPTIONS}
         return replace(self, **changes) if changes else self
 
 

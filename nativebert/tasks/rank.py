@@ -58,21 +58,12 @@ class Ranker(Task):
     def __repr__(self) -> str:
         return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
 
-    def __call__(
-        self,
-        pairs: Iterable[tuple[str, str]],
-        *,
-        return_report: bool = False,
-        progress: bool | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def __call__(self, pairs: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> Any:
         """Scores of pairs.
 
         Args:
             pairs: ``(text, text)``, in any number.
-            return_report: return ``(scores, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             float32 ``(n,)`` for a model with one output, else ``(n, outputs)``, in the order of ``pairs``.
@@ -81,23 +72,16 @@ class Ranker(Task):
             BadInputError: something that is not a pair of strings.
             TooLongError: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its first text leaves no room for a window.
         """
-        logits, report = self.logits(pairs, return_report=True, progress=progress, **options)
-        scores = sigmoid(torch.from_numpy(logits)) if self.activation == "sigmoid" else logits
+        logits, call = self._logits_of(pairs, options)
+        scores = self._activate(logits)
         scores = scores[:, 0] if self.outputs == 1 else scores
-        return (scores, report) if return_report else scores
+        return call.returned(scores)
 
-    def logits(
-        self,
-        pairs: Iterable[tuple[str, str]],
-        *,
-        return_report: bool = False,
-        progress: bool | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def logits(self, pairs: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> Any:
         """The model's outputs for pairs, before :attr:`activation`.
 
         Args:
-            pairs, return_report, progress, **options: as for a call.
+            pairs, **options: as for a call.
 
         Returns:
             float32 ``(n, outputs)``.
@@ -105,6 +89,13 @@ class Ranker(Task):
         Raises:
             BadInputError, TooLongError: as a call.
         """
+        logits, call = self._logits_of(pairs, options)
+        return call.returned(logits)
+
+    def _activate(self, logits: Scores) -> Scores:
+        return sigmoid(torch.from_numpy(logits)) if self.activation == "sigmoid" else logits
+
+    def _logits_of(self, pairs: Any, options: CallOptions) -> tuple[Scores, Call]:
         items = [
             tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in as_list(pairs, "pairs", "pairs of strings")
         ]
@@ -112,17 +103,14 @@ class Ranker(Task):
             if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
                 raise BadInputError(f"pair {n} must be two strings, not {str(pair)[:60]!r}")
         out: Scores = np.empty((len(items), self.outputs), np.float32)
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             for chunk in call.chunks():
                 sequences = of_pairs(chunk)
                 logits = self._logits(sequences, chunk).numpy()
                 out[chunk.rows] = np.maximum.reduceat(logits, sequences.starts)  # of each pair's windows
-        report = call.report()
-        return (out, report) if return_report else out
+        return out, call
 
-    def rank(
-        self, query: str, documents: Iterable[str], *, top_k: int | None = None, **options: Unpack[CallOptions]
-    ) -> list[dict[str, Any]]:
+    def rank(self, query: str, documents: Iterable[str], *, top_k: int | None = None, **options: Unpack[CallOptions]) -> Any:
         """Documents by their score with a query, best first.
 
         Args:
@@ -145,9 +133,10 @@ class Ranker(Task):
         if top_k is not None:
             top_k = at_least(1, "top_k", top_k, ", or None for all documents")
         texts = as_list(documents, "documents")
-        scores = self([(query, text) for text in texts], **options)
+        logits, call = self._logits_of([(query, text) for text in texts], options)
+        scores = self._activate(logits)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_k].tolist()
-        return [{"index": i, "score": float(scores[i]), "text": texts[i]} for i in best]
+        return call.returned([{"index": i, "score": float(scores[i]), "text": texts[i]} for i in best])
 
 
 def _settings(snapshot: Snapshot) -> Mapping[str, Any]:

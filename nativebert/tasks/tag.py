@@ -92,8 +92,6 @@ class Tagger(Task):
         *,
         aggregation: str | None = None,
         top_k: int | None = 1,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """The entities in texts.
@@ -102,9 +100,7 @@ class Tagger(Task):
             texts: strings; a single string is taken as a list of one.
             aggregation: in place of the Tagger's own.
             top_k: how many labels of each entity, with their scores; None for all. The first is always the entity's own, with its score.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each text its entities, in their order: ``{"text", "label", "score", "start", "end"}``, characters of the text, the end not
@@ -121,7 +117,7 @@ class Tagger(Task):
         top_k = checked_top_k(top_k)
         items = _running_texts(texts)
         found: list[list[dict[str, Any]]] = []
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 rows = self._probabilities(encodings, chunk)
@@ -129,7 +125,7 @@ class Tagger(Task):
                     self._entities(text, e, p, how, top_k) for text, e, p in zip(chunk.items, encodings, rows, strict=True)
                 ]
         like = {"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}
-        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}], return_report)
+        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
     def words(
         self,
@@ -137,8 +133,6 @@ class Tagger(Task):
         *,
         aggregation: str = "first",
         top_k: int | None = 1,
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """A label for each word of texts that are split into words, as CoNLL evaluation wants them.
@@ -149,8 +143,7 @@ class Tagger(Task):
             sentences: lists of words.
             aggregation: ``"first"``, ``"average"`` or ``"max"``, of the tokens of a word.
             top_k: how many labels of each word, with their scores; None for all. The first is always the word's own, with its score.
-            return_report: return ``(results, Report)``.
-            progress, **options: as for a call.
+            **options: as for a call.
 
         Returns:
             For each sentence ``{"word", "label", "score"}`` for each of its words, in their order; labels are whole (``"B-ORG"``) and none is
@@ -166,7 +159,7 @@ class Tagger(Task):
         top_k = checked_top_k(top_k)
         items = [_words_of(n, sentence) for n, sentence in enumerate(as_list(sentences, "sentences"))]
         found: list[list[dict[str, Any]]] = []
-        with Call(self, items, progress, options) as call:
+        with Call(self, items, options) as call:
             for chunk in call.chunks():
                 texts = [" ".join(words) for words in chunk.items]
                 encodings = self.tokenizer.encode_batch(texts, first=chunk.start)
@@ -176,15 +169,13 @@ class Tagger(Task):
                     for words, text, e, p in zip(chunk.items, texts, encodings, rows, strict=True)
                 ]
         like = {"word": "", "label": "", "score": 0.0}
-        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}], return_report)
+        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
-    def probabilities(
-        self, texts: Iterable[str], *, progress: bool | None = None, **options: Unpack[CallOptions]
-    ) -> list[tuple[Encoding, Scores]]:
+    def probabilities(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
         """Probabilities of the labels for each token, before aggregation.
 
         Args:
-            texts, progress, **options: as for a call.
+            texts, **options: as for a call.
 
         Returns:
             For each text its encoding, and float32 ``(tokens, labels)`` for the tokens that are the text's own (``encoding.own``) and were
@@ -194,12 +185,11 @@ class Tagger(Task):
             BadInputError, TooLongError: as a call.
         """
         found: list[tuple[Encoding, Scores]] = []
-        with Call(self, _running_texts(texts), progress, options) as call:
+        with Call(self, _running_texts(texts), options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 found += zip(encodings, self._probabilities(encodings, chunk), strict=True)
-        call.report()
-        return found
+        return call.returned(found)
 
     # -- the steps of a call
 

@@ -77,8 +77,6 @@ class ZeroShot(Task):
         *,
         multi_label: bool = False,
         hypothesis: str = "This example is {}.",
-        return_report: bool = False,
-        progress: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Any:
         """How well each label fits each text.
@@ -89,9 +87,8 @@ class ZeroShot(Task):
             multi_label: False where exactly one label is right: scores are a softmax over the labels. True where several or none may be:
                 each is scored by itself, entailment against contradiction. So is a label that is the only one.
             hypothesis: the sentence that is put to the model, with ``{}`` in the place of the label.
-            return_report: return ``(results, Report)``. Tokens of a text are counted once, together with the longest label.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
-            **options: in place of the task's own, see :class:`~nativebert.tasks.options.CallOptions`.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`. A report counts tokens of a text once, together with the longest
+                label.
 
         Returns:
             For each text, in order: ``{"text": str, "labels": list of str, "scores": list of float}``, best label first; of equal scores,
@@ -114,7 +111,7 @@ class ZeroShot(Task):
         longest = max(range(len(names)), key=lambda n: len(hypotheses[n]))
         items = as_list(texts)
         found: list[dict[str, Any]] = []
-        with Call(self, items, progress, options, copies=len(names)) as call:
+        with Call(self, items, options, copies=len(names)) as call:
             needed, limit = len(self._frame) + len(hypotheses[longest]), call.options.max_tokens
             if needed >= limit:
                 raise BadInputError(
@@ -131,7 +128,7 @@ class ZeroShot(Task):
                     {"text": text, "labels": [names[n] for n in best], "scores": row}
                     for text, best, row in zip(single, order.tolist(), values.tolist(), strict=True)
                 ]
-        return call.results(found, {"text": "", "labels": [""], "scores": [0.0]}, return_report)
+        return call.results(found, {"text": "", "labels": [""], "scores": [0.0]})
 
     # -- the steps of a call
 

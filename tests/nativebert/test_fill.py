@@ -302,7 +302,7 @@ def test_results_as_a_table(bert: MaskFiller) -> None:
 
 @pytest.mark.parametrize("sizes", [[], [1], [2**21, 1], [1, 2**21, 1], [2**22] * 3, [1000] * 5000])
 def test_texts_are_worked_on_in_stretches(bert: MaskFiller, sizes: list[int]) -> None:
-    with Call(bert, ["a" * size for size in sizes], False) as call:
+    with Call(bert, ["a" * size for size in sizes], {"progress": False}) as call:
         chunks = list(call.chunks())
     assert [n for chunk in chunks for n in range(len(sizes))[chunk.rows]] == list(range(len(sizes)))
     assert all(chunk.items == ["a" * size for size in sizes[chunk.rows]] for chunk in chunks)

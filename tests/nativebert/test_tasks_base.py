@@ -69,7 +69,7 @@ def made(folders: Any) -> Any:
 def test_every_token_is_read_or_counted_as_cut(made: Any, sizes: list[int], policy: str) -> None:
     task, r = made[policy], random.Random(str(sizes))
     own = [[r.randrange(5, 60) for _ in range(size)] for size in sizes]
-    call = Call(task, [""] * (len(own) + 2), False)
+    call = Call(task, [""] * (len(own) + 2), {"progress": False})
     sequences = of_ids(Chunk(call, own, 2), [[2, *ids, 3] for ids in own])
     assert call.used[:2].tolist() == call.cut[:2].tolist() == [0, 0]
     assert (call.used + call.cut)[2:].tolist() == [size + 2 for size in sizes]
@@ -93,7 +93,7 @@ def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(made: Any, a: int, b:
     core.enable_truncation(12, strategy="longest_first")
     pair = ("cat " * a, "dog " * b)
     expected = core.encode(*pair)
-    call = Call(task, [""], False)
+    call = Call(task, [""], {"progress": False})
     sequences = of_pairs(Chunk(call, [pair], 0))
     assert sequences.ids == [expected.ids]
     assert sequences.segments == [expected.type_ids]
@@ -109,7 +109,7 @@ def test_a_limit_below_the_special_tokens_of_a_pair(folders: Any) -> None:
 def test_windows_of_a_pair_hold_the_first_text_whole(made: Any) -> None:
     task = made["window"]
     second = texts(1, 30, seed=5)[0] + " cat sat on the mat" * 5
-    call = Call(task, ["", ""], False)
+    call = Call(task, ["", ""], {"progress": False})
     sequences = of_pairs(Chunk(call, [("the dog", second), ("a", "dog")], 0))
     first, own = (task.tokenizer.ids_batch([text], special_tokens=False).ids[0] for text in ("the dog", second))
     assert sequences.segments is not None
@@ -121,7 +121,7 @@ def test_windows_of_a_pair_hold_the_first_text_whole(made: Any) -> None:
     assert joined[0].tolist() == own
     assert call.windows.tolist() == [len(sequences.ids) - 1, 1]
     with pytest.raises(TooLongError, match="text 0 has 32 tokens, and 31 of them must stand in every window of 12"):
-        of_pairs(Chunk(Call(task, [""], False), [("cat " * 28, "dog")], 0))
+        of_pairs(Chunk(Call(task, [""], {"progress": False}), [("cat " * 28, "dog")], 0))
 
 
 def test_an_error_names_the_text(made: Any) -> None:
