@@ -29,8 +29,7 @@ from nativebert.engine import PRECISIONS, choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
-from nativebert.nn.packed import Packed
-from nativebert.tasks.base import listed
+from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder, Vectors
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
@@ -307,18 +306,18 @@ def measure(
         NativeBertError: the model cannot be had.
     """
     target = choose_device(device)
-    asked = _precisions(precisions, target)
+    wanted = _precisions(precisions, target)
     rounds, seed = at_least(1, "rounds", rounds), at_least(0, "seed", seed)
     threads = None if threads is None else at_least(1, "threads", threads)
-    given = None if texts is None else listed(texts)
-    if given == []:
+    items = None if texts is None else as_list(texts)
+    if items == []:
         raise BadInputError("texts is empty: give some to time, or None for made-up ones")
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         snapshot = open_snapshot(model, revision=revision, offline=offline)
-        return _measure(snapshot, target, asked, rounds, given, against, seed, progress)
+        return _measure(snapshot, target, wanted, rounds, items, against, seed, progress)
     finally:
         torch.set_num_threads(before)
 
@@ -326,7 +325,7 @@ def measure(
 def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
     if asked is None:
         return ["float32", "int8"] if device.type == "cpu" else ["float32"]
-    names = list(dict.fromkeys(listed(asked, "precisions")))
+    names = list(dict.fromkeys(as_list(asked, "precisions")))
     if not names or any(name not in PRECISIONS for name in names):
         raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
     if "int8" in names and device.type != "cpu":
@@ -353,20 +352,20 @@ class _Ours:
 
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
         def run() -> Vectors:
-            if len(texts) > 1:
-                self.embedder.plan.clear_cache()  # these stand for texts that are always new
-            found: Vectors = self.embedder(texts, prompt="", progress=False)
-            return found
+            if len(texts) > 1:  # these stand for texts that are always new
+                self.embedder.plan.clear_cache()
+            vectors: Vectors = self.embedder(texts, prompt="", progress=False)
+            return vectors
 
         return run
 
     def states(self, rows: list[list[int]]) -> Callable[[], object]:
-        of, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
+        embedder, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
 
         def run() -> None:
-            for batch in plan(lengths, of.batch_tokens):
-                of.plan.hidden(Packed.of([rows[n] for n in batch], position_pad_id=of.encoder.position_pad_id))
-            wait(of.plan.device)
+            for batch in plan(lengths, embedder.batch_tokens):
+                embedder.plan.hidden(embedder.pack([rows[n] for n in batch]))
+            wait(embedder.plan.device)
 
         return run
 
@@ -396,7 +395,7 @@ def _measure(
     device: torch.device,
     precisions: list[str],
     rounds: int,
-    given: list[str] | None,
+    texts: list[str] | None,
     against: Make | None,
     seed: int,
     progress: bool | None,
@@ -408,7 +407,7 @@ def _measure(
     contenders: list[Contender] = [*ours]
     if against is not None:
         contenders.append(against(snapshot.encoder, device, first.max_tokens))
-    mixed, about_texts = _mixed(given, first, seed)
+    mixed, about_texts = _mixed(texts, first, seed)
     short = _short(first.tokenizer, seed)
     with warnings.catch_warnings():
         # what they have to say was said when the model was first loaded, and what is cut stands among the facts
@@ -464,20 +463,19 @@ def _turns(
     return works, turns
 
 
-def _mixed(given: list[str] | None, embedder: Embedder, seed: int) -> tuple[list[str], str]:
+def _mixed(texts: list[str] | None, embedder: Embedder, seed: int) -> tuple[list[str], str]:
     """The mixed texts, and a line about them. Of many, some are drawn: enough for a figure, few enough to wait for."""
-    if given is None:
-        chosen, whence = sentences(COUNT, seed), "made up"
-        kept = chosen
+    if texts is None:
+        kept, source = sentences(COUNT, seed), "made up"
     else:
-        chosen = random.Random(seed).sample(given, min(COUNT, len(given)))
-        filled = np.cumsum(_lengths(embedder, chosen))
-        kept = chosen[: max(1, int(np.searchsorted(filled, TOKENS, side="right")))]
-        whence = "given" if len(kept) == len(given) else f"drawn from {len(given):,}"
+        sample = random.Random(seed).sample(texts, min(COUNT, len(texts)))
+        filled = np.cumsum(_lengths(embedder, sample))
+        kept = sample[: max(1, int(np.searchsorted(filled, TOKENS, side="right")))]
+        source = "given" if len(kept) == len(texts) else f"drawn from {len(texts):,}"
     full = [len(ids) for ids in embedder.tokenizer.ids_batch(kept).ids]
     long = sum(length > embedder.max_tokens for length in full)
     cut = f", {long:,} cut to {embedder.max_tokens}" if long else ""
-    return kept, f"{len(kept):,} {whence}, {sum(_lengths(embedder, kept)):,} tokens{cut}"
+    return kept, f"{len(kept):,} {source}, {sum(_lengths(embedder, kept)):,} tokens{cut}"
 
 
 def _lengths(embedder: Embedder, texts: list[str]) -> list[int]:
@@ -527,18 +525,18 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> Cosine:
 def _facts(snapshot: Snapshot, device: torch.device, embedder: Embedder, rounds: int, seed: int) -> dict[str, str]:
     config = embedder.encoder
     layers = f"{len(config.layers)} layer{'s' * (len(config.layers) != 1)}"
-    found = {
+    facts = {
         "model": snapshot.reference,
         "encoder": f"{config.family}, {layers}, width {config.width}, reads {embedder.max_tokens:,} tokens of a text",
         "device": f"{device}, {_device_name(device)}",
     }
     if device.type == "cpu":
-        found["threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
-        found["kernels"] = _kernels(embedder)
-    found["versions"] = ", ".join(
+        facts["threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
+        facts["kernels"] = _kernels(embedder)
+    facts["versions"] = ", ".join(
         [f"{package} {version(package)}" for package in ("nativebert", "torch")] + [f"Python {platform.python_version()}"]
     )
-    return found | {"rounds": f"{rounds}, seed {seed}"}
+    return facts | {"rounds": f"{rounds}, seed {seed}"}
 
 
 def _kernels(embedder: Embedder) -> str:

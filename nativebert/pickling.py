@@ -72,6 +72,31 @@ class Referred:
         return _by_files(self.model) or (_itself, (self.model,))
 
 
+class PassedModel:
+    """A model in memory that a task was made of: in the task's pickle, while it has the weights that the task has."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model, self._weights = model, _digest(model)
+
+    def load(self) -> LoadedModel:
+        """The model."""
+        return self._model
+
+    def __getstate__(self) -> dict[str, Any]:
+        if _digest(self._model) != self._weights:
+            raise RefusedError(
+                "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
+                "make the task anew from the model, or from a folder that the model was saved to"
+            )
+        return {**self.__dict__, "_model": Referred(self._model)}
+
+
+def _digest(model: LoadedModel) -> list[tuple[int, float]]:
+    """A fingerprint of each of a model's tensors."""
+    tensors = (tensor.detach().cpu() for tensor in model.state_dict().values())
+    return [(int(torch.hash_tensor(t).item()), t.sum(dtype=torch.float64).item()) for t in tensors]
+
+
 def _by_files(model: LoadedModel) -> tuple[Any, ...] | None:
     """How to make the model again from its files and what was set beside them; None where anything else of it is not what they say."""
     hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in model.modules())

@@ -46,19 +46,19 @@ def semantic_search(
         BadInputError: wrong shapes, different widths, numbers that are not finite, an unknown measure, or ``top_k < 1``.
     """
     device = _device(queries, corpus)
-    asked = _Rows.of("queries", queries, device, measure)
+    rows = _Rows.of("queries", queries, device, measure)
     known = _Rows.of("corpus", corpus, device, measure)
-    if asked.width != known.width:
+    if rows.width != known.width:
         raise BadInputError(
-            f"queries have {asked.width} numbers each and the corpus {known.width}: take both from the same model"
+            f"queries have {rows.width} numbers each and the corpus {known.width}: take both from the same model"
         )
     top_k, block = at_least(1, "top_k", top_k), at_least(1, "block", block)
-    found: list[list[dict[str, Any]]] = []
-    for start in range(0, asked.count, block):
-        best = _best_of_corpus(asked.block(start, block), known, top_k, block)
+    hits: list[list[dict[str, Any]]] = []
+    for start in range(0, rows.count, block):
+        best = _best_of_corpus(rows.block(start, block), known, top_k, block)
         scores, indices = _read(best)
-        found += [[{"index": i, "score": s} for i, s in zip(*row)] for row in zip(indices.tolist(), scores.tolist())]
-    return found
+        hits += [[{"index": i, "score": s} for i, s in zip(*row)] for row in zip(indices.tolist(), scores.tolist())]
+    return hits
 
 
 @torch.inference_mode()
@@ -96,15 +96,15 @@ def paraphrase_mining(
         return []
     best = _Pairs(max_pairs, -np.inf if threshold is None else threshold)
     for start in range(0, rows.count, block):
-        some = rows.block(start, block)
+        queries = rows.block(start, block)
         if top_k is not None:
-            nearest = _best_of_corpus(some, rows, min(top_k, rows.count - 1), block, without=start)
+            nearest = _best_of_corpus(queries, rows, min(top_k, rows.count - 1), block, without=start)
             scores, others = _read(nearest)
             own = np.repeat(np.arange(start, start + len(others)), others.shape[1])
             best.add(scores.ravel(), own, others.ravel())
             continue
         for at in range(start, rows.count, block):
-            table = _scores(some, rows.block(at, block), measure).cpu().numpy()
+            table = _scores(queries, rows.block(at, block), measure).cpu().numpy()
             above = table >= best.floor
             first, second = np.nonzero(np.triu(above, 1) if at == start else above)
             best.add(table[first, second], first + start, second + at)
@@ -124,19 +124,21 @@ class _Rows:
     width: int
 
     @classmethod
-    def of(cls, name: str, given: Any, device: torch.device, measure: str) -> _Rows:
+    def of(cls, name: str, vectors: Any, device: torch.device, measure: str) -> _Rows:
         if measure not in MEASURES:
             raise BadInputError(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
-        if not isinstance(given, Tensor):
+        if not isinstance(vectors, Tensor):
             try:
-                given = np.asanyarray(given)
+                vectors = np.asanyarray(vectors)
             except ValueError as error:
                 raise BadInputError(f"{name} are no table of numbers: {error}") from None
-        real = not given.is_complex() if isinstance(given, Tensor) else given.dtype.kind not in "bcOSUmM"
-        if given.ndim not in (1, 2) or not given.shape[-1] or not real:
-            raise BadInputError(f"{name} must be numbers of the shape (n, width), not {given.dtype} of {tuple(given.shape)}")
-        given = given[None] if given.ndim == 1 else given
-        return cls(name, given, device, measure, *given.shape)
+        real = not vectors.is_complex() if isinstance(vectors, Tensor) else vectors.dtype.kind not in "bcOSUmM"
+        if vectors.ndim not in (1, 2) or not vectors.shape[-1] or not real:
+            raise BadInputError(
+                f"{name} must be numbers of the shape (n, width), not {vectors.dtype} of {tuple(vectors.shape)}"
+            )
+        vectors = vectors[None] if vectors.ndim == 1 else vectors
+        return cls(name, vectors, device, measure, *vectors.shape)
 
     def block(self, start: int, size: int) -> Tensor:
         """``(up to size, width)``."""
@@ -153,9 +155,9 @@ class _Rows:
         return F.normalize(x, dim=1) if self.measure == "cosine" else x
 
 
-def _device(*given: Any) -> torch.device:
+def _device(*sources: Any) -> torch.device:
     """The accelerator that any of them is on; else the CPU, as also for devices that know no float64."""
-    devices = [x.device for x in given if isinstance(x, Tensor) and x.device.type not in ("cpu", "mps")]
+    devices = [x.device for x in sources if isinstance(x, Tensor) and x.device.type not in ("cpu", "mps")]
     return devices[-1] if devices else torch.device("cpu")
 
 

@@ -122,6 +122,52 @@ def test_every_room_is_listed() -> None:
     assert rooms == set(MAY)
 
 
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def defined(tree: ast.AST) -> set[str]:
+    """Private names that a file defines: functions, classes, variables, and attributes that are assigned or declared."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return set(filter(private, names))
+
+
+def private_names_of_others(sources: dict[Path, str]) -> list[str]:
+    """Uses of a name with an underscore that another room defines, and the room itself does not: ``file:line name``."""
+    trees = {path: ast.parse(source) for path, source in sources.items()}
+    names: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        names.setdefault(room(path), set()).update(defined(tree))
+    uses = []
+    for path, tree in trees.items():
+        others = set().union(*(theirs for name, theirs in names.items() if name != room(path))) - names[room(path)]
+        for node in ast.walk(tree):
+            used = [node.attr] if isinstance(node, ast.Attribute) else []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nativebert"):
+                used = [alias.name for alias in node.names]
+            uses += [f"{path.relative_to(ROOT)}:{node.lineno} {name}" for name in used if name in others]
+    return uses
+
+
+def test_no_room_uses_private_names_of_another() -> None:
+    """What another room needs is public. Of objects of other packages (``namedtuple._replace``) nothing is known here."""
+    sources = {path: path.read_text("utf-8") for path in (ROOT / "nativebert").rglob("*.py")}
+    assert private_names_of_others(sources) == []
+    # and such a use would be seen: of an attribute, through self in a subclass, and imported
+    tasks, other = ROOT / "nativebert/tasks/base.py", ROOT / "nativebert/bench.py"
+    for use in (
+        "task._run(0)",
+        "class A(Task):\n    def f(self): self._sequence_rows()",
+        "from nativebert.tasks.tag import _best",
+    ):
+        assert private_names_of_others({tasks: sources[tasks], other: use}), use
+
+
 def test_nothing_is_unpickled() -> None:
     """But for `nativebert convert`, which is asked for by name: there torch.load reads weights and nothing else."""
     for path in SOURCES:

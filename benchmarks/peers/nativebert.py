@@ -41,19 +41,16 @@ class NativeBert(Peer):
         return "" if batch == 1 else f"{batch} tokens"
 
     def vectors(self, texts: list[str], batch: int) -> Floats:
-        self.embedder.batch_tokens = batch
-        found: Floats = self.embedder(texts)
-        return found
+        vectors: Floats = self.embedder(texts, batch_tokens=batch)
+        return vectors
 
     def hidden(self, ids: list[list[int]], batch: int) -> list[Any]:
-        from nativebert.nn.packed import Packed
         from nativebert.text.pack import plan
 
         out: list[Any] = [None] * len(ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        pad_id = self.embedder.encoder.position_pad_id
         for rows in plan(lengths, batch):
-            packed = Packed.of([ids[n] for n in rows], position_pad_id=pad_id)
+            packed = self.embedder.pack([ids[n] for n in rows])
             for n, x in zip(rows.tolist(), self.embedder.plan.hidden(packed).split(packed.lengths)):
                 out[n] = x.numpy()
         return out
@@ -62,4 +59,4 @@ class NativeBert(Peer):
         self.embedder.plan.clear_cache()
 
     def padding(self, texts: list[str], lengths: list[int], batch: int) -> float:
-        return float(self.embedder(texts, return_report=True)[1].padding)
+        return float(self.embedder(texts, batch_tokens=batch, return_report=True)[1].padding)

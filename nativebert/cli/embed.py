@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         )
     write_vectors(args.output, vectors, texts)
     if args.output != "-":
-        prompt = embedder.lead(args.prompt, args.prompt_name)
+        prompt = embedder.prompt_text(args.prompt, args.prompt_name)
         write_made(args.output, made_by(embedder, prompt, vectors.shape[1]), texts)
     out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
     where = common.name(args.output, "output")

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         found = invariance.check(
             args.model,
             device=args.device,
-            precision=args.precision,
+            precision=args.precision or "float32",
             trials=args.trials,
             texts=texts,
             seed=args.seed,

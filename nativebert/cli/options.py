@@ -230,7 +230,7 @@ def add_speed(parser: Parser) -> None:
 def add_device(group: Any) -> None:
     """Where it is computed, and in what numbers."""
     add_place(group)
-    group.add_argument("--precision", default="float32", choices=PRECISIONS, help="default: %(default)s")
+    group.add_argument("--precision", choices=PRECISIONS, help="default: float32")
 
 
 def add_place(group: Any) -> None:

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
         embed = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
         if made is not None:
-            prompt = embed.lead(args.prompt, args.prompt_name) if prompted else None
+            prompt = embed.prompt_text(args.prompt, args.prompt_name) if prompted else None
             check_alike(args.vectors, made, made_by(embed, "", embed.dimension), prompt)
         show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
         asked, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -59,13 +60,6 @@ _OPTIONS = (
 _CONFIG = "change config.json in a copy of the folder"
 
 
-class Chosen(Task):
-    """A task whose precision was chosen: by the caller, or by the files, which the familiar door follows."""
-
-    def _advise_precision(self) -> None:
-        """There is nothing to advise."""
-
-
 class Carrier:
     """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
 
@@ -74,6 +68,7 @@ class Carrier:
     _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
     _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
     _native: Task
+    _max_tokens: int  # of an item; may be changed, which the native task's own limit may not
     _tokenizer: PreTrainedTokenizerBase
     _tokenizer_as_made: Mapping[str, Any]
 
@@ -143,8 +138,8 @@ class Carrier:
 
     def _set_limit(self, name: str, value: Any) -> None:
         """Most tokens of an item, for the task and its tokenizer."""
-        self._native.max_tokens = self._native._limit(whole_number(name, value))
-        self._tokenizer.model_max_length = self._native.max_tokens
+        self._max_tokens = replace(self._native.options, max_tokens=whole_number(name, value)).max_tokens
+        self._tokenizer.model_max_length = self._max_tokens
 
     def _keep_up(self, call: str) -> None:
         """Follow what was changed of the tokenizer since, as the reference does.
@@ -153,7 +148,7 @@ class Carrier:
             RefusedError: it is to cut texts at their beginning.
         """
         limit = self._tokenizer.model_max_length
-        if limit != self._native.max_tokens:
+        if limit != self._max_tokens:
             self._set_limit("tokenizer.model_max_length", limit)
         if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
             raise RefusedError(
@@ -181,7 +176,7 @@ class Carrier:
         kept = {key: value for key, value in data.pop("model_args", {}).items() if key not in ("dtype", "torch_dtype")}
         if kept := kept | (dtypes if self._native.precision != "float32" else {}):
             data["model_args"] = kept
-        return name, data | {"max_seq_length": self._native.max_tokens}
+        return name, data | {"max_seq_length": self._max_tokens}
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

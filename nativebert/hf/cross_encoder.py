@@ -15,24 +15,15 @@ from nativebert import sentence
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import LATER, Carrier, Chosen, one_process, tokenizer_of, write_json
+from nativebert.hf.carrier import LATER, Carrier, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.states import device_name
-from nativebert.tasks.base import listed
+from nativebert.tasks.call import as_list
 from nativebert.tasks.rank import Ranker
 
 __all__ = ["CrossEncoder"]
 
 _PROMPTS = "put the prompt before the texts yourself"
-
-
-class _Logits(Chosen, Ranker):
-    """A Ranker that leaves its outputs as they are, and says what would be done with them."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.activation: nn.Module = nn.Sigmoid() if self._sigmoid else nn.Identity()
-        self._sigmoid = False
 
 
 class CrossEncoder(Carrier):
@@ -62,7 +53,7 @@ class CrossEncoder(Carrier):
         "keep_in_fp32_modules": "the head is computed in float32 always",
     }
     _more = ("cache_dir", "default_activation_function", *_instead)
-    _native: _Logits
+    _native: Ranker
 
     def __init__(
         self,
@@ -75,7 +66,8 @@ class CrossEncoder(Carrier):
     ) -> None:
         model_name_or_path = options.pop("model_name", model_name_or_path)  # its old name
         snapshot, how = self._opened(model_name_or_path, options, device, max_length)
-        self._native = _Logits(snapshot, **how)
+        self._native = Ranker(snapshot, **how)
+        self._max_tokens = self._native.max_tokens
         self._snapshot = snapshot
         if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:
             raise RefusedError(
@@ -85,14 +77,13 @@ class CrossEncoder(Carrier):
         self.activation_fn: Callable[[Tensor], Tensor] = chosen or self.get_default_activation_fn()
         self._tokenizer = tokenizer_of(self._native)
         self._tokenizer_as_made = self._tokenizer._state()
-        self._limit_as_made = self._native._limit(None)
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self._native!r})"
 
     def get_default_activation_fn(self) -> nn.Module:
         """What the model says is to be done with its outputs."""
-        return self._native.activation
+        return nn.Sigmoid() if self._native.activation == "sigmoid" else nn.Identity()
 
     def predict(
         self,
@@ -138,11 +129,12 @@ class CrossEncoder(Carrier):
             raise RefusedError(f"predict does not carry prompts: {_PROMPTS}")
         if device is not None:
             self.to(device)
-        given = sentences if inputs is None else inputs
-        pairs: list[Any] = given.tolist() if isinstance(given, np.ndarray) else listed(given, "pairs")
+        items = sentences if inputs is None else inputs
+        pairs: list[Any] = items.tolist() if isinstance(items, np.ndarray) else as_list(items, "pairs")
         single = bool(pairs) and not isinstance(pairs[0], (list, tuple))
-        raw = self._native([pairs] if single else pairs, progress=show_progress_bar)  # type: ignore[list-item]
-        logits = torch.from_numpy(raw).view(-1, self.num_labels)
+        batch: list[Any] = [pairs] if single else pairs
+        outputs = self._native.logits(batch, progress=show_progress_bar, max_tokens=self._max_tokens)
+        logits = torch.from_numpy(outputs)  # (n, num_labels)
         activation = self.activation_fn if activation_fn is None else activation_fn
         if isinstance(activation, (nn.Sigmoid, nn.Identity)):
             scores = activation(logits.double()).float()  # so that the float32 result does not depend on the batch
@@ -193,7 +185,7 @@ class CrossEncoder(Carrier):
             for name, value in more.items()
             if name not in ("convert_to_numpy", "convert_to_tensor", "apply_softmax")
         }
-        texts = listed(documents, "documents")
+        texts = as_list(documents, "documents")
         scores = self.predict(
             [(query, text) for text in texts],
             prompt_name,
@@ -223,7 +215,7 @@ class CrossEncoder(Carrier):
     def max_length(self) -> int:
         """Most tokens of a pair, special tokens included; may be changed, within the model's positions."""
         self._keep_up("max_length")
-        return self._native.max_tokens
+        return self._max_tokens
 
     @max_length.setter
     def max_length(self, value: Any) -> None:
@@ -240,9 +232,7 @@ class CrossEncoder(Carrier):
         """Move the model to a device."""
         device = str(choose_device(device_name(where)))
         if device != self._native.device:
-            self._native = _Logits(
-                self._snapshot, device=device, precision=self._native.precision, max_tokens=self._native.max_tokens
-            )
+            self._native = Ranker(self._snapshot, device=device, precision=self._native.precision, max_tokens=self._max_tokens)
         return self
 
     def save_pretrained(self, path: Any, **options: Any) -> None:
@@ -265,7 +255,7 @@ class CrossEncoder(Carrier):
         same = type(self.activation_fn) is type(own) and self._native.precision == (
             self._as_written(snapshot).dtype or "float32"
         )
-        if same and self._native.max_tokens == self._limit_as_made:
+        if same and self._max_tokens == self._native.file_max_tokens:
             return
         kind = type(self.activation_fn)
         said: dict[str, Any] = {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,16 @@ from nativebert import sentence
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
 from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import Carrier, Chosen, one_process, tokenizer_of, write_json
+from nativebert.hf.carrier import Carrier, one_process, tokenizer_of, write_json
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.cross_encoder import CrossEncoder
-from nativebert.hf.states import States, device_name, precision_name
+from nativebert.hf.states import device_name, precision_name
+from nativebert.hub import Snapshot
 from nativebert.sentence import Truncate
-from nativebert.tasks.base import listed
+from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder
 
 __all__ = ["CrossEncoder", "SentenceTransformer", "util"]
-
-
-class _Vectors(Chosen, States, Embedder):
-    """An Embedder that gives whole vectors, whatever the files say, and also the states of all tokens."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, truncate_dim=sys.maxsize, **options)
 
 
 class SentenceTransformer(Carrier):
@@ -60,7 +53,7 @@ class SentenceTransformer(Carrier):
 
     organization = "sentence-transformers"
     _task = "feature-extraction"
-    _native: _Vectors
+    _native: Embedder
 
     def __init__(
         self,
@@ -74,8 +67,10 @@ class SentenceTransformer(Carrier):
         **options: Any,
     ) -> None:
         snapshot, how = self._opened(model_name_or_path, options, device)
-        self._native = _Vectors(snapshot, **how)
+        self._native = _embedder(snapshot, how)
+        self._max_tokens = self._native.max_tokens
         config = self._native.config
+        self._include_prompt = config.include_prompt
         self.prompts = {"query": "", "document": "", **(config.prompts or {}), **(prompts or {})}
         self.default_prompt_name = config.default_prompt if default_prompt_name is None else default_prompt_name
         if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
@@ -137,7 +132,7 @@ class SentenceTransformer(Carrier):
         """
         one_process("encode", batch_size, more)
         self._keep_up("encode")
-        given = sentences if inputs is None else inputs
+        items = sentences if inputs is None else inputs
         if precision not in (None, "float32"):
             raise RefusedError(
                 f"encode does not carry precision={precision!r}: quantise the vectors afterwards, e.g. vectors > 0 for bits"
@@ -146,13 +141,17 @@ class SentenceTransformer(Carrier):
             raise RefusedError(f"encode carries output_value='sentence_embedding' and 'token_embeddings', not {output_value!r}")
         if device is not None:
             self.to(device)
-        single, texts = isinstance(given, str), listed(given)
-        lead = self._prompt(prompt, prompt_name)
+        single, texts = isinstance(items, str), as_list(items)
+        prefix = self._prompt(prompt, prompt_name)
         if output_value == "token_embeddings":
-            states = self._native.states([lead + text if isinstance(text, str) else text for text in texts], show_progress_bar)
+            prefixed = [prefix + text if isinstance(text, str) else text for text in texts]
+            states = self._native.states(prefixed, progress=show_progress_bar, max_tokens=self._max_tokens)
             states = [x.to(self.device) for x in states]
             return states[0] if single else states
-        vectors: Tensor = self._native(texts, prompt=lead, progress=show_progress_bar, as_tensor=True)
+        vectors: Tensor = self._native(
+            texts, prompt=prefix, include_prompt=self._include_prompt, progress=show_progress_bar, as_tensor=True,
+            max_tokens=self._max_tokens,
+        )  # fmt: skip
         keep = self.truncate_dim if truncate_dim is None else truncate_dim
         vectors = util.truncate_embeddings(vectors, keep)
         if normalize_embeddings:
@@ -212,7 +211,7 @@ class SentenceTransformer(Carrier):
     def max_seq_length(self) -> int:
         """Most tokens of a text, special tokens included; may be changed, within the model's positions."""
         self._keep_up("max_seq_length")
-        return self._native.max_tokens
+        return self._max_tokens
 
     @max_seq_length.setter
     def max_seq_length(self, value: Any) -> None:
@@ -243,12 +242,12 @@ class SentenceTransformer(Carrier):
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Whether a prompt's tokens are pooled too."""
-        self._native.config = replace(self._native.config, include_prompt=bool(include_prompt))
+        self._include_prompt = bool(include_prompt)
 
     def tokenize(self, texts: Any, **_: Any) -> dict[str, Tensor]:
         """Padded token ids of texts, cut at :attr:`max_seq_length`, and their masks."""
         return dict(
-            self._tokenizer(listed(texts), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="pt")
+            self._tokenizer(as_list(texts), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="pt")
         )
 
     preprocess = tokenize
@@ -274,8 +273,9 @@ class SentenceTransformer(Carrier):
             device = str(choose_device(device_name(where)))
         if (device, precision) != (native.device, native.precision):
             assert native.snapshot is not None
-            made = _Vectors(native.snapshot, device=device, precision=precision, max_tokens=native.max_tokens)
-            made.config, self._native = native.config, made
+            self._native = _embedder(
+                native.snapshot, {"device": device, "precision": precision, "max_tokens": self._max_tokens}
+            )
         return self
 
     def cpu(self) -> SentenceTransformer:
@@ -312,7 +312,7 @@ class SentenceTransformer(Carrier):
         assert snapshot is not None
         self._keep_up("save_pretrained")
         self._save_encoder(snapshot, folder)
-        pooled = {"include_prompt": self._native.config.include_prompt}
+        pooled = {"include_prompt": self._include_prompt}
         if snapshot.path("modules.json") is None:  # say what was assumed
             kinds = {"Transformer": "", "Pooling": "1_Pooling"}
             modules = [
@@ -335,3 +335,8 @@ class SentenceTransformer(Carrier):
         write_json(folder / sentence.SETTINGS, (snapshot.read_json(sentence.SETTINGS) or {}) | mine)
 
     save = save_pretrained
+
+
+def _embedder(snapshot: Snapshot, options: dict[str, Any]) -> Embedder:
+    """An Embedder that gives whole vectors, whatever the files say."""
+    return Embedder(snapshot, truncate_dim=sys.maxsize, **options)

@@ -19,7 +19,6 @@ from torch import Tensor
 from nativebert.engine import choose_device
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
-from nativebert.nn.packed import Packed
 from nativebert.nn.pool import pool
 from nativebert.parity.report import TEXTS
 from nativebert.tasks.embed import Embedder
@@ -142,28 +141,26 @@ def check(
     sentence_files = model.snapshot is not None and model.snapshot.path("modules.json") is not None
     embedder = Embedder(model, device=str(target), precision=precision, pooling=None if sentence_files else "mean")
     rng = random.Random(seed)
-    listed = list(texts or _texts(rng))
-    ids = embedder.tokenizer.ids_batch(listed).ids
+    ids = embedder.tokenizer.ids_batch(list(texts or _texts(rng))).ids
     most = embedder.max_tokens
     rows = [row if texts is not None else _stretched(row, most, rng) for row in ids]
     rows = [row if len(row) <= most else [*row[: most - 1], row[-1]] for row in rows]
     everyone = list(range(len(rows)))
-    budget = embedder.batch_tokens
-    alone = {n: _run(embedder, rows, [n], budget)[n] for n in everyone}
+    batch_tokens = embedder.batch_tokens
+    alone = {n: _run(embedder, rows, [n], batch_tokens)[n] for n in everyone}
 
     def order() -> Results:
-        return _run(embedder, rows, rng.sample(everyone, len(rows)), budget)
+        return _run(embedder, rows, rng.sample(everyone, len(rows)), batch_tokens)
 
     def size() -> Results:
         return _run(embedder, rows, everyone, int(2 ** rng.uniform(0, 12)))
 
     def company() -> Results:
-        return _run(embedder, rows, rng.sample(everyone, rng.randint(1, len(rows))), budget)
+        return _run(embedder, rows, rng.sample(everyone, rng.randint(1, len(rows))), batch_tokens)
 
     def ragged() -> Results:
         """Neighbours of other lengths, as a caller would get who does not sort."""
-        some = rng.sample(everyone, rng.randint(1, min(len(rows), 12)))
-        return _one_batch(embedder, rows, some)
+        return _one_batch(embedder, rows, rng.sample(everyone, rng.randint(1, min(len(rows), 12))))
 
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)  # the plain modules have no int8
     reference = copy.deepcopy(model.bare()).to(target, dtype).eval()
@@ -204,19 +201,19 @@ def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int,
     return Kind(name, trials, compared, equal, most[0], most[1], counts)
 
 
-def _run(embedder: Embedder, rows: list[list[int]], which: list[int], budget: int) -> Results:
-    """As the embedder does it: sorted by length, cut by the budget."""
-    found: Results = {}
+def _run(embedder: Embedder, rows: list[list[int]], which: list[int], batch_tokens: int) -> Results:
+    """As the embedder does it: sorted by length, in batches of at most so many tokens."""
+    results: Results = {}
     lengths = np.array([len(rows[n]) for n in which], np.int64)
-    for batch in plan(lengths, budget):
-        found |= _one_batch(embedder, rows, [which[i] for i in batch])
-    return found
+    for batch in plan(lengths, batch_tokens):
+        results |= _one_batch(embedder, rows, [which[i] for i in batch])
+    return results
 
 
 def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> Results:
-    packed = Packed.of([rows[n] for n in which], position_pad_id=embedder.encoder.position_pad_id)
+    packed = embedder.pack([rows[n] for n in which])
     hidden = embedder.plan.hidden(packed)
-    vectors = embedder._finish(embedder.plan.pooled(packed, embedder.pooling).cpu().numpy())
+    vectors = embedder.finish(embedder.plan.pooled(packed, embedder.pooling).cpu().numpy())
     states: tuple[Tensor, ...] = torch.split(hidden.float().cpu(), list(packed.lengths))
     return {n: (state, torch.from_numpy(vector.copy())) for n, state, vector in zip(which, states, vectors)}
 
@@ -230,13 +227,13 @@ def _padded(model: Model, embedder: Embedder, rows: list[list[int]], which: list
     for at, n in enumerate(which):
         ids[at, : len(rows[n])], mask[at, : len(rows[n])] = torch.tensor(rows[n]), 1
     hidden = model(ids, mask).last_hidden_state
-    found: Results = {}
+    results: Results = {}
     for at, n in enumerate(which):
-        packed = Packed.of([rows[n]], position_pad_id=embedder.encoder.position_pad_id)
+        packed = embedder.pack([rows[n]])
         states = hidden[at, : len(rows[n])]
-        vector = embedder._finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
-        found[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))
-    return found
+        vector = embedder.finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
+        results[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))
+    return results
 
 
 def _texts(rng: random.Random) -> list[str]:

@@ -126,8 +126,8 @@ def _similar(embedder: Embedder, pairs: Sequence[Pair]) -> NDArray[np.float64]:
 
 def _cosine(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     x, y = a.astype(np.float64), b.astype(np.float64)
-    found: NDArray[np.float64] = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
-    return found
+    cosine: NDArray[np.float64] = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    return cosine
 
 
 def _ranks(a: Vectors, b: Vectors, most: int = 1000) -> float | None:
@@ -146,5 +146,5 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def _rank(values: NDArray[Any]) -> NDArray[np.float64]:
     _, which, count = np.unique(values, return_inverse=True, return_counts=True)
-    found: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[which]
-    return found
+    ranks: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[which]
+    return ranks

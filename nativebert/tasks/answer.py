@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Task, highest, listed
-from nativebert.tasks.results import Results
+from nativebert.nn.model import Model
+from nativebert.tasks.base import Task
+from nativebert.tasks.call import Call, as_list
+from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.scores import highest
+from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
 from nativebert.whole import at_least
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from nativebert.nn.model import Model
 
 Logits = NDArray[np.float64]
 
@@ -38,45 +38,30 @@ class Answerer(Task):
 
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"answer"``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Scores are computed from float32 logits always.
-        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
-        too_long: what happens to a pair of more tokens than ``max_tokens``: ``"window"`` reads the whole context in overlapping windows,
-            each with the question before it; ``"truncate"`` cuts the end of the context (never the question) with one warning per call
-            that counts the tokens; ``"error"`` raises.
-        max_tokens: most tokens of a window, question and special tokens included; None for what the model's files say.
-        stride: tokens that neighbouring windows share.
         max_answer_tokens: the longest answer.
         align_to_words: extend answers to whole words, which is right where words are divided by spaces. Turn it off for languages that
             write without them, when the tokenizer does not split them: whole sentences are words there.
-        revision, offline, token: as of :func:`nativebert.load`.
+        **options: see :class:`~nativebert.tasks.options.TaskOptions`; ``max_tokens`` is of a question with its context, or a window of it.
+            ``too_long="window"``, the default, reads the whole context in overlapping windows, each with the question before it;
+            ``"truncate"`` cuts the end of the context, never the question. ``stride`` is 128 unless said otherwise.
 
     Raises:
         NativeBertError: one of its kinds, for a model that cannot be had, is not understood, or has no span head.
     """
 
+    head = "answer"
     noun = "pair"
+    defaults: ClassVar[TaskOptions] = {"too_long": "window", "stride": 128}
 
     def __init__(
         self,
         model: str | PathLike[str] | Snapshot | Model,
         *,
-        device: str = "auto",
-        precision: str = "float32",
-        batch_tokens: int | None = None,
-        too_long: str = "window",
-        max_tokens: int | None = None,
-        stride: int = 128,
         max_answer_tokens: int = 15,
         align_to_words: bool = True,
-        revision: str | None = None,
-        offline: bool | None = None,
-        token: str | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(
-            model, head="answer", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long,
-            max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
-        )  # fmt: skip
+        super().__init__(model, **options)
         self.max_answer_tokens = at_least(1, "max_answer_tokens", max_answer_tokens)
         self.align_to_words = align_to_words
 
@@ -90,8 +75,9 @@ class Answerer(Task):
         *,
         top_k: int = 1,
         no_answer: bool = False,
-        return_report: bool = False,
-        progress: bool | None = None,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """Answers to questions.
 
@@ -100,8 +86,8 @@ class Answerer(Task):
             contexts: the texts that hold the answers; a single string belongs to every question.
             top_k: how many answers to give.
             no_answer: let "no answer" be one of the candidates: for models that were trained to say so, as on SQuAD 2.0.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+            max_answer_tokens, align_to_words: in place of the task's own.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each pair, in order: ``{"answer": str, "score": float, "start": int, "end": int}`` where ``top_k`` is 1, else a list of at
@@ -113,67 +99,72 @@ class Answerer(Task):
             TooLongError: a pair is longer than ``max_tokens`` and ``too_long="error"``, or its question leaves no room for the context.
         """
         top_k = at_least(1, "top_k", top_k)
+        longest = self.max_answer_tokens
+        if max_answer_tokens is not None:
+            longest = at_least(1, "max_answer_tokens", max_answer_tokens)
+        by_words = self.align_to_words if align_to_words is None else align_to_words
         pairs = _pairs(questions, contexts)
         found: list[Any] = []
-        with Call(self, pairs, progress) as call:
-            for here in call.chunks():
-                encodings = self.tokenizer.encode_batch(pairs[here], first=here.start)
-                places = [_context(e) for e in encodings]
-                segments = [e.type_ids for e in encodings] if self._segments else None
-                pieces = self._fit([e.ids for e in encodings], segments, places.__getitem__, here, call)
-                scored = _scored(pieces, self._token_logits(pieces, here, call), self.max_answer_tokens)
-                for (_, context), e, (first, _), spans in zip(pairs[here], encodings, places, scored, strict=True):
-                    answers = self._answers(context, e, first, spans, top_k, no_answer)
+        with Call(self, pairs, options) as call:
+            for chunk in call.chunks():
+                encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
+                tokens = [_context(e) for e in encodings]
+                segments = [e.type_ids for e in encodings] if self.encoder.segments > 1 else None
+                windows = to_windows(chunk, [e.ids for e in encodings], segments, tokens.__getitem__)
+                spans_of = _spans(windows, self._token_logits(windows, chunk), longest)
+                for (_, context), e, (first, _), spans in zip(chunk.items, encodings, tokens, spans_of, strict=True):
+                    answers = _answers(context, e, first, spans, top_k, no_answer, by_words)
                     found.append(answers[0] if top_k == 1 else answers)
         one = {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        results = Results(found, call.report(), one if top_k == 1 else [one])
-        return (results, results.report) if return_report else results
+        return call.results(found, one if top_k == 1 else [one])
 
-    def _answers(
-        self, context: str, e: Encoding, first: int, spans: _Spans, top_k: int, no_answer: bool
-    ) -> list[dict[str, Any]]:
-        """The best answers in a context, whose tokens begin at ``first``.
 
-        Different spans can be the same answer (but for the case of letters), once they are extended to words, or where a name stands
-        twice. Such count as one, at the place of the best of them, and their scores add up. As in transformers, that is done with the
-        best ``2 * top_k + 10`` spans; unlike there, where too few answers are left, more spans are searched for further ones.
-        """
-        wanted, done = 2 * top_k + 10 if self.align_to_words else top_k, 0
-        found: dict[str, dict[str, Any]] = {}
-        while True:
-            best, complete = spans.best(wanted), set(found)
-            for i, j, score in best[done:]:
-                start, end = self._characters(e, first + i)[0], self._characters(e, first + j)[1]
-                text = context[start:end]
-                start, text = start + len(text) - len(text.lstrip()), text.strip()
-                key = text.lower()
-                if not text or key in complete:  # a token may stand for white space
-                    continue
-                same = found.setdefault(key, {"answer": text, "score": 0.0, "start": start, "end": start + len(text)})
-                same["score"] += score
-            if len(found) >= top_k or len(best) < wanted:
-                break
-            wanted, done = 2 * wanted, wanted
-        answers = list(found.values())
-        if no_answer or not answers:
-            answers.append({"answer": "", "score": spans.null, "start": 0, "end": 0})
-        answers = sorted(answers, key=lambda one: -one["score"])[:top_k]
-        # rounded: without the bits that hang on the order of summation
-        return [{**one, "score": float(np.float32(one["score"]))} for one in answers]
+def _answers(
+    context: str, e: Encoding, first: int, spans: _Spans, top_k: int, no_answer: bool, by_words: bool
+) -> list[dict[str, Any]]:
+    """The best answers in a context, whose tokens begin at ``first``; extended to whole words, ``by_words``.
 
-    def _characters(self, e: Encoding, token: int) -> tuple[int, int]:
-        """Where the word that a token belongs to stands in its text, or just the token."""
-        word = e.raw.token_to_word(token) if self.align_to_words else None
-        place = e.raw.token_to_chars(token) if word is None else e.raw.word_to_chars(word, 1)
-        assert place is not None  # every token of a text has a place in it
-        return place
+    Different spans can be the same answer (but for the case of letters), once they are extended to words, or where a name stands
+    twice. Such count as one, where the best of them stands, and their scores add up. As in transformers, that is done with the
+    best ``2 * top_k + 10`` spans; unlike there, where too few answers are left, more spans are searched for further ones.
+    """
+    wanted, done = 2 * top_k + 10 if by_words else top_k, 0
+    by_text: dict[str, dict[str, Any]] = {}
+    while True:
+        best, complete = spans.best(wanted), set(by_text)
+        for i, j, score in best[done:]:
+            start, end = _characters(e, first + i, by_words)[0], _characters(e, first + j, by_words)[1]
+            text = context[start:end]
+            start, text = start + len(text) - len(text.lstrip()), text.strip()
+            key = text.lower()
+            if not text or key in complete:  # a token may stand for white space
+                continue
+            same = by_text.setdefault(key, {"answer": text, "score": 0.0, "start": start, "end": start + len(text)})
+            same["score"] += score
+        if len(by_text) >= top_k or len(best) < wanted:
+            break
+        wanted, done = 2 * wanted, wanted
+    answers = list(by_text.values())
+    if no_answer or not answers:
+        answers.append({"answer": "", "score": spans.null, "start": 0, "end": 0})
+    answers = sorted(answers, key=lambda one: -one["score"])[:top_k]
+    # rounded: without the bits that hang on the order of summation
+    return [{**one, "score": float(np.float32(one["score"]))} for one in answers]
+
+
+def _characters(e: Encoding, token: int, by_words: bool) -> tuple[int, int]:
+    """First and last-plus-one character of the word that a token belongs to, or of the token alone."""
+    word = e.raw.token_to_word(token) if by_words else None
+    characters = e.raw.token_to_chars(token) if word is None else e.raw.word_to_chars(word, 1)
+    assert characters is not None  # every token of a text has some
+    return characters
 
 
 class _Spans(NamedTuple):
     """What the windows of one context say about its spans.
 
     Attributes:
-        parts: for each window its place, the start logits of the tokens that it owns, and the end logits of these and of those after them
+        parts: for each window its span, the start logits of the tokens that it owns, and the end logits of these and of those after them
             in which an answer may end.
         total: logarithm of what a span's ``exp(start logit + end logit)`` is divided by: the product of the two softmaxes' sums.
         null: score of there being no answer.
@@ -208,19 +199,19 @@ class _Spans(NamedTuple):
 
     def best(self, k: int) -> list[tuple[int, int, float]]:
         """The ``k`` best spans: first token, last token, score. Of equal ones, the one that begins and then ends first."""
-        found, scores = [], []
+        candidates, scores = [], []
         for w, start, end in self.parts:
             if not len(start):
                 continue
             last = np.full(len(start) + self.longest - 1, -np.inf)
             last[: len(end)] = end[: len(last)]
             sums = (start[:, None] + sliding_window_view(last, self.longest)).ravel()  # (tokens, lengths)
-            places = highest(sums, k)
-            found.append(np.stack((w.own_start + places // self.longest, places % self.longest), 1))
-            scores.append(sums[places])
-        if not found:
+            indices = highest(sums, k)
+            candidates.append(np.stack((w.own_start + indices // self.longest, indices % self.longest), 1))
+            scores.append(sums[indices])
+        if not candidates:
             return []
-        spans, sums = np.concatenate(found), np.concatenate(scores)
+        spans, sums = np.concatenate(candidates), np.concatenate(scores)
         order = np.lexsort((spans[:, 1], spans[:, 0], -sums))[:k]
         return [
             (i, i + more, float(np.exp(score - self.total)))
@@ -229,14 +220,13 @@ class _Spans(NamedTuple):
         ]
 
 
-def _scored(pieces: Pieces, logits: list[Tensor], longest: int) -> Iterable[_Spans]:
+def _spans(windows: Windows, logits: list[Tensor], longest: int) -> Iterable[_Spans]:
     """The spans of each context."""
-    bounds = [*pieces.starts.tolist(), len(pieces.ids)]
-    for begin, end in pairwise(bounds):
+    for begin, end in pairwise([*windows.starts.tolist(), len(windows.ids)]):
         read = []
         for n in range(begin, end):
-            w, lead, x = pieces.windows[n], pieces.lead[n], logits[n].double().numpy()
-            read.append((w, x[lead : lead + w.end - w.start], x[0]))
+            w, prefix, x = windows.spans[n], windows.prefix_len[n], logits[n].double().numpy()
+            read.append((w, x[prefix : prefix + w.end - w.start], x[0]))
         yield _Spans.of(read, longest)
 
 
@@ -247,20 +237,19 @@ def _log_sum_exp(logits: Logits, one: float) -> float:
 
 
 def _context(e: Encoding) -> tuple[int, int]:
-    """Where the second text of a pair stands among the tokens; an empty one, at the end."""
-    owners = e.sequence_ids
-    count = owners.count(1)
-    start = owners.index(1) if count else len(owners)
+    """First and last-plus-one token of the second text of a pair; of an empty one, the end."""
+    texts = e.sequence_ids
+    count = texts.count(1)
+    start = texts.index(1) if count else len(texts)
     return start, start + count
 
 
 def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
-    given = {"questions": listed(questions, "questions"), "contexts": listed(contexts, "contexts")}
-    for name, texts in given.items():
+    asked, read = as_list(questions, "questions"), as_list(contexts, "contexts")
+    for name, texts in (("question", asked), ("context", read)):
         for n, text in enumerate(texts):
             if not isinstance(text, str):
-                raise BadInputError(f"{name[:-1]} {n} must be a string, not {type(text).__name__}")
-    asked, read = given.values()
+                raise BadInputError(f"{name} {n} must be a string, not {type(text).__name__}")
     if isinstance(questions, str):
         asked = asked * len(read)
     elif isinstance(contexts, str):

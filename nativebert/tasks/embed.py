@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ from torch import Tensor
 from nativebert import sentence
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
+from nativebert.nn.model import Model
+from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
-from nativebert.tasks.base import Call, Pieces, Task, listed, singles
-from nativebert.tasks.results import Results
+from nativebert.tasks.base import Task
+from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
+from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.windows import Windows, of_ids, of_texts
 from nativebert.text.tokenizer import Encoding
 from nativebert.whole import at_least, whole
-
-if TYPE_CHECKING:
-    from nativebert.nn.model import Model
 
 Vectors = NDArray[np.float32]
 
@@ -40,20 +41,19 @@ class Embedder(Task):
     Args:
         model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
             :class:`~nativebert.nn.model.Model`.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Vectors are float32 always.
-        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
-        too_long: what happens to a text of more tokens than ``max_tokens``: ``"truncate"`` cuts it, and says so in one warning
-            per call; ``"window"`` reads all of it in overlapping windows and takes the token-weighted mean of their pooled
-            vectors; ``"error"`` raises.
-        max_tokens: most tokens of a text, special tokens included; None for what the model's files say.
-        stride: tokens that neighbouring windows share.
         pooling: mode or modes to use in place of what the files say (see :data:`nativebert.nn.pool.POOLS`).
         normalize: True or False in place of what the files say about a final normalisation to unit length.
         truncate_dim: how many numbers of each vector to keep, in place of what the files say; for models that were trained for it.
-        revision: branch, tag or commit on the Hub.
-        offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
-        token: Hub token; None for the one that is logged in.
+        **options: see :class:`~nativebert.tasks.options.TaskOptions`. ``too_long="window"`` takes the mean of the windows' pooled vectors,
+            weighted by their tokens.
+
+    Attributes:
+        config: what the model's sentence-transformers files say: prompts, the measure of similarity, and more.
+        pooling: the pooling modes, whose vectors are concatenated.
+        steps: what follows pooling.
+        normalize: whether vectors are normalised to unit length.
+        truncate_dim: how many numbers of each vector are kept; None for all.
+        dimension: numbers of a vector.
 
     Raises:
         NativeBertError: one of its kinds, for a model that cannot be had or is not understood.
@@ -63,57 +63,45 @@ class Embedder(Task):
         self,
         model: str | PathLike[str] | Snapshot | Model,
         *,
-        device: str = "auto",
-        precision: str = "float32",
-        batch_tokens: int | None = None,
-        too_long: str = "truncate",
-        max_tokens: int | None = None,
-        stride: int = 64,
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
         truncate_dim: int | None = None,
-        revision: str | None = None,
-        offline: bool | None = None,
-        token: str | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(
-            model, head=None, device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long, max_tokens=max_tokens,
-            stride=stride, revision=revision, offline=offline, token=token,
-        )  # fmt: skip
-        config = self.config
+        super().__init__(model, **options)
         if pooling is None:
-            for note in config.assumed:
+            for note in self.config.assumed:
                 warn(f"{self.reference}: {note}. Pass pooling= to choose.", Assumed)
-        self.pooling = config.pooling if pooling is None else tuple(listed(pooling, "pooling"))
+        self.pooling: tuple[str, ...] = self.config.pooling if pooling is None else tuple(as_list(pooling, "pooling"))
         if not self.pooling or any(mode not in POOLS for mode in self.pooling):
             raise BadInputError(f"pooling must be one or more of {', '.join(POOLS)}, not {pooling!r}")
         self._prefix, self._suffix = self.tokenizer.frame
-        self.steps = [step for step in config.then if normalize is None or step != "normalize"]
+        chain = [step for step in self.config.then if normalize is None or step != "normalize"]
         if truncate_dim is not None:
-            truncate_dim = at_least(1, "truncate_dim", truncate_dim)
-            self.steps = [step for step in self.steps if not isinstance(step, sentence.Truncate)] + [
-                sentence.Truncate(truncate_dim)
-            ]
-        if normalize:
-            self.steps.append("normalize")
-        self._make_steps()
+            truncate = sentence.Truncate(at_least(1, "truncate_dim", truncate_dim))
+            chain = [*(step for step in chain if not isinstance(step, sentence.Truncate)), truncate]
+        self.steps = (*chain, "normalize") if normalize else tuple(chain)
+        self.normalize = "normalize" in self.steps
+        self.truncate_dim = next((step.width for step in self.steps if isinstance(step, sentence.Truncate)), None)
+        self._finish, self.dimension = self._steps()
 
-    def _make_steps(self) -> None:
-        self.dimension = self.encoder.width * len(self.pooling)
-        self._then: list[steps.Apply] = []
-        for step in self.steps:
-            apply, self.dimension = steps.make(step, self.dimension, self.snapshot)
-            self._then.append(apply)
-
-    _prepared = Task._prepared | {"_then"}
+    _prepared: ClassVar[frozenset[str]] = Task._prepared | {"_finish"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._make_steps()
+        self._finish, _ = self._steps()
+
+    def _steps(self) -> tuple[list[steps.Apply], int]:
+        """What follows pooling, and the width of its vectors."""
+        width, chain = self.encoder.width * len(self.pooling), []
+        for step in self.steps:
+            apply, width = steps.make(step, width, self.snapshot)
+            chain.append(apply)
+        return chain, width
 
     def _read_settings(self) -> None:
         self.config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
-        self._file_asks = self.config.transformer
+        self._file_settings = self.config.transformer
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
@@ -125,9 +113,9 @@ class Embedder(Task):
         *,
         prompt: str | None = None,
         prompt_name: str | None = None,
-        return_report: bool = False,
+        include_prompt: bool | None = None,
         as_tensor: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """Vectors of texts.
 
@@ -135,9 +123,9 @@ class Embedder(Task):
             texts: a list (tuple, array, series, iterator) of strings; a single string is taken as a list of one.
             prompt: text to put before each text.
             prompt_name: or the name of one of the model's own prompts (``embedder.config.prompts``).
-            return_report: return ``(vectors, Report)``.
+            include_prompt: whether the prompt's tokens are pooled too; None for what the model's files say.
             as_tensor: return a torch tensor on the CPU in place of a numpy array.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             float32 ``(n, dimension)``, in the order of ``texts``.
@@ -146,42 +134,43 @@ class Embedder(Task):
             BadInputError: something that is not a string, or an unknown prompt name.
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
-        items = listed(texts)
-        lead = self.lead(prompt, prompt_name)
-        leading = self._lead_tokens(lead) if lead else 0
-        if leading + len(self._suffix) >= self.max_tokens:
-            raise TooLongError(
-                f"the prompt alone takes {leading} of {self.max_tokens} tokens and leaves no room for text; shorten it"
-            )
-        skip = 0 if self.config.include_prompt else leading
+        items = as_list(texts)
+        prefix = self.prompt_text(prompt, prompt_name)
+        # tokens of the prompt by itself, with the special tokens before it
+        prompt_len = len(self.tokenizer.ids_batch([prefix]).ids[0]) - len(self._suffix) if prefix else 0
+        skip = prompt_len if include_prompt is False or (include_prompt is None and not self.config.include_prompt) else 0
         out = np.empty((len(items), self.dimension), np.float32)
-        with Call(self, items, progress) as call:
-            for here in call.chunks():
-                chunk = items[here]
-                if lead:
-                    chunk = [lead + text if isinstance(text, str) else text for text in chunk]
-                pieces = self._fit_texts(chunk, here, call)
-                pooled = self._pool(pieces, self._skips(pieces, skip), here, call)
-                out[here] = self._finish(_combine(pooled, pieces, call.windows[here]))
-        report = call.report()
-        vectors: Any = torch.from_numpy(out) if as_tensor else out
-        return (vectors, report) if return_report else vectors
+        with Call(self, items, options) as call:
+            if prompt_len + len(self._suffix) >= call.options.max_tokens:
+                raise TooLongError(
+                    f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
+                )
+            for chunk in call.chunks():
+                prefixed = [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
+                windows = of_texts(chunk, prefixed)
+                pooled = self._pool(windows, self._skips(windows, skip), chunk)
+                out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
+        return call.returned(torch.from_numpy(out) if as_tensor else out)
+
+    def finish(self, pooled: Vectors) -> Vectors:
+        """Pooled vectors ``(n, H * modes)`` -> float32 ``(n, dimension)``, by :attr:`steps`."""
+        for apply in self._finish:
+            pooled = apply(pooled)
+        return pooled
 
     def tokens(
         self,
         texts: Iterable[str],
         *,
         layers: int | Sequence[int] = -1,
-        return_report: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
 
         Args:
             texts: as for a call.
             layers: which hidden states: 0 after the embeddings, 1 after the first layer, -1 after the last. Several are averaged.
-            return_report: return ``(results, Report)``.
-            progress: as for a call.
+            **options: as for a call.
 
         Returns:
             For each text ``{"tokens": list of str, "offsets": list of (start, end) characters, "vectors": float32 (tokens, width)}``.
@@ -191,22 +180,20 @@ class Embedder(Task):
             BadInputError: something that is not a string, or a layer that the model does not have.
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
-        results = self._inside(texts, layers, progress, words=False)
-        return (results, results.report) if return_report else results
+        return self._vectors_of_tokens(texts, layers, options, words=False)
 
     def words(
         self,
         texts: Iterable[str],
         *,
         layers: int | Sequence[int] = -1,
-        return_report: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
         Args:
-            texts, layers, return_report, progress: as for :meth:`tokens`.
+            texts, layers, **options: as for :meth:`tokens`.
 
         Returns:
             For each text ``{"words": list of str, "offsets": list of (start, end) characters, "vectors": float32 (words, width)}``.
@@ -214,8 +201,7 @@ class Embedder(Task):
         Raises:
             BadInputError, TooLongError: as :meth:`tokens`.
         """
-        results = self._inside(texts, layers, progress, words=True)
-        return (results, results.report) if return_report else results
+        return self._vectors_of_tokens(texts, layers, options, words=True)
 
     def similarity(self, a: Vectors | Tensor, b: Vectors | Tensor | None = None) -> Vectors:
         """How similar each vector of ``a`` is to each of ``b``, by the model's own measure (``config.similarity``).
@@ -248,16 +234,16 @@ class Embedder(Task):
         result: Vectors = scores.numpy()
         return result
 
-    def lead(self, prompt: str | None = None, name: str | None = None) -> str:
-        """What stands before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
+    def prompt_text(self, prompt: str | None = None, name: str | None = None) -> str:
+        """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
         Raises:
             BadInputError: both, an unknown name, or what is no string.
         """
         known = self.config.prompts or {}
-        for given in (prompt, name):
-            if not isinstance(given, (str, type(None))):
-                raise BadInputError(f"prompt and prompt_name must be strings, not {given!r}")
+        for value in (prompt, name):
+            if not isinstance(value, (str, type(None))):
+                raise BadInputError(f"prompt and prompt_name must be strings, not {value!r}")
         if prompt is not None and name is not None:
             raise BadInputError("pass prompt or prompt_name, not both")
         if prompt is not None:
@@ -269,99 +255,99 @@ class Embedder(Task):
             raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
         return known[name]
 
+    lead = prompt_text  # its old name
+
     # -- the steps of a call
 
-    def _lead_tokens(self, lead: str) -> int:
-        """Tokens of the prompt by itself, with the special tokens before it."""
-        return len(self.tokenizer.ids_batch([lead]).ids[0]) - len(self._suffix)
-
-    def _skips(self, pieces: Pieces, skip: int) -> NDArray[np.int64]:
+    def _skips(self, windows: Windows, skip: int) -> NDArray[np.int64]:
         """Leading tokens that each sequence leaves out: the special ones, and what it holds of the prompt."""
         if not skip:
-            return np.zeros(len(pieces.ids), np.int64)
-        head = len(self._prefix)
-        return head + np.maximum(0, skip - head - np.array([w.start for w in pieces.windows], np.int64))
+            return np.zeros(len(windows.ids), np.int64)
+        special = len(self._prefix)
+        return special + np.maximum(0, skip - special - np.array([w.start for w in windows.spans], np.int64))
 
-    def _pool(self, pieces: Pieces, skips: NDArray[np.int64], here: slice, call: Call) -> Vectors:
+    def _pool(self, windows: Windows, skips: NDArray[np.int64], chunk: Chunk) -> Vectors:
         """Pooled vectors of sequences, in their order."""
-        out = np.empty((len(pieces.ids), self.encoder.width * len(self.pooling)), np.float32)
+        width = self.encoder.width * len(self.pooling)
+        out = np.empty((len(windows.ids), width), np.float32)
         for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
-            of = np.flatnonzero(skips == skip)
+            indices = np.flatnonzero(skips == skip)
             pooled = partial(self.plan.pooled, modes=self.pooling, skip=skip)
-            for rows, _, vectors in self._run(pieces.some(of), here, call, pooled):
-                out[of[rows]] = vectors.cpu().numpy()
+            out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width).numpy()
         return out
 
-    def _finish(self, x: Vectors) -> Vectors:
-        for apply in self._then:
-            x = apply(x)
-        return x
-
-    def _inside(self, texts: Iterable[str], layers: int | Sequence[int], progress: bool | None, words: bool) -> Results[Any]:
+    def _vectors_of_tokens(
+        self,
+        texts: Iterable[str],
+        layers: int | Sequence[int],
+        options: CallOptions,
+        words: bool,
+    ) -> Any:
         chosen = self._layers(layers)
-        items = listed(texts)
+
+        def mean_of_layers(batch: Packed) -> Tensor:
+            states = self.plan.states(batch)
+            return torch.stack([states[layer] for layer in chosen]).float().mean(0)  # (T, H)
+
         found: list[dict[str, Any]] = []
-        with Call(self, items, progress) as call:
-            for here in call.chunks():
-                encodings = self.tokenizer.encode_batch(singles(items[here], here.start), first=here.start)
-                pieces = self._fit_ids([e.ids for e in encodings], here, call)
-                vectors: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
-                for rows, batch, hidden in self._run(pieces, here, call, self._layers_mean(chosen)):
-                    for n, x in zip(rows.tolist(), torch.split(hidden.float().cpu(), list(batch.lengths)), strict=True):
-                        vectors[n] = x
-                joined = pieces.join(vectors, len(encodings))
+        with Call(self, as_list(texts), options) as call:
+            for chunk in call.chunks():
+                encodings = self.tokenizer.encode_batch(as_single_items(chunk.items, chunk.start), first=chunk.start)
+                windows = of_ids(chunk, [e.ids for e in encodings])
+                vectors = windows.merge(self._token_rows(windows, chunk, mean_of_layers), len(encodings))
                 found += [
-                    (_words if words else _tokens)(text, e, x.numpy()) for text, e, x in zip(items[here], encodings, joined)
+                    (_words if words else _tokens)(text, e, x.numpy())
+                    for text, e, x in zip(chunk.items, encodings, vectors, strict=True)
                 ]
         like = {
             "words" if words else "tokens": [""],
             "offsets": [(0, 0)],
             "vectors": np.zeros((1, self.encoder.width), np.float32),
         }
-        return Results(found, call.report(), like)
+        return call.results(found, like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
         most = len(self.encoder.layers)
-        chosen = []
-        for given in list(layers) if isinstance(layers, Iterable) else [layers]:
-            layer = whole(given)
+        numbers = []
+        for value in list(layers) if isinstance(layers, Iterable) else [layers]:
+            layer = whole(value)
             if layer is None or not -most - 1 <= layer <= most:
-                raise BadInputError(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {given!r}")
-            chosen.append(layer)
-        if not chosen:
+                raise BadInputError(f"layers must be among 0 (the embeddings) to {most} (or -1 for the last), not {value!r}")
+            numbers.append(layer)
+        if not numbers:
             raise BadInputError("layers is empty: name at least one, such as -1 for the last")
-        return chosen
+        return numbers
 
 
-def _combine(pooled: Vectors, pieces: Pieces, parts: NDArray[np.int64]) -> Vectors:
-    """One vector a text: the mean of its windows' vectors, weighted by their tokens."""
-    if len(pieces.ids) == len(parts):
+def _combine(pooled: Vectors, windows: Windows, counts: NDArray[np.int64]) -> Vectors:
+    """One vector for each text: the mean of its windows' vectors, weighted by their tokens; ``counts`` windows each."""
+    if len(windows.ids) == len(counts):
         return pooled
-    starts = np.cumsum(parts) - parts
+    starts = np.cumsum(counts) - counts
     rows = []
-    for start, n in zip(starts.tolist(), parts.tolist()):
+    for start, n in zip(starts.tolist(), counts.tolist()):
         x = pooled[start : start + n]
         if n > 1:
-            weight = np.array([[w.end - w.start] for w in pieces.windows[start : start + n]], np.float32)
+            weight = np.array([[w.end - w.start] for w in windows.spans[start : start + n]], np.float32)
             x = (x * weight).sum(0, keepdims=True) / weight.sum()
         rows.append(x)
     return np.concatenate(rows)
 
 
 def _tokens(text: str, e: Encoding, x: Vectors) -> dict[str, Any]:
-    own, tokens, offsets = e.own[: len(x)], e.tokens, e.offsets
-    return {"tokens": [tokens[p] for p in own], "offsets": [offsets[p] for p in own], "vectors": x}
+    indices, tokens, offsets = e.own[: len(x)], e.tokens, e.offsets
+    return {"tokens": [tokens[i] for i in indices], "offsets": [offsets[i] for i in indices], "vectors": x}
 
 
 def _words(text: str, e: Encoding, x: Vectors) -> dict[str, Any]:
-    own, offsets, words = e.own, e.offsets, e.word_ids
-    places, means = [], []
-    for _, group in groupby(range(len(x)), key=lambda n: words[own[n]]):
-        run = list(group)
-        start, end = offsets[own[run[0]]][0], offsets[own[run[-1]]][1]
+    indices, offsets, words = e.own, e.offsets, e.word_ids
+    spans, means = [], []
+    for _, group in groupby(range(len(x)), key=lambda n: words[indices[n]]):
+        tokens = list(group)
+        start, end = offsets[indices[tokens[0]]][0], offsets[indices[tokens[-1]]][1]
         # a byte-level tokenizer counts white space to the word after it, or as a word of its own
         if word := text[start:end].strip():
             start = text.index(word, start)
-            places.append((start, start + len(word)))
-            means.append(x[run].mean(0))
-    return {"words": [text[a:b] for a, b in places], "offsets": places, "vectors": np.stack(means) if means else x[:0]}
+            spans.append((start, start + len(word)))
+            means.append(x[tokens].mean(0))
+    return {"words": [text[a:b] for a, b in spans], "offsets": spans, "vectors": np.stack(means) if means else x[:0]}

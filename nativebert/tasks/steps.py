@@ -87,8 +87,8 @@ def _by_torch(apply: Callable[[Tensor], Tensor]) -> Apply:
 
     def applied(x: Vectors) -> Vectors:
         with torch.inference_mode():
-            found: Vectors = apply(torch.from_numpy(x)).numpy()
-        return found
+            y: Vectors = apply(torch.from_numpy(x)).numpy()
+        return y
 
     return applied
 
@@ -99,9 +99,9 @@ def _weights(folder: str, shapes: Mapping[str, tuple[int, ...]], snapshot: Snaps
 
     name = f"{folder}/model.safetensors"
     checkpoint = Checkpoint.open(snapshot.require(name))
-    found = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
-    if found != dict(shapes):
-        raise CorruptError(f"{name} holds {found}, but its config.json asks for {dict(shapes)}")
+    actual = {key: tuple(info.shape) for key, info in checkpoint.tensors.items()}
+    if actual != dict(shapes):
+        raise CorruptError(f"{name} holds {actual}, but its config.json asks for {dict(shapes)}")
     weights = {key: tensor(checkpoint.view(key)).float() for key in shapes}
     check_finite(weights)
     return weights

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Scores, Task, listed, softmax
-from nativebert.tasks.classify import labels_asked
-from nativebert.tasks.results import Results
+from nativebert.nn.model import Model
+from nativebert.tasks.base import Task
+from nativebert.tasks.call import Call, Chunk, as_list
+from nativebert.tasks.classify import checked_top_k
+from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.scores import Scores, softmax
+from nativebert.tasks.windows import of_ids
 from nativebert.text.tokenizer import Encoding
-
-if TYPE_CHECKING:
-    from nativebert.nn.model import Model
 
 OF_WORDS = ("first", "average", "max")
 """Aggregations that label words; the others label tokens."""
@@ -44,15 +45,8 @@ class Tagger(Task):
             are joined as the labels' scheme says. The others give each word one label before words are joined: ``"first"`` that of its
             first token, ``"average"`` that of its tokens' mean probabilities, ``"max"`` that of its most certain token.
         ignore: labels left out: whole labels of the model (``"O"``, ``"B-PER"``), or types of entities (``"PER"``).
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
-        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
-        too_long: what happens to a text of more tokens than ``max_tokens``: ``"window"`` reads all of it in overlapping windows and takes
-            each token's label from the window in which it stands farther from an edge; ``"truncate"`` cuts it, with one warning per
-            call; ``"error"`` raises.
-        max_tokens: most tokens of a text, special tokens included; None for what the model's files say.
-        stride: tokens that neighbouring windows share.
-        revision, offline, token: as of :func:`nativebert.load`.
+        **options: see :class:`~nativebert.tasks.options.TaskOptions`. ``too_long="window"``, the default, takes each token's label from the
+            window in which it stands farther from an edge.
 
     Attributes:
         labels: the model's labels, in the order of its outputs.
@@ -63,36 +57,28 @@ class Tagger(Task):
         NativeBertError: one of its kinds, for a model that cannot be had, is not understood, or has no token classifier.
     """
 
+    head = "tag"
+    defaults: ClassVar[TaskOptions] = {"too_long": "window"}
+
     def __init__(
         self,
         model: str | PathLike[str] | Snapshot | Model,
         *,
         aggregation: str = "simple",
         ignore: Sequence[str] = ("O",),
-        device: str = "auto",
-        precision: str = "float32",
-        batch_tokens: int | None = None,
-        too_long: str = "window",
-        max_tokens: int | None = None,
-        stride: int = 64,
-        revision: str | None = None,
-        offline: bool | None = None,
-        token: str | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
         self.aggregation = _one_of(AGGREGATIONS, aggregation)
-        super().__init__(
-            model, head="tag", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long, max_tokens=max_tokens,
-            stride=stride, revision=revision, offline=offline, token=token,
-        )  # fmt: skip
+        super().__init__(model, **options)
         self.labels = self.encoder.labels
         self.scheme, tags = read_labels(self.labels)
-        self.ignore = (ignore,) if isinstance(ignore, str) else tuple(listed(ignore, "ignore"))
+        self.ignore = tuple(as_list(ignore, "ignore"))
         left_out = _left_out(self.labels, tags, self.ignore)
-        self._said = [None if out else tag for tag, out in zip(tags, left_out, strict=True)]
+        self._tags = [None if out else tag for tag, out in zip(tags, left_out, strict=True)]
         self._kept = ~np.array(left_out)
-        self._of_label, self._of_type = _places(self.labels), _places([tag.label for tag in tags])
+        self._of_label, self._of_type = _indices(self.labels), _indices([tag.label for tag in tags])
         self._outside = "O" if "O" in self.labels or not self.ignore else self.ignore[0]
-        self._lead = len(self.tokenizer.frame[0])
+        self._prefix_len = len(self.tokenizer.frame[0])
 
     def __repr__(self) -> str:
         return (
@@ -106,8 +92,7 @@ class Tagger(Task):
         *,
         aggregation: str | None = None,
         top_k: int | None = 1,
-        return_report: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """The entities in texts.
 
@@ -115,8 +100,7 @@ class Tagger(Task):
             texts: strings; a single string is taken as a list of one.
             aggregation: in place of the Tagger's own.
             top_k: how many labels of each entity, with their scores; None for all. The first is always the entity's own, with its score.
-            return_report: return ``(results, Report)``.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`.
 
         Returns:
             For each text its entities, in their order: ``{"text", "label", "score", "start", "end"}``, characters of the text, the end not
@@ -130,24 +114,18 @@ class Tagger(Task):
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = self.aggregation if aggregation is None else _one_of(AGGREGATIONS, aggregation)
-        top_k = labels_asked(top_k)
-        items = listed(texts)
-        for n, item in enumerate(items):
-            if isinstance(item, (list, tuple)):
-                raise BadInputError(
-                    f"text {n} is a {type(item).__name__}, not a str: for texts that are split into words, use .words()"
-                )
+        top_k = checked_top_k(top_k)
+        items = _running_texts(texts)
         found: list[list[dict[str, Any]]] = []
-        with Call(self, items, progress) as call:
-            for here in call.chunks():
-                encodings = self.tokenizer.encode_batch(items[here], first=here.start)
-                rows = self._probabilities(encodings, here, call)
+        with Call(self, items, options) as call:
+            for chunk in call.chunks():
+                encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
+                rows = self._probabilities(encodings, chunk)
                 found += [
-                    self._entities(text, e, p, how, top_k) for text, e, p in zip(items[here], encodings, rows, strict=True)
+                    self._entities(text, e, p, how, top_k) for text, e, p in zip(chunk.items, encodings, rows, strict=True)
                 ]
         like = {"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}
-        results = Results(found, call.report(), [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
-        return (results, results.report) if return_report else results
+        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
     def words(
         self,
@@ -155,8 +133,7 @@ class Tagger(Task):
         *,
         aggregation: str = "first",
         top_k: int | None = 1,
-        return_report: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """A label for each word of texts that are split into words, as CoNLL evaluation wants them.
 
@@ -166,8 +143,7 @@ class Tagger(Task):
             sentences: lists of words.
             aggregation: ``"first"``, ``"average"`` or ``"max"``, of the tokens of a word.
             top_k: how many labels of each word, with their scores; None for all. The first is always the word's own, with its score.
-            return_report: return ``(results, Report)``.
-            progress: as for a call.
+            **options: as for a call.
 
         Returns:
             For each sentence ``{"word", "label", "score"}`` for each of its words, in their order; labels are whole (``"B-ORG"``) and none is
@@ -180,57 +156,76 @@ class Tagger(Task):
             TooLongError: a sentence is longer than ``max_tokens`` and ``too_long="error"``.
         """
         how = _one_of(OF_WORDS, aggregation)
-        top_k = labels_asked(top_k)
-        items = [_words_of(n, sentence) for n, sentence in enumerate(listed(sentences, "sentences"))]
+        top_k = checked_top_k(top_k)
+        items = [_words_of(n, sentence) for n, sentence in enumerate(as_list(sentences, "sentences"))]
         found: list[list[dict[str, Any]]] = []
-        with Call(self, items, progress) as call:
-            for here in call.chunks():
-                texts = [" ".join(words) for words in items[here]]
-                encodings = self.tokenizer.encode_batch(texts, first=here.start)
-                rows = self._probabilities(encodings, here, call)
+        with Call(self, items, options) as call:
+            for chunk in call.chunks():
+                texts = [" ".join(words) for words in chunk.items]
+                encodings = self.tokenizer.encode_batch(texts, first=chunk.start)
+                rows = self._probabilities(encodings, chunk)
                 found += [
                     self._labelled(words, text, e, p, how, top_k)
-                    for words, text, e, p in zip(items[here], texts, encodings, rows, strict=True)
+                    for words, text, e, p in zip(chunk.items, texts, encodings, rows, strict=True)
                 ]
         like = {"word": "", "label": "", "score": 0.0}
-        results = Results(found, call.report(), [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
-        return (results, results.report) if return_report else results
+        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
+
+    def probabilities(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
+        """Probabilities of the labels for each token, before aggregation.
+
+        Args:
+            texts, **options: as for a call.
+
+        Returns:
+            For each text its encoding, and float32 ``(tokens, labels)`` for the tokens that are the text's own (``encoding.own``) and were
+            not cut.
+
+        Raises:
+            BadInputError, TooLongError: as a call.
+        """
+        found: list[tuple[Encoding, Scores]] = []
+        with Call(self, _running_texts(texts), options) as call:
+            for chunk in call.chunks():
+                encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
+                found += zip(encodings, self._probabilities(encodings, chunk), strict=True)
+        return call.returned(found)
 
     # -- the steps of a call
 
-    def _probabilities(self, encodings: list[Encoding], here: slice, call: Call) -> list[Scores]:
+    def _probabilities(self, encodings: list[Encoding], chunk: Chunk) -> list[Scores]:
         """Probabilities of the labels for each token of each text that was not cut, ``(tokens, labels)``, special tokens left out."""
-        pieces = self._fit_ids([e.ids for e in encodings], here, call)
-        logits = pieces.join(self._token_logits(pieces, here, call), len(encodings))
+        windows = of_ids(chunk, [e.ids for e in encodings])
+        logits = windows.merge(self._token_logits(windows, chunk), len(encodings))
         return np.split(softmax(torch.cat(logits)), np.cumsum([len(x) for x in logits[:-1]]))
 
     def _entities(self, text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None) -> list[dict[str, Any]]:
-        tokens = slice(self._lead, self._lead + len(p))
+        tokens = slice(self._prefix_len, self._prefix_len + len(p))
         first = list(range(len(p)))  # first token of what is labelled: of each token, or of each word
         if how in OF_WORDS:
-            first = _runs(e.word_ids[tokens])
+            first = _word_starts(e.word_ids[tokens])
             p = _merged(p, first, how)
         best = p.argmax(1)
         if not self._kept[best].any():
             return []
         offsets = e.offsets[tokens]
-        whole = [(offsets[a][0], offsets[b - 1][1]) for a, b in pairwise([*first, len(offsets)])]
+        extents = [(offsets[a][0], offsets[b - 1][1]) for a, b in pairwise([*first, len(offsets)])]
         if how == "simple":
-            whole = _without_marks(e.tokens[tokens], whole)
-        spans = _visible(text, whole, disjoint=how != "none")
-        seen = [n for n, (start, end) in enumerate(spans) if start < end]
-        labels, scores = best[seen].tolist(), p.max(1)[seen].tolist()
+            extents = _without_marks(e.tokens[tokens], extents)
+        spans = _visible(text, extents, disjoint=how != "none")
+        visible = [n for n, (start, end) in enumerate(spans) if start < end]
+        labels, scores = best[visible].tolist(), p.max(1)[visible].tolist()
         if how == "none":
-            groups = [(n, n + 1, self.labels[label]) for n, label in enumerate(labels) if self._said[label]]
+            groups = [(n, n + 1, self.labels[label]) for n, label in enumerate(labels) if self._tags[label]]
         else:
-            groups = join([self._said[label] for label in labels])
+            groups = merge_tags([self._tags[label] for label in labels])
         found = []
         for a, b, name in groups:
-            start, end = spans[seen[a]][0], spans[seen[b - 1]][1]
+            start, end = spans[visible[a]][0], spans[visible[b - 1]][1]
             entity = {"text": text[start:end], "label": name, "score": _mean(scores[a:b]), "start": start, "end": end}
             if top_k != 1:
                 names = self._of_label if how == "none" else self._of_type
-                entity["labels"] = _best(_scores(p[seen[a:b]], names), name, top_k)
+                entity["labels"] = _best(_scores(p[visible[a:b]], names), name, top_k)
             found.append(entity)
         return found
 
@@ -238,18 +233,18 @@ class Tagger(Task):
         self, words: list[str], text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None
     ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [{"word": word, "label": self._outside, "score": 0.0} for word in words]
-        spans = _visible(text, e.offsets[self._lead : self._lead + len(p)])
-        seen = [n for n, (start, end) in enumerate(spans) if start < end]
+        spans = _visible(text, e.offsets[self._prefix_len : self._prefix_len + len(p)])
+        visible = [n for n, (start, end) in enumerate(spans) if start < end]
         begins = list(accumulate((len(word) + 1 for word in words[:-1]), initial=0))
-        owners = [bisect_right(begins, spans[n][0]) - 1 for n in seen]
-        first = _runs(owners)
-        p = _merged(p[seen], first, how)
-        for place, label, score in zip(first, p.argmax(1).tolist(), p.max(1).tolist(), strict=True):
-            found[owners[place]] |= {"label": self.labels[label], "score": score}
+        owners = [bisect_right(begins, spans[n][0]) - 1 for n in visible]
+        first = _word_starts(owners)
+        p = _merged(p[visible], first, how)
+        for start, label, score in zip(first, p.argmax(1).tolist(), p.max(1).tolist(), strict=True):
+            found[owners[start]] |= {"label": self.labels[label], "score": score}
         if top_k != 1:
             each = [{self._outside: 0.0} for _ in words]
-            for n, place in enumerate(first):
-                each[owners[place]] = _scores(p[n : n + 1], self._of_label)
+            for n, start in enumerate(first):
+                each[owners[start]] = _scores(p[n : n + 1], self._of_label)
             for item, scores in zip(found, each, strict=True):
                 item["labels"] = _best(scores, item["label"], top_k)
         return found
@@ -301,21 +296,21 @@ def read_labels(labels: Sequence[str]) -> tuple[str, tuple[Tag, ...]]:
     return scheme, tuple(tags)
 
 
-def join(tags: Sequence[Tag | None]) -> list[tuple[int, int, str]]:
+def merge_tags(tags: Sequence[Tag | None]) -> list[tuple[int, int, str]]:
     """Entities from neighbouring tags, whatever their order: ``(first, one after the last, type)``. None is outside of all entities.
 
     A tag goes on with the entity before it if both are of one type, the one before did not end it and this one does not begin one.
     Else it begins an entity, whether the scheme allows it there or not.
     """
-    found: list[tuple[int, int, str]] = []
+    entities: list[tuple[int, int, str]] = []
     before: Tag | None = None
     for n, tag in enumerate(tags):
         if tag is not None:
             goes_on = before is not None and before.label == tag.label and not before.ends and not tag.begins
-            start = found.pop()[0] if goes_on else n
-            found.append((start, n + 1, tag.label))
+            start = entities.pop()[0] if goes_on else n
+            entities.append((start, n + 1, tag.label))
         before = tag
-    return found
+    return entities
 
 
 def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str]) -> list[bool]:
@@ -330,7 +325,7 @@ def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str])
 # -- tokens to words
 
 
-def _runs(owners: Sequence[int | None]) -> list[int]:
+def _word_starts(owners: Sequence[int | None]) -> list[int]:
     """Where another word begins."""
     return [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
 
@@ -356,8 +351,8 @@ def _mean(scores: list[float]) -> float:
     return sum(scores) / len(scores)
 
 
-def _places(names: Sequence[str]) -> dict[str, list[int]]:
-    """Where each name stands."""
+def _indices(names: Sequence[str]) -> dict[str, list[int]]:
+    """The indices of each name."""
     return {name: [n for n, other in enumerate(names) if other == name] for name in names}
 
 
@@ -373,9 +368,9 @@ def _scores(rows: Probabilities, names: dict[str, list[int]]) -> dict[str, float
     return {name: _mean(rows[:, labels].max(1).tolist()) for name, labels in names.items()}
 
 
-def _best(scores: dict[str, float], own: str, top_k: int | None) -> list[dict[str, Any]]:
-    """The ``top_k`` best of the labels; ``own``, which is one of the best, before others that score the same."""
-    names = sorted(scores, key=lambda name: (name != own, -scores[name]))[:top_k]
+def _best(scores: dict[str, float], label: str, top_k: int | None) -> list[dict[str, Any]]:
+    """The ``top_k`` best of the labels; ``label``, which is one of the best, before others that score the same."""
+    names = sorted(scores, key=lambda name: (name != label, -scores[name]))[:top_k]
     return [{"label": name, "score": scores[name]} for name in names]
 
 
@@ -400,14 +395,14 @@ def _visible(text: str, spans: list[Span], disjoint: bool = False) -> list[Span]
         spans: first and last-plus-one characters.
         disjoint: give each character to the first span that holds it. (A character of several bytes may be several tokens.)
     """
-    found, done = [], 0
+    trimmed, done = [], 0
     for start, end in spans:
         if disjoint:
             start, done = max(start, done), max(done, end)
         part = text[start:end]
         start += len(part) - len(part.lstrip())
-        found.append((start, start + len(part.strip())))
-    return found
+        trimmed.append((start, start + len(part.strip())))
+    return trimmed
 
 
 # -- checking what the user gives
@@ -419,13 +414,23 @@ def _one_of(known: tuple[str, ...], aggregation: str) -> str:
     return aggregation
 
 
+def _running_texts(texts: Any) -> list[Any]:
+    items = as_list(texts)
+    for n, item in enumerate(items):
+        if isinstance(item, (list, tuple)):
+            raise BadInputError(
+                f"text {n} is a {type(item).__name__}, not a str: for texts that are split into words, use .words()"
+            )
+    return items
+
+
 def _words_of(n: int, sentence: Any) -> list[str]:
     if isinstance(sentence, (str, bytes, dict)) or not isinstance(sentence, Iterable):
         raise BadInputError(
             f"sentence {n} must be a list of words, not {str(sentence)[:60]!r}; running text goes to a plain call"
         )
     words = list(sentence)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if not isinstance(word, str):
-            raise BadInputError(f"word {place} of sentence {n} must be a string, not {str(word)[:60]!r}")
+            raise BadInputError(f"word {index} of sentence {n} must be a string, not {str(word)[:60]!r}")
     return [str(word) for word in words]

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
-from nativebert.tasks.base import Call, Pieces, Scores, Task, listed, singles, softmax
+from nativebert.nn.model import Model
+from nativebert.tasks.base import Task
+from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
 from nativebert.tasks.classify import over_windows
-from nativebert.tasks.results import Results
+from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.scores import Scores, softmax
+from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Tokenizer
 from nativebert.whole import whole
-
-if TYPE_CHECKING:
-    from nativebert.nn.model import Model
 
 
 class ZeroShot(Task):
@@ -29,55 +30,41 @@ class ZeroShot(Task):
 
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"classify"``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. Logits and scores are float32 always.
-        batch_tokens: most tokens in one batch; None chooses by device. It changes the speed, not the result.
-        too_long: what happens to a text that, with a label's sentence, has more tokens than ``max_tokens``: ``"truncate"`` cuts the end of
-            the text, never the label, with one warning per call that counts them; ``"window"`` reads all of it in overlapping windows,
-            the same ones for every label, and takes the mean of the windows' scores; ``"error"`` raises.
-        max_tokens: most tokens of a text with a label's sentence, special tokens included; None for what the model's files say.
-        stride: tokens that neighbouring windows share.
         entailment: the model's output for "entailment", counted from 0; None for the one whose name in the config begins with "entail".
         contradiction: its output for "contradiction"; None for the one whose name begins with "contradict", or, of two outputs, the
             other one.
-        revision, offline, token: as of :func:`nativebert.load`.
+        **options: see :class:`~nativebert.tasks.options.TaskOptions`; ``max_tokens`` is of a text with a label's sentence.
+            ``too_long="truncate"`` cuts the end of the text, never the label; ``"window"`` reads all of it in overlapping windows, the same
+            ones for every label, and takes the mean of the windows' scores.
 
     Raises:
         RefusedError: the config does not say which output is entailment, and ``entailment`` was not given.
         NativeBertError: one of its other kinds, for a model that cannot be had, is not understood, or has no classifier.
     """
 
+    head = "classify"
+
     def __init__(
         self,
         model: str | PathLike[str] | Snapshot | Model,
         *,
-        device: str = "auto",
-        precision: str = "float32",
-        batch_tokens: int | None = None,
-        too_long: str = "truncate",
-        max_tokens: int | None = None,
-        stride: int = 64,
         entailment: int | None = None,
         contradiction: int | None = None,
-        revision: str | None = None,
-        offline: bool | None = None,
-        token: str | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(
-            model, head="classify", device=device, precision=precision, batch_tokens=batch_tokens, too_long=too_long,
-            max_tokens=max_tokens, stride=stride, revision=revision, offline=offline, token=token,
-        )  # fmt: skip
+        super().__init__(model, **options)
         entails = self._output("entailment", entailment)
         if entails is None:
             raise RefusedError(
                 f"{self._outputs()}: none is named 'entailment'. A model of natural language inference is needed; if this is one, pass "
                 "entailment= and contradiction=, its outputs counted from 0"
             )
-        self.entailment, self.contradiction = entails, self._output("contradiction", contradiction)
-        if self.contradiction is None and len(self.encoder.labels) == 2:
-            self.contradiction = 1 - entails
-        if self.contradiction == entails:
+        contradicts = self._output("contradiction", contradiction)
+        if contradicts is None and len(self.encoder.labels) == 2:
+            contradicts = 1 - entails
+        if contradicts == entails:
             raise BadInputError(f"entailment and contradiction are both output {entails}: they must be two")
+        self.entailment, self.contradiction = entails, contradicts
         self._frame = PairFrame.of(self.tokenizer)
 
     def __repr__(self) -> str:
@@ -90,8 +77,7 @@ class ZeroShot(Task):
         *,
         multi_label: bool = False,
         hypothesis: str = "This example is {}.",
-        return_report: bool = False,
-        progress: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
         """How well each label fits each text.
 
@@ -101,8 +87,8 @@ class ZeroShot(Task):
             multi_label: False where exactly one label is right: scores are a softmax over the labels. True where several or none may be:
                 each is scored by itself, entailment against contradiction. So is a label that is the only one.
             hypothesis: the sentence that is put to the model, with ``{}`` in the place of the label.
-            return_report: return ``(results, Report)``. Tokens of a text are counted once, together with the longest label.
-            progress: show a progress bar; None shows one on a terminal for work that takes more than two seconds.
+            **options: see :class:`~nativebert.tasks.options.CallOptions`. A report counts tokens of a text once, together with the longest
+                label.
 
         Returns:
             For each text, in order: ``{"text": str, "labels": list of str, "scores": list of float}``, best label first; of equal scores,
@@ -123,77 +109,76 @@ class ZeroShot(Task):
         sentences = _hypotheses(hypothesis, names)
         hypotheses = self.tokenizer.ids_batch(sentences, special_tokens=False).ids
         longest = max(range(len(names)), key=lambda n: len(hypotheses[n]))
-        needed = len(self._frame) + len(hypotheses[longest])
-        if needed >= self.max_tokens:
-            raise BadInputError(
-                f"the label {names[longest]!r} in its sentence takes {needed} of {self.max_tokens} tokens and leaves no room for text: shorten it"
-            )
-        items = listed(texts)
+        items = as_list(texts)
         found: list[dict[str, Any]] = []
-        with Call(self, items, progress, copies=len(names)) as call:
-            for here in call.chunks():
-                chunk = singles(items[here], here.start)
+        with Call(self, items, options, copies=len(names)) as call:
+            needed, limit = len(self._frame) + len(hypotheses[longest]), call.options.max_tokens
+            if needed >= limit:
+                raise BadInputError(
+                    f"the label {names[longest]!r} in its sentence takes {needed} of {limit} tokens and leaves no room for text: shorten it"
+                )
+            for chunk in call.chunks():
+                single = as_single_items(chunk.items, chunk.start)
                 # every text is tokenised once, whatever the number of labels
-                premises = self.tokenizer.ids_batch(chunk, special_tokens=False, first=here.start).ids
-                scores = self._scores(premises, hypotheses, several, here, call)
+                premises = self.tokenizer.ids_batch(single, special_tokens=False, first=chunk.start).ids
+                scores = self._scores(premises, hypotheses, several, chunk)
                 order = np.argsort(-scores, axis=1, kind="stable")
                 values = np.take_along_axis(scores, order, axis=1)
                 found += [
                     {"text": text, "labels": [names[n] for n in best], "scores": row}
-                    for text, best, row in zip(chunk, order.tolist(), values.tolist(), strict=True)
+                    for text, best, row in zip(single, order.tolist(), values.tolist(), strict=True)
                 ]
-        results = Results(found, call.report(), {"text": "", "labels": [""], "scores": [0.0]})
-        return (results, results.report) if return_report else results
+        return call.results(found, {"text": "", "labels": [""], "scores": [0.0]})
 
     # -- the steps of a call
 
-    def _scores(self, premises: list[list[int]], hypotheses: list[list[int]], several: bool, here: slice, call: Call) -> Scores:
+    def _scores(self, premises: list[list[int]], hypotheses: list[list[int]], several: bool, chunk: Chunk) -> Scores:
         """Scores ``(texts, labels)`` of texts and labels as token ids."""
         frame, longest = self._frame, max(hypotheses, key=len)
         start = len(frame.before.ids)
         # errors and counts are those of each text with the label that leaves it the least room
         ids = [frame.ids(premise, longest) for premise in premises]
-        fitted = self._fit(ids, None, lambda n: (start, start + len(premises[n])), here, call)
-        logits = self._logits(self._pair(fitted, premises, hypotheses), here, call)
-        logits = logits.view(len(fitted.ids), len(hypotheses), -1)
+        windows = to_windows(chunk, ids, None, lambda n: (start, start + len(premises[n])))
+        logits = self._logits(self._pair(windows, premises, hypotheses, chunk), chunk)  # (windows * labels, C)
+        logits = logits.view(len(windows.ids), len(hypotheses), -1)
         if several:
             scores = softmax(logits[..., [self.contradiction, self.entailment]])[..., 1]
         else:
             scores = softmax(logits[..., self.entailment])
-        return over_windows(scores, fitted.starts, "mean")
+        return over_windows(scores, windows.starts, "mean")
 
-    def _pair(self, fitted: Pieces, premises: list[list[int]], hypotheses: list[list[int]]) -> Pieces:
+    def _pair(self, windows: Windows, premises: list[list[int]], hypotheses: list[list[int]], chunk: Chunk) -> Windows:
         """What is read of each text, with every label; labels run fastest."""
-        frame = self._frame
-        pieces = Pieces([], [] if self._segments and frame.segmented else None, [], [], [])
-        for n, window in zip(fitted.text, fitted.windows, strict=True):
+        frame, options = self._frame, chunk.call.options
+        pairs = Windows([], [] if self.encoder.segments > 1 and frame.segmented else None, [], [], [])
+        for n, span in zip(windows.text, windows.spans, strict=True):
             for hypothesis in hypotheses:
-                if self.too_long == "window":  # the same windows for every label
-                    premise = premises[n][window.start : window.end]
+                if options.too_long == "window":  # the same windows for every label
+                    premise = premises[n][span.start : span.end]
                 else:  # as much as this label leaves room for, as in the reference
-                    premise = premises[n][: self.max_tokens - len(frame) - len(hypothesis)]
-                pieces.ids.append(frame.ids(premise, hypothesis))
-                pieces.text.append(n)
-                if pieces.segments is not None:
-                    pieces.segments.append(frame.segments(premise, hypothesis))
-        return pieces
+                    premise = premises[n][: options.max_tokens - len(frame) - len(hypothesis)]
+                pairs.ids.append(frame.ids(premise, hypothesis))
+                pairs.text.append(n)
+                if pairs.segments is not None:
+                    pairs.segments.append(frame.segments(premise, hypothesis))
+        return pairs
 
-    def _output(self, name: str, given: int | None) -> int | None:
-        """The output that is named so: the caller's word first, then the config's ``label2id`` and ``id2label``."""
+    def _output(self, name: str, asked: int | None) -> int | None:
+        """The output of that name: the caller's choice first, then the config's ``label2id`` and ``id2label``."""
         begin, count = {"entailment": "entail", "contradiction": "contradict"}[name], len(self.encoder.labels)
-        if given is not None:
-            output = whole(given)
+        if asked is not None:
+            output = whole(asked)
             if output is None or not 0 <= output < count:
-                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {given!r}")
+                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {asked!r}")
             return output
-        by_name = self.encoder.source.get("label2id")
-        found = {n for label, n in by_name.items() if label.lower().startswith(begin)} if isinstance(by_name, dict) else set()
-        found |= {n for n, label in enumerate(self.encoder.labels) if label.lower().startswith(begin)}
-        if len(found) > 1 or not all(type(n) is int and 0 <= n < count for n in found):
+        ids = self.encoder.source.get("label2id")
+        outputs = {n for label, n in ids.items() if label.lower().startswith(begin)} if isinstance(ids, dict) else set()
+        outputs |= {n for n, label in enumerate(self.encoder.labels) if label.lower().startswith(begin)}
+        if len(outputs) > 1 or not all(type(n) is int and 0 <= n < count for n in outputs):
             raise RefusedError(
-                f"{self._outputs()}, label2id {by_name}: these do not agree on which output is {name!r}; pass {name}=, counted from 0"
+                f"{self._outputs()}, label2id {ids}: these do not agree on which output is {name!r}; pass {name}=, counted from 0"
             )
-        return found.pop() if found else None
+        return outputs.pop() if outputs else None
 
     def _outputs(self) -> str:
         return f"{self.reference} has the outputs {', '.join(map(repr, self.encoder.labels))}"
@@ -224,9 +209,9 @@ class PairFrame:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairFrame:
         e = tokenizer.encode("a", "a")
-        a, b = ([place for place, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1))
+        a, b = ([i for i, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1))
         edges = (slice(0, a[0]), slice(a[-1] + 1, b[0]), slice(b[-1] + 1, None))
-        before, between, after = (Part(e.ids[at], e.type_ids[at]) for at in edges)
+        before, between, after = (Part(e.ids[edge], e.type_ids[edge]) for edge in edges)
         return cls(before, between, after, e.type_ids[a[0]], e.type_ids[b[0]])
 
     def __len__(self) -> int:
@@ -247,7 +232,7 @@ class PairFrame:
 
 
 def _labels(labels: Any) -> list[str]:
-    names = [part.strip() for part in labels.split(",")] if isinstance(labels, str) else listed(labels, "labels")
+    names = [part.strip() for part in labels.split(",")] if isinstance(labels, str) else as_list(labels, "labels")
     if isinstance(labels, str):
         names = [name for name in names if name]  # a comma too many
     for name in names:

@@ -15,7 +15,6 @@ from models import one_thread, texts
 
 import nativebert as nb
 from nativebert.errors import BadInputError, RefusedError, TooLongError, Truncated
-from nativebert.tasks import base
 from nativebert.tasks.classify import Classifier, over_windows
 
 PROBLEMS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -201,7 +200,7 @@ def test_bits_do_not_depend_on_order_or_company(folders: Any, family: str, paire
 
 def test_long_lists_are_worked_on_in_stretches(classify: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = classify.scores(SOME[:20])
-    monkeypatch.setattr(base, "_CHUNK", 7)
+    monkeypatch.setattr("nativebert.tasks.call.CHUNK_TEXTS", 7)
     assert np.array_equal(classify.scores(SOME[:20]), whole)
     with pytest.raises(BadInputError, match="text 9 "):
         classify([*SOME[:9], None])  # type: ignore[list-item]

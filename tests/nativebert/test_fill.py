@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 import nativebert as nb
 from nativebert.errors import BadInputError, TooLongError, Truncated
-from nativebert.tasks.base import Call
+from nativebert.tasks.call import Call
 from nativebert.tasks.fill import MaskFiller
 
 # Family -> how its texts become tokens
@@ -183,7 +183,7 @@ def test_targets(bert: MaskFiller) -> None:
         (["mat", "zzz"], r"the target 'zzz' is not a single token of .* but 3: z ##z ##z\. Leave it out"),
         (["猫"], "the target '猫' is not a single token"),
         ([], "targets is empty"),
-        ([3], "a target must be a word, not 3"),
+        ([3.5], "a target must be a word or a token id, not 3.5"),
     ]:
         with pytest.raises(BadInputError, match=message):
             bert("the [MASK]", targets=targets)
@@ -302,8 +302,9 @@ def test_results_as_a_table(bert: MaskFiller) -> None:
 
 @pytest.mark.parametrize("sizes", [[], [1], [2**21, 1], [1, 2**21, 1], [2**22] * 3, [1000] * 5000])
 def test_texts_are_worked_on_in_stretches(bert: MaskFiller, sizes: list[int]) -> None:
-    with Call(bert, ["a" * size for size in sizes], False) as call:
-        stretches = list(call.chunks())
-    assert [n for here in stretches for n in range(len(sizes))[here]] == list(range(len(sizes)))
-    assert all(sum(sizes[here]) <= 2**21 or here.stop - here.start == 1 for here in stretches)
-    assert len(stretches) <= 1 + 2 * sum(sizes) // 2**21
+    with Call(bert, ["a" * size for size in sizes], {"progress": False}) as call:
+        chunks = list(call.chunks())
+    assert [n for chunk in chunks for n in range(len(sizes))[chunk.rows]] == list(range(len(sizes)))
+    assert all(chunk.items == ["a" * size for size in sizes[chunk.rows]] for chunk in chunks)
+    assert all(sum(sizes[chunk.rows]) <= 2**21 or len(chunk.items) == 1 for chunk in chunks)
+    assert len(chunks) <= 1 + 2 * sum(sizes) // 2**21

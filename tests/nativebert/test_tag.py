@@ -22,7 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 import nativebert as nb
 from nativebert.errors import BadInputError, TooLongError, Truncated
-from nativebert.tasks.tag import AGGREGATIONS, OF_WORDS, Tagger, join, read_labels
+from nativebert.tasks.tag import AGGREGATIONS, OF_WORDS, Tagger, merge_tags, read_labels
 from nativebert.text.window import windows
 
 BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -308,7 +308,7 @@ def test_a_character_of_several_tokens_is_one(taggers: dict[str, Tagger], keepin
                 "text": text[a:b], "label": label, "start": a, "end": b,
                 "score": pytest.approx(np.mean([t["score"] for t in first[a:b]])),
             }
-            for a, b, label in join(tags)
+            for a, b, label in merge_tags(tags)
         ]  # fmt: skip
         assert tag(text, aggregation="simple")[0] == expected
 
@@ -345,7 +345,7 @@ def test_tokens_of_spaces_do_not_part_an_entity(tmp_path: Path) -> None:
     tokens = tag(text, aggregation="none")[0]
     assert all(t["text"].strip() for t in tokens)
     tags = [read_labels(["O", "X"])[1][["O", "X"].index(t["label"])] for t in tokens]
-    expected = [(label, text[tokens[a]["start"] : tokens[b - 1]["end"]]) for a, b, label in join(tags)]
+    expected = [(label, text[tokens[a]["start"] : tokens[b - 1]["end"]]) for a, b, label in merge_tags(tags)]
     assert [(e["label"], e["text"]) for e in tag(text)[0]] == expected
 
 
@@ -417,7 +417,7 @@ REPAIRS = [
 def test_broken_sequences_are_repaired(scheme: str, sequence: str, expected: str) -> None:
     labels = SCHEMES[scheme]
     said = dict(zip(labels, read_labels(labels)[1], strict=True))
-    found = join([None if label == "O" else said[label] for label in sequence.split()])
+    found = merge_tags([None if label == "O" else said[label] for label in sequence.split()])
     assert ", ".join(f"{a}-{b} {label}" for a, b, label in found) == expected
 
 
@@ -427,7 +427,7 @@ def test_every_sequence_becomes_entities_once() -> None:
         r = random.Random(0)
         for _ in range(300):
             tags = r.choices(said, k=8)
-            found = join(tags)
+            found = merge_tags(tags)
             places = [n for a, b, _ in found for n in range(a, b)]
             assert places == [n for n, tag in enumerate(tags) if tag is not None]
             assert all(tags[n].label == label for a, b, label in found for n in range(a, b))  # type: ignore[union-attr]
@@ -695,7 +695,7 @@ def test_a_window_does_not_show_in_the_entities(folders: dict[str, Path], how: s
         tokens = Tagger(folders["cased"], device="cpu", max_tokens=30, stride=10, ignore=())(text, aggregation="none")[0]
         tags = [None if t["label"] == "O" else read_labels(BIO)[1][BIO.index(t["label"])] for t in tokens]
         assert [(e["start"], e["end"], e["label"]) for e in found] == [
-            (tokens[a]["start"], tokens[b - 1]["end"], label) for a, b, label in join(tags)
+            (tokens[a]["start"], tokens[b - 1]["end"], label) for a, b, label in merge_tags(tags)
         ]
 
 

@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,10 +24,12 @@ from hypothesis import strategies as st
 from models import BERT, one_thread, tensors_of, texts, write_folder
 
 import nativebert as nb
-from nativebert.errors import BadInputError, OutOfMemoryError, SmallerBatches, TooLongError, Truncated
-from nativebert.tasks.base import Call, Progress, listed, sigmoid, softmax
+from nativebert.errors import BadInputError, TooLongError, Truncated
+from nativebert.tasks.call import Call, Chunk, Progress, as_list
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.results import Report, Results
+from nativebert.tasks.scores import sigmoid, softmax
+from nativebert.tasks.windows import of_ids, of_pairs
 from nativebert.text.window import windows
 
 
@@ -68,20 +69,20 @@ def made(folders: Any) -> Any:
 def test_every_token_is_read_or_counted_as_cut(made: Any, sizes: list[int], policy: str) -> None:
     task, r = made[policy], random.Random(str(sizes))
     own = [[r.randrange(5, 60) for _ in range(size)] for size in sizes]
-    call = Call(task, [""] * (len(own) + 2), False)
-    pieces = task._fit_ids([[2, *ids, 3] for ids in own], slice(2, len(own) + 2), call)
+    call = Call(task, [""] * (len(own) + 2), {"progress": False})
+    sequences = of_ids(Chunk(call, own, 2), [[2, *ids, 3] for ids in own])
     assert call.used[:2].tolist() == call.cut[:2].tolist() == [0, 0]
     assert (call.used + call.cut)[2:].tolist() == [size + 2 for size in sizes]
-    assert call.windows[2:].tolist() == [pieces.text.count(n) for n in range(len(own))]
-    assert pieces.starts.tolist() == [pieces.text.index(n) for n in range(len(own))]
-    assert pieces.segments is None
-    assert all(ids[0] == 2 and ids[-1] == 3 and len(ids) <= 12 for ids in pieces.ids)
-    joined = pieces.join([torch.tensor(ids) for ids in pieces.ids], len(own))
+    assert call.windows[2:].tolist() == [sequences.text.count(n) for n in range(len(own))]
+    assert sequences.starts.tolist() == [sequences.text.index(n) for n in range(len(own))]
+    assert sequences.segments is None
+    assert all(ids[0] == 2 and ids[-1] == 3 and len(ids) <= 12 for ids in sequences.ids)
+    joined = sequences.merge([torch.tensor(ids) for ids in sequences.ids], len(own))
     kept = own if policy == "window" else [ids[:10] for ids in own]
     assert [x.tolist() for x in joined] == kept
     assert (call.cut[2:] > 0).tolist() == [policy == "truncate" and size > 10 for size in sizes]
-    some = np.flatnonzero(np.array(pieces.text) % 2 == 0)
-    assert pieces.some(some).ids == [ids for ids, n in zip(pieces.ids, pieces.text) if n % 2 == 0]
+    some = np.flatnonzero(np.array(sequences.text) % 2 == 0)
+    assert sequences.select(some).ids == [ids for ids, n in zip(sequences.ids, sequences.text) if n % 2 == 0]
 
 
 @settings(max_examples=100, deadline=None)
@@ -92,10 +93,10 @@ def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(made: Any, a: int, b:
     core.enable_truncation(12, strategy="longest_first")
     pair = ("cat " * a, "dog " * b)
     expected = core.encode(*pair)
-    call = Call(task, [""], False)
-    pieces = task._fit_pairs([pair], slice(0, 1), call)
-    assert pieces.ids == [expected.ids]
-    assert pieces.segments == [expected.type_ids]
+    call = Call(task, [""], {"progress": False})
+    sequences = of_pairs(Chunk(call, [pair], 0))
+    assert sequences.ids == [expected.ids]
+    assert sequences.segments == [expected.type_ids]
     assert call.cut.tolist() == [max(0, a + b + 3 - 12)]
 
 
@@ -108,19 +109,19 @@ def test_a_limit_below_the_special_tokens_of_a_pair(folders: Any) -> None:
 def test_windows_of_a_pair_hold_the_first_text_whole(made: Any) -> None:
     task = made["window"]
     second = texts(1, 30, seed=5)[0] + " cat sat on the mat" * 5
-    call = Call(task, ["", ""], False)
-    pieces = task._fit_pairs([("the dog", second), ("a", "dog")], slice(0, 2), call)
+    call = Call(task, ["", ""], {"progress": False})
+    sequences = of_pairs(Chunk(call, [("the dog", second), ("a", "dog")], 0))
     first, own = (task.tokenizer.ids_batch([text], special_tokens=False).ids[0] for text in ("the dog", second))
-    assert pieces.segments is not None
-    for ids, segments in zip(pieces.ids[:-1], pieces.segments[:-1], strict=True):
+    assert sequences.segments is not None
+    for ids, segments in zip(sequences.ids[:-1], sequences.segments[:-1], strict=True):
         assert ids[:4] == [2, *first, 3]
         assert len(ids) == len(segments) == 12
         assert segments == [0] * 4 + [1] * 8
-    joined = pieces.join([torch.tensor(ids) for ids in pieces.ids], 2)
+    joined = sequences.merge([torch.tensor(ids) for ids in sequences.ids], 2)
     assert joined[0].tolist() == own
-    assert call.windows.tolist() == [len(pieces.ids) - 1, 1]
+    assert call.windows.tolist() == [len(sequences.ids) - 1, 1]
     with pytest.raises(TooLongError, match="text 0 has 32 tokens, and 31 of them must stand in every window of 12"):
-        task._fit_pairs([("cat " * 28, "dog")], slice(0, 1), Call(task, [""], False))
+        of_pairs(Chunk(Call(task, [""], {"progress": False}), [("cat " * 28, "dog")], 0))
 
 
 def test_an_error_names_the_text(made: Any) -> None:
@@ -179,17 +180,17 @@ class Frame:
         return iter(self.columns)
 
 
-def test_listed() -> None:
-    assert listed("a") == ["a"]
-    assert listed(("a", "b")) == listed(x for x in "ab") == listed(np.array(["a", "b"])) == ["a", "b"]
-    assert listed([]) == []
+def test_as_list() -> None:
+    assert as_list("a") == ["a"]
+    assert as_list(("a", "b")) == as_list(x for x in "ab") == as_list(np.array(["a", "b"])) == ["a", "b"]
+    assert as_list([]) == []
     with pytest.raises(AssertionError):
         list(Column(["a"]))
     for wrong in (b"a", {"a": 1}, {"a"}, 3, None, str, np.array("a"), torch.tensor(3), Frame()):
         with pytest.raises(
             BadInputError, match=f"words must be a list of strings, or one column of a table, not {type(wrong).__name__}"
         ):
-            listed(wrong, "words")
+            as_list(wrong, "words")
 
 
 # -- scores
@@ -509,51 +510,6 @@ def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: st
     assert many >= 8 * few
     text = 500 * 20_000  # bytes for a token: its text, id, offsets; whoever kept its last hidden state would need 1,024 more
     assert long < 1.2 * short + text, found
-
-
-class Small:
-    """A plan on a device that holds so many tokens."""
-
-    def __init__(self, plan: Any, room: int, error: RuntimeError) -> None:
-        self.device, self.min_rows, self.plan, self._room, self._error = plan.device, plan.min_rows, plan, room, error
-        self.sizes: list[int] = []
-
-    def pooled(self, batch: Any, modes: Any, skip: int = 0) -> torch.Tensor:
-        self.sizes.append(sum(batch.lengths))
-        if self.sizes[-1] > self._room:
-            raise self._error
-        return self.plan.pooled(batch, modes, skip)
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory (...)")], ids=str
-)
-def test_a_batch_beyond_the_memory_is_made_smaller(folders: Any, error: RuntimeError) -> None:
-    some = texts(60, 6, seed=4)
-    with one_thread():
-        embed = nb.Embedder(folders("bert"), device="cpu", batch_tokens=400)
-        expected = embed(some)
-        embed.plan = plan = Small(embed.plan, 110, error)
-        with pytest.warns(SmallerBatches, match=r"400 tokens: they now have at most (100|[5-9]\d), here") as told:
-            found, report = embed(some, return_report=True)
-        assert len(told) == 1
-        assert np.array_equal(found, expected)
-        assert report.batches == sum(size <= 110 for size in plan.sizes)
-        assert sum(size for size in plan.sizes if size <= 110) == report.tokens.sum()
-        tried = len(plan.sizes)
-        with warnings.catch_warnings(action="error"):
-            assert np.array_equal(embed(some), expected)
-        assert max(plan.sizes[tried:]) <= embed.batch_tokens
-
-
-def test_a_text_beyond_the_memory(folders: Any) -> None:
-    embed = nb.Embedder(folders("bert"), device="cpu")
-    embed.plan = Small(embed.plan, 10, torch.OutOfMemoryError("CUDA out of memory."))
-    with pytest.raises(OutOfMemoryError, match=r"cpu has no room for one text of 1[1-9] tokens: .* lower max_tokens"):
-        embed(["the cat sat on the mat the dog sat on", "a"])
-    embed.plan = Small(embed.plan, 0, RuntimeError("another"))
-    with pytest.raises(RuntimeError, match="another"):
-        embed(["a"])
 
 
 class Silent:

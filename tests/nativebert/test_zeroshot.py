@@ -14,7 +14,6 @@ from classifiers import FAMILIES, LIMIT, classifier, pipeline
 from models import one_thread, texts
 
 from nativebert.errors import BadInputError, RefusedError, TooLongError, Truncated
-from nativebert.tasks import base
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.zeroshot import PairFrame, ZeroShot
 
@@ -180,7 +179,7 @@ def test_bits_do_not_depend_on_order_or_company(folders: Any, family: str, polic
 
 def test_long_lists_are_worked_on_in_stretches(zero: ZeroShot, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = zero(SOME, LABELS)
-    monkeypatch.setattr(base, "_CHUNK", 7)
+    monkeypatch.setattr("nativebert.tasks.call.CHUNK_TEXTS", 7)
     assert zero(SOME, LABELS) == whole
     with pytest.raises(BadInputError, match="text 9 is None"):
         zero([*SOME[:9], None], LABELS)  # type: ignore[list-item]

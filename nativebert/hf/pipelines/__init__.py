@@ -28,7 +28,7 @@ _OTHER_MEDIA = "nativebert reads text only; use transformers for it"
 _REFUSED_TASKS = {
     **dict.fromkeys(("text-generation", "text2text-generation", "summarization", "translation", "conversational", "any-to-any"), _GENERATION),
     "decision": _GENERATION,
-    "table-question-answering": "models of tables are not carried; use transformers for it",
+    "table-question-answering": "models of tables are not supported; use transformers for it",
     **dict.fromkeys(
         "document-question-answering visual-question-answering vqa image-to-text image-text-to-text image-to-image image-classification "
         "image-feature-extraction image-segmentation object-detection keypoint-matching depth-estimation video-classification mask-generation "
@@ -102,14 +102,14 @@ def pipeline(
         A :class:`Pipeline`.
 
     Raises:
-        RefusedError: a task, a model or an argument that is not carried.
+        RefusedError: a task, a model or an argument that is not supported.
         NativeBertError: the model cannot be had, or has no head for the task.
     """
     if framework not in (None, "pt"):
-        raise RefusedError(f"framework={framework!r} is not carried: torch is the only one; leave it out")
+        raise RefusedError(f"framework={framework!r} is not supported: torch is the only one; leave it out")
     for name in ("feature_extractor", "image_processor", "video_processor", "processor"):
         if settings.pop(name, None) is not None:
-            raise RefusedError(f"pipeline does not carry {name}=: {_OTHER_MEDIA}")
+            raise RefusedError(f"pipeline does not support {name}=: {_OTHER_MEDIA}")
     for name in ("use_fast", "trust_remote_code", "binary_output"):
         settings.pop(name, None)
     inner = dict(model_kwargs or {})
@@ -165,7 +165,7 @@ def _task(task: str | None, model: Any, revision: Any, token: Any, local: Any) -
     if name in PIPELINES:
         return name
     if advice := _REFUSED_TASKS.get("translation" if name.startswith("translation_") else name):
-        raise RefusedError(f"the task {task!r} is not carried: {advice}")
+        raise RefusedError(f"the task {task!r} is not supported: {advice}")
     raise BadInputError(f"there is no task {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ class QuestionAnsweringPipeline(Pipeline):
     """
 
     auto = "AutoModelForQuestionAnswering"
-    carried = frozenset(
+    supported = frozenset(
         "top_k topk doc_stride max_answer_len max_seq_len handle_impossible_answer align_to_words padding".split()
     )
     instead: ClassVar[Mapping[str, str]] = {
@@ -33,7 +32,7 @@ class QuestionAnsweringPipeline(Pipeline):
         **dict.fromkeys(("truncation", "max_length"), "pass max_seq_len; long contexts are read in windows"),
     }
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return Answerer(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
@@ -58,7 +57,7 @@ class QuestionAnsweringPipeline(Pipeline):
             inputs = inputs[0]
         return super().__call__(inputs, *args, **settings)
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
         pairs = []
         for n, item in enumerate(items):
             if not isinstance(item, Mapping) or set(item) != {"question", "context"}:
@@ -67,23 +66,22 @@ class QuestionAnsweringPipeline(Pipeline):
                 if not isinstance(text, str) or not text:
                     raise BadInputError(f"the {name} of item {n} must be a text that is not empty, not {text!r}")
             pairs.append((item["question"], item["context"]))
-        task: Any = copy.copy(self.native)
-        longest = given.get("max_seq_len")
-        task.max_tokens = min(task.max_tokens, 384) if longest is None else task._limit(whole_number("max_seq_len", longest))
-        task.stride = (
-            min(task.max_tokens // 2, 128)
-            if given.get("doc_stride") is None
-            else whole_number("doc_stride", given["doc_stride"])
-        )
-        task.max_answer_tokens = positive("max_answer_len", given.get("max_answer_len"), 15)
-        task.align_to_words = given.get("align_to_words") is not False
-        top_k = positive("top_k", given.get("top_k") or given.get("topk"), 1)
-        found = task(
-            [q for q, _ in pairs], [c for _, c in pairs], top_k=top_k, no_answer=bool(given.get("handle_impossible_answer"))
+        task: Any = self.native
+        limit, stride = arguments.get("max_seq_len"), arguments.get("doc_stride")
+        limit = min(task.max_tokens, 384) if limit is None else whole_number("max_seq_len", limit)
+        results = task(
+            [question for question, _ in pairs],
+            [context for _, context in pairs],
+            top_k=positive("top_k", arguments.get("top_k") or arguments.get("topk"), 1),
+            no_answer=bool(arguments.get("handle_impossible_answer")),
+            max_answer_tokens=positive("max_answer_len", arguments.get("max_answer_len"), 15),
+            align_to_words=arguments.get("align_to_words") is not False,
+            max_tokens=limit,
+            stride=min(limit // 2, 128) if stride is None else whole_number("doc_stride", stride),
         )
         names = ("score", "start", "end", "answer")
         ordered = [
             [{name: one[name] for name in names} for one in ([answer] if isinstance(answer, dict) else answer)]
-            for answer in found
+            for answer in results
         ]
         return [answers[0] if len(answers) == 1 else answers for answers in ordered]

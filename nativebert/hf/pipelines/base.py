@@ -22,9 +22,11 @@ from nativebert.hf.tokenizer import AutoTokenizer, PreTrainedTokenizerBase
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel
 from nativebert.pickling import Referred
-from nativebert.tasks.base import Task, listed
+from nativebert.tasks.base import Task
+from nativebert.tasks.call import as_list
+from nativebert.tasks.options import CallOptions
 
-TOKENIZING = frozenset({"truncation", "max_length", "padding"})  # arguments that Pipeline._limited reads
+TOKENIZING = frozenset({"truncation", "max_length", "padding"})  # arguments that Pipeline._call_options reads
 _STREAM = 256  # items of a data set that are read at once
 
 
@@ -47,8 +49,8 @@ class Pipeline:
     """
 
     auto: ClassVar[str]  # the class of its models
-    carried: ClassVar[frozenset[str]] = frozenset()  # arguments of a call
-    instead: ClassVar[Mapping[str, str]] = {}  # those that are not carried -> what to do
+    supported: ClassVar[frozenset[str]] = frozenset()  # arguments of a call
+    instead: ClassVar[Mapping[str, str]] = {}  # those that are not supported -> what to do
     framework = "pt"
 
     def __init__(
@@ -85,15 +87,17 @@ class Pipeline:
         self._batch = int(settings.pop("batch_size", None) or 1)
         settings.pop("num_workers", None)
         limit = min(tokenizer.model_max_length, model.native.config.max_tokens)
-        options = {"device": device_name(device), "precision": precision_name(dtype), "max_tokens": limit}
-        self.native = self._native(_as_asked(model, tokenizer), options)
+        options: dict[str, Any] = {"device": device_name(device), "max_tokens": limit}
+        if dtype not in (None, "auto"):
+            options["precision"] = precision_name(dtype)
+        self.native = self._make_task(_with_settings(model, tokenizer), options)
         self._settings = self._checked(settings)
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         """The native task."""
         raise NotImplementedError
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """The results of some items."""
         raise NotImplementedError
 
@@ -108,7 +112,7 @@ class Pipeline:
 
         Raises:
             BadInputError: an item that the task cannot read, or an unknown argument.
-            RefusedError: an argument that is not carried.
+            RefusedError: an argument that is not supported.
         """
         if args:
             raise BadInputError(f"the {self.task} pipeline takes its inputs and nothing else without a name")
@@ -116,45 +120,45 @@ class Pipeline:
             raise BadInputError("pass a text, or a list of texts")
         batch = settings.pop("batch_size", None) or self._batch
         settings.pop("num_workers", None)
-        given = {**self._settings, **self._checked(settings)}
+        arguments = {**self._settings, **self._checked(settings)}
         if isinstance(inputs, GeneratorType):
-            return self._stream(inputs, given, whole_number("batch_size", batch))
+            return self._stream(inputs, arguments, whole_number("batch_size", batch))
         if isinstance(inputs, Dataset):
             rows = (inputs[n] for n in range(len(inputs))) if hasattr(inputs, "__len__") else iter(inputs)
-            return self._stream(rows, given, _STREAM)
-        if self._alone(inputs, given):
-            return self._run([inputs], given)[0]
-        return self._run(listed(inputs), given)
+            return self._stream(rows, arguments, _STREAM)
+        if self._is_single(inputs):
+            return self._run([inputs], arguments)[0]
+        return self._run(as_list(inputs), arguments)
 
     predict = transform = __call__
 
-    def _alone(self, inputs: Any, given: Mapping[str, Any]) -> bool:
+    def _is_single(self, inputs: Any) -> bool:
         """Is this one item, and not several?"""
         return isinstance(inputs, (str, Mapping))
 
-    def _stream(self, items: Iterator[Any], given: Mapping[str, Any], size: int) -> Iterator[Any]:
-        while some := list(islice(items, size)):
-            yield from self._run(some, given)
+    def _stream(self, items: Iterator[Any], arguments: Mapping[str, Any], size: int) -> Iterator[Any]:
+        while batch := list(islice(items, size)):
+            yield from self._run(batch, arguments)
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
             if name in self.instead and value is not None and value is not False:
-                raise RefusedError(f"the {self.task} pipeline does not carry {name}=: {self.instead[name]}")
+                raise RefusedError(f"the {self.task} pipeline does not support {name}=: {self.instead[name]}")
         known = {name: value for name, value in settings.items() if name not in self.instead}
-        checked(f"the {self.task} pipeline", known, self.carried)
+        checked(f"the {self.task} pipeline", known, self.supported)
         return known
 
-    def _limited(self, given: Mapping[str, Any]) -> Any:
-        """The native task, with what ``truncation`` and ``max_length`` ask for."""
-        task = copy.copy(self.native)
-        if given.get("max_length") is not None:
-            task.max_tokens = task._limit(whole_number("max_length", given["max_length"]))
-        truncation = given.get("truncation")
+    def _call_options(self, arguments: Mapping[str, Any]) -> CallOptions:
+        """What ``truncation`` and ``max_length`` ask for, as options of a native call."""
+        options: CallOptions = {}
+        if arguments.get("max_length") is not None:
+            options["max_tokens"] = whole_number("max_length", arguments["max_length"])
+        truncation = arguments.get("truncation")
         if truncation is False or truncation == "do_not_truncate":
-            task.too_long = "error"
+            options["too_long"] = "error"
         elif truncation not in (None, True, "longest_first", "only_first"):
-            raise RefusedError(f"truncation={truncation!r} is not carried: use True, or False to refuse long texts")
-        return task
+            raise RefusedError(f"truncation={truncation!r} is not supported: use True, or False to refuse long texts")
+        return options
 
     @property
     def device(self) -> torch.device:
@@ -188,7 +192,7 @@ class Pipeline:
         self.tokenizer.rejoin(self.native.tokenizer)
 
 
-def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
+def _with_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
     """The native model, of the same weights, with this tokenizer and with what was changed of the config."""
     native = copy.copy(model.native)
     native.__dict__["tokenizer"] = tokenizer.native
@@ -198,8 +202,8 @@ def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loa
     if changed:
         names = {int(number): str(name) for number, name in model.config.id2label.items()}
         labels = tuple(names[number] for number in sorted(names))
-        said = {**native.config.source, **changed}
-        native.config = replace(native.config, labels=labels, problem_type=model.config.problem_type or "", source=said)
+        source = {**native.config.source, **changed}
+        native.config = replace(native.config, labels=labels, problem_type=model.config.problem_type or "", source=source)
     return native
 
 

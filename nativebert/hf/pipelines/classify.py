@@ -26,7 +26,7 @@ class TextClassificationPipeline(Pipeline):
     """
 
     auto = "AutoModelForSequenceClassification"
-    carried = frozenset({"top_k", "function_to_apply"}) | TOKENIZING
+    supported = frozenset({"top_k", "function_to_apply"}) | TOKENIZING
     instead: ClassVar[Mapping[str, str]] = {
         "return_all_scores": "pass top_k=None",
         "stride": "nativebert.Classifier(model, too_long='window') reads long texts whole",
@@ -34,7 +34,7 @@ class TextClassificationPipeline(Pipeline):
         "return_tensors": "results are lists; nativebert.Classifier(model).scores(texts) gives an array",
     }
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return Classifier(model, problem=self._problem(None), **options)
 
     def _problem(self, asked: Any) -> str:
@@ -52,26 +52,26 @@ class TextClassificationPipeline(Pipeline):
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
         """See the class."""
-        found = super().__call__(inputs, *args, **settings)
-        return [found] if isinstance(inputs, str) and "top_k" not in settings else found
+        results = super().__call__(inputs, *args, **settings)
+        return [results] if isinstance(inputs, str) and "top_k" not in settings else results
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
-        task = self._limited(given)
-        task.problem = self._problem(given.get("function_to_apply"))
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
+        task: Any = self.native
+        options, problem = self._call_options(arguments), self._problem(arguments.get("function_to_apply"))
         items = [_text_or_pair(n, item) for n, item in enumerate(items)]
         scores = np.empty((len(items), len(task.labels)), np.float32)
         for kind in (str, tuple):
-            which = [n for n, item in enumerate(items) if isinstance(item, kind)]
-            if kind is tuple and which and given.get("truncation") == "only_first":
+            indices = [n for n, item in enumerate(items) if isinstance(item, kind)]
+            if kind is tuple and indices and arguments.get("truncation") == "only_first":
                 raise RefusedError(
-                    "truncation='only_first' is not carried for pairs: use True, which takes from the longer text"
+                    "truncation='only_first' is not supported for pairs: use True, which takes from the longer text"
                 )
-            if which:
-                scores[which] = task.scores([items[n] for n in which])
-        if "top_k" not in given:
+            if indices:
+                scores[indices] = task.scores([items[n] for n in indices], problem=problem, **options)
+        if "top_k" not in arguments:
             best = scores.argmax(1).tolist() if len(items) else []
             return [{"label": task.labels[n], "score": float(row[n])} for n, row in zip(best, scores)]
-        top_k = None if given["top_k"] is None else whole_number("top_k", given["top_k"])
+        top_k = None if arguments["top_k"] is None else whole_number("top_k", arguments["top_k"])
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k].tolist()
         return [[{"label": task.labels[n], "score": float(row[n])} for n in best] for best, row in zip(order, scores)]
 

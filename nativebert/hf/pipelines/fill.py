@@ -5,35 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from nativebert.errors import BadInputError, NativeBertWarning, warn
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline, positive
 from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task
+from nativebert.tasks.call import as_list
 from nativebert.tasks.fill import MaskFiller
-
-
-class _Filler(MaskFiller):
-    """A MaskFiller that reads targets as the reference does."""
-
-    def _ids(self, targets: list[Any], stands: str) -> Any:
-        found = set()
-        for target in targets:
-            number = self.tokenizer.token_to_id(target)
-            if number is None:
-                pieces = self.tokenizer.encode(target, special_tokens=False).ids
-                said = f"the target {target!r} is not in the vocabulary"
-                if pieces:
-                    number = pieces[0]
-                    said += f": {self.tokenizer.id_to_token(number)!r} is taken in its place"
-                warn(said if pieces else f"{said}, and is left out", NativeBertWarning)
-            if number is not None:
-                found.add(number)
-        if not found:
-            raise BadInputError("no target is in the vocabulary: name at least one")
-        return np.array(sorted(found), np.int64)
 
 
 class FillMaskPipeline(Pipeline):
@@ -46,37 +24,58 @@ class FillMaskPipeline(Pipeline):
     """
 
     auto = "AutoModelForMaskedLM"
-    carried = frozenset({"top_k", "targets", "tokenizer_kwargs"})
+    supported = frozenset({"top_k", "targets", "tokenizer_kwargs"})
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
-        return _Filler(model, **options)
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+        return MaskFiller(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
         """See the class."""
-        found = super().__call__(inputs, *args, **settings)
-        return found[0] if isinstance(inputs, list) and len(inputs) == 1 else found
+        results = super().__call__(inputs, *args, **settings)
+        return results[0] if isinstance(inputs, list) and len(inputs) == 1 else results
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
-        tokenizing = dict(given.get("tokenizer_kwargs") or {})
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
+        tokenizing = dict(arguments.get("tokenizer_kwargs") or {})
         checked("the fill-mask pipeline's tokenizer_kwargs", tokenizing, TOKENIZING)
-        task = self._limited(tokenizing)
-        filled = task(items, top_k=positive("top_k", given.get("top_k"), 5), targets=given.get("targets"))
-        return [self._sequences(text, masks, task.max_tokens) for text, masks in zip(items, filled)]
+        task: Any = self.native
+        options, targets = self._call_options(tokenizing), arguments.get("targets")
+        ids = None if targets is None else self._target_ids(as_list(targets, "targets"))
+        filled = task(items, top_k=positive("top_k", arguments.get("top_k"), 5), targets=ids, **options)
+        limit = options.get("max_tokens") or task.max_tokens
+        return [self._sequences(text, masks, limit) for text, masks in zip(items, filled)]
+
+    def _target_ids(self, targets: list[Any]) -> list[int]:
+        """The token ids of targets, as the reference reads them: of a word that is no token, its first piece."""
+        tokenizer, ids = self.native.tokenizer, []
+        for target in targets:
+            number = tokenizer.token_to_id(target)
+            if number is None:
+                pieces = tokenizer.encode(target, special_tokens=False).ids
+                message = f"the target {target!r} is not in the vocabulary"
+                if pieces:
+                    number = pieces[0]
+                    message += f": {tokenizer.id_to_token(number)!r} is taken in its place"
+                warn(message if pieces else f"{message}, and is left out", NativeBertWarning)
+            if number is not None:
+                ids.append(number)
+        if not ids:
+            raise BadInputError("no target is in the vocabulary: name at least one")
+        return ids
 
     def _sequences(self, text: str, masks: list[list[dict[str, Any]]], limit: int) -> Any:
         ids = self.tokenizer.encode(text, truncation=True, max_length=limit)
-        places = [place for place, number in enumerate(ids) if number == self.tokenizer.mask_token_id]
-        alone = len(places) == 1
-        found = [
+        indices = [i for i, number in enumerate(ids) if number == self.tokenizer.mask_token_id]
+        single = len(indices) == 1
+        sequences = [
             [
                 {
                     "score": one["score"],
                     "token": one["id"],
                     "token_str": self.tokenizer.decode([one["id"]]),
-                    "sequence": self.tokenizer.decode([*ids[:place], one["id"], *ids[place + 1 :]], skip_special_tokens=alone),
+                    "sequence": self.tokenizer.decode([*ids[:i], one["id"], *ids[i + 1 :]], skip_special_tokens=single),
                 }
                 for one in candidates
             ]
-            for place, candidates in zip(places, masks, strict=True)
+            for i, candidates in zip(indices, masks, strict=True)
         ]
-        return found[0] if alone else found
+        return sequences[0] if single else sequences

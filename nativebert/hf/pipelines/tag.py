@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,23 +11,10 @@ from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline
 from nativebert.loading import LoadedModel
-from nativebert.tasks.base import Call, Scores, Task
+from nativebert.tasks.base import Task
+from nativebert.tasks.scores import Scores
 from nativebert.tasks.tag import Tagger
 from nativebert.text.tokenizer import Encoding
-
-
-class _TokenTagger(Tagger):
-    """A Tagger that gives probabilities of tokens."""
-
-    def probabilities(self, texts: list[str]) -> list[tuple[Encoding, Scores]]:
-        """The tokens of each text, and the labels' probabilities ``(tokens, labels)`` of those that came from the text and were not cut."""
-        found: list[tuple[Encoding, Scores]] = []
-        with Call(self, texts, None) as call:
-            for here in call.chunks():
-                encodings = self.tokenizer.encode_batch(texts[here], first=here.start)
-                found += zip(encodings, self._probabilities(encodings, here, call), strict=True)
-        call.report()
-        return found
 
 
 class TokenClassificationPipeline(Pipeline):
@@ -42,7 +28,7 @@ class TokenClassificationPipeline(Pipeline):
     """
 
     auto = "AutoModelForTokenClassification"
-    carried = frozenset(
+    supported = frozenset(
         {"aggregation_strategy", "ignore_labels", "stride", "is_split_into_words", "delimiter", "grouped_entities"}
     )
     instead: ClassVar[Mapping[str, str]] = {
@@ -54,10 +40,10 @@ class TokenClassificationPipeline(Pipeline):
         ),
     }
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
-        return _TokenTagger(model, **options)
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+        return Tagger(model, **options)
 
-    def _alone(self, inputs: Any, given: Mapping[str, Any]) -> bool:
+    def _is_single(self, inputs: Any) -> bool:
         return isinstance(inputs, str)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
@@ -70,20 +56,20 @@ class TokenClassificationPipeline(Pipeline):
             inputs = [list(inputs)]
         return super().__call__(inputs, *args, **settings)
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
-        how = given.get("aggregation_strategy")
-        how = "simple" if how is None and given.get("grouped_entities") else "none" if how is None else how
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
+        how = arguments.get("aggregation_strategy")
+        how = "simple" if how is None and arguments.get("grouped_entities") else "none" if how is None else how
         how = str(getattr(how, "value", how)).lower()
         if how not in ("none", "simple", "first", "average", "max"):
             raise BadInputError(f"aggregation_strategy must be 'none', 'simple', 'first', 'average' or 'max', not {how!r}")
         task: Any = self.native
-        if given.get("stride") is not None:
+        stride = arguments.get("stride")
+        if stride is not None:
             if how == "none":
                 raise BadInputError("stride needs an aggregation_strategy other than 'none'")
-            task = copy.copy(task)
-            task.stride = whole_number("stride", given["stride"])
-        if given.get("is_split_into_words"):
-            space = " " if given.get("delimiter") is None else given["delimiter"]
+            stride = whole_number("stride", stride)
+        if arguments.get("is_split_into_words"):
+            space = " " if arguments.get("delimiter") is None else arguments["delimiter"]
             if not space.isspace():
                 raise RefusedError("delimiter must be white space: words are read as running text")
             if not all(isinstance(item, list) for item in items):
@@ -94,11 +80,11 @@ class TokenClassificationPipeline(Pipeline):
                 raise BadInputError(
                     f"text {n} must be a string, not {type(item).__name__}; for lists of words pass is_split_into_words=True"
                 )
-        ignore = given.get("ignore_labels")
+        ignore = arguments.get("ignore_labels")
         ignore = ("O",) if ignore is None else ignore
         return [
             [one for one in self._entities(text, e, p, how) if one.get("entity", one.get("entity_group")) not in ignore]
-            for text, (e, p) in zip(items, task.probabilities(items))
+            for text, (e, p) in zip(items, task.probabilities(items, stride=stride))
         ]
 
     def _entities(self, text: str, e: Encoding, p: Scores, how: str) -> list[dict[str, Any]]:
@@ -145,14 +131,14 @@ class TokenClassificationPipeline(Pipeline):
         Where the vocabulary does not mark that (all but WordPiece), words are what stands between spaces, as in the reference.
         """
         mark = getattr(self.tokenizer.native.model, "continuing_subword_prefix", None)
-        unknown, tokens, offsets, ids, found = self.tokenizer.unk_token_id, e.tokens, e.offsets, e.ids, []
-        for place in e.own[:count]:
-            word, (start, end) = tokens[place], offsets[place]
+        unknown, tokens, offsets, ids, read = self.tokenizer.unk_token_id, e.tokens, e.offsets, e.ids, []
+        for index in e.own[:count]:
+            word, (start, end) = tokens[index], offsets[index]
             inside = word.startswith(mark) if mark else start > 0 and " " not in text[start - 1 : start + 1]
-            if ids[place] == unknown:
+            if ids[index] == unknown:
                 word, inside = text[start:end], False
-            found.append({"index": place, "word": word, "start": start, "end": end, "inside": inside})
-        return found
+            read.append({"index": index, "word": word, "start": start, "end": end, "inside": inside})
+        return read
 
 
 def _tag(label: str) -> tuple[bool, str]:

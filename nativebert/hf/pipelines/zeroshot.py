@@ -21,10 +21,10 @@ class ZeroShotClassificationPipeline(Pipeline):
     """
 
     auto = "AutoModelForSequenceClassification"
-    carried = frozenset({"candidate_labels", "hypothesis_template", "multi_label"})
+    supported = frozenset({"candidate_labels", "hypothesis_template", "multi_label"})
     instead: ClassVar[Mapping[str, str]] = {"multi_class": "pass multi_label, its new name"}
 
-    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
+    def _make_task(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return ZeroShot(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
@@ -34,10 +34,12 @@ class ZeroShotClassificationPipeline(Pipeline):
             settings["candidate_labels"], args = args[0], ()
         return super().__call__(inputs, *args, **settings)
 
-    def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
-        if given.get("candidate_labels") is None:
+    def _run(self, items: list[Any], arguments: Mapping[str, Any]) -> list[Any]:
+        if arguments.get("candidate_labels") is None:
             raise BadInputError("pass candidate_labels=, a list of labels")
         task: Any = self.native
-        template = given.get("hypothesis_template") or "This example is {}."
-        found = task(items, given["candidate_labels"], multi_label=bool(given.get("multi_label")), hypothesis=template)
-        return [{"sequence": one["text"], "labels": one["labels"], "scores": one["scores"]} for one in found]
+        template = arguments.get("hypothesis_template") or "This example is {}."
+        results = task(
+            items, arguments["candidate_labels"], multi_label=bool(arguments.get("multi_label")), hypothesis=template
+        )
+        return [{"sequence": one["text"], "labels": one["labels"], "scores": one["scores"]} for one in results]

@@ -1,0 +1,128 @@
+"""The options that all tasks have, in one value: how long texts are read, how large batches are, where and in what numbers it is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+from nativebert.errors import BadInputError
+from nativebert.text.window import TooLongPolicy, check_policy
+from nativebert.whole import at_least, whole
+
+
+class CallOptions(TypedDict, total=False):
+    """Keyword arguments that every call of a task takes.
+
+    Args:
+        max_tokens, too_long, stride, batch_tokens: in place of the task's own, see :class:`TaskOptions`; without them, or with None, those
+            hold.
+        progress: show a progress bar; None, the default, shows one on a terminal for work that takes more than two seconds.
+        return_report: return ``(results, Report)``, see :class:`~nativebert.tasks.results.Report`.
+    """
+
+    max_tokens: int | None
+    too_long: str | None
+    stride: int | None
+    batch_tokens: int | None
+    progress: bool | None
+    return_report: bool
+
+
+class TaskOptions(TypedDict, total=False):
+    """Keyword arguments that every task's constructor takes.
+
+    Args:
+        device: ``"auto"`` (the default: the first of cuda, mps and cpu that is there), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: of the encoder: ``"float32"`` (the default), ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``. Heads are computed in
+            float32 always; vectors, logits and scores are float32.
+        max_tokens: maximum length of a sequence in tokens, special tokens included. A longer text (or pair of texts) is treated as
+            ``too_long`` says. None, the default, takes the limit in the model's files.
+        too_long: ``"truncate"`` cuts long texts, with one warning per call that counts the tokens left out
+            (:class:`~nativebert.errors.Truncated`); ``"window"`` reads all of them in overlapping windows; ``"error"`` raises. The default is
+            ``"truncate"``, where the task does not say otherwise; how the results of windows are combined is the task's.
+        stride: tokens that neighbouring windows share; at most half a window is used. 64, where the task does not say otherwise.
+        batch_tokens: maximum tokens of a batch. It changes the speed, not the result. None, the default, chooses by device. Where the memory
+            of the device does not hold such a batch, the task goes on with smaller ones, in later calls too, and warns
+            (:class:`~nativebert.errors.SmallerBatches`).
+        revision: branch, tag or commit on the Hub.
+        offline: True for no network access; None, the default, for what the environment variable ``HF_HUB_OFFLINE`` says.
+        token: Hub token; None, the default, for the one of the logged-in user.
+    """
+
+    device: str
+    precision: str
+    max_tokens: int | None
+    too_long: str
+    stride: int
+    batch_tokens: int | None
+    revision: str | None
+    offline: bool | None
+    token: str | None
+
+
+CALL_OPTIONS, TASK_OPTIONS = CallOptions.__optional_keys__, TaskOptions.__optional_keys__
+
+DEFAULTS: TaskOptions = {
+    "device": "auto", "precision": "float32", "max_tokens": None, "too_long": "truncate", "stride": 64, "batch_tokens": None,
+    "revision": None, "offline": None, "token": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a task, or of one call, resolved for its model and checked; so is what ``dataclasses.replace`` makes of them.
+
+    Attributes:
+        device, precision, max_tokens, too_long, stride, batch_tokens: as of :class:`TaskOptions`, none of them left open.
+        positions: the maximum of ``max_tokens``: the model's positions.
+        special_tokens: special tokens around a text; ``max_tokens`` is larger.
+
+    Raises:
+        BadInputError: a value that is not allowed.
+    """
+
+    device: str
+    precision: str
+    max_tokens: int
+    too_long: TooLongPolicy
+    stride: int
+    batch_tokens: int
+    positions: int
+    special_tokens: int
+
+    def __post_init__(self) -> None:
+        limit = whole(self.max_tokens)
+        if limit is None or not 1 <= limit <= self.positions:
+            raise BadInputError(
+                f"max_tokens must be between 1 and the model's {self.positions} positions, not {self.max_tokens!r}"
+            )
+        if limit <= self.special_tokens:
+            raise BadInputError(f"max_tokens={limit} leaves no room for text beside {self.special_tokens} special tokens")
+        vars(self).update(check(self.too_long, self.stride, self.batch_tokens), max_tokens=limit)  # whole numbers become ints
+
+    def changed(self, options: CallOptions) -> Options:
+        """These options, with those of a call in their place.
+
+        Raises:
+            TypeError: a keyword argument that calls do not have.
+            BadInputError: a value that is not allowed.
+        """
+        if unknown := options.keys() - CALL_OPTIONS:
+            name = min(unknown)
+            hint = f": {name} belongs to the constructor of the task" if name in TASK_OPTIONS else ""
+            raise TypeError(f"the call of a task has no keyword argument {name!r}{hint}")
+        changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None and name in TASK_OPTIONS}
+        return replace(self, **changes) if changes else self
+
+
+def check(too_long: str, stride: int, batch_tokens: int | None) -> dict[str, Any]:
+    """These options by name, whole numbers as ints: what can be checked before there is a model.
+
+    Raises:
+        BadInputError: a value that is not allowed.
+    """
+    return {
+        "too_long": check_policy(too_long),
+        "stride": at_least(0, "stride", stride),
+        "batch_tokens": None if batch_tokens is None else at_least(1, "batch_tokens", batch_tokens),
+    }
