@@ -421,6 +421,7 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.slow
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     if family in ("mpnet", "modernbert"):
@@ -442,6 +443,7 @@ def test_plan_of_minilm(level: str) -> None:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("width", "heads", "inner"), [(33, 3, 50), (100, 4, 7), (66, 1, 130), (8, 8, 300), (80, 1, 1)])
+@pytest.mark.slow
 def test_plan_of_odd_sizes(width: int, heads: int, inner: int, level: str, tmp_path: Path) -> None:
     sizes = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner, "type_vocab_size": 3}
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
@@ -455,6 +457,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta"])
+@pytest.mark.slow
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
