@@ -24,6 +24,8 @@ from nativebert import cli, hub
 from nativebert.convert import _work, convert
 from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
 
+pytestmark = pytest.mark.slow  # a conversion is a process of its own
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -45,7 +47,6 @@ def same(a: Tensors, b: Tensors) -> bool:
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.slow
 def test_in_place(folder: Path, tensors: Tensors, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RefusedError, match="nativebert convert"):
         hub.resolve(folder)
@@ -60,7 +61,6 @@ def test_in_place(folder: Path, tensors: Tensors, capsys: pytest.CaptureFixture[
         convert(folder)
 
 
-@pytest.mark.slow
 def test_to_another_folder(folder: Path, tensors: Tensors, tmp_path: Path) -> None:
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "config.json").write_text("{}")
@@ -162,7 +162,6 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.slow
 def test_a_pickle_that_runs_code(zipped: bool, folder: Path, tensors: Tensors, capsys: pytest.CaptureFixture[str]) -> None:
     mark = folder / "executed"
     torch.save({**tensors, "bomb": Bomb(mark)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
@@ -230,7 +229,6 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", ["tar", "memory", "nested"])
-@pytest.mark.slow
 def test_hostile_files(what: str, tmp_path: Path) -> None:
     make, error, said = HOSTILE[what]
     make(tmp_path / "x.bin")
@@ -287,7 +285,6 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         convert(tmp_path / "model.h5")
 
 
-@pytest.mark.slow
 def test_all_parts_or_none(folder: Path) -> None:
     (folder / "2_Dense").mkdir()
     broken = folder / "2_Dense" / "pytorch_model.bin"

@@ -434,6 +434,7 @@ def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.slow
 def test_plan_of_minilm(level: str) -> None:
     r = random.Random(0)
     batch = Packed.of([[r.randrange(999, 30000) for _ in range(n)] for n in (120, 70, 20, 20, 20, 16, 3, 1)])
@@ -553,6 +554,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
         pytest.param(partial(NativePlan, precision="int8"), marks=needs_kernels, id="int8"),
     ],
 )
+@pytest.mark.slow
 def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
     """Of a whole batch, and the same bits of every sequence alone and on one thread."""
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
