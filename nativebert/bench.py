@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from nativebert import kernels
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device
-from nativebert.engine.native import NativePlan
 from nativebert.errors import BadInputError, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -353,14 +352,9 @@ class _Ours:
         return self._make()([text], prompt="", progress=False)
 
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
-        plan = self.embedder._plan
-        forget = (
-            plan.forget if isinstance(plan, NativePlan) and len(texts) > 1 else None
-        )  # these stand for texts that are always new
-
         def run() -> Vectors:
-            if forget is not None:
-                forget()
+            if len(texts) > 1:
+                self.embedder.plan.clear_cache()  # these stand for texts that are always new
             found: Vectors = self.embedder(texts, prompt="", progress=False)
             return found
 
@@ -371,8 +365,8 @@ class _Ours:
 
         def run() -> None:
             for batch in plan(lengths, of.batch_tokens):
-                of._plan.run(Packed.of([rows[n] for n in batch], after=of._after))
-            wait(of._plan.device)
+                of.plan.hidden(Packed.of([rows[n] for n in batch], position_pad_id=of.encoder.position_pad_id))
+            wait(of.plan.device)
 
         return run
 
@@ -549,7 +543,7 @@ def _facts(snapshot: Snapshot, device: torch.device, embedder: Embedder, rounds:
 
 def _kernels(embedder: Embedder) -> str:
     """The level of the C kernels, or why torch does the work."""
-    if isinstance(embedder._plan, NativePlan):
+    if embedder.plan.backend.startswith("C"):
         used = kernels.table().contents.name.decode()
         return f"C, {used} (this machine runs {', '.join(kernels.levels())})"
     why = kernels.why_not() or f"they compute neither {embedder.encoder.family} nor precisions other than float32 and int8"

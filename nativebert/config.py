@@ -204,6 +204,11 @@ class EncoderConfig:
         return self.positions - (self.pad_id + 1 if self.positions_after_pad else 0)
 
     @property
+    def position_pad_id(self) -> int | None:
+        """The padding id, where positions count from the one after it; else None."""
+        return self.pad_id if self.positions_after_pad else None
+
+    @property
     def blocks(self) -> dict[tuple[int, ...], Layer]:
         """The distinct sets of layer weights, by their indices below ``layers``, each with a layer that runs it."""
         return {layer.weight_index or (n,): layer for n, layer in reversed(list(enumerate(self.layers)))}

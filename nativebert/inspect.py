@@ -16,8 +16,8 @@ from nativebert.config import EncoderConfig
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
 from nativebert.text.tokenizer import Tokenizer
-from weights_map import Checkpoint, Ledger, Mismatch, report
-from weights_map.ledger import LOADED
+from weights_map import Checkpoint, Ledger, MismatchError, match, report
+from weights_map.rows import LOADED
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 HUB_TIMEOUT = 3.0  # seconds for the model card, which is not worth waiting for
@@ -130,9 +130,8 @@ def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tu
     has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
     wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
     wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
-    return family.map.on(
-        checkpoint, wanted=config.checkpoint_names(wanted, given), dims=config.dims_with(tasks), wrapper=wrapper
-    ), tasks
+    names = config.checkpoint_names(wanted, given)
+    return match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper), tasks
 
 
 def _where(snapshot: Snapshot) -> Facts:
@@ -220,7 +219,7 @@ def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
 def _weights(checkpoint: Checkpoint, ledger: Ledger, strays: list[str], problems: list[str]) -> Facts:
     try:
         ledger.check(unexpected=[glob.escape(name) for name in strays])
-    except Mismatch as error:
+    except MismatchError as error:
         problems.append(f"would not load: {str(error).splitlines()[0]}")
     read = [source for row in ledger.rows if row.status in LOADED for source in row.sources]
     small = {

@@ -6,11 +6,14 @@ parameter is accounted for are bytes touched, as views of the mapped file. A mod
 
 from __future__ import annotations
 
+import copy
 import gc
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -22,12 +25,89 @@ from nativebert.engine import choose_device
 from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
-from weights_map import Checkpoint, Ledger
+from nativebert.saving import save
+from weights_map import Checkpoint, Ledger, match
 from weights_map import torch as views
-from weights_map.ledger import LOADED
 from weights_map.report import printable
+from weights_map.rows import LOADED
+
+if TYPE_CHECKING:
+    from nativebert.text.tokenizer import Tokenizer
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+
+
+class LoadedModel(Model):
+    """A model with the files that it came from, made by :func:`load`.
+
+    Attributes:
+        ledger: the weight map applied to its weight file, one row for each tensor; None for a model without files, or out of a pickle.
+        snapshot: the files that it came from; None for a model without files.
+    """
+
+    ledger: Ledger | None = None
+    snapshot: Snapshot | None = None
+    file_attributes = frozenset({"ledger", "snapshot", "tokenizer"})
+
+    @classmethod
+    def of(cls, model: Model) -> LoadedModel:
+        """A loaded model as it is; a plain one as a loaded one without files, of the same modules and weights.
+
+        Raises:
+            BadInputError: a class of one's own, whose methods would be lost.
+        """
+        if isinstance(model, LoadedModel):
+            return model
+        if type(model) is not Model:
+            raise BadInputError(
+                f"derive {type(model).__name__} from nativebert.loading.LoadedModel, in place of nativebert.nn.model.Model"
+            )
+        twin = cls.__new__(cls)
+        twin.__dict__.update(model.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy with weights of its own; the ledger and the snapshot describe files, and are shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        shared = ("ledger", "snapshot")
+        twin.__dict__.update({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
+        return {**self.__dict__, "ledger": None}
+
+    @property
+    def reference(self) -> str:
+        """Where the model came from, as its user wrote it."""
+        return self.snapshot.reference if self.snapshot else f"a new {self.config.family} model"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model's folder, read when it is first asked for.
+
+        Raises:
+            NotFoundError: there is none, or the model was built from a config alone.
+        """
+        from nativebert.text.tokenizer import Tokenizer  # quick to load a model without it
+
+        if self.snapshot is None:
+            raise NotFoundError("this model was built from a config alone and has no tokenizer; set model.tokenizer")
+        return Tokenizer.from_folder(self.snapshot.encoder)
+
+    def save(self, folder: str | PathLike[str], precision: str | None = None) -> None:
+        """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
+        of the size that nativebert loads (see :func:`nativebert.saving.save`).
+
+        Raises:
+            RefusedError: the model was not loaded from files; or see :func:`nativebert.saving.save`.
+        """
+        if self.ledger is None or self.snapshot is None:
+            raise RefusedError(
+                "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
+            )
+        save(self, self.ledger, self.snapshot, folder, precision)
 
 
 def load(
@@ -40,7 +120,7 @@ def load(
     offline: bool | None = None,
     token: str | None = None,
     unexpected: Sequence[str] = (),
-) -> Model:
+) -> LoadedModel:
     """Load a model with its weights, in evaluation mode.
 
     On the CPU and in the file's own precision its parameters are views of the mapped file: nothing is copied, and the file never
@@ -70,11 +150,13 @@ def load(
         raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
-    with _no_collection():
+    with _gc_disabled():
         return _load(snapshot, head, target, getattr(torch, precision), unexpected)
 
 
-def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]) -> Model:
+def _load(
+    snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]
+) -> LoadedModel:
     family, config = read_config(snapshot.read_json("config.json") or {})
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
@@ -82,9 +164,9 @@ def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: tor
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
     tasks = config.select_heads(head, given)
     with torch.device("meta"):
-        model = Model(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
+        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.checkpoint_names(model.state_dict(), given)
-    ledger = family.map.on(checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
+    ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(
             f"{checkpoint.path}: names begin with {wrapper!r}, as of a model that was saved inside another; read without it",
@@ -103,7 +185,7 @@ def _load(snapshot: Snapshot, head: str | None, target: torch.device, dtype: tor
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _gc_disabled() -> Iterator[None]:
     """No garbage collection meanwhile: it would look through all that torch's import made (80 ms), and find nothing."""
     was = gc.isenabled()
     gc.disable()

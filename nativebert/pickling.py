@@ -14,8 +14,7 @@ import torch
 
 from nativebert.errors import RefusedError
 from nativebert.hub import Snapshot
-from nativebert.loading import PRECISIONS, load, open_snapshot
-from nativebert.nn.model import Model
+from nativebert.loading import PRECISIONS, LoadedModel, load, open_snapshot
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ModelFiles:
     weights: str
 
     @classmethod
-    def of(cls, model: Model) -> ModelFiles:
+    def of(cls, model: LoadedModel) -> ModelFiles:
         """Those of a model that was loaded."""
         assert model.snapshot is not None
         assert model.ledger is not None
@@ -43,7 +42,7 @@ class ModelFiles:
         dtype = str(model.dtype).removeprefix("torch.")
         return cls(model.snapshot, head, dtype, str(model.device), model.ledger.checkpoint.fingerprint())
 
-    def load(self) -> Model:
+    def load(self) -> LoadedModel:
         """The model again.
 
         Raises:
@@ -67,13 +66,13 @@ class ModelFiles:
 class Referred:
     """A model in a pickle of something else: unpickled, it is the model, from its files if it was what they hold."""
 
-    model: Model
+    model: LoadedModel
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _by_files(self.model) or (_itself, (self.model,))
 
 
-def _by_files(model: Model) -> tuple[Any, ...] | None:
+def _by_files(model: LoadedModel) -> tuple[Any, ...] | None:
     """How to make the model again from its files and what was set beside them; None where anything else of it is not what they say."""
     hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in model.modules())
     precise = str(model.dtype).removeprefix("torch.") in PRECISIONS
@@ -106,7 +105,7 @@ def _equal(a: torch.nn.Parameter, b: torch.nn.Parameter) -> bool:
     return a.requires_grad == b.requires_grad and a.grad is None and a.dtype == b.dtype and torch.equal(a.cpu(), b)
 
 
-def _again(files: ModelFiles, no_pooler: bool, beside: dict[str, Any]) -> Model:
+def _again(files: ModelFiles, no_pooler: bool, beside: dict[str, Any]) -> LoadedModel:
     model = files.load()
     if no_pooler:
         model.pool = None
@@ -114,5 +113,5 @@ def _again(files: ModelFiles, no_pooler: bool, beside: dict[str, Any]) -> Model:
     return model
 
 
-def _itself(model: Model) -> Model:
+def _itself(model: LoadedModel) -> LoadedModel:
     return model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.errors import BadInputError, TooLongError
-from nativebert.loading import load
+from nativebert.loading import LoadedModel, load
 from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def saliency(
         BadInputError: no head, or a class, token or baseline that does not exist.
         TooLongError: the text has more tokens than the model takes.
     """
-    if isinstance(model, (str, PathLike)):
-        model = load(model)
+    model = load(model) if isinstance(model, (str, PathLike)) else LoadedModel.of(model)
     if not model.tasks or model.tasks[0] not in HEADS:
         raise BadInputError(f"there is no logit to explain: load a model with one of the heads {', '.join(HEADS)}")
     steps = at_least(1, "steps", steps)
@@ -162,7 +161,7 @@ def saliency(
 class _Path:
     """From a baseline's embeddings to a text's, with the model's logits on the way."""
 
-    def __init__(self, model: Model, encoding: Any, token: int | None, baseline: str) -> None:
+    def __init__(self, model: LoadedModel, encoding: Any, token: int | None, baseline: str) -> None:
         self.model, self.token = model, token
         self.ids = torch.tensor([encoding.ids], device=model.device)
         self.segments = torch.tensor([encoding.type_ids], device=model.device) if model.config.segments > 1 else None

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from nativebert import hub
 from nativebert.config import EIGHT_BITS
 from nativebert.errors import BadInputError, RefusedError
+from nativebert.hub import Snapshot
+from nativebert.nn.model import Model
 from weights_map import Ledger
 from weights_map import torch as views
 
-if TYPE_CHECKING:
-    from nativebert.nn.model import Model
 
-
-def save(model: Model, folder: str | PathLike[str], precision: str | None = None) -> None:
-    """Write a model to a folder that transformers and sentence-transformers load.
+def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLike[str], precision: str | None = None) -> None:
+    """Write a model to a folder that transformers and sentence-transformers load: what :meth:`nativebert.loading.LoadedModel.save` does.
 
     The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
     asked for. Where nothing was changed it is byte-identical. A changed tensor keeps the file's dtype if that loses nothing; where it
@@ -32,7 +30,9 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
     copied as they are.
 
     Args:
-        model: what :func:`nativebert.load` gave, trained further or not.
+        model: the model, trained further or not since it was loaded.
+        ledger: the weight map applied to the file that it was loaded from.
+        snapshot: the files that it was loaded from.
         folder: where to.
         precision: None for the file's own. ``"int8"`` writes the weights of the layers and the token table in eight bits with a float32
             scale for each row (:mod:`weights_map.eightbit`): about a quarter of the size of float32. nativebert loads such a folder
@@ -40,50 +40,46 @@ def save(model: Model, folder: str | PathLike[str], precision: str | None = None
 
     Raises:
         BadInputError: another precision.
-        RefusedError: the model was not loaded from a file, a parameter has another shape than there, the folder holds files of another model
-            that would be mixed with it, or weights that the file has in eight bits were changed and ``precision`` does not say that they
-            may be rounded to eight bits again.
+        RefusedError: a parameter has another shape than in the file, the folder holds files of another model that would be mixed with
+            this one, or weights that the file has in eight bits were changed and ``precision`` does not say that they may be rounded to
+            eight bits again.
     """
     if precision not in (None, "int8"):
         raise BadInputError(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
-    if model.ledger is None or model.snapshot is None:
-        raise RefusedError(
-            "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
-        )
     to = Path(folder)
-    within = to / model.snapshot.inside  # the encoder's own files
+    within = to / snapshot.inside  # the encoder's own files
     within.mkdir(parents=True, exist_ok=True)
-    if len(model.ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
+    if len(ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
         raise RefusedError(
             f"{within} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
         )
     state = model.state_dict()
-    names = model.config.checkpoint_names(state, {target for row in model.ledger.rows if row.sources for target in row.targets})
-    tensors = _in_file_dtypes(model.ledger, {name: state[ours] for name, ours in names.items()})
-    _fits(model.ledger, tensors)
-    companions = model.snapshot.companions()
-    strangers = [name for name in _known(to, model.snapshot.inside) if name not in companions]
-    if strangers:
+    names = model.config.checkpoint_names(state, {target for row in ledger.rows if row.sources for target in row.targets})
+    tensors = _in_file_dtypes(ledger, {name: state[ours] for name, ours in names.items()})
+    _fits(ledger, tensors)
+    companions = snapshot.companions()
+    foreign_files = [name for name in _model_files(to, snapshot.inside) if name not in companions]
+    if foreign_files:
         raise RefusedError(
-            f"{to} holds {', '.join(strangers)} of another model, which would be loaded together with this one. Save to another folder."
+            f"{to} holds {', '.join(foreign_files)} of another model, which would be loaded together with this one. Save to another folder."
         )
     asked = _matrices(model) if precision == "int8" else set()
-    small = {name for name, ours in names.items() if ours in asked} | (model.ledger.eight_bits & tensors.keys())
+    small = {name for name, ours in names.items() if ours in asked} | (ledger.eight_bits & tensors.keys())
     if precision is None:
         _exact(small, tensors)
-    views.save(model.ledger, tensors, within, small)
+    views.save(ledger, tensors, within, small)
     for name in companions:
-        source, copy = model.snapshot.require(name), to / name
+        source, copy = snapshot.require(name), to / name
         if not (copy.exists() and copy.samefile(source)):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
-    stored = {target: views.DTYPES.get(row.dtype) for row in model.ledger.rows for target in row.targets if row.sources}
+    stored = {target: views.DTYPES.get(row.dtype) for row in ledger.rows for target in row.targets if row.sources}
     if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
         declare_dtype(within / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
     elif _narrower(model, stored.values()):
         declare_dtype(within / "config.json", model.dtype)
     if asked:
-        _declare(within / "config.json", {"quantization_config": _described(model.ledger, small)})
+        _declare(within / "config.json", {"quantization_config": _described(ledger, small)})
 
 
 def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
@@ -122,7 +118,7 @@ def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _known(folder: Path, inside: str) -> list[str]:
+def _model_files(folder: Path, inside: str) -> list[str]:
     """Files of a model in a folder, and in the folder of the encoder within it, beside weights and config.json."""
     places = {folder, folder / inside}
     found = {path for place in places for name in (*hub.SETTINGS, hub.ADAPTER) for path in place.glob(name) if path.is_file()}

@@ -1,6 +1,7 @@
 """Who may import whom, and what must not be imported at all. Reads the sources; runs nothing of them."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ MAY = {
     "nn": {"config", "errors", "forking"},
     "kernels": {"errors"},
     "engine": {"config", "errors", "kernels", "nn"},
-    "saving": {"config", "errors", "hub"},
-    "loading": {"arch", "config", "engine", "errors", "hub", "nn"},
+    "saving": {"config", "errors", "hub", "nn"},
+    "loading": {"arch", "config", "engine", "errors", "hub", "nn", "saving", "text"},
     "pickling": {"errors", "hub", "loading", "nn"},
     "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "pickling", "sentence", "text", "whole"},
     "parity": {"arch", "config", "engine", "errors", "hub", "io", "loading", "nn", "tasks", "text", "whole"},
@@ -52,18 +53,7 @@ MAY = {
     | {"saliency", "search", "tasks", "text"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
-}
-# The model needs its tokenizer and how to save itself, by name and at call time only: they are built on it.
-LATE = {
-    ("nn", "saving"),
-    ("saving", "nn"),  # the type of what it saves
-    ("nn", "text"),
-    ("nn", "hub"),
-    ("__init__", "loading"),
-    ("__init__", "search"),
-    ("__init__", "tasks"),
-    ("__init__", "text"),
-    ("__init__", "errors"),
+    "__init__": {"errors", "loading", "search", "tasks", "text"},
 }
 
 
@@ -116,8 +106,7 @@ def test_imports_follow_the_order_of_the_rooms(path: Path) -> None:
             theirs = rest.split(".")[0]
             if theirs == "__version__" or theirs == mine:
                 continue
-            allowed = theirs in MAY.get(mine, set()) or (late and (mine, theirs) in LATE)
-            assert allowed, f"{path.relative_to(ROOT)} imports {module}: {mine} may import {sorted(MAY.get(mine, set()))}"
+            assert theirs in MAY[mine], f"{path.relative_to(ROOT)} imports {module}: {mine} may import {sorted(MAY[mine])}"
 
 
 def test_rooms_have_no_circles() -> None:
@@ -129,7 +118,7 @@ def test_rooms_have_no_circles() -> None:
 
 
 def test_every_room_is_listed() -> None:
-    rooms = {room(path) for path in (ROOT / "nativebert").rglob("*.py")} - {"__init__"}
+    rooms = {room(path) for path in (ROOT / "nativebert").rglob("*.py")}
     assert rooms == set(MAY)
 
 
@@ -144,3 +133,46 @@ def test_nothing_is_unpickled() -> None:
                 assert {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True", path
                 continue
             assert called not in {"torch.load", "pickle.load", "pickle.loads", "eval", "exec"}, path
+
+
+# -------------------------------------------------------------------- weights_map
+
+# Each module of weights_map with the modules it may import.
+WEIGHTS_MAP_MAY = {
+    "errors": set(),
+    "rows": set(),
+    "template": {"errors"},
+    "rules": {"errors", "template"},
+    "files": {"errors"},
+    "safetensors": {"errors", "files"},
+    "eightbit": {"errors", "safetensors"},
+    "report": {"rows", "safetensors", "template"},
+    "mapping": {"errors", "rules", "safetensors", "template"},
+    "ledger": {"eightbit", "errors", "mapping", "report", "rows", "safetensors"},
+    "matching": {"eightbit", "ledger", "mapping", "rows", "rules", "safetensors"},
+    "torch": {"eightbit", "errors", "ledger", "safetensors"},
+    "__main__": {"errors", "files", "ledger", "mapping", "matching", "report", "safetensors"},
+}
+WEIGHTS_MAP_TYPES = {("report", "ledger")}  # imported for type checking only
+
+
+def test_weights_map_has_no_circles() -> None:
+    TopologicalSorter(WEIGHTS_MAP_MAY).prepare()
+    assert {path.stem for path in (ROOT / "weights_map").glob("*.py")} == set(WEIGHTS_MAP_MAY) | {"__init__"}
+
+
+@pytest.mark.parametrize("module", sorted(WEIGHTS_MAP_MAY))
+def test_imports_follow_the_order_of_weights_map(module: str) -> None:
+    path = ROOT / "weights_map" / f"{module}.py"
+    for name, late in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "weights_map":
+            other = rest.partition(".")[0]
+            assert other in WEIGHTS_MAP_MAY[module] or (late and (module, other) in WEIGHTS_MAP_TYPES), (
+                f"{module} imports {name}"
+            )
+    functions = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef))
+    late_imports = [
+        node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not late_imports, f"{module} imports inside a function"

@@ -1,44 +1,62 @@
-"""Every error this package raises on purpose. Each message says what is wrong and what to do about it."""
+"""Errors that this package raises on purpose. Each message says what is wrong, and then what to do.
+
+::
+
+    WeightsMapError
+    ├── BadRuleError (ValueError)         a template, a rule or a map is not well formed
+    │   └── AmbiguousRuleError            two rules match, or produce, the same name
+    ├── BadFileError                      a file is absent, damaged, not safetensors, or holds NaN or infinity
+    ├── BadTensorError (ValueError)       a value is not a tensor, or not one of the required dtype and shape
+    ├── UnknownNameError (LookupError)    no tensor, parameter, prefix or family has this name
+    └── MismatchError                     file and model differ; in weights_map.ledger, because it carries the ledger
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from weights_map.ledger import Ledger
+from collections.abc import Iterable
+from pathlib import Path
 
 
 class WeightsMapError(Exception):
-    """Base class: ``except WeightsMapError`` catches all that weights_map raises on purpose."""
-
-
-class BadRule(WeightsMapError, ValueError):
-    """A template, a rule or a map is not well formed: a mistake of whoever wrote it."""
-
-
-class Ambiguous(BadRule):
-    """Two rules of a map could claim the same name, so the map would be no bijection."""
-
-
-class BadFile(WeightsMapError):
-    """A file is absent, damaged, not what its name says, or holds numbers that are not finite."""
-
-
-class BadTensor(WeightsMapError, ValueError):
-    """A value handed over for saving is no tensor, or does not fit the place it should go to."""
-
-
-class UnknownName(WeightsMapError, LookupError):
-    """A name that neither the file, nor the model, nor the map knows."""
-
-
-class Mismatch(WeightsMapError):
-    """A file and a model do not agree: tensors are missing, left over, or of another shape.
+    """Base class of all errors that weights_map raises on purpose.
 
     Attributes:
-        ledger: the whole account, one row per tensor; ``print(error.ledger)`` shows it.
+        names: the tensors, parameters or templates that are wrong; empty where the error is not about single ones.
     """
 
-    def __init__(self, message: str, ledger: Ledger) -> None:
+    def __init__(self, message: str, names: Iterable[str] = ()) -> None:
         super().__init__(message)
-        self.ledger = ledger
+        self.names = tuple(names)
+
+
+class BadRuleError(WeightsMapError, ValueError):
+    """A template, a rule or a map is not well formed: an error in the code that defines it."""
+
+
+class AmbiguousRuleError(BadRuleError):
+    """Two rules match, or produce, the same name, so the map is not a bijection; ``names`` has their two templates."""
+
+
+class BadFileError(WeightsMapError):
+    """A file is absent, damaged, not a safetensors file, not writable, or holds NaN or infinity.
+
+    Attributes:
+        path: the file or folder; None where tensors are checked that no longer belong to a file.
+    """
+
+    def __init__(self, reason: str, path: Path | None = None, names: Iterable[str] = ()) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason, names)
+        self.path = path
+
+
+class BadTensorError(WeightsMapError, ValueError):
+    """A value is not a tensor, or its dtype or shape is not the required one."""
+
+
+class UnknownNameError(WeightsMapError, LookupError):
+    """No tensor, parameter, prefix or family has this name."""
+
+
+# The old names, for one version
+BadRule, Ambiguous, BadFile = BadRuleError, AmbiguousRuleError, BadFileError
+BadTensor, UnknownName = BadTensorError, UnknownNameError

@@ -1,7 +1,7 @@
-"""A family's map: rules that are proven not to collide, under all the prefixes and spellings files use.
+"""The map of a model family: a checked bijection between tensor names in files and parameter names in a model.
 
-A :class:`WeightMap` is a bijection between names, and knows nothing of any file. Applied to one
-(:meth:`WeightMap.on`), it gives a :class:`~weights_map.ledger.Ledger`.
+That no two rules match one name, under any prefix and spelling, is checked when the map is made. A map does not depend on a file;
+:func:`weights_map.match` matches it with one.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, product
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from weights_map.errors import Ambiguous, BadRule, BadTensor, UnknownName
+from weights_map.errors import AmbiguousRuleError, BadRuleError, BadTensorError, UnknownNameError
 from weights_map.rules import Rule
 from weights_map.safetensors import Checkpoint, Stack, View, describe, write
 from weights_map.template import Index, Template
 
-if TYPE_CHECKING:
-    from weights_map.ledger import Ledger
-
 Rules: TypeAlias = Rule | Iterable["Rules"]
-"""A rule, or rules in lists, however nested."""
+"""A rule, or nested lists of rules."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a file may write a source: under this prefix, in this spelling.
+    """One way in which a file may write the name of a source.
 
-    ``part`` says which of the rule's sources it is. A form without a rule is a derived tensor.
-    ``rank`` orders the forms of one source: the spelling we would write ourselves comes first.
+    Attributes:
+        rule: the rule; None for a derived tensor.
+        part: index of the source in the rule.
+        prefix, spelling: how the name is written.
+        rank: order of preference among the forms of one source; 0 is the form that new files get.
     """
 
     rule: Rule | None
@@ -45,29 +45,28 @@ class Form:
 
 @dataclass(frozen=True)
 class Claim:
-    """A name of a file, recognised: its form, and the values of the slots."""
+    """What a name in a file matches: a form, and the values of its slots."""
 
     form: Form
     bindings: tuple[tuple[str, int], ...]
 
 
 class WeightMap:
-    """Names in files <-> names in a model, as a checked bijection.
+    """A checked bijection: tensor names in files <-> parameter names in a model.
 
     Args:
         name: the family's name, for messages.
-        rules: rules whose sources may carry any of ``prefixes``.
-        heads: rules whose sources never carry a prefix.
-        prefixes: what may stand before a source, dots included; the first is the one we write.
+        rules: rules whose sources may have any of ``prefixes``.
+        heads: rules whose sources never have a prefix.
+        prefixes: prefixes of the sources, each with its dot; new files get the first.
         spellings: old ending -> ending used in the rules, e.g. ``{"LayerNorm.gamma": "LayerNorm.weight"}``.
-        ties: parameter -> parameter whose tensor it shares. Such a parameter may be absent from a file,
-            or stand in it with the same bytes.
-        derived: sources that hold nothing to learn; they are kept for saving, and not loaded.
-        carried: patterns (as of the shell: ``head.*``) of parameters that a model may leave out.
+        ties: parameter -> parameter whose tensor it shares. A file may omit such a parameter, or repeat the same bytes.
+        derived: sources that the model computes itself (buffers); they are kept for saving, and not loaded.
+        carried: shell-style patterns (``head.*``) of parameters that a model may omit; their tensors are kept for saving.
 
     Raises:
-        Ambiguous: some name could be claimed by two rules, or given by two.
-        BadRule: a rule, a spelling or a tie makes no sense.
+        AmbiguousRuleError: two rules could match, or produce, the same name.
+        BadRuleError: a rule, a prefix or a tie is not valid.
     """
 
     def __init__(
@@ -85,171 +84,155 @@ class WeightMap:
         self.name = name
         self.prefixes = _texts(prefixes, "prefixes") or ("",)
         if bad := [prefix for prefix in self.prefixes if prefix and not prefix.endswith(".")]:
-            raise BadRule(f"map {name!r}: prefix {bad[0]!r} must end with a dot")
+            raise BadRuleError(f"map {name!r}: prefix {bad[0]!r} must end with a dot")
         self.spellings = dict(spellings or {})
         self.ties = dict(ties or {})
         self.derived = _texts(derived, "derived")
         self.carried = _texts(carried, "carried")
-        base, bare = tuple(_flatten(rules)), tuple(_flatten(heads))
-        self.rules = base + bare
+        unprefixed = tuple(_flatten(heads))
+        self.rules = tuple(_flatten(rules)) + unprefixed
         self._sources: Index[Form] = Index()
-        self._targets: Index[tuple[Rule, int]] = Index()
-        self._bare = frozenset(bare)
+        self._targets: Index[Rule] = Index()
+        self._unprefixed = frozenset(unprefixed)
         for rule in self.rules:
-            self._add(rule, ("",) if not self.takes_prefix(rule) else self.prefixes)
+            self._add_rule(rule, self.prefixes if self.takes_prefix(rule) else ("",))
         for text in self.derived:
-            self._claim(Template(text), None, 0, self.prefixes)
+            self._add_source(Template(text), None, 0, self.prefixes)
         self._check_ties()
 
     def __repr__(self) -> str:
         return f"WeightMap({self.name!r}, {len(self.rules)} rules)"
 
-    # ---------------------------------------------------------------- construction: the proof
+    # ---------------------------------------------------------------- construction, with the check that no names collide
 
-    def _add(self, rule: Rule, prefixes: Sequence[str]) -> None:
-        for part, template in enumerate(rule.targets):
-            if clash := self._targets.add(template, (rule, part)):
-                raise self._ambiguous("give", template, rule, clash[0], clash[1][0])
+    def _add_rule(self, rule: Rule, prefixes: Sequence[str]) -> None:
+        for template in rule.targets:
+            if clash := self._targets.add(template, rule):
+                raise self._ambiguous("produce", template, rule, *clash)
         for part, template in enumerate(rule.sources):
-            self._claim(template, rule, part, prefixes)
+            self._add_source(template, rule, part, prefixes)
 
-    def _claim(self, template: Template, rule: Rule | None, part: int, prefixes: Sequence[str]) -> None:
-        for rank, (spelling, prefix) in enumerate(product(self._spelled(template.text), prefixes)):
-            ending, text = spelling
+    def _add_source(self, template: Template, rule: Rule | None, part: int, prefixes: Sequence[str]) -> None:
+        for rank, ((ending, text), prefix) in enumerate(product(self._spelled(template.text), prefixes)):
             form = Form(rule, part, prefix, ending, rank)
             if clash := self._sources.add(written := Template(prefix + text), form):
-                raise self._ambiguous("claim", written, form, clash[0], clash[1])
+                raise self._ambiguous("match", written, form, *clash)
 
     def _spelled(self, text: str) -> list[tuple[str, str]]:
-        """The ways to spell a source, ours first: (old ending or "", whole text)."""
-        ways = [("", text)]
-        for old, new in self.spellings.items():
-            if f".{text}".endswith(f".{new}"):
-                ways.append((old, text[: len(text) - len(new)] + old))
-        return ways
+        """The spellings of a source, that of the rule first: (old ending or "", whole text)."""
+        old = [
+            (old, text[: len(text) - len(new)] + old) for old, new in self.spellings.items() if f".{text}".endswith(f".{new}")
+        ]
+        return [("", text), *old]
 
-    def _ambiguous(self, verb: str, a: Template, by: object, b: Template, other: object) -> Ambiguous:
-        return Ambiguous(
-            f"map {self.name!r}: two rules {verb} the same name: {a.text!r} (of {by}) and {b.text!r} (of {other}); "
-            "drop one, or make them differ in a segment"
+    def _ambiguous(self, verb: str, a: Template, a_rule: object, b: Template, b_rule: object) -> AmbiguousRuleError:
+        return AmbiguousRuleError(
+            f"map {self.name!r}: two rules {verb} the same name: {a.text!r} (of {a_rule}) and {b.text!r} (of {b_rule}); "
+            "drop one, or make them differ in a segment",
+            (a.text, b.text),
         )
 
     def _check_ties(self) -> None:
         for target, other in self.ties.items():
             for name in (target, other):
-                found = self._targets.find(name)
-                if found is None or found[1][0].kind != "loaded":
-                    raise BadRule(f"map {self.name!r}: tie {target!r}: no rule gives {name!r} from one tensor of its own")
+                entry = self._targets.find(name)
+                if entry is None or entry[1].kind != "loaded":
+                    raise BadRuleError(f"map {self.name!r}: tie {target!r}: no rule gives {name!r} from one tensor of its own")
             if other in self.ties:
-                raise BadRule(f"map {self.name!r}: tie {target!r}: {other!r} is tied itself; name what it is tied to")
+                raise BadRuleError(f"map {self.name!r}: tie {target!r}: {other!r} is tied itself; name what it is tied to")
 
     # ---------------------------------------------------------------- looking up names
 
     def claim(self, source: str) -> Claim | None:
-        """What a name in a file means here, or None."""
-        if (found := self._sources.find(source)) is None:
+        """What a name in a file matches, or None."""
+        if (entry := self._sources.find(source)) is None:
             return None
-        template, form = found
+        template, form = entry
         return Claim(form, tuple(sorted((template.match(source) or {}).items())))
 
     def rule_of(self, target: str) -> tuple[Rule, dict[str, int]] | None:
         """The rule that gives a parameter, and the values of its slots, or None."""
-        if (found := self._targets.find(target)) is None:
+        if (entry := self._targets.find(target)) is None:
             return None
-        template, (rule, _) = found
+        template, rule = entry
         return rule, template.match(target) or {}
 
     def targets_of(self, source: str) -> tuple[str, ...]:
-        """The parameters that a tensor of a file gives (several where it is cut); none if it is not known."""
+        """The parameters that are in a tensor of a file: several where it is split, none if no rule matches."""
         claim = self.claim(source)
         if claim is None or claim.form.rule is None:
             return ()
         return tuple(template.fill(dict(claim.bindings)) for template in claim.form.rule.targets)
 
     def sources_of(self, target: str, prefix: str | None = None) -> tuple[str, ...]:
-        """The tensors that give a parameter (several where they are joined), as we would write them.
+        """The tensors that a new file would have for a parameter: several where they are fused, none if no rule matches.
 
         Args:
             target: the parameter's name.
-            prefix: one of ``prefixes``, for rules that carry one; the first unless told otherwise.
-        """
-        if prefix is not None and prefix not in self.prefixes:
-            raise UnknownName(f"map {self.name!r}: prefix {prefix!r} is none of {', '.join(map(repr, self.prefixes))}")
-        if (found := self.rule_of(target)) is None:
-            return ()
-        rule, bindings = found
-        before = "" if not self.takes_prefix(rule) else self.prefixes[0] if prefix is None else prefix
-        return tuple(before + template.fill(bindings) for template in rule.sources)
-
-    def names(self, targets: Iterable[str], prefix: str | None = None) -> dict[str, tuple[str, ...]]:
-        """For each parameter the tensors of a new file that hold it; see :meth:`sources_of`.
+            prefix: one of ``prefixes``, for rules whose sources have one; None for the first.
 
         Raises:
-            UnknownName: no rule gives one of the parameters.
+            UnknownNameError: the prefix is not one of ``prefixes``.
+        """
+        prefix = self.prefixes[0] if prefix is None else prefix
+        if prefix not in self.prefixes:
+            known = ", ".join(map(repr, self.prefixes))
+            raise UnknownNameError(f"map {self.name!r}: prefix {prefix!r} is none of {known}", [prefix])
+        if (entry := self.rule_of(target)) is None:
+            return ()
+        rule, bindings = entry
+        return tuple((prefix if self.takes_prefix(rule) else "") + template.fill(bindings) for template in rule.sources)
+
+    def names(self, targets: Iterable[str], prefix: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Parameter -> the tensors that a new file would have for it; see :meth:`sources_of`.
+
+        Raises:
+            UnknownNameError: no rule gives one of the parameters.
         """
         names = {target: self.sources_of(target, prefix) for target in targets}
         if unknown := [target for target, sources in names.items() if not sources]:
-            raise UnknownName(f"map {self.name!r}: no rule gives {', '.join(unknown[:5])}")
+            raise UnknownNameError(f"map {self.name!r}: no rule gives {', '.join(unknown[:5])}", unknown)
         return names
 
     def takes_prefix(self, rule: Rule) -> bool:
-        """Whether a rule's sources may carry a prefix (it is not one of ``heads``)."""
-        return rule not in self._bare
+        """Whether a rule's sources may have a prefix (it is not one of ``heads``)."""
+        return rule not in self._unprefixed
 
     def may_leave_out(self, target: str) -> bool:
-        """Whether a model may do without this parameter (it matches ``carried``)."""
+        """Whether a model may omit this parameter (it matches ``carried``)."""
         return any(fnmatchcase(target, pattern) for pattern in self.carried)
 
     def covers(self, checkpoint: Checkpoint) -> float:
-        """The share of a file's bytes that this map has a name for, 0 to 1: tells which family a file is of."""
-        # one more byte each, so that tensors without any count, too
+        """The share of a file's bytes whose names this map matches, 0 to 1; identifies a file's family."""
+        # one more byte each, so that empty tensors count too
         sizes = {name: info.nbytes + 1 for name, info in checkpoint.tensors.items()}
         known = sum(size for name, size in sizes.items() if self.claim(name))
         return known / sum(sizes.values()) if sizes else 0.0
 
     # ---------------------------------------------------------------- files
 
-    def on(
-        self,
-        checkpoint: Checkpoint,
-        wanted: Iterable[str] | None = None,
-        dims: Mapping[str, int] | None = None,
-        wrapper: str = "",
-    ) -> Ledger:
-        """This map applied to one file: a row for every tensor and for every wanted parameter.
-
-        Args:
-            checkpoint: the open file.
-            wanted: the model's parameter names; None wants all that the file gives.
-            dims: values of the rules' symbols, from the model's config. Those not given are solved from the file.
-            wrapper: what stands before the file's names and is not looked at, as ``module.``; names without it are read as they are.
-        """
-        from weights_map.ledger import draw
-
-        return draw(self, checkpoint, wanted, dims, wrapper)
-
     def pack(self, values: Mapping[str, View], prefix: str | None = None) -> dict[str, Stack]:
         """Parameters as the tensors of a new file: renamed, joined, or cut into equal parts.
 
         Args:
-            values: parameters by name. Leave tied ones out: readers know them by their tie.
-            prefix: as of :meth:`sources_of`.
+            values: parameters by name, without tied ones.
+            prefix: see :meth:`sources_of`.
 
         Raises:
-            UnknownName: no rule gives one of them.
-            BadTensor: some parts of a joined tensor are absent, or it cannot be cut equally.
+            UnknownNameError: no rule gives one of them.
+            BadTensorError: parts of a joined tensor are absent, or a tensor cannot be cut into equal parts.
         """
         packed: dict[str, Stack] = {}
         for target, sources in self.names(values, prefix).items():
-            found = self.rule_of(target)
-            assert found is not None  # or names() had raised
-            rule, bindings = found
+            entry = self.rule_of(target)
+            assert entry is not None  # names() raises otherwise
+            rule, bindings = entry
             if rule.kind != "split":
                 packed.update(zip(sources, cut(target, values[target], len(sources))))
                 continue
             parts = [template.fill(bindings) for template in rule.targets]
             if absent := [part for part in parts if part not in values]:
-                raise BadTensor(f"{sources[0]}: is joined from {', '.join(parts)}; {', '.join(absent)} is absent")
+                raise BadTensorError(f"{sources[0]}: is joined from {', '.join(parts)}; {', '.join(absent)} is absent", absent)
             packed[sources[0]] = tuple(values[part] for part in parts)
         return packed
 
@@ -261,29 +244,31 @@ class WeightMap:
         prefix: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes parameters as a NEW file in this family's names; see :meth:`pack`. For an opened file: Ledger.save."""
+        """Write parameters to a new file under this family's names; see :meth:`pack`. To rewrite an open file: ``Ledger.save``."""
         write(path, self.pack(values, prefix), metadata)
 
 
 def cut(name: str, value: View, sizes: int | Sequence[int]) -> list[Stack]:
-    """A tensor cut along dimension 0, into so many equal parts or into parts of these sizes.
+    """A tensor cut along dimension 0, into a number of equal parts or into parts of these sizes.
 
     Raises:
-        BadTensor: it cannot be cut so.
+        BadTensorError: the sizes do not add up to dimension 0, or it is not divisible.
     """
     if sizes == 1:
         return [(value,)]
     rows = value.shape[0] if value.shape else 0
     each = [rows // sizes] * sizes if isinstance(sizes, int) else sizes
     if not value.shape or sum(each) != rows:
-        raise BadTensor(f"{name}: {describe(value.dtype, value.shape)} cannot be cut along dimension 0 into {sizes}")
+        raise BadTensorError(
+            f"{name}: {describe(value.dtype, value.shape)} cannot be cut along dimension 0 into {sizes}", [name]
+        )
     starts = accumulate(each, initial=0)
     return [(value.rows(start, start + size),) for start, size in zip(starts, each)]
 
 
 def _texts(texts: Iterable[str], what: str) -> tuple[str, ...]:
     if isinstance(texts, str):
-        raise BadRule(f"{what}={texts!r}: a list of texts is needed; write [{texts!r}]")
+        raise BadRuleError(f"{what}={texts!r}: must be a list of texts; write [{texts!r}]")
     return tuple(dict.fromkeys(texts))
 
 
@@ -291,7 +276,7 @@ def _flatten(rules: Rules) -> Iterator[Rule]:
     if isinstance(rules, Rule):
         yield rules
     elif isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise BadRule(f"{rules!r} is not a rule; rules are made by table, linear, norm and tensor")
+        raise BadRuleError(f"{rules!r} is not a rule; rules are made by table, linear, norm and tensor")
     else:
         for rule in rules:
             yield from _flatten(rule)

@@ -1,14 +1,14 @@
-"""One row of a map: which tensors of a file become which parameters, and what their dimensions mean.
+"""Rules of a map: which tensors of a file become which parameters, and the names of their dimensions.
 
-A family's map is written with four builders, a module or a tensor per line::
+Four functions build them, one module or tensor per line::
 
     table ("embeddings.word_embeddings",       "embed.token",            "V H")    weight (V, H)
     linear("encoder.layer.{i}.output.dense",   "layers.{i}.mlp.down",    "H F")    weight (H, F), bias (H)
     norm  ("embeddings.LayerNorm",             "embed.norm",             "H")      weight (H), bias (H)
-    tensor("cls.predictions.bias",             "head.lm.out.bias",       "V")      the tensor itself
+    tensor("cls.predictions.bias",             "head.lm.out.bias",       "V")      a single tensor
 
-One side may fan out: ``{q,k,v}`` on the right cuts one tensor of the file into equal parts along its first
-dimension; on the left it joins several into one. Dimensions are always those of the whole tensor.
+One side may list choices in one segment (a fan): ``{q,k,v}`` on the right splits a tensor of the file into equal parts along dimension 0;
+on the left it fuses several tensors into one parameter. Dimensions are always those of the whole tensor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from weights_map.errors import BadRule
+from weights_map.errors import BadRuleError
 from weights_map.template import Template
 
 _DIM = re.compile(r"([1-9][0-9]*)?([A-Za-z_]\w*)?", re.ASCII)
@@ -34,13 +34,13 @@ class Dim:
 
     @staticmethod
     def parse(text: str) -> Dim:
-        found = _DIM.fullmatch(text)
-        if not text or found is None:
-            raise BadRule(f"dimension {text!r}: write a number, a symbol, or both (2, H, 3H)")
-        return Dim(text, int(found[1] or 1), found[2])
+        parsed = _DIM.fullmatch(text)
+        if not text or parsed is None:
+            raise BadRuleError(f"dimension {text!r}: write a number, a symbol, or both (2, H, 3H)")
+        return Dim(text, int(parsed[1] or 1), parsed[2])
 
     def size(self, dims: Mapping[str, int]) -> int | None:
-        """Its size, or None while the symbol has no value."""
+        """Its size, or None if ``dims`` lacks the symbol."""
         if self.symbol is None:
             return self.factor
         value = dims.get(self.symbol)
@@ -52,12 +52,12 @@ class Rule:
     """Tensors of a file <-> parameters of a model.
 
     Args:
-        sources: the names in the file; more than one are joined along dimension 0.
-        targets: the parameters' names; for more than one, the source is cut into equal parts along dimension 0.
-        dims: the dimensions of the whole tensor, e.g. ``("3H", "H")``.
+        sources: names in the file; several are joined along dimension 0.
+        targets: names of the parameters; for several, the source is split into equal parts along dimension 0.
+        dims: dimensions of the whole tensor, e.g. ``("3H", "H")``.
 
     Raises:
-        BadRule: both sides fan out, the two sides do not have the same slots, or a dimension cannot be read.
+        BadRuleError: both sides have several names, their slots differ, or a dimension is not valid.
     """
 
     sources: tuple[Template, ...]
@@ -66,20 +66,20 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not self.sources or not self.targets:
-            raise BadRule(f"rule {self}: a side is empty")
+            raise BadRuleError(f"rule {self}: a side is empty")
         if len(self.sources) > 1 and len(self.targets) > 1:
-            raise BadRule(f"rule {self}: fans on both sides; write one rule per tensor")
+            raise BadRuleError(f"rule {self}: has fans on both sides; write one rule per tensor")
         for template in (*self.sources, *self.targets):
             if set(template.slots) != set(self.sources[0].slots):
-                raise BadRule(f"rule {self}: slots differ; both sides must have the same, or names would be lost")
+                raise BadRuleError(f"rule {self}: slots differ; both sides must have the same slots")
         if self.kind != "loaded" and not self.dims:
-            raise BadRule(f"rule {self}: a single number cannot be cut or joined")
+            raise BadRuleError(f"rule {self}: a single number cannot be split or fused")
         for dim in self.dims:
             Dim.parse(dim)
 
     @property
     def kind(self) -> Literal["loaded", "split", "fused"]:
-        """What happens to the bytes: taken as they are, cut into parts, or joined."""
+        """Whether the tensor is loaded as it is, split into parts, or fused from several."""
         if len(self.targets) > 1:
             return "split"
         return "fused" if len(self.sources) > 1 else "loaded"
@@ -98,31 +98,31 @@ def _join(templates: tuple[Template, ...]) -> str:
 
 
 def tensor(source: str, target: str, dims: str) -> list[Rule]:
-    """A tensor by its full name, with as many dimensions as ``dims`` names."""
+    """A single tensor; ``dims`` lists its dimensions, e.g. ``"V H"``."""
     return [Rule(Template.expand(source), Template.expand(target), tuple(dims.split()))]
 
 
 def table(source: str, target: str, dims: str) -> list[Rule]:
-    """An embedding table: ``dims`` is "rows width"; gives ``weight``."""
-    rows, width = _read(dims, 2, f"table({source!r})")
+    """The ``weight`` of an embedding; ``dims`` is "rows width"."""
+    rows, width = _dims(dims, 2, f"table({source!r})")
     return tensor(f"{source}.weight", f"{target}.weight", f"{rows} {width}")
 
 
 def linear(source: str, target: str, dims: str, bias: bool = True) -> list[Rule]:
-    """A linear layer: ``dims`` is "out in"; gives ``weight`` (out, in) and, unless told otherwise, ``bias`` (out)."""
-    outward, _ = _read(dims, 2, f"linear({source!r})")
+    """The ``weight`` (out, in) and ``bias`` (out) of a linear layer; ``dims`` is "out in"."""
+    out, _ = _dims(dims, 2, f"linear({source!r})")
     weight = tensor(f"{source}.weight", f"{target}.weight", dims)
-    return weight + tensor(f"{source}.bias", f"{target}.bias", outward) if bias else weight
+    return weight + tensor(f"{source}.bias", f"{target}.bias", out) if bias else weight
 
 
 def norm(source: str, target: str, dims: str, bias: bool = True) -> list[Rule]:
-    """A normalisation: ``dims`` is its width; gives ``weight`` and, unless told otherwise, ``bias``."""
-    (width,) = _read(dims, 1, f"norm({source!r})")
+    """The ``weight`` and ``bias`` of a normalisation; ``dims`` is its width."""
+    (width,) = _dims(dims, 1, f"norm({source!r})")
     return [rule for leaf in ["weight", "bias"][: 1 + bias] for rule in tensor(f"{source}.{leaf}", f"{target}.{leaf}", width)]
 
 
-def _read(dims: str, count: int, what: str) -> list[str]:
+def _dims(dims: str, count: int, what: str) -> list[str]:
     parts = dims.split()
     if len(parts) != count:
-        raise BadRule(f"{what}: dims {dims!r} names {len(parts)} dimension(s), not {count}")
+        raise BadRuleError(f"{what}: dims {dims!r} names {len(parts)} dimension(s), not {count}")
     return parts

@@ -1,8 +1,7 @@
-"""Dotted names with slots, ``layers.{i}.attn.q.weight``: match, fill, unify, and look up many at once.
+"""Dotted names with slots, ``layers.{i}.attn.q.weight``, and an index of many of them.
 
-A template is made of whole segments, not of a regular expression, so three things hold that make a map
-checkable: it matches a name in one way at most, filling undoes matching, and whether two templates can
-ever match the same name is decided segment by segment.
+A template consists of whole segments, so a map can be checked: a name matches in at most one way, :meth:`Template.fill` is the inverse of
+:meth:`Template.match`, and comparing two templates segment by segment decides whether any name matches both.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from weights_map.errors import BadRule
+from weights_map.errors import BadRuleError
 
-# Leading zeros are out ("07" and "7" would be two names of one layer), and so are numbers of absurd length.
+# No leading zeros ("07" and "7" would be two names of one layer), and at most 18 digits.
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 _SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
 _FAN = re.compile(r"\{([^{},]+(?:,[^{},]+)+)\}")
 
 Segment = str | None
-"""One segment of a pattern: the text itself, or None for a slot."""
+"""A segment of a pattern: its text, or None for a slot."""
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ class Template:
         text: segments joined by dots; each slot name at most once.
 
     Raises:
-        BadRule: an empty segment, a stray brace, a slot used twice, or a fan (see :meth:`expand`).
+        BadRuleError: an empty segment, an unmatched brace, a slot used twice, or a fan (see :meth:`expand`).
     """
 
     text: str
@@ -51,15 +50,15 @@ class Template:
         for segment in self.text.split("."):
             if slot := _SLOT.fullmatch(segment):
                 if slot[1] in slots:
-                    raise BadRule(f"template {self.text!r}: slot {segment} is used twice; give each its own name")
+                    raise BadRuleError(f"template {self.text!r}: slot {segment} is used twice; give each its own name")
                 slots.append(slot[1])
                 pattern.append(None)
             elif _FAN.fullmatch(segment):
-                raise BadRule(f"template {self.text!r}: {segment} is a fan; write Template.expand({self.text!r})")
+                raise BadRuleError(f"template {self.text!r}: {segment} is a fan; write Template.expand({self.text!r})")
             elif not segment:
-                raise BadRule(f"template {self.text!r}: empty segment; segments are separated by single dots")
+                raise BadRuleError(f"template {self.text!r}: empty segment; segments are separated by single dots")
             elif "{" in segment or "}" in segment:
-                raise BadRule(f"template {self.text!r}: {segment!r} is neither a slot {{i}} nor plain text")
+                raise BadRuleError(f"template {self.text!r}: {segment!r} is neither a slot {{i}} nor plain text")
             else:
                 pattern.append(segment)
         object.__setattr__(self, "pattern", tuple(pattern))
@@ -73,15 +72,15 @@ class Template:
         if not fans:
             return (Template(text),)
         if len(fans) > 1:
-            raise BadRule(f"template {text!r}: {len(fans)} fans; at most one is allowed")
+            raise BadRuleError(f"template {text!r}: {len(fans)} fans; at most one is allowed")
         at = fans[0]
         choices = segments[at][1:-1].split(",")
         if len(set(choices)) < len(choices):
-            raise BadRule(f"template {text!r}: fan {segments[at]} names one choice twice")
+            raise BadRuleError(f"template {text!r}: fan {segments[at]} names one choice twice")
         return tuple(Template(".".join([*segments[:at], choice, *segments[at + 1 :]])) for choice in choices)
 
     def match(self, name: str) -> dict[str, int] | None:
-        """The slots' values in ``name``, or None where the name does not match."""
+        """The slots' values in ``name``, or None if the name does not match."""
         parts = name.split(".")
         if len(parts) != len(self.pattern):
             return None
@@ -96,21 +95,21 @@ class Template:
         return dict(zip(self.slots, values))
 
     def fill(self, bindings: Mapping[str, int]) -> str:
-        """The name with the slots' values put in: the inverse of :meth:`match`."""
+        """The name with the slots replaced by their values: the inverse of :meth:`match`."""
         if absent := [slot for slot in self.slots if slot not in bindings]:
-            raise BadRule(f"template {self.text!r}: no value for slot {{{absent[0]}}}")
+            raise BadRuleError(f"template {self.text!r}: no value for slot {{{absent[0]}}}")
         values = (str(bindings[slot]) for slot in self.slots)
         return ".".join(next(values) if segment is None else segment for segment in self.pattern)
 
     def unifies(self, other: Template) -> bool:
         """Whether some name matches both templates."""
-        return len(self.pattern) == len(other.pattern) and all(map(_meet, self.pattern, other.pattern))
+        return len(self.pattern) == len(other.pattern) and all(map(_overlap, self.pattern, other.pattern))
 
     def __str__(self) -> str:
         return self.text
 
 
-def _meet(a: Segment, b: Segment) -> bool:
+def _overlap(a: Segment, b: Segment) -> bool:
     if a is None:
         return b is None or is_integer(b)
     return a == b or (b is None and is_integer(a))
@@ -121,9 +120,9 @@ class _Node(Generic[T]):
         self.children: dict[Segment, _Node[T]] = {}
         self.entry: tuple[Template, T] | None = None
 
-    def meeting(self, segment: Segment) -> Iterator[_Node[T]]:
+    def overlapping(self, segment: Segment) -> Iterator[_Node[T]]:
         if segment is None:
-            yield from (child for key, child in self.children.items() if _meet(segment, key))
+            yield from (child for key, child in self.children.items() if _overlap(segment, key))
             return
         if (child := self.children.get(segment)) is not None:
             yield child
@@ -132,13 +131,13 @@ class _Node(Generic[T]):
 
 
 class Index(Generic[T]):
-    """Templates, each with a value, as a tree of segments: finding one does not slow down with their number."""
+    """A trie of templates with values: lookup time does not depend on their number."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add(self, template: Template, value: T) -> tuple[Template, T] | None:
-        """Adds a template, unless one that unifies with it is there already: then returns that one's entry."""
+        """Add a template; if one that overlaps it is there already, return that entry instead."""
         if (clash := next(self._walk(template.pattern), None)) is not None:
             return clash
         node = self._root
@@ -148,11 +147,11 @@ class Index(Generic[T]):
         return None
 
     def find(self, name: str) -> tuple[Template, T] | None:
-        """The entry whose template matches the name: there is one at most."""
+        """The entry whose template matches the name; there is at most one."""
         return next(self._walk(name.split(".")), None)
 
     def _walk(self, pattern: Sequence[Segment]) -> Iterator[tuple[Template, T]]:
         nodes = [self._root]
         for segment in pattern:
-            nodes = [child for node in nodes for child in node.meeting(segment)]
+            nodes = [child for node in nodes for child in node.overlapping(segment)]
         return (node.entry for node in nodes if node.entry is not None)

@@ -1,4 +1,7 @@
-"""Views of a file <-> torch tensors, without a copy. The only file here that imports torch."""
+"""Views <-> torch tensors, without a copy. The only module that imports torch.
+
+Importing it lets :meth:`Ledger.save <weights_map.Ledger.save>` take torch tensors.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from types import MappingProxyType
 import torch
 
 from weights_map import eightbit
-from weights_map.errors import BadFile, BadTensor
+from weights_map.errors import BadFileError, BadTensorError
 from weights_map.ledger import Ledger
-from weights_map.safetensors import View
+from weights_map.safetensors import View, as_view
 
 _NAMES = {
     "F64": "float64",
@@ -35,19 +38,19 @@ _NAMES = {
     "F8_E8M0": "float8_e8m0fnu",
 }
 DTYPES = MappingProxyType({code: getattr(torch, name) for code, name in _NAMES.items() if hasattr(torch, name)})
-"""Names of dtypes in files -> torch's, as far as this torch has them."""
+"""dtype in files -> torch dtype, for those that this version of torch has."""
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def tensor(view: View) -> torch.Tensor:
-    """A view as a tensor of the same memory; copied only where the file does not align it.
+    """A view as a tensor that shares its memory; a copy only if the file does not align it.
 
     Raises:
-        BadTensor: torch has no such dtype.
+        BadTensorError: torch has no such dtype.
     """
     if view.dtype not in DTYPES:
-        raise BadTensor(f"this torch has no dtype for {view.dtype}")
+        raise BadTensorError(f"this version of torch has no dtype for {view.dtype}")
     dtype = DTYPES[view.dtype]
     if not view.buffer.nbytes:  # frombuffer takes no empty buffer
         return torch.empty(view.shape, dtype=dtype)
@@ -58,70 +61,75 @@ def tensor(view: View) -> torch.Tensor:
 
 
 def view(tensor: torch.Tensor) -> View:
-    """A tensor as a view; a copy only if it is not on the CPU, or not contiguous.
+    """A tensor as a view that shares its memory; a copy only if it is not on the CPU or not contiguous.
 
     Raises:
-        BadTensor: a sparse or meta tensor, or a dtype that the file format does not have.
+        BadTensorError: it is sparse or on the meta device, or the file format has no such dtype.
     """
     if tensor.dtype not in _CODES or tensor.layout != torch.strided or tensor.is_meta:
-        raise BadTensor(f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device} cannot be saved")
+        raise BadTensorError(f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device} cannot be saved")
     plain = tensor.detach().resolve_conj().resolve_neg().cpu()
-    raw = plain.reshape(-1).view(torch.uint8).numpy()  # reshape copies if it must; numpy has no bfloat16, but bytes
+    raw = plain.reshape(-1).view(torch.uint8).numpy()  # as bytes: numpy has no bfloat16
     return View(_CODES[tensor.dtype], tuple(tensor.shape), raw.data if raw.nbytes else memoryview(b""))
 
 
-def tensors(ledger: Ledger, tied: bool = False) -> dict[str, torch.Tensor]:
-    """The ledger's parameters as tensors of the mapped file, by name; see :meth:`Ledger.read`.
+@as_view.register
+def _(value: torch.Tensor, dtype: str, shape: tuple[int, ...]) -> View:
+    return view(value)
 
-    They may be changed in place: the file on disk stays as it is.
+
+def tensors(ledger: Ledger, tied: bool = False) -> dict[str, torch.Tensor]:
+    """The ledger's parameters by name, as tensors of the mapped file; see :meth:`Ledger.read <weights_map.Ledger.read>`.
+
+    They may be changed in place: the file on disk does not change. With ``tied``, tied parameters are the same tensor objects.
     """
-    found = {target: tensor(view) for target, view in ledger.read().items()}
-    if tied:  # the same tensors, also where one had to be copied
-        found |= {target: found[other] for target, other in ledger.ties().items()}
-    return found
+    loaded = {target: tensor(view) for target, view in ledger.read().items()}
+    return loaded | {target: loaded[other] for target, other in (ledger.ties().items() if tied else ())}
 
 
 def save(
     ledger: Ledger, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str], eight_bits: Iterable[str] = ()
 ) -> None:
-    """Writes the ledger's file anew with these parameters; see :meth:`Ledger.save`, which takes tensors as well."""
+    """Write the ledger's file again with these parameters; the same as :meth:`Ledger.save <weights_map.Ledger.save>`."""
     ledger.save(tensors, path, eight_bits)
 
 
 def fits_eight_bits(tensor: torch.Tensor) -> bool:
-    """Whether a matrix is exactly what :mod:`weights_map.eightbit` makes of it: nothing is lost where it is stored so.
+    """Whether quantising a matrix to int8 and back gives exactly the same values; see :mod:`weights_map.eightbit`.
 
     Raises:
-        BadTensor: it is no matrix of floats.
+        BadTensorError: it is not a matrix of floats.
     """
-    units, scale = eightbit.quantise(view(tensor))
-    restored = eightbit.restore(units, scale)
+    restored = eightbit.dequantise(*eightbit.quantise(view(tensor)))
     return torch.equal(torch.frombuffer(restored.buffer, dtype=torch.float32), tensor.detach().float().cpu().reshape(-1))
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], after: Callable[[], None] | None = None) -> None:
-    """Looks for NaN and infinities: one pass over each floating tensor, no copies.
+    """Check floating-point tensors for NaN and infinity, in one pass over each and without copies.
 
     Args:
         tensors: by name.
-        after: called after each of them (:meth:`Checkpoint.release <weights_map.Checkpoint.release>` keeps memory at the largest one).
+        after: called after each tensor; with :meth:`Checkpoint.release <weights_map.Checkpoint.release>` only one tensor is in memory.
 
     Raises:
-        BadFile: there are some; names the tensors and how many.
+        BadFileError: tensors have NaN or infinity; names them and counts the values.
     """
-    bad = []
+    bad = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        # Whatever is not finite makes the sum so: one pass, in float32 at least. A sum that overflows is looked at again.
+        # A NaN or infinite value makes the sum so. A finite sum may overflow too, hence the second check.
         values = tensor.detach()
         values = values if values.dtype.itemsize > 1 else values.to(torch.float32)  # the 8-bit floats have no sum
         wide = torch.float64 if values.dtype == torch.float64 else torch.float32
         if not values.sum(dtype=wide).isfinite() and not values.isfinite().all():
             nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
-            bad.append(f"{name} ({nan} NaN, {infinite} infinite of {values.numel()})")
+            bad[name] = f"{name} ({nan} NaN, {infinite} infinite of {values.numel()})"
         if after is not None:
             after()
     if bad:
         more = f", and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise BadFile(f"weights that are not finite: {', '.join(bad[:5])}{more}; the file is damaged or its training failed")
+        listed = ", ".join(list(bad.values())[:5])
+        raise BadFileError(
+            f"weights that are not finite: {listed}{more}; the file is damaged or its training failed", names=bad
+        )

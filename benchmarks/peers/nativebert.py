@@ -27,7 +27,6 @@ class NativeBert(Peer):
         torch.set_num_threads(threads)
         super().__init__(model, threads, precision, variant)
         self.embedder = nb.Embedder(model.folder, device="cpu", precision=precision)
-        self._plan: Any = None
 
     @classmethod
     def version(cls) -> str:
@@ -50,30 +49,17 @@ class NativeBert(Peer):
         from nativebert.nn.packed import Packed
         from nativebert.text.pack import plan
 
-        if self._plan is None:
-            self._plan = self._prepare()
-        prepared, after = self._plan
         out: list[Any] = [None] * len(ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        pad_id = self.embedder.encoder.position_pad_id
         for rows in plan(lengths, batch):
-            packed = Packed.of([ids[n] for n in rows], after=after)
-            for n, x in zip(rows.tolist(), prepared.run(packed).split(packed.lengths)):
+            packed = Packed.of([ids[n] for n in rows], position_pad_id=pad_id)
+            for n, x in zip(rows.tolist(), self.embedder.plan.hidden(packed).split(packed.lengths)):
                 out[n] = x.numpy()
         return out
 
     def forget(self) -> None:
-        from nativebert.engine.native import NativePlan
-
-        for plan in (self.embedder._plan, self._plan and self._plan[0]):
-            if isinstance(plan, NativePlan):
-                plan.forget()
-
-    def _prepare(self) -> tuple[Any, Any]:
-        from nativebert.engine import prepare
-        from nativebert.loading import load
-
-        model = load(str(self.model.folder))
-        return prepare(model, "cpu", self.precision), model.position_pad
+        self.embedder.plan.clear_cache()
 
     def padding(self, texts: list[str], lengths: list[int], batch: int) -> float:
         return float(self.embedder(texts, return_report=True)[1].padding)

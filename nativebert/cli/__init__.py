@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tell(error: Exception, args: argparse.Namespace) -> int:
     """Tell an error in one line."""
     from nativebert.errors import NativeBertError
-    from weights_map.errors import Mismatch, WeightsMapError
+    from weights_map import MismatchError, WeightsMapError
 
-    if isinstance(error, Mismatch):
+    if isinstance(error, MismatchError):
         folder = error.ledger.checkpoint.path
         return fail(f"{str(error).splitlines()[0]}; `nativebert inspect {folder}` shows every tensor")
     if isinstance(error, NativeBertError | WeightsMapError):

@@ -1,42 +1,23 @@
-"""A model made ready for one device and precision: ``prepare(model).run(packed) -> (T, H)``.
+"""A model prepared for one device and precision: ``prepare(model).hidden(packed) -> (T, H)``.
 
-The reference model in :mod:`nativebert.nn` says what is computed; a plan here computes the same, faster, and is tested against it.
+The reference model in :mod:`nativebert.nn` says what is computed; a plan (:class:`~nativebert.engine.plan.ExecutionPlan`) computes the same,
+faster, and is tested against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from nativebert.errors import BadInputError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
+    from nativebert.engine.plan import ExecutionPlan
     from nativebert.nn.model import Model
-    from nativebert.nn.packed import Packed
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-
-
-class Prepared(Protocol):
-    """An immutable execution plan.
-
-    Attributes:
-        device: where it runs, and where its results are.
-    """
-
-    device: torch.device
-
-    def run(self, batch: Packed) -> Tensor:
-        """Hidden states of the last layer, ``(T, H)``."""
-
-    def states(self, batch: Packed) -> list[Tensor]:
-        """Hidden states after the embeddings and after each layer, ``(T, H)`` each; the last is what :meth:`run` gives."""
-
-    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
-        """A vector for each sequence, float32 ``(B, H * len(modes))``: what :func:`nativebert.nn.pool.pool` makes of :meth:`run`."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -68,14 +49,16 @@ def prepare(
     device: str | torch.device = "auto",
     precision: str = "float32",
     *,
+    heads: Sequence[str] | None = None,
     after: Callable[[], None] | None = None,
-) -> Prepared:
-    """Make ``model`` ready to run.
+) -> ExecutionPlan:
+    """Prepare a model to run.
 
     Args:
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
+        heads: the tasks of the heads to prepare; None for all that the model has.
         after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are then not copied.
 
@@ -93,8 +76,9 @@ def prepare(
         raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision == "int8" and device.type != "cpu":
         raise BadInputError(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
+    heads = model.tasks if heads is None else heads
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and fits(model):
-            return NativePlan(model, precision, after)
-        return CpuPlan(model, Int8Product if precision == "int8" else Product, after)
-    return ReferencePlan(model, device, precision)
+            return NativePlan(model, precision, heads, after)
+        return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, after)
+    return ReferencePlan(model, device, precision, heads)

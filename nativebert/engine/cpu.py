@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
-from math import isfinite
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nativebert.engine.reference import copied
-from nativebert.errors import NotFiniteError
+from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
-from nativebert.nn.heads import Head, first_tokens, mean_tokens
+from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.nn.place import Place, places, turned
-from nativebert.nn.pool import pool
+from nativebert.nn.positions import AttentionContext, apply_rotary, attention_contexts
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -69,6 +66,8 @@ def by_rows(act: Activation) -> Activation:
 
 class Product:
     """``x @ weight.T + bias``, then an activation or a sum with the residual."""
+
+    precision = "float32"
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         self.bias = None if bias is None else bias.detach().clone()
@@ -129,34 +128,34 @@ class _Block:
         self.mlp_norm = _Norm(block.mlp_norm)
         self.norm_first = isinstance(block, PreNormBlock)
 
-    def __call__(self, x: Tensor, batch: Packed, place: Place) -> Tensor:
+    def __call__(self, x: Tensor, batch: Packed, context: AttentionContext) -> Tensor:
         if self.norm_first:
             y = x if self.attn_norm is None else self.attn_norm(x)
-            x = self.o.plus(self.attention(self.qkv(y), batch, place), x)  # (T, H)
-            return self.down.plus(self.inner(self.mlp_norm(x)), x)
+            x = self.o.plus(self.attention(self.qkv(y), batch, context), x)  # (T, H)
+            return self.down.plus(self.intermediate(self.mlp_norm(x)), x)
         assert self.attn_norm is not None
-        x = self.attn_norm(self.o.plus(self.attention(self.qkv(x), batch, place), x))
-        return self.mlp_norm(self.down.plus(self.inner(x), x))
+        x = self.attn_norm(self.o.plus(self.attention(self.qkv(x), batch, context), x))
+        return self.mlp_norm(self.down.plus(self.intermediate(x), x))
 
-    def inner(self, x: Tensor) -> Tensor:
+    def intermediate(self, x: Tensor) -> Tensor:
         y = self.up(x)
         return y if self.gate is None else y.mul_(self.gate(x))
 
-    def attention(self, qkv: Tensor, batch: Packed, place: Place) -> Tensor:
-        """``(T, 3H)`` -> ``(T, H)``, each run of equal lengths as one dense block."""
+    def attention(self, qkv: Tensor, batch: Packed, context: AttentionContext) -> Tensor:
+        """``(T, 3H)`` -> ``(T, H)``, each group of equal length as one dense block."""
         T, H = qkv.shape[0], qkv.shape[1] // 3
-        if place.turn is not None:
-            qk = qkv[: len(batch.ids), : 2 * H].view(len(batch.ids), 2 * self.heads, H // self.heads)
-            qkv[: len(batch.ids), : 2 * H] = turned(qk, place.turn).flatten(1)
-        mixed = []
-        for number, (start, n, length) in enumerate(batch.runs):
+        if context.rotary is not None:
+            qk = qkv[: len(batch.ids), : 2 * H].view(len(batch.ids), 2 * self.heads, H // self.heads)  # (T, 2A, D)
+            qkv[: len(batch.ids), : 2 * H] = apply_rotary(qk, context.rotary).flatten(1)
+        outputs = []
+        for group, (start, n, length) in enumerate(batch.equal_length_groups):
             # (n*l, 3H) -> 3 x (n, A, l, D)
             q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-            bias = None if place.bias is None else place.bias[number]
-            mixed.append(attend(q, k, v, bias).transpose(1, 2).reshape(n * length, H))
-        if (filled := T - sum(batch.lengths)) > 0:
-            mixed.append(qkv.new_zeros(filled, H))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            bias = None if context.bias is None else context.bias(group, q, k)
+            outputs.append(attend(q, k, v, bias).transpose(1, 2).reshape(n * length, H))
+        if (filled := T - len(batch.ids)) > 0:
+            outputs.append(qkv.new_zeros(filled, H))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -172,11 +171,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
         q, k, v = (F.pad(t, (0, fill)) for t in (q, k, v))
     if alone := q.shape[0] * q.shape[1] == 1:
         q, k, v = (t.expand(2, -1, -1, -1) for t in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=D**-0.5)[..., :D]
-    return mixed[:1] if alone else mixed
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=D**-0.5)[..., :D]
+    return output[:1] if alone else output
 
 
-class CpuPlan:
+class CpuPlan(ExecutionPlan):
     """A model prepared for the CPU. See the module's docstring.
 
     All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training.
@@ -184,40 +183,48 @@ class CpuPlan:
     Args:
         model: the model.
         product: how the layers multiply: in fp32, or :class:`~nativebert.engine.int8.Int8Product`.
+        heads: the tasks of the heads to prepare.
         after: called after each layer.
     """
 
-    def __init__(self, model: Model, product: type[Product] = Product, after: Callable[[], None] | None = None) -> None:
-        self.device = torch.device("cpu")
-        if model.dtype != torch.float32 or model.device.type != "cpu":
-            model = copied(model).float().cpu()
+    device = torch.device("cpu")
+    backend = "oneDNN"
+    min_rows = MIN_ROWS
+    batch_tokens = BATCH_TOKENS["cpu"]
+
+    def __init__(
+        self,
+        model: Model,
+        product: type[Product] = Product,
+        heads: Sequence[str] = (),
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.precision = product.precision
+        self.heads = {task: CpuHead(model, task) for task in heads}
+        model = float32_on_cpu(model)
         self._config = model.config  # and not the model: its other weights are free to go
         self._tables = model.embed if after is not None else copy.deepcopy(model.embed)
         self._distance = None if model.distance is None else model.distance.weight.detach().clone()
         with torch.no_grad():
-            made: dict[int, _Block] = {}
+            prepared: dict[int, _Block] = {}
             for block, layer in zip(model.blocks(), model.config.layers, strict=True):
-                if id(block) not in made:
-                    made[id(block)] = _Block(block, layer.activation, product)
+                if id(block) not in prepared:
+                    prepared[id(block)] = _Block(block, layer.activation, product)
                     if after is not None:
                         after()
-            self._blocks = [made[id(block)] for block in model.blocks()]
+            self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
-        self._first_norm = _Norm(model.embed.norm)
+        self._embedding_norm = _Norm(model.embed.norm)
         self._last_norm = None if model.norm is None else _Norm(model.norm)
 
     @torch.inference_mode()
-    def run(self, batch: Packed) -> Tensor:
+    def hidden(self, batch: Packed) -> Tensor:
         (last,) = deque(self._states(batch), maxlen=1)
         return last
 
     @torch.inference_mode()
     def states(self, batch: Packed) -> list[Tensor]:
         return list(self._states(batch))
-
-    @torch.inference_mode()
-    def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
-        return pool(self.run(batch), batch, modes, skip)
 
     def _states(self, batch: Packed) -> Iterator[Tensor]:
         """``(T, H)`` after the embeddings and after each layer, the last norm applied to the last."""
@@ -228,9 +235,9 @@ class CpuPlan:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - T))
         if self._project is not None:
             x = self._project(x)
-        for block, place in zip(self._blocks, places(self._config, batch, self._distance)):
+        for block, context in zip(self._blocks, attention_contexts(self._config, batch, self._distance)):
             yield x[:T]
-            x = block(x, batch, place)
+            x = block(x, batch, context)
         yield x[:T] if self._last_norm is None else self._last_norm(x[:T])
 
     def _embed(self, batch: Packed) -> Tensor:
@@ -240,10 +247,10 @@ class CpuPlan:
             x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)
         if embed.position is not None:
             x += F.embedding(batch.positions, embed.position.weight)
-        return self._first_norm(x)
+        return self._embedding_norm(x)
 
 
-class HeadPlan:
+class CpuHead:
     """A head of a model prepared for the CPU in fp32, bitwise batch invariant like :class:`CpuPlan`.
 
     Args:
@@ -252,46 +259,34 @@ class HeadPlan:
     """
 
     def __init__(self, model: Model, task: str) -> None:
-        if model.dtype != torch.float32 or model.device.type != "cpu":
-            model = copied(model).float().cpu()
         self.spec = spec = model.config.heads[task]
         head: Head = model.head[spec.name]  # type: ignore[assignment]
+        pooler = model.pool if spec.on == "pooled" else None
+        if model.dtype != torch.float32 or model.device.type != "cpu":
+            head, pooler = copy.deepcopy(head).float().cpu(), None if pooler is None else copy.deepcopy(pooler).float().cpu()
         last: nn.Linear = head.get_submodule(spec.last)  # type: ignore[assignment]
         with torch.no_grad():
-            self._pool = (
-                Product.of(model.pool.dense, activation="tanh") if model.pool is not None and spec.on == "pooled" else None
-            )
+            self._pool = None if pooler is None else Product.of(pooler.dense, activation="tanh")
             self._dense = None if head.dense is None else Product.of(head.dense, activation=spec.activation)
             self._norm = None if head.norm is None else _Norm(head.norm)
             self._last = Product.of(last)
 
     @torch.inference_mode()
-    def run(self, hidden: Tensor, batch: Packed) -> Tensor:
-        """Hidden states ``(T, H)`` -> logits ``(T, C)`` of a head on tokens, else ``(B, C)``."""
-        x = hidden.float().cpu()
-        if self.spec.on != "tokens":
-            x = mean_tokens(x, batch) if self.spec.on == "mean" else first_tokens(x, batch)
-        return self.logits(x)
-
-    @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
-        """What the head reads, float32 ``(n, H)``: tokens, first tokens or means of them -> logits ``(n, C)``."""
+        """What the head reads, float32 ``(n, H)`` -> logits ``(n, C)``."""
         rows = len(x)
         if rows < MIN_ROWS:
             x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))
         for part in (self._pool, self._dense, self._norm):
             x = x if part is None else part(x)
-        logits = self._last(x)[:rows]
-        if not is_finite(logits):
-            raise NotFiniteError(
-                f"the head {self.spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, or too large"
-            )
-        return logits
+        return self._last(x)[:rows]
 
 
-def is_finite(x: Tensor) -> bool:
-    """Whether all of a tensor is. One sum tells, which nothing infinite and no NaN leaves finite, unless it overflows by itself."""
-    return isfinite(x.sum(dtype=torch.float32).item()) or bool(x.isfinite().all())
+def float32_on_cpu(model: Model) -> Model:
+    """The model itself if it is in float32 on the CPU, else such a copy of it."""
+    if model.dtype == torch.float32 and model.device.type == "cpu":
+        return model
+    return copy.deepcopy(model.bare()).float().cpu()
 
 
 def _has_onednn() -> bool:

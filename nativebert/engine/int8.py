@@ -53,6 +53,8 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Int8Product(Product):
     """``x @ weight.T + bias`` in int8, then an activation or a sum with the residual."""
 
+    precision = "int8"
+
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         units, self.scale = quantise_weight(weight.detach())
         self.sum = units.sum(1).float()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import Array, addressof, byref, c_int32
 from functools import cache
-from itertools import accumulate
 from time import perf_counter
 
 import torch
@@ -20,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
-from nativebert.engine.reference import copied
+from nativebert.config import EncoderConfig
+from nativebert.engine.cpu import CpuHead, float32_on_cpu
+from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
-from nativebert.errors import BadInput
+from nativebert.errors import BadInputError
 from nativebert.nn.block import PostNormBlock
 from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
@@ -33,13 +34,17 @@ WORTHWHILE = 5.0  # seconds of work after which a plan's weights move into such 
 COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1, which Python has no name for
 
 
+# C hears no Ctrl-C and moves no progress bar, so a batch is at most these multiplications, some two seconds of two cores, and these tokens.
+MAX_PRODUCTS, MAX_BATCH_TOKENS = 1.8e11, 2**14
+
+
 def fits(model: Model) -> bool:
     """Whether the kernels compute this model: norms after the parts, and nothing in attention but the tokens."""
     plain = all(layer.window is None and layer.rope_theta is None for layer in model.config.layers)
     return plain and model.distance is None and not model.config.gated and model.config.block != "pre"
 
 
-class NativePlan:
+class NativePlan(ExecutionPlan):
     """A model prepared for the CPU. See the module's docstring.
 
     All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training. The model itself is not
@@ -47,18 +52,28 @@ class NativePlan:
 
     Args:
         model: the model; it :func:`fits`.
+        heads: the tasks of the heads to prepare.
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
         after: called after each product of each layer.
 
     Raises:
-        BadInput: the kernels are not available.
+        BadInputError: the kernels are not available.
     """
 
-    def __init__(self, model: Model, precision: str = "float32", after: Callable[[], None] | None = None) -> None:
-        self.device = torch.device("cpu")
-        if model.dtype != torch.float32 or model.device.type != "cpu":
-            model = copied(model).float().cpu()
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        model: Model,
+        precision: str = "float32",
+        heads: Sequence[str] = (),
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.precision = precision
+        self.heads = {task: CpuHead(model, task) for task in heads}
+        model = float32_on_cpu(model)
         self.config = model.config
+        self.batch_tokens = _batch_tokens(model.config)
         self._int8 = precision == "int8"
         self._kept: list[object] = []  # what the structures point to
         self._panels: list[tuple[mmap.mmap, int]] = []  # the weights among it, and their bytes, where they are many
@@ -69,6 +84,7 @@ class NativePlan:
         assert not isinstance(library, str)  # or there would be no table
         self._library = library
         self.level = table.contents.name.decode()
+        self.backend = f"C kernels ({self.level})"
         self._kernels = table.contents
         blocks = [block for block in model.blocks() if isinstance(block, PostNormBlock)]
         distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
@@ -85,7 +101,7 @@ class NativePlan:
                 first = self._first(embedding, layers[0].qkv)
         self._encoder = kernels.Encoder(table, embedding, first, layers, len(layers), self.config.width, self.config.norm_eps)
 
-    def run(self, batch: Packed) -> Tensor:
+    def hidden(self, batch: Packed) -> Tensor:
         hidden = torch.empty(batch.ids.numel(), self.config.width)
         self._encode(batch, kernels.Output(hidden.data_ptr()))
         return hidden
@@ -101,25 +117,24 @@ class NativePlan:
         self._encode(batch, kernels.Output(None, None, vectors.data_ptr(), addressof(mode), len(modes), skip))
         return vectors
 
-    def forget(self) -> None:
-        """Forget what batches so far have found of the first layer. Results never depend on it, but time does: for those who time the
-        same texts again and again, and mean texts that are always new."""
+    def clear_cache(self) -> None:
         self._workspaces.clear_caches()
 
     def _encode(self, batch: Packed, out: kernels.Output) -> None:
-        if batch.seen is not None:
-            raise BadInput(
+        if batch.attention_mask is not None:
+            raise BadInputError(
                 "tokens that nobody attends to are for the reference model; a prepared one takes batches without padding"
             )
         count = len(batch.lengths)
-        starts = (c_int32 * (count + 1))(0, *accumulate(batch.lengths))
         segments = None if batch.segments is None else batch.segments.data_ptr()
         threads = torch.get_num_threads()
         workspace = self._workspaces.take()
         whole = False
         try:
-            cache = self._cache(workspace, starts[count])
-            packed = kernels.Batch(batch.ids.data_ptr(), batch.positions.data_ptr(), segments, addressof(starts), count, cache)
+            cache = self._cache(workspace, batch.ids.numel())
+            packed = kernels.Batch(
+                batch.ids.data_ptr(), batch.positions.data_ptr(), segments, batch.cu_seqlens.data_ptr(), count, cache
+            )
             size = self._library.encode_scratch(byref(self._encoder), byref(packed), byref(out), threads)
             scratch = workspace.scratch(size)
             began = perf_counter()
@@ -250,6 +265,12 @@ class NativePlan:
             project = self._linear([embed.project], next(self._rooms([[embed.project]], torch.float32)))
         sizes = config.vocab_size, config.segments, config.positions, config.embedding_width or config.width
         return kernels.Embedding(*tables, *sizes, self._norm(embed.norm), project)
+
+
+def _batch_tokens(config: EncoderConfig) -> int:
+    """The kernels take a batch through the cache in chunks, and threads wait for each other at its end only: the larger the better."""
+    products = sum(4 * config.width**2 + 2 * config.width * layer.intermediate_size for layer in config.layers)
+    return max(BATCH_TOKENS["cpu"], min(MAX_BATCH_TOKENS, int(MAX_PRODUCTS / max(products, 1))))
 
 
 def _products(block: PostNormBlock) -> list[list[nn.Linear]]:

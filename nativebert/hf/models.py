@@ -1,7 +1,8 @@
-"""``AutoModel``, ``BertForSequenceClassification``, ...: a native :class:`nativebert.nn.model.Model` with the calls of transformers."""
+"""``AutoModel``, ``BertForSequenceClassification``, ...: a native :class:`nativebert.loading.LoadedModel` with the calls of transformers."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +21,8 @@ from nativebert.hf.arguments import checked, is_number, offline, plain, whole_nu
 from nativebert.hf.config import STEMS, PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
-from nativebert.loading import PRECISIONS, load, open_snapshot
-from nativebert.nn.model import Model, Output
+from nativebert.loading import PRECISIONS, LoadedModel, load, open_snapshot
+from nativebert.nn.model import Output
 from nativebert.saving import declare_dtype
 from weights_map import Checkpoint
 from weights_map import torch as views
@@ -58,12 +59,12 @@ class PreTrainedModel(nn.Module):
 
     family: ClassVar[str] = ""
     end: ClassVar[str] = ""  # of the class's name
-    native: Model
+    native: LoadedModel
     config: PreTrainedConfig
 
-    def __init__(self, native: Model, config: PreTrainedConfig | None = None) -> None:
+    def __init__(self, native: LoadedModel, config: PreTrainedConfig | None = None) -> None:
         super().__init__()
-        if not isinstance(native, Model) or config is None:
+        if not isinstance(native, LoadedModel) or config is None:
             raise RefusedError(
                 f"{type(self).__name__} is not built from a config: {_TRAINING}. Use {type(self).__name__}.from_pretrained(folder or name)."
             )
@@ -276,8 +277,7 @@ class PreTrainedModel(nn.Module):
         """The encoder without its head, of the same weights; this model itself where there is no head."""
         if not self.native.tasks:
             return self
-        bare = Model.__new__(Model)
-        bare.__dict__.update(self.native.__dict__)
+        bare = copy.copy(self.native)
         bare._modules = {name: part for name, part in self.native._modules.items() if name != "head"}
         bare.tasks = ()
         return MODELS[STEMS[self.family] + "Model"](bare, self.config).train(self.training)

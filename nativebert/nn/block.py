@@ -1,4 +1,4 @@
-"""The layers: BERT's, with norms after each part, and ModernBERT's, with norms before."""
+"""The layers of the encoder: attention and feed-forward with residual sums, normed after each (BERT) or before (ModernBERT)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.attention import Attention
 from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed
-from nativebert.nn.place import Place
+from nativebert.nn.positions import AttentionContext
 
 
 class FeedForward(nn.Module):
@@ -33,7 +33,7 @@ class FeedForward(nn.Module):
 
 
 class PostNormBlock(nn.Module):
-    """Norms come after the residual sums, as in the original transformer (BERT and its relatives)."""
+    """Layer norms after the residual sums, as in the original transformer (BERT and its relatives)."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class PostNormBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
-        x = self.attn_norm(self.dropout(self.attn(x, batch, place, weights)) + x)  # (T, H)
+    def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
+        x = self.attn_norm(self.dropout(self.attn(x, batch, context, attentions)) + x)  # (T, H)
         x = self.mlp_norm(self.dropout(self.mlp(x)) + x)
         return x
 
 
 class PreNormBlock(nn.Module):
-    """Norms come before attention and feed-forward, and the residual runs past them (ModernBERT)."""
+    """Layer norms before attention and feed-forward; the residual sum itself is not normed (ModernBERT)."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
@@ -62,8 +62,8 @@ class PreNormBlock(nn.Module):
         self.mlp = FeedForward(config, layer)
         self.dropout = nn.Dropout(config.attention_dropout)
 
-    def forward(self, x: Tensor, batch: Packed, place: Place, weights: list[Tensor] | None = None) -> Tensor:
-        x = x + self.dropout(self.attn(self.attn_norm(x), batch, place, weights))  # (T, H)
+    def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.attn_norm(x), batch, context, attentions))  # (T, H)
         return torch.add(x, self.mlp(self.mlp_norm(x)))
 
 

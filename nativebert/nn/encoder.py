@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
@@ -13,22 +12,22 @@ from nativebert.nn.block import BLOCKS, PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
 from nativebert.nn.layers import Table
 from nativebert.nn.packed import Packed
-from nativebert.nn.place import places
+from nativebert.nn.positions import attention_contexts
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the encoder went through.
+    """Hidden states and attention weights of one pass through the encoder.
 
     Attributes:
         hidden: the result, ``(T, H)``.
         states: ``(T, H)`` after the embeddings and after each layer, if asked for; the last one is ``hidden``.
-        weights: for each layer, the attention weights ``(n, A, l, l)`` of each of the batch's runs, if asked for.
+        attentions: for each layer, the attention weights ``(n, A, l, l)`` of each of the batch's groups of equal length, if asked for.
     """
 
     hidden: Tensor
     states: tuple[Tensor, ...] | None
-    weights: tuple[list[Tensor], ...] | None
+    attentions: tuple[list[Tensor], ...] | None
 
 
 class Encoder(nn.Module):
@@ -42,69 +41,64 @@ class Encoder(nn.Module):
             Table(config.relative_buckets, config.layers[0].heads) if config.relative_buckets and config.layers else None
         )
         self.layers = nn.ModuleList()
-        for block, layer in sorted(config.blocks.items()):
-            *groups, _ = block
-            home = self.layers
+        for index, layer in sorted(config.blocks.items()):
+            *groups, _ = index
+            modules = self.layers
             for group in groups:
-                if group == len(home):
-                    home.append(nn.ModuleList())
-                home = home[group]  # type: ignore[assignment]
-            home.append(BLOCKS[config.block](config, layer))
+                if group == len(modules):
+                    modules.append(nn.ModuleList())
+                modules = modules[group]  # type: ignore[assignment]
+            modules.append(BLOCKS[config.block](config, layer))
         self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.block == "pre" else None
 
     def blocks(self) -> list[PostNormBlock | PreNormBlock]:
         """The layers as they are run: the same one several times where weights are shared."""
-        found: list[PostNormBlock | PreNormBlock] = []
-        for n, layer in enumerate(self.config.layers):
-            path = ".".join(map(str, layer.weight_index or (n,)))
-            found.append(self.get_submodule(f"layers.{path}"))  # type: ignore[arg-type]
-        return found
+        paths = (".".join(map(str, layer.weight_index or (n,))) for n, layer in enumerate(self.config.layers))
+        return [self.get_submodule(f"layers.{path}") for path in paths]  # type: ignore[misc]
 
-    def encode(self, batch: Packed, *, states: bool = False, weights: bool = False) -> Trace:
+    def encode(self, batch: Packed, *, states: bool = False, attentions: bool = False) -> Trace:
         """Run the encoder on packed tokens.
 
         Args:
-            batch: the tokens.
+            batch: the tokens, on the model's device.
             states: keep the hidden state after the embeddings and after every layer.
-            weights: keep every layer's attention weights.
+            attentions: keep every layer's attention weights.
 
         Raises:
             TooLongError: a sequence has more tokens than the model has positions.
             BadInputError: an id is not in the vocabulary, or a segment not in its table.
         """
         check(self.config, batch)
-        x = self.embed(batch)
-        kept, seen = [x], []
-        where = places(self.config, batch, None if self.distance is None else self.distance.weight)
-        for block, place in zip(self.blocks(), where, strict=True):
-            layer_weights: list[Tensor] | None = [] if weights else None
-            x = block(x, batch, place, layer_weights)
+        x = self.embed(batch)  # (T, H)
+        hidden_states, all_attentions = [x], []
+        contexts = attention_contexts(self.config, batch, None if self.distance is None else self.distance.weight)
+        for block, context in zip(self.blocks(), contexts, strict=True):
+            layer_attentions: list[Tensor] | None = [] if attentions else None
+            x = block(x, batch, context, layer_attentions)
             if states:
-                kept.append(x)
-            if layer_weights is not None:
-                seen.append(layer_weights)
+                hidden_states.append(x)
+            if layer_attentions is not None:
+                all_attentions.append(layer_attentions)
         if self.norm is not None:
-            kept[-1] = x = self.norm(x)  # the last state is the result, as in the reference
-        return Trace(x, tuple(kept) if states else None, tuple(seen) if weights else None)
+            hidden_states[-1] = x = self.norm(x)  # the last state is the result, as in the reference
+        return Trace(x, tuple(hidden_states) if states else None, tuple(all_attentions) if attentions else None)
 
 
 def check(config: EncoderConfig, batch: Packed) -> None:
-    """An index beyond a table is a crash on CUDA and a bare IndexError on the CPU: say which one it is before it happens.
+    """Refuse an index beyond a table by its name: it would be a crash on CUDA and a bare IndexError on the CPU.
+
+    Compares numbers that the batch measured on the host where it was made: nothing waits for a device.
 
     Raises:
         TooLongError: a position is beyond the table.
         BadInputError: a token or segment id is.
     """
-    if not batch.ids.numel():
-        return
-    checks = [
-        ("token id", batch.ids, config.vocab_size, BadInputError),
-        ("position", batch.positions, config.positions, TooLongError),
-    ]
-    if batch.segments is not None:
-        checks.append(("token type id", batch.segments, config.segments or 1, BadInputError))
-    for name, values, size, error in checks:
-        low, high = (int(v) for v in torch.aminmax(values))
-        if low < 0 or high >= size:
-            found = low if low < 0 else high
-            raise error(f"{name} {found} is outside this model's table of {size} ({config.family}: 0 to {size - 1})")
+    tables = (
+        ("token id", config.vocab_size, BadInputError),
+        ("position", config.positions, TooLongError),
+        ("token type id", config.segments or 1, BadInputError),
+    )
+    for (name, size, error), largest in zip(tables, batch.largest, strict=True):
+        if largest >= size:
+            index = largest - 2**64 if largest >= 2**63 else largest
+            raise error(f"{name} {index} is outside this model's table of {size} ({config.family}: 0 to {size - 1})")

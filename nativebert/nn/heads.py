@@ -1,6 +1,8 @@
-"""What turns hidden states into logits. Which heads a family has is data, in its file in :mod:`nativebert.arch`."""
+"""Heads: hidden states to logits. Which heads a family has is data, in its file in :mod:`nativebert.arch`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, hidden: Tensor, batch: Packed, pooled: Tensor | None) -> Tensor:
-        """Logits.
+        """Logits of a batch.
 
         Args:
             hidden: ``(T, H)``.
@@ -34,14 +36,13 @@ class Head(nn.Module):
         Returns:
             ``(T, C)`` for a head on tokens, else ``(B, C)``.
         """
-        x = hidden
         if self.spec.on == "pooled":
             assert pooled is not None
-            x = pooled
-        elif self.spec.on == "first":
-            x = first_tokens(hidden, batch)
-        elif self.spec.on == "mean":
-            x = mean_tokens(hidden, batch)
+            return self.logits(pooled)
+        return self.logits(READS[self.spec.on](hidden, batch))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the head reads, ``(n, H)`` -> ``(n, C)``."""
         if self.dense is not None:
             x = ACTIVATION[self.spec.activation](self.dense(self.dropout(x) if self.spec.dropout_first else x))
         if self.norm is not None:
@@ -52,8 +53,7 @@ class Head(nn.Module):
 
 def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
     """The first token of each sequence, ``(B, H)``; zeros for a sequence without tokens."""
-    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=hidden.device)
-    starts = lengths.cumsum(0) - lengths
+    starts, lengths = batch.cu_seqlens[:-1].long(), batch.cu_seqlens.diff()
     if not len(hidden):
         return hidden.new_zeros(len(lengths), hidden.shape[-1])
     return hidden[starts.clamp(max=len(hidden) - 1)] * (lengths > 0)[:, None]
@@ -61,10 +61,19 @@ def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:
 
 def mean_tokens(hidden: Tensor, batch: Packed) -> Tensor:
     """The mean of each sequence's tokens that may be attended to, ``(B, H)``; zeros for a sequence without any."""
-    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=hidden.device)
-    owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
-    if batch.seen is not None:
-        hidden, owner = hidden[batch.seen], owner[batch.seen]
-        lengths = torch.bincount(owner, minlength=len(lengths))
+    lengths = batch.cu_seqlens.diff().long()
+    owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths, output_size=len(hidden))  # (T,)
+    if batch.attention_mask is not None:
+        hidden = hidden.masked_fill(~batch.attention_mask[:, None], 0.0)
+        lengths = torch.zeros_like(lengths).index_add(0, owner, batch.attention_mask.long())
     sums = hidden.new_zeros(len(lengths), hidden.shape[-1]).index_add(0, owner, hidden)
     return sums / lengths.clamp(min=1)[:, None]
+
+
+READS: dict[str, Callable[[Tensor, Packed], Tensor]] = {
+    "tokens": lambda hidden, batch: hidden,
+    "first": first_tokens,
+    "pooled": first_tokens,  # the pooler reads them, and the head what it makes of them
+    "mean": mean_tokens,
+}
+"""What a head, or the pooler before it, reads of the hidden states, by :attr:`nativebert.config.Head.on`."""

@@ -1,28 +1,18 @@
-"""The whole model as users hold it: an encoder with a pooler, padded batches in, padded views out."""
+"""The whole model: encoder, pooler and heads; padded batches in, padded tensors out."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
-from nativebert.errors import NotFoundError
 from nativebert.nn.encoder import Encoder
 from nativebert.nn.heads import Head, first_tokens
 from nativebert.nn.layers import Linear
 from nativebert.nn.packed import Packed, Padding, pack
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from nativebert.hub import Snapshot
-    from nativebert.text.tokenizer import Tokenizer
-    from weights_map import Ledger
 
 
 class Pooler(nn.Module):
@@ -76,17 +66,15 @@ def _shape(value: Any) -> str:
 
 
 class Model(Encoder):
-    """A BERT-family model, made by :func:`nativebert.load`.
+    """A BERT-family model: encoder, pooler and heads, from a config alone, with fresh weights.
 
-    Attributes:
+    :func:`nativebert.load` makes one with a checkpoint's weights (:class:`nativebert.loading.LoadedModel`).
+
+    Args:
         config: what the model is.
-        tasks: the tasks of its heads; empty for a bare encoder.
-        ledger: the weight map applied to its file, one row for each tensor; None for a model built from a config alone.
-        snapshot: the files it came from; None for a model built from a config alone.
+        pooler: whether it has a pooler; None for what the config says. A head that reads the pooler brings it.
+        tasks: the tasks of its heads, keys of ``config.heads``; empty for a bare encoder.
     """
-
-    ledger: Ledger | None = None
-    snapshot: Snapshot | None = None
 
     def __init__(self, config: EncoderConfig, *, pooler: bool | None = None, tasks: tuple[str, ...] = ()) -> None:
         super().__init__(config)
@@ -96,41 +84,21 @@ class Model(Encoder):
         self.pool = Pooler(config) if needed or (config.pooler if pooler is None else pooler) else None
         self.head = nn.ModuleDict({spec.name: Head(spec, config) for spec in specs})
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
-        """A copy with weights of its own; the ledger and the snapshot describe files, and are shared."""
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        shared = ("ledger", "snapshot")
-        twin.__dict__.update({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
-        return twin
-
-    def __copy__(self) -> Model:
+    def __copy__(self) -> Self:
         """Another model of the same modules and weights."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
-        return {**self.__dict__, "ledger": None}
+    file_attributes: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # attributes of subclasses that describe the files a model came from
 
-    @property
-    def reference(self) -> str:
-        """Where the model came from, as its user wrote it."""
-        return self.snapshot.reference if self.snapshot else f"a new {self.config.family} model"
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the model's folder, read when it is first asked for.
-
-        Raises:
-            NotFoundError: there is none, or the model was built from a config alone.
-        """
-        from nativebert.text.tokenizer import Tokenizer
-
-        if self.snapshot is None:
-            raise NotFoundError("this model was built from a config alone and has no tokenizer; set model.tokenizer")
-        return Tokenizer.from_folder(self.snapshot.encoder)
+    def bare(self) -> Model:
+        """A plain model of the same modules and weights, without the files that it came from."""
+        twin = Model.__new__(Model)
+        twin.__dict__.update({name: value for name, value in self.__dict__.items() if name not in self.file_attributes})
+        return twin
 
     @property
     def device(self) -> torch.device:
@@ -175,50 +143,44 @@ class Model(Encoder):
             token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
             position_ids = None if position_ids is None else position_ids.flatten(0, 1)
         batch, padding = pack(
-            input_ids, attention_mask, token_type_ids, position_ids, after=self.position_pad, keep_padding=keep_padding
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            position_pad_id=self.config.position_pad_id,
+            keep_padding=keep_padding,
         )
-        batch, padding = batch.to(self.device), Padding(padding.cells.to(self.device), padding.order, padding.shape)
-        trace = self.encode(batch, states=output_hidden_states, weights=output_attentions)
-        pooled = None if self.pool is None else self.pool(first_tokens(trace.hidden, batch))
-        logits: dict[str, Tensor] = {}
+        batch, padding = batch.to(self.device), padding.to(self.device)
+        trace = self.encode(batch, states=output_hidden_states, attentions=output_attentions)
+        pooled = None if self.pool is None else self.pool(first_tokens(trace.hidden, batch))  # (B, H)
+        all_logits: dict[str, Tensor] = {}
         for task in self.tasks:
             spec = self.config.heads[task]
-            found = self.head[spec.name](trace.hidden, batch, pooled)
-            found = padding.pad(found) if spec.on == "tokens" else padding.by_row(found)
-            logits[task] = found.view(-1, choices) if choices else found[..., 0] if task == "rtd" else found
+            logits = self.head[spec.name](trace.hidden, batch, pooled)  # (T, C) or (B, C)
+            logits = padding.pad(logits) if spec.on == "tokens" else padding.restore_order(logits)
+            all_logits[task] = logits.view(-1, choices) if choices else logits[..., 0] if task == "rtd" else logits
         return Output(
             last_hidden_state=padding.pad(trace.hidden),
-            pooler_output=None if pooled is None else padding.by_row(pooled),
+            pooler_output=None if pooled is None else padding.restore_order(pooled),
             hidden_states=None if trace.states is None else tuple(map(padding.pad, trace.states)),
-            attentions=None if trace.weights is None else tuple(_square(w, batch, padding) for w in trace.weights),
-            logits=logits[self.tasks[0]] if self.tasks else None,
-            all_logits=logits,
+            attentions=None if trace.attentions is None else tuple(_square(a, batch, padding) for a in trace.attentions),
+            logits=all_logits[self.tasks[0]] if self.tasks else None,
+            all_logits=all_logits,
         )
 
-    @property
-    def position_pad(self) -> int | None:
-        """The padding id, where positions count from the one after it; else None."""
-        return self.config.pad_id if self.config.positions_after_pad else None
 
-    def save(self, folder: str | PathLike[str], precision: str | None = None) -> None:
-        """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
-        of the size that nativebert loads (see :func:`nativebert.saving.save`)."""
-        from nativebert.saving import save
-
-        save(self, folder, precision)
-
-
-def _square(weights: list[Tensor], batch: Packed, padding: Padding) -> Tensor:
-    """Attention weights of each run, ``(n, A, l, l)`` -> of the padded batch, ``(B, A, L, L)``."""
+def _square(groups: list[Tensor], batch: Packed, padding: Padding) -> Tensor:
+    """Attention weights of each group, ``(n, A, l, l)`` -> of the padded batch, ``(B, A, L, L)``."""
     B, L = padding.shape
-    heads = weights[0].shape[1] if weights else 0
-    out = torch.zeros((B, heads, L, L), dtype=weights[0].dtype if weights else None, device=padding.cells.device)
-    columns = padding.cells % L
-    rows = torch.tensor(padding.order, dtype=torch.long, device=out.device)
-    done = len(batch.lengths) - sum(n for _, n, _ in batch.runs)  # empty sequences come first, and have no run
-    for (start, n, length), block in zip(batch.runs, weights):
+    device = padding.indices.device
+    heads = groups[0].shape[1] if groups else 0
+    out = torch.zeros((B, heads, L, L), dtype=groups[0].dtype if groups else None, device=device)
+    columns = padding.indices % L
+    rows = torch.tensor(padding.order, dtype=torch.long, device=device)
+    done = sum(length == 0 for length in batch.lengths)  # empty sequences come first, and are in no group
+    for (start, n, length), weights in zip(batch.equal_length_groups, groups):
         at = columns[start : start + n * length].view(n, length)
         row = rows[done : done + n]
-        out[row[:, None, None], :, at[:, :, None], at[:, None, :]] = block.permute(0, 2, 3, 1)
+        out[row[:, None, None], :, at[:, :, None], at[:, None, :]] = weights.permute(0, 2, 3, 1)
         done += n
     return out

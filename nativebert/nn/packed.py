@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, groupby
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.errors import BadInputError
@@ -16,99 +17,143 @@ from nativebert.errors import BadInputError
 
 @dataclass(frozen=True)
 class Packed:
-    """``B`` sequences of ``T`` tokens in all. Only attention and pooling need to know where a sequence begins and ends.
+    """A batch of ``B`` sequences with ``T`` tokens in all. Only attention and pooling need to know where a sequence begins and ends.
+
+    Made on the CPU, by :meth:`of` or :func:`pack`. What a model has to know on the host (lengths, largest indices) is measured there, so
+    that nothing inside the model waits for a device.
 
     Attributes:
         ids: token ids, int64 ``(T,)``.
         positions: row of the position table for each token, int64 ``(T,)``.
         columns: index of each token in its sequence, int64 ``(T,)``; mostly the same as ``positions``.
         segments: token type ids, int64 ``(T,)``, or None for all zeros.
-        lengths: tokens of each sequence; they add up to ``T``.
-        seen: which tokens may be attended to, bool ``(T,)``; None for all, as it is wherever padding is dropped.
+        cu_seqlens: first token of each sequence, and ``T``, int32 ``(B + 1,)``.
+        lengths: tokens of each sequence, on the host; they add up to ``T``.
+        largest: largest token id, position and token type id, on the host; a negative one counts as beyond any other.
+        attention_mask: which tokens may be attended to, bool ``(T,)``; None for all, as it is wherever padding is dropped.
+        spans: for each sequence its last column minus its first, on the host; None where columns have no holes.
     """
 
     ids: Tensor
     positions: Tensor
     columns: Tensor
     segments: Tensor | None
+    cu_seqlens: Tensor
     lengths: tuple[int, ...]
-    seen: Tensor | None = None
+    largest: tuple[int, int, int]
+    attention_mask: Tensor | None = None
+    spans: tuple[int, ...] | None = None
 
     @classmethod
     def of(
-        cls, sequences: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None, *, after: int | None = None
+        cls,
+        sequences: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        *,
+        position_pad_id: int | None = None,
     ) -> Packed:
         """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order.
 
         Args:
             sequences: token ids.
             segments: segment ids.
-            after: the padding id, for families that count positions from the one after it (:func:`after_pad`).
+            position_pad_id: the padding id, for families that count positions from the one after it (:func:`position_ids_after_padding`).
         """
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-        total = int(lengths.sum())
+        cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
+        total = int(np.cumsum(lengths, out=cu_seqlens[1:])[-1]) if len(lengths) else 0
 
-        def flat(rows: Sequence[Sequence[int]]) -> Tensor:
-            return torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, total))
+        def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+            return np.fromiter(chain.from_iterable(rows), np.int64, total)
 
-        ids, starts = flat(sequences), np.cumsum(lengths) - lengths
-        places = np.arange(total)
-        columns = positions = torch.from_numpy(places if len(lengths) == 1 else places - np.repeat(starts, lengths))
-        if after is not None:
-            real = ids != after
-            seen = real.cumsum(0)
-            before = (seen - real.long())[torch.from_numpy(starts[lengths > 0])]  # counted before each sequence begins
-            positions = (seen - before.repeat_interleave(torch.from_numpy(lengths[lengths > 0]))) * real + after
-        return cls(ids, positions, columns, None if segments is None else flat(segments), tuple(lengths.tolist()))
+        ids, kinds = flat(sequences), None if segments is None else flat(segments)
+        columns = positions = np.arange(total)
+        if len(lengths) > 1:
+            columns = positions = columns - np.repeat(cu_seqlens[:-1], lengths)
+        if position_pad_id is not None:
+            real = ids != position_pad_id
+            counts = np.cumsum(real)
+            starts = cu_seqlens[:-1][lengths > 0]
+            before = counts[starts] - real[starts]  # real tokens of the sequences that come earlier
+            positions = (counts - np.repeat(before, lengths[lengths > 0])) * real + position_pad_id
+        highest = int(lengths.max(initial=0)) - 1 if position_pad_id is None else _largest(positions)
+        return cls(
+            torch.from_numpy(ids),
+            torch.from_numpy(positions),
+            torch.from_numpy(columns),
+            None if kinds is None else torch.from_numpy(kinds),
+            torch.from_numpy(cu_seqlens),
+            tuple(lengths.tolist()),
+            (_largest(ids), highest, 0 if kinds is None else _largest(kinds)),
+        )
 
     @cached_property
-    def runs(self) -> list[tuple[int, int, int]]:
-        """Neighbouring sequences of equal length, as ``(first token, sequences, length)``: each run is one dense block."""
-        found, start = [], 0
+    def max_length(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(self.lengths, default=0)
+
+    @cached_property
+    def equal_length_groups(self) -> list[tuple[int, int, int]]:
+        """Neighbouring sequences of equal length, as ``(first token, sequences, length)``: torch attends to each as one dense block."""
+        groups, start = [], 0
         for length, same in groupby(self.lengths):
             n = sum(1 for _ in same)
             if length:
-                found.append((start, n, length))
+                groups.append((start, n, length))
             start += n * length
-        return found
+        return groups
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on ``device``."""
-        ids, positions, columns = (t.to(device) for t in (self.ids, self.positions, self.columns))
-        segments, seen = (None if t is None else t.to(device) for t in (self.segments, self.seen))
-        return Packed(ids, positions, columns, segments, self.lengths, seen)
+        names = ("ids", "positions", "columns", "segments", "cu_seqlens", "attention_mask")
+        tensors = {name: t.to(device) for name in names if (t := getattr(self, name)) is not None}
+        return replace(self, **tensors)
+
+
+def _largest(values: NDArray[np.int64]) -> int:
+    """The largest; a negative one, read as an unsigned number, is larger than any other. -1 for none."""
+    return int(values.view(np.uint64).max()) if values.size else -1
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How a packed batch stands in a padded ``(B, L)`` one: which cells are real, in packed order.
+    """How a packed batch stands in a padded ``(B, L)`` one.
 
     Sequences are packed from the shortest to the longest, so that equal lengths are neighbours.
+
+    Attributes:
+        indices: of each packed token in the flattened ``(B * L)``, int64 ``(T,)``.
+        order: row of the padded batch for each packed sequence.
+        shape: ``(B, L)``.
     """
 
-    cells: Tensor  # (T,) index into the flattened (B*L)
-    order: tuple[int, ...]  # packed sequence -> row of the padded batch
-    shape: tuple[int, int]  # B, L
+    indices: Tensor
+    order: tuple[int, ...]
+    shape: tuple[int, int]
 
     def pad(self, packed: Tensor) -> Tensor:
         """``(T, ...)`` -> ``(B, L, ...)``, zeros where there is no token."""
         out = packed.new_zeros((self.shape[0] * self.shape[1], *packed.shape[1:]))
-        return out.index_copy(0, self.cells, packed).view(*self.shape, *packed.shape[1:])
+        return out.index_copy(0, self.indices, packed).view(*self.shape, *packed.shape[1:])
 
-    def by_row(self, per_sequence: Tensor) -> Tensor:
+    def restore_order(self, per_sequence: Tensor) -> Tensor:
         """``(B, ...)`` in packed order -> in row order."""
         return per_sequence.new_empty(per_sequence.shape).index_copy(
             0, torch.tensor(self.order, dtype=torch.long, device=per_sequence.device), per_sequence
         )
 
+    def to(self, device: torch.device | str) -> Padding:
+        """The same with its indices on ``device``."""
+        return replace(self, indices=self.indices.to(device))
 
-def after_pad(ids: Tensor, pad: int) -> Tensor:
-    """Positions of RoBERTa and MPNet, ``(B, L)``: tokens count from ``pad + 1``, padding tokens are all at ``pad``.
+
+def position_ids_after_padding(ids: Tensor, pad_id: int) -> Tensor:
+    """Positions of RoBERTa and MPNet, ``(B, L)``: tokens count from ``pad_id + 1``, padding tokens are all at ``pad_id``.
 
     Reference: transformers ``create_position_ids_from_input_ids``.
     """
-    real = ids != pad
-    return real.cumsum(1) * real + pad
+    real = ids != pad_id
+    return real.cumsum(1) * real + pad_id
 
 
 def pack(
@@ -117,10 +162,10 @@ def pack(
     token_type_ids: Tensor | None,
     position_ids: Tensor | None = None,
     *,
-    after: int | None = None,
+    position_pad_id: int | None = None,
     keep_padding: bool = False,
 ) -> tuple[Packed, Padding]:
-    """Drop the padding of a batch, or keep it as tokens that nobody attends to.
+    """Drop the padding of a batch, or keep it as tokens that nobody attends to. The result is on the CPU.
 
     A token's position is its column, as in the reference, so left padding and holes in the mask mean there what they mean here.
 
@@ -129,7 +174,7 @@ def pack(
         attention_mask: ``(B, L)``, 1 or True for real tokens; None for all real.
         token_type_ids: ``(B, L)`` segment ids; None for all zeros.
         position_ids: ``(B, L)`` or ``(1, L)`` rows of the position table, in place of the family's own rule.
-        after: the padding id, for families that count positions from the one after it.
+        position_pad_id: the padding id, for families that count positions from the one after it.
         keep_padding: keep the cells that hold no token.
 
     Raises:
@@ -148,26 +193,46 @@ def pack(
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
         raise BadInputError(f"input_ids must be integers, not {input_ids.dtype}")
     B, L = input_ids.shape
-    if attention_mask is None:
-        real = torch.ones((B, L), dtype=torch.bool, device=input_ids.device)
-    else:
-        real = attention_mask.to(device=input_ids.device) > 0
-    seen = None
+    input_ids = input_ids.cpu()
+    real = torch.ones((B, L), dtype=torch.bool) if attention_mask is None else attention_mask.cpu() > 0  # (B, L)
+    attended = None
     if keep_padding:
-        real, seen = torch.ones_like(real), real.flatten()
-    lengths = real.sum(1)
+        real, attended = torch.ones_like(real), real
+    lengths = real.sum(1)  # (B,)
     order = torch.argsort(lengths, stable=True)
-    rows, columns = torch.nonzero(real[order], as_tuple=True)
-    cells = order[rows] * L + columns
+    rows, columns = torch.nonzero(real[order], as_tuple=True)  # (T,) each
+    indices = order[rows] * L + columns
 
-    def at_cells(padded: Tensor) -> Tensor:
-        return padded.to(cells.device).reshape(-1)[cells].long()
+    def packed(padded: Tensor) -> Tensor:
+        return padded.cpu().reshape(-1)[indices].long()
 
     positions = columns
     if position_ids is not None:
-        positions = at_cells(position_ids)
-    elif after is not None:
-        positions = at_cells(after_pad(input_ids, after))
-    segments = None if token_type_ids is None else at_cells(token_type_ids)
-    packed = Packed(at_cells(input_ids), positions, columns, segments, tuple(lengths[order].tolist()), seen)
-    return packed, Padding(cells, tuple(order.tolist()), (B, L))
+        positions = packed(position_ids)
+    elif position_pad_id is not None:
+        positions = packed(position_ids_after_padding(input_ids, position_pad_id))
+    ids, segments = packed(input_ids), None if token_type_ids is None else packed(token_type_ids)
+    cu_seqlens = torch.zeros(B + 1, dtype=torch.int32)
+    torch.cumsum(lengths[order], 0, out=cu_seqlens[1:])
+    batch = Packed(
+        ids,
+        positions,
+        columns,
+        segments,
+        cu_seqlens,
+        tuple(lengths[order].tolist()),
+        (_largest(ids.numpy()), _largest(positions.numpy()), 0 if segments is None else _largest(segments.numpy())),
+        None if attended is None else attended[order].flatten(),
+        _spans(real[order]),
+    )
+    return batch, Padding(indices, tuple(order.tolist()), (B, L))
+
+
+def _spans(real: Tensor) -> tuple[int, ...] | None:
+    """For each row of ``(B, L)`` its last real column minus its first; None where no row has holes."""
+    first = real.int().argmax(1) if real.shape[1] else real.new_zeros(len(real))
+    last = real.shape[1] - 1 - real.flip(1).int().argmax(1) if real.shape[1] else first
+    lengths = real.sum(1)
+    if bool((last - first + 1 == lengths)[lengths > 0].all()):
+        return None
+    return tuple((last - first).tolist())

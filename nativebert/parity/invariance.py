@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import random
@@ -16,8 +17,7 @@ import torch
 from torch import Tensor
 
 from nativebert.engine import choose_device
-from nativebert.engine.reference import copied
-from nativebert.loading import load, open_snapshot
+from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import pool
@@ -138,6 +138,7 @@ def check(
     trials, seed = at_least(1, "trials", trials), at_least(0, "seed", seed)
     if not isinstance(model, Model):
         model = load(open_snapshot(model, revision=revision, offline=offline), head=None)
+    model = LoadedModel.of(model)
     sentence_files = model.snapshot is not None and model.snapshot.path("modules.json") is not None
     embedder = Embedder(model, device=str(target), precision=precision, pooling=None if sentence_files else "mean")
     rng = random.Random(seed)
@@ -165,7 +166,7 @@ def check(
         return _one_batch(embedder, rows, some)
 
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)  # the plain modules have no int8
-    reference = copied(model).to(target, dtype).eval()
+    reference = copy.deepcopy(model.bare()).to(target, dtype).eval()
 
     def padded() -> Results:
         return _padded(reference, embedder, rows, rng.sample(everyone, min(len(rows), PADDED)))
@@ -213,9 +214,9 @@ def _run(embedder: Embedder, rows: list[list[int]], which: list[int], budget: in
 
 
 def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> Results:
-    packed = Packed.of([rows[n] for n in which], after=embedder._after)
-    hidden = embedder._plan.run(packed)
-    vectors = embedder._finish(embedder._plan.pooled(packed, embedder.pooling).cpu().numpy())
+    packed = Packed.of([rows[n] for n in which], position_pad_id=embedder.encoder.position_pad_id)
+    hidden = embedder.plan.hidden(packed)
+    vectors = embedder._finish(embedder.plan.pooled(packed, embedder.pooling).cpu().numpy())
     states: tuple[Tensor, ...] = torch.split(hidden.float().cpu(), list(packed.lengths))
     return {n: (state, torch.from_numpy(vector.copy())) for n, state, vector in zip(which, states, vectors)}
 
@@ -231,7 +232,7 @@ def _padded(model: Model, embedder: Embedder, rows: list[list[int]], which: list
     hidden = model(ids, mask).last_hidden_state
     found: Results = {}
     for at, n in enumerate(which):
-        packed = Packed.of([rows[n]], after=embedder._after)
+        packed = Packed.of([rows[n]], position_pad_id=embedder.encoder.position_pad_id)
         states = hidden[at, : len(rows[n])]
         vector = embedder._finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
         found[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))

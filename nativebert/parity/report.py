@@ -22,7 +22,7 @@ from nativebert.arch import family, read_config
 from nativebert.config import EncoderConfig
 from nativebert.errors import BadInputError, NativeBertError
 from nativebert.io.write import check_ending, whole
-from nativebert.loading import load, open_snapshot
+from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.parity.compare import SLACK, TOLERANCE, steps
 from nativebert.parity.trace import Local, operations, operations_of, same_operations
@@ -203,7 +203,7 @@ def check(
     except ImportError:
         raise NativeBertError("parity needs transformers: pip install 'nativebert[parity]'") from None
     ours = (
-        model
+        LoadedModel.of(model)
         if isinstance(model, Model)
         else load(open_snapshot(model, revision=revision, offline=offline), head=head, precision=dtype)
     )
@@ -239,7 +239,7 @@ def check(
     )
 
 
-def _batch(ours: Model, texts: Sequence[str], most: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def _batch(ours: LoadedModel, texts: Sequence[str], most: int) -> tuple[Tensor, Tensor, Tensor | None]:
     rows = [ids[:most] for ids in ours.tokenizer.ids_batch(texts).ids]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), ours.config.pad_id)
@@ -291,7 +291,7 @@ def _worst(runs: list[list[Step]]) -> list[Step]:
 
 
 def _run(
-    ours: Model, theirs: Any, truth: Any, ids: Tensor, mask: Tensor, segments: Tensor | None, logits: dict[str, str]
+    ours: LoadedModel, theirs: Any, truth: Any, ids: Tensor, mask: Tensor, segments: Tensor | None, logits: dict[str, str]
 ) -> list[Step]:
     if ours.tasks == ("choose",):
         pairs = len(ids) // 2 * 2
@@ -383,7 +383,7 @@ def _step(name: str, kind: str, ours: Tensor, own: Tensor, true: Tensor, dtype: 
     )
 
 
-def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
+def _different_weights(ours: LoadedModel, theirs: Any) -> dict[str, float]:
     weight_map = _map_of(theirs)
     mine = ours.state_dict()
     found = {}
@@ -399,7 +399,7 @@ def _different_weights(ours: Model, theirs: Any) -> dict[str, float]:
     return found
 
 
-def _different_eps(ours: Model, theirs: Any) -> dict[str, tuple[str, str]]:
+def _different_eps(ours: LoadedModel, theirs: Any) -> dict[str, tuple[str, str]]:
     """Norm by norm, as they stand in memory."""
     found = {}
     mine, other = operations(ours), operations(theirs)
@@ -426,7 +426,7 @@ def _different_settings(ours: EncoderConfig, other: EncoderConfig) -> dict[str, 
     return {name: (str(getattr(ours, name)), str(getattr(other, name))) for name in differ}
 
 
-def _different_tokens(ours: Model, snapshot: Snapshot, texts: Sequence[str]) -> tuple[list[str], str]:
+def _different_tokens(ours: LoadedModel, snapshot: Snapshot, texts: Sequence[str]) -> tuple[list[str], str]:
     """Texts whose ids differ; and why there was nothing to compare with, if so."""
     from transformers import AutoTokenizer
 
@@ -438,7 +438,7 @@ def _different_tokens(ours: Model, snapshot: Snapshot, texts: Sequence[str]) -> 
     return [t for t, ids in zip(texts, mine, strict=True) if theirs(t)["input_ids"] != ids], ""
 
 
-def _facts(ours: Model, against: Snapshot, dtype: str, texts: int, tokens: int) -> dict[str, str]:
+def _facts(ours: LoadedModel, against: Snapshot, dtype: str, texts: int, tokens: int) -> dict[str, str]:
     facts = {
         "model": ours.reference,
         "against": f"transformers, {against.reference}",

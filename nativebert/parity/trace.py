@@ -107,7 +107,7 @@ def operations_of(
         ours(ids, mask, segments)
         theirs(**given)
     _, padding = pack(ids, mask, segments)
-    cells = padding.cells
+    cells = padding.indices
     T, padded = len(cells), ids.numel()
     renamed: Outputs = {}
     for name, calls in reference.items():

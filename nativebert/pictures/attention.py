@@ -154,10 +154,9 @@ def attention(
     """
     import torch
 
-    if isinstance(model, (str, PathLike)):
-        from nativebert.loading import load
+    from nativebert.loading import LoadedModel, load
 
-        model = load(model, head=None)
+    model = load(model, head=None) if isinstance(model, (str, PathLike)) else LoadedModel.of(model)
     config = model.config
     layers = _chosen("layer", layers, len(config.layers))
     heads = _chosen("head", heads, min((layer.heads for layer in config.layers), default=0))

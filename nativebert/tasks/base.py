@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
-from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
-from nativebert.engine.native import NativePlan
+from nativebert.engine.plan import NonFiniteStates, is_finite
 from nativebert.errors import (
     Assumed,
     BadInputError,
@@ -32,7 +31,8 @@ from nativebert.errors import (
     warn,
 )
 from nativebert.hub import Snapshot
-from nativebert.loading import load, open_snapshot
+from nativebert.loading import LoadedModel, load, open_snapshot
+from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.pickling import ModelFiles, Referred
 from nativebert.sentence import TransformerConfig
@@ -41,17 +41,6 @@ from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, check_policy, windows
 from nativebert.whole import at_least, whole
-
-if TYPE_CHECKING:
-    from nativebert.nn.model import Model
-    from nativebert.text.tokenizer import Tokenizer
-
-# Tokens in one batch. Larger ones gain nothing on a CPU (their activations leave the cache) and fill a GPU.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
-
-# The kernels take a batch through the cache in chunks, and threads wait for each other at its end only: the larger the better. But C hears
-# no Ctrl-C and moves no progress bar, so a batch is at most these multiplications, some two seconds of two cores, and these tokens.
-_MOST_PRODUCTS, _MOST_TOKENS = 1.8e11, 2**14
 
 # Texts, and characters, that are tokenised and sorted together: enough for well-filled batches, few enough to keep memory flat.
 _CHUNK, _CHUNK_CHARACTERS = 2**14, 2**21
@@ -221,10 +210,10 @@ def _characters(item: Any) -> int:
 class _Passed:
     """A model that somebody made a task of: kept for the task's pickles, while it has the weights that the task has."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self._model, self._weights = model, _digest(model)
 
-    def load(self) -> Model:
+    def load(self) -> LoadedModel:
         """The model."""
         return self._model
 
@@ -248,7 +237,7 @@ class Task:
 
     Args:
         model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
-            :class:`~nativebert.nn.model.Model` with the head.
+            :class:`~nativebert.nn.model.Model` with the head, loaded or not.
         head: the head's task; None for the encoder alone.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``: of the encoder. The head is computed in float32 always.
@@ -289,15 +278,16 @@ class Task:
         mine = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
             model = load(open_snapshot(model, revision=revision, offline=offline, token=token), head=head)
-        if not isinstance(model, torch.nn.Module):
+        if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if head is not None and head not in model.tasks:
             have = ", ".join(map(repr, model.tasks)) or "none"
             raise BadInputError(
                 f"{type(self).__name__} needs a model with the head {head!r}, and this one has {have}: nb.load(..., head={head!r})"
             )
+        model = LoadedModel.of(model)
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
-        self._after, self._segments = model.position_pad, model.config.segments > 1
+        self._segments = model.config.segments > 1
         self._task = head
         self._origin = ModelFiles.of(model) if mine else _Passed(model)
         self._read_settings()
@@ -305,18 +295,17 @@ class Task:
         self.tokenizer = self._files_tokenizer
         self.max_tokens = self._limit(max_tokens)
         self._advise_precision()
-        self.batch_tokens = tokens or self._usual_batch(target.type)
+        self.batch_tokens = tokens or self.plan.batch_tokens
 
-    def _prepare(self, model: Model) -> None:
+    def _prepare(self, model: LoadedModel) -> None:
         """Make the plan of encoder and head."""
         release: Callable[[], None] | None = None
         if isinstance(self._origin, ModelFiles):  # nobody else has this model: what is copied need not stay in memory
             assert model.ledger is not None
             release = model.ledger.checkpoint.release
         self._files_tokenizer = self._tokenizer_of(model)
-        self._plan = prepare(model, self.device, self.precision, after=release)
-        self._fewest = MIN_ROWS if isinstance(self._plan, CpuPlan) else 1
-        self._head = None if self._task is None else HeadPlan(model, self._task)
+        heads = () if self._task is None else (self._task,)
+        self.plan = prepare(model, self.device, self.precision, heads=heads, after=release)
         if release is not None:
             release()
 
@@ -325,7 +314,7 @@ class Task:
 
     _file_asks = TransformerConfig()  # of tasks that sentence-transformers has, what its files say of the encoder
 
-    def _tokenizer_of(self, model: Model) -> Tokenizer:
+    def _tokenizer_of(self, model: LoadedModel) -> Tokenizer:
         """The tokenizer that goes with the model."""
         said, snapshot = self._file_asks, self.snapshot
         made = Tokenizer.from_folder(snapshot.encoder, said.tokenizer) if said.tokenizer and snapshot else model.tokenizer
@@ -342,7 +331,7 @@ class Task:
     # -- copies, pickles
 
     # what is made again where a pickle arrives, and what copies have in common, for nobody changes it
-    _prepared: ClassVar[frozenset[str]] = frozenset({"_plan", "_fewest", "_head", "_files_tokenizer"})
+    _prepared: ClassVar[frozenset[str]] = frozenset({"plan", "_files_tokenizer"})
     _shared: ClassVar[frozenset[str]] = frozenset({"tokenizer", "snapshot", "encoder", "_origin"})
 
     def __copy__(self) -> Self:
@@ -385,15 +374,6 @@ class Task:
         self._prepare(model)
         if "tokenizer" not in state:
             self.tokenizer = self._files_tokenizer
-
-    def _usual_batch(self, device: str) -> int:
-        fewest = BATCH_TOKENS.get(device, 8192)
-        if not isinstance(self._plan, NativePlan):
-            return fewest
-        products = sum(
-            4 * self.encoder.width**2 + 2 * self.encoder.width * layer.intermediate_size for layer in self.encoder.layers
-        )
-        return max(fewest, min(_MOST_TOKENS, int(_MOST_PRODUCTS / max(products, 1))))
 
     def _limit(self, asked: int | None) -> int:
         """The longest sequence: what the caller asks, or else what the files say, within what the model can hold."""
@@ -530,7 +510,7 @@ class Task:
     ) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
         """Run the encoder over sequences, batch by batch: which sequences, the batch, and its hidden states ``(T, H)``, or what
         ``compute`` makes of the batch in their place."""
-        compute = compute or self._plan.run
+        compute = compute or self.plan.hidden
         done, waiting = 0, deque(plan(pieces.lengths, self.batch_tokens))
         while waiting:
             rows = waiting.popleft()
@@ -540,6 +520,8 @@ class Task:
             except BadInputError:
                 self._find_stranger(pieces, here)
                 raise
+            except NonFiniteStates as error:
+                raise self._overflow(error.states, batch, pieces, rows, here) from None
             if out is None:
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
@@ -548,7 +530,7 @@ class Task:
                 raise self._overflow(out, batch, pieces, rows, here)
             yield rows, batch, out
             done += len(rows)
-            call.ran(sum(batch.lengths), self._fewest)
+            call.ran(sum(batch.lengths), self.plan.min_rows)
             call.reach(here.start + done * (here.stop - here.start) / len(pieces.ids))
 
     def _overflow(self, out: Tensor, batch: Packed, pieces: Pieces, rows: NDArray[np.int64], here: slice) -> NotFiniteError:
@@ -604,35 +586,30 @@ class Task:
         """The mean of the hidden states of some layers, float32 ``(T, H)``."""
 
         def compute(batch: Packed) -> Tensor:
-            states = self._plan.states(batch)
+            states = self.plan.states(batch)
             return torch.stack([states[layer] for layer in layers]).float().mean(0)
 
         return compute
 
     def _pack(self, pieces: Pieces, rows: NDArray[np.int64]) -> Packed:
         segments = None if pieces.segments is None else [pieces.segments[n] for n in rows]
-        return Packed.of([pieces.ids[n] for n in rows], segments, after=self._after)
+        return Packed.of([pieces.ids[n] for n in rows], segments, position_pad_id=self.encoder.position_pad_id)
 
     def _logits(self, pieces: Pieces, here: slice, call: Call) -> Tensor:
-        """What the head makes of each sequence, float32 ``(pieces, C)``; for heads on sequences."""
-        assert self._head is not None
-        out = torch.empty(len(pieces.ids), self._head.spec.classes)
-        if self._head.spec.on == "mean":
-            for rows, batch, hidden in self._run(pieces, here, call):
-                out[torch.from_numpy(rows)] = self._head.run(hidden, batch)
-            return out
-        first = partial(self._plan.pooled, modes=("cls",))  # a plan need not compute what nobody reads
-        for rows, _, x in self._run(pieces, here, call, first):
-            out[torch.from_numpy(rows)] = self._head.logits(x.cpu())
+        """The head's logits of each sequence, float32 ``(pieces, C)`` on the CPU; for heads on sequences."""
+        assert self._task is not None
+        out = torch.empty(len(pieces.ids), self.encoder.heads[self._task].classes)
+        for rows, _, logits in self._run(pieces, here, call, partial(self.plan.logits, task=self._task)):
+            out[torch.from_numpy(rows)] = logits.cpu()
         return out
 
     def _token_logits(self, pieces: Pieces, here: slice, call: Call) -> list[Tensor]:
-        """What the head makes of each token, float32 ``(tokens, C)`` for each sequence; for heads on tokens."""
-        assert self._head is not None
+        """The head's logits of each token, float32 ``(tokens, C)`` on the CPU for each sequence; for heads on tokens."""
+        assert self._task is not None
         out: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
-        for rows, batch, hidden in self._run(pieces, here, call):
-            for n, logits in zip(rows.tolist(), torch.split(self._head.run(hidden, batch), list(batch.lengths)), strict=True):
-                out[n] = logits
+        for rows, batch, logits in self._run(pieces, here, call, partial(self.plan.logits, task=self._task)):
+            for n, own in zip(rows.tolist(), torch.split(logits.cpu(), list(batch.lengths)), strict=True):
+                out[n] = own
         return out
 
 

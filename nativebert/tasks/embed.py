@@ -287,7 +287,7 @@ class Embedder(Task):
         out = np.empty((len(pieces.ids), self.encoder.width * len(self.pooling)), np.float32)
         for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             of = np.flatnonzero(skips == skip)
-            pooled = partial(self._plan.pooled, modes=self.pooling, skip=skip)
+            pooled = partial(self.plan.pooled, modes=self.pooling, skip=skip)
             for rows, _, vectors in self._run(pieces.some(of), here, call, pooled):
                 out[of[rows]] = vectors.cpu().numpy()
         return out

@@ -18,6 +18,7 @@ from nativebert.text.tokenizer import Encoding
 from nativebert.whole import at_least
 
 if TYPE_CHECKING:
+    from nativebert.loading import LoadedModel
     from nativebert.nn.model import Model
 
 Ids = NDArray[np.int64]
@@ -75,12 +76,11 @@ class MaskFiller(Task):
 
     _prepared = Task._prepared | {"_known", "_continues"}
 
-    def _prepare(self, model: Model) -> None:
+    def _prepare(self, model: LoadedModel) -> None:
         super()._prepare(model)
-        assert self._head is not None
         # a model may have more outputs than the tokenizer has tokens: tables are filled up to round sizes
         numbers = self._files_tokenizer.vocab.values()
-        self._known = np.array(sorted(n for n in numbers if n < self._head.spec.classes), np.int64)
+        self._known = np.array(sorted(n for n in numbers if n < self.encoder.heads["lm"].classes), np.int64)
         core = self._files_tokenizer.core().model
         # what marks a token that continues a word ("##"), where the vocabulary is of that sort; in others, a mark is a space before
         self._continues: str | None = core.continuing_subword_prefix if type(core).__name__ == "WordPiece" else None
@@ -193,14 +193,15 @@ class MaskFiller(Task):
         call: Call,
     ) -> list[list[list[dict[str, Any]]]]:
         """The candidates of the masks of each sequence."""
-        assert self._head is not None
         filled: list[list[list[dict[str, Any]]]] = [[] for _ in pieces.ids]
         for rows, batch, hidden in self._run(pieces, here, call):
             starts = np.cumsum([0, *batch.lengths]).tolist()
             jobs = [(n, mask, start + column) for n, start in zip(rows.tolist(), starts) for mask, column in owned[n]]
             for begin in range(0, len(jobs), _ROWS):  # the head runs on the masks alone: all tokens of a batch would be (T, V)
                 some = jobs[begin : begin + _ROWS]
-                logits = self._head.run(hidden[torch.tensor([place for _, _, place in some], device=hidden.device)], batch)
+                logits = self.plan.head_logits(
+                    "lm", hidden[torch.tensor([place for _, _, place in some], device=hidden.device)]
+                ).cpu()
                 for (n, mask, _), x, p in zip(some, logits.numpy(), softmax(logits), strict=True):
                     ids = chosen[mask.stands]
                     best = ids[highest(x[ids], top_k)]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
@@ -201,14 +200,9 @@ class Tagger(Task):
 
     def _probabilities(self, encodings: list[Encoding], here: slice, call: Call) -> list[Scores]:
         """Probabilities of the labels for each token of each text that was not cut, ``(tokens, labels)``, special tokens left out."""
-        assert self._head is not None
         pieces = self._fit_ids([e.ids for e in encodings], here, call)
-        rows: list[Tensor] = [torch.empty(0)] * len(pieces.ids)
-        for which, batch, hidden in self._run(pieces, here, call):
-            probabilities = torch.from_numpy(softmax(self._head.run(hidden, batch)))
-            for n, p in zip(which.tolist(), torch.split(probabilities, list(batch.lengths)), strict=True):
-                rows[n] = p
-        return [p.numpy() for p in pieces.join(rows, len(encodings))]
+        logits = pieces.join(self._token_logits(pieces, here, call), len(encodings))
+        return np.split(softmax(torch.cat(logits)), np.cumsum([len(x) for x in logits[:-1]]))
 
     def _entities(self, text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None) -> list[dict[str, Any]]:
         tokens = slice(self._lead, self._lead + len(p))

@@ -83,11 +83,11 @@ def test_bits_and_values_with_every_activation(tmp_path: Path, activation: str) 
     r = random.Random(0)
     rows = [[r.randrange(5, 70) for _ in range(r.randint(1, 25))] for _ in range(60)]
     batch = Packed.of(rows)
-    together = plan.run(batch)
+    together = plan.hidden(batch)
     with torch.no_grad():
         assert (together - model.encode(batch).hidden).abs().max() <= 1e-5
-    assert all(torch.equal(plan.run(Packed.of([row])), part) for row, part in zip(rows, together.split(list(batch.lengths))))
-    assert torch.equal(torch.cat(plan.run(Packed.of(rows[::-1])).split([len(row) for row in rows[::-1]])[::-1]), together)
+    assert all(torch.equal(plan.hidden(Packed.of([row])), part) for row, part in zip(rows, together.split(list(batch.lengths))))
+    assert torch.equal(torch.cat(plan.hidden(Packed.of(rows[::-1])).split([len(row) for row in rows[::-1]])[::-1]), together)
 
 
 def test_order_duplicates_and_shapes(embed: nb.Embedder) -> None:
@@ -187,12 +187,12 @@ def test_a_prompt_that_is_not_pooled_and_windows(tmp_path: Path) -> None:
 def test_a_plan_keeps_its_weights(tiny: Path) -> None:
     model = nb.load(tiny)
     plan, batch = prepare(model, "cpu"), Packed.of([[5, 6, 7]])
-    before = plan.run(batch)
+    before = plan.hidden(batch)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name.startswith("layers."):
                 p.mul_(1.5)
-    assert torch.equal(plan.run(batch), before)
+    assert torch.equal(plan.hidden(batch), before)
 
 
 def test_a_model_can_be_copied_and_pickled(tiny: Path) -> None:
@@ -276,13 +276,13 @@ def test_the_model_is_not_changed_by_preparing(tiny: Path) -> None:
 def test_a_sequence_without_tokens_pools_to_zeros(tiny: Path) -> None:
     model = nb.load(tiny)
     batch = Packed.of([[5, 6], [], [7], []])
-    hidden = prepare(model, "cpu").run(batch)
+    hidden = prepare(model, "cpu").hidden(batch)
     for mode in POOLS:
         pooled = pool(hidden, batch, (mode,))
         assert pooled.shape == (4, 32)
         assert torch.equal(pooled[[1, 3]], torch.zeros(2, 32))
         assert torch.equal(pooled[2], hidden[2])
-    assert prepare(model, "cpu").run(Packed.of([[]])).shape == (0, 32)
+    assert prepare(model, "cpu").hidden(Packed.of([[]])).shape == (0, 32)
 
 
 def test_similarity(embed: nb.Embedder) -> None:

@@ -61,7 +61,7 @@ def test_every_family_with_every_head(made: Made, tmp_path: Path) -> None:
     near = nb.load(tmp_path / "m", device="cpu")
     with torch.no_grad():
         a = near(**given, output_hidden_states=True, output_attentions=True)
-    packed = Packed.of(sequences, after=near.position_pad)
+    packed = Packed.of(sequences, position_pad_id=near.config.position_pad_id)
     states = prepare(near, "cpu").states(packed)
     # mps differs from cuda only in float64, which no head computes: one head of each family is enough
     for device in DEVICES if (made.variant, made.end) == (made.family, "ForSequenceClassification") else DEVICES[:1]:
@@ -77,7 +77,7 @@ def test_every_family_with_every_head(made: Made, tmp_path: Path) -> None:
             ]
             plan = prepare(near, device)
             pairs += list(zip(states, plan.states(packed), strict=True))
-            pairs += [(states[-1], plan.run(packed))]
+            pairs += [(states[-1], plan.hidden(packed))]
             for x, y in pairs:
                 assert str(y.device) == device
                 torch.testing.assert_close(y.cpu(), x, rtol=0, atol=1e-5)

@@ -16,10 +16,9 @@ from models import BERT, bert_tensors, one_thread, write_folder
 import nativebert as nb
 from nativebert.arch import FAMILIES
 from nativebert.engine import prepare
-from nativebert.engine.reference import copied
 from nativebert.errors import BadInputError, NotFoundError
 from nativebert.nn.packed import Packed
-from nativebert.nn.place import buckets
+from nativebert.nn.positions import relative_position_bucket
 from nativebert.parity.compare import compare
 
 pytestmark = pytest.mark.reference
@@ -96,7 +95,9 @@ def same_in_transformers(folder: Path, model: nb.Model, made: Made, batch: Batch
     assert not any(info.values()), info
     # rotary positions are turned in float32 there and here, whatever the rest is in
     tolerance = 1e-5 if made.family == "modernbert" else 1e-11
-    exact = compare(ours(copied(model).double(), made, batch), theirs(reread.eval().double(), made, batch), tolerance=tolerance)
+    exact = compare(
+        ours(deepcopy(model).double(), made, batch), theirs(reread.eval().double(), made, batch), tolerance=tolerance
+    )
     assert exact.passed, exact
 
 
@@ -151,7 +152,8 @@ def test_buckets_of_distance_are_those_of_mpnet() -> None:
     distance = torch.arange(-2000, 2001)
     for count in (8, 32, 64):
         assert torch.equal(
-            buckets(distance, count), MPNetEncoder.relative_position_bucket(distance, num_buckets=count, max_distance=128)
+            relative_position_bucket(distance, count),
+            MPNetEncoder.relative_position_bucket(distance, num_buckets=count, max_distance=128),
         )
 
 
@@ -211,21 +213,23 @@ def test_the_plan_for_the_cpu_is_the_reference_and_the_same_bits_in_any_company(
     made = Made(variant, "Model")
     write(made.model(), tmp_path, "float32")
     model = nb.load(tmp_path)
-    plan, r, pad = prepare(model, "cpu"), random.Random(variant), model.position_pad
+    plan, r, pad = prepare(model, "cpu"), random.Random(variant), model.config.position_pad_id
     longest = model.config.max_tokens
     texts = [[r.randrange(60) for _ in range(r.randint(1, longest))] for _ in range(40)]
     texts[3] = [7, 1, 9, 0, 8]
-    together = Packed.of(texts, after=pad)
-    hidden = plan.run(together)
+    together = Packed.of(texts, position_pad_id=pad)
+    hidden = plan.hidden(together)
     with torch.no_grad():
         assert (hidden - model.encode(together).hidden).abs().max() <= 1e-5
     parts = hidden.split([len(text) for text in texts])
     by_length = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
-    in_order = plan.run(Packed.of([texts[n] for n in by_length], after=pad)).split([len(texts[n]) for n in by_length])
+    in_order = plan.hidden(Packed.of([texts[n] for n in by_length], position_pad_id=pad)).split(
+        [len(texts[n]) for n in by_length]
+    )
     for n, part in zip(by_length, in_order, strict=True):
         assert torch.equal(part, parts[n])
     for text, part in zip(texts, parts, strict=True):
-        assert torch.equal(plan.run(Packed.of([text], after=pad)), part)
+        assert torch.equal(plan.hidden(Packed.of([text], position_pad_id=pad)), part)
 
 
 def test_a_head_is_not_read_as_another_one(tmp_path: Path) -> None:

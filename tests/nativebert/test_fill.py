@@ -264,10 +264,9 @@ def test_long_texts(bert: MaskFiller) -> None:
 
 def test_the_head_runs_on_masks_alone(bert: MaskFiller, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    run = type(bert._head).run
-    monkeypatch.setattr(
-        type(bert._head), "run", lambda self, hidden, batch: seen.append(len(hidden)) or run(self, hidden, batch)
-    )
+    head = bert.plan.heads["lm"]
+    run = head.logits
+    monkeypatch.setattr(head, "logits", lambda hidden: seen.append(len(hidden)) or run(hidden))
     bert(["the cat sat on the [MASK]", "a [MASK] [MASK]"] * 50)
     assert sum(seen) == 150
     assert max(seen) <= 32

@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 import nativebert as nb
 from nativebert.errors import CorruptError, NativeBertError, NotFoundError, RefusedError
 from nativebert.nn.model import Model
-from weights_map import WeightsMapError
-from weights_map.errors import BadFile, Mismatch
+from weights_map import BadFileError, MismatchError, WeightsMapError
 
 SECONDS = 5.0  # most that a refusal may take: the machine may be busy
 OURS = (NativeBertError, WeightsMapError)
@@ -88,14 +87,14 @@ def with_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_truncated(folder: Path, refused: Refuses, left: float) -> None:
     raw = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(raw[: int(left * len(raw)) if 0 < left < 1 else int(left)])
-    refused(folder, BadFile, WEIGHTS, "download it again")
+    refused(folder, BadFileError, WEIGHTS, "download it again")
 
 
 @pytest.mark.parametrize("length", [0, 1, 17, 10**6, 10**8 + 1, 2**40, 2**63, 2**64 - 1])
 def test_wrong_header_length(folder: Path, refused: Refuses, length: int) -> None:
     raw = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", length) + raw[8:])
-    refused(folder, BadFile, WEIGHTS, "download it again")
+    refused(folder, BadFileError, WEIGHTS, "download it again")
 
 
 def test_huge_header_that_is_there(folder: Path, refused: Refuses) -> None:
@@ -103,7 +102,7 @@ def test_huge_header_that_is_there(folder: Path, refused: Refuses) -> None:
     with (folder / WEIGHTS).open("wb") as file:
         file.write(struct.pack("<Q", 2 * 10**9) + b"{")
         file.truncate(2 * 10**9 + 8)
-    refused(folder, BadFile, "header", "download it again")
+    refused(folder, BadFileError, "header", "download it again")
 
 
 NAME = "encoder.layer.0.attention.self.query.weight"
@@ -152,13 +151,13 @@ def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
 )
 def test_damaged_header(folder: Path, refused: Refuses, change: Callable[[dict[str, Any]], None]) -> None:
     with_header(folder / WEIGHTS, change)
-    refused(folder, BadFile, WEIGHTS, "download it again")
+    refused(folder, BadFileError, WEIGHTS, "download it again")
 
 
 @pytest.mark.parametrize("text", [b"[1]", b"null", b'"a"', b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a":' * 50_000])
 def test_header_that_is_no_object(folder: Path, refused: Refuses, text: bytes) -> None:
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text)
-    refused(folder, BadFile, "download it again")
+    refused(folder, BadFileError, "download it again")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.uint8, torch.float8_e4m3fn])
@@ -176,7 +175,7 @@ def test_weights_that_are_not_finite(folder: Path, refused: Refuses, value: floa
     tensors[NAME] = tensors[NAME].to(dtype)
     tensors[NAME][3, 4] = value
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, BadFile, "layers.0.attn.q.weight", "not finite", "damaged or its training failed")
+    refused(folder, BadFileError, "layers.0.attn.q.weight", "not finite", "damaged or its training failed")
 
 
 def test_weights_that_the_precision_cannot_hold(folder: Path, refused: Refuses) -> None:
@@ -197,7 +196,7 @@ def test_weights_that_the_precision_cannot_hold(folder: Path, refused: Refuses) 
 @pytest.mark.parametrize("pretend", [b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(60), b"<!DOCTYPE html>", b"GGUF" + bytes(60)])
 def test_something_else_under_the_name(folder: Path, refused: Refuses, pretend: bytes) -> None:
     (folder / WEIGHTS).write_bytes(pretend)
-    refused(folder, BadFile, "not a safetensors file", "safetensors format")
+    refused(folder, BadFileError, "not a safetensors file", "safetensors format")
 
 
 def test_only_a_pickle(folder: Path, refused: Refuses) -> None:
@@ -252,7 +251,7 @@ def test_the_index_names_a_file_outside(sharded: Path, refused: Refuses, place: 
         (None, "weight_map"),
         ({NAME: 3}, "incomplete"),
         ({NAME: "config.json"}, ".safetensors file"),
-        ({NAME: "model-00001-of-00002.safetensors"}, "index does not know it"),
+        ({NAME: "model-00001-of-00002.safetensors"}, "index does not list it"),
         ({NAME: "model-00009-of-00002.safetensors"}, "incomplete"),
     ],
 )
@@ -263,7 +262,7 @@ def test_an_index_that_makes_no_sense(sharded: Path, refused: Refuses, places: o
 
 def test_an_index_that_promises_what_no_shard_holds(sharded: Path, refused: Refuses) -> None:
     reindex(sharded, places_of(sharded) | {"more": "model-00001-of-00002.safetensors"})
-    refused(sharded, BadFile, "more", "does not", "download it again")
+    refused(sharded, BadFileError, "more", "does not", "download it again")
 
 
 # ---- the weights and the config disagree
@@ -271,53 +270,53 @@ def test_an_index_that_promises_what_no_shard_holds(sharded: Path, refused: Refu
 
 def test_wrong_width(folder: Path, refused: Refuses) -> None:
     write_folder(folder, BERT | {"hidden_size": 64}, bert_tensors(BERT))
-    refused(folder, Mismatch, "config says H=64", "embeddings.word_embeddings.weight")
+    refused(folder, MismatchError, "config says H=64", "embeddings.word_embeddings.weight")
 
 
 def test_more_layers_in_the_file(folder: Path, refused: Refuses) -> None:
     write_folder(folder, BERT | {"num_hidden_layers": 1}, bert_tensors(BERT))
-    refused(folder, Mismatch, "unexpected", "encoder.layer.1", "the model has no such parameter")
+    refused(folder, MismatchError, "unexpected", "encoder.layer.1", "the model has no such parameter")
 
 
 def test_fewer_layers_in_the_file(folder: Path, refused: Refuses) -> None:
     write_folder(folder, BERT | {"num_hidden_layers": 3}, bert_tensors(BERT))
-    refused(folder, Mismatch, "missing", "the file lacks", "encoder.layer.2")
+    refused(folder, MismatchError, "missing", "the file lacks", "encoder.layer.2")
 
 
 def test_a_tensor_is_missing(folder: Path, refused: Refuses) -> None:
     tensors = bert_tensors(BERT)
     del tensors[NAME]
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, Mismatch, "1 missing", NAME)
+    refused(folder, MismatchError, "1 missing", NAME)
 
 
 def test_a_tensor_that_nobody_knows(folder: Path, refused: Refuses) -> None:
     save_file(bert_tensors(BERT) | {"encoder.layer.0.adapter.weight": torch.ones(2)}, folder / WEIGHTS)
-    refused(folder, Mismatch, "1 unexpected", "encoder.layer.0.adapter.weight")
+    refused(folder, MismatchError, "1 unexpected", "encoder.layer.0.adapter.weight")
 
 
 def test_both_prefixes(folder: Path, refused: Refuses) -> None:
     tensors = bert_tensors(BERT)
     save_file(tensors | {f"bert.{name}": t * 2 for name, t in tensors.items()}, folder / WEIGHTS)
-    refused(folder, Mismatch, "unexpected", "a second copy of")
+    refused(folder, MismatchError, "unexpected", "a second copy of")
 
 
 def test_half_a_pooler(folder: Path, refused: Refuses) -> None:
     tensors = bert_tensors(BERT)
     del tensors["pooler.dense.bias"]
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, Mismatch, "missing", "pooler.dense.bias")
+    refused(folder, MismatchError, "missing", "pooler.dense.bias")
 
 
 @pytest.mark.parametrize(("config", "tensors"), [(BERT, distilbert_tensors(DISTILBERT)), (DISTILBERT, bert_tensors(BERT))])
 def test_another_family(folder: Path, refused: Refuses, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     write_folder(folder, config, tensors)
-    refused(folder, Mismatch, "missing", "unexpected")
+    refused(folder, MismatchError, "missing", "unexpected")
 
 
 def test_no_tensors(folder: Path, refused: Refuses) -> None:
     save_file({}, folder / WEIGHTS)
-    refused(folder, Mismatch, "missing")
+    refused(folder, MismatchError, "missing")
 
 
 # ---- config.json
@@ -432,7 +431,7 @@ def test_no_config(folder: Path, refused: Refuses) -> None:
 
 def test_a_thousand_layers_are_refused_without_taking_memory(folder: Path, refused: Refuses) -> None:
     configure(folder, num_hidden_layers=1000, vocab_size=2**31 - 1, hidden_size=2**20, intermediate_size=2**31 - 1)
-    refused(folder, Mismatch, "shape", "missing")
+    refused(folder, MismatchError, "shape", "missing")
 
 
 # ---- sentence-transformers files

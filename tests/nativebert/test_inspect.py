@@ -16,7 +16,7 @@ import nativebert as nb
 from nativebert.errors import NativeBertError, RefusedError
 from nativebert.hub import Snapshot, resolve
 from nativebert.inspect import Inspection, inspect, licence
-from weights_map import Mismatch, WeightsMapError
+from weights_map import MismatchError, WeightsMapError
 
 
 def look(folder: Path) -> Inspection:
@@ -142,7 +142,7 @@ def test_what_load_refuses(tmp_path: Path, tensors: dict[str, torch.Tensor], sta
     (problem,) = found.problems
     assert problem.startswith("would not load: ")
     assert problem.endswith(message)
-    with pytest.raises(Mismatch):
+    with pytest.raises(MismatchError):
         nb.load(folder)
 
 

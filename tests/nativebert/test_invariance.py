@@ -12,7 +12,8 @@ import torch
 from models import BERT, DISTILBERT, one_thread, write_folder
 
 from nativebert import cli
-from nativebert.engine import Prepared, prepare
+from nativebert.engine import prepare
+from nativebert.engine.plan import ExecutionPlan
 from nativebert.errors import BadInputError
 from nativebert.loading import load
 from nativebert.nn.packed import Packed
@@ -76,12 +77,12 @@ def test_a_plan_that_depends_on_company_is_caught(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = type(prepare(load(folder), "cpu"))
-    run = plan.run
+    run = plan.hidden
 
-    def worse(self: Prepared, batch: Packed) -> torch.Tensor:
+    def worse(self: ExecutionPlan, batch: Packed) -> torch.Tensor:
         return run(self, batch) * (1 + 1e-6 * len(batch.lengths))
 
-    monkeypatch.setattr(plan, "run", worse)
+    monkeypatch.setattr(plan, "hidden", worse)
     assert cli.main(["invariance", str(folder), "--device", "cpu", "--trials", "1"]) == 1
     out = capsys.readouterr().out
     assert "FAIL: not equal to the last bit" in out

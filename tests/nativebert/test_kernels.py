@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from ctypes import addressof, byref
 from functools import partial
 from itertools import pairwise
@@ -22,11 +23,11 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
-from nativebert.engine import Prepared, prepare
+from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
 from nativebert.engine.native import HUGE_PAGE, NativePlan, fits
-from nativebert.engine.reference import copied
+from nativebert.engine.plan import ExecutionPlan
 from nativebert.errors import BadInput, TooLong
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.packed import Packed
@@ -393,14 +394,14 @@ def batches(model: nb.Model, longest: int, seed: int) -> list[Packed]:
         [0, 3, 0],
     ]
     rows = [[[r.randrange(5, vocab) for _ in range(n)] for n in lengths] for lengths in shapes]
-    return [Packed.of(some, after=model.position_pad) for some in rows]
+    return [Packed.of(some, position_pad_id=model.config.position_pad_id) for some in rows]
 
 
 def check_plan(model: nb.Model, some: list[Packed]) -> None:
     """Values against the model in float64; bits against every sequence alone, one thread, and the states."""
-    plan, other, exact = NativePlan(model), CpuPlan(model), copied(model).double()
+    plan, other, exact = NativePlan(model), CpuPlan(model), deepcopy(model).double()
     for batch in some:
-        hidden, states = plan.run(batch), plan.states(batch)
+        hidden, states = plan.hidden(batch), plan.states(batch)
         assert torch.equal(states[-1], hidden)
         truth = exact.encode(batch, states=True).states
         assert truth is not None
@@ -411,9 +412,10 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
         assert verdict.passed, verdict
         assert len(verdict.steps) == len(model.config.layers) + 1
         with one_thread():
-            assert torch.equal(plan.run(batch), hidden)
+            assert torch.equal(plan.hidden(batch), hidden)
             alone = [
-                plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))
+                plan.hidden(Packed.of([ids.tolist()], position_pad_id=model.config.position_pad_id))
+                for ids in batch.ids.split(list(batch.lengths))
             ]
         assert torch.equal(torch.cat(alone), hidden)
 
@@ -464,15 +466,16 @@ def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> N
     plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
     assert isinstance(plan, NativePlan)
     for batch in batches(model, 37, 1):
-        hidden = plan.run(batch)
+        hidden = plan.hidden(batch)
         with one_thread():
-            assert torch.equal(plan.run(batch), hidden)
+            assert torch.equal(plan.hidden(batch), hidden)
             alone = [
-                plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))
+                plan.hidden(Packed.of([ids.tolist()], position_pad_id=model.config.position_pad_id))
+                for ids in batch.ids.split(list(batch.lengths))
             ]
         assert torch.equal(torch.cat(alone), hidden)
         # a difference of one rounding may become one of a whole step, which the next layers pass on: close, but not to 1e-5
-        assert cosines(hidden, oracle.run(batch)).min() >= 0.995
+        assert cosines(hidden, oracle.hidden(batch)).min() >= 0.995
 
 
 @pytest.mark.parametrize("family", sorted(TINY))
@@ -481,11 +484,14 @@ def test_int8_without_the_kernels(family: str, tmp_path: Path, monkeypatch: pyte
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     plan, exact = prepare(model, "cpu", "int8"), CpuPlan(model)
     for batch in batches(model, 37, 2)[3:]:
-        hidden = plan.run(batch)
-        alone = [plan.run(Packed.of([ids.tolist()], after=model.position_pad)) for ids in batch.ids.split(list(batch.lengths))]
+        hidden = plan.hidden(batch)
+        alone = [
+            plan.hidden(Packed.of([ids.tolist()], position_pad_id=model.config.position_pad_id))
+            for ids in batch.ids.split(list(batch.lengths))
+        ]
         assert torch.equal(torch.cat(alone), hidden)
-        assert not torch.equal(hidden, exact.run(batch))
-        assert cosines(hidden, exact.run(batch)).min() >= 0.97
+        assert not torch.equal(hidden, exact.hidden(batch))
+        assert cosines(hidden, exact.hidden(batch)).min() >= 0.97
 
 
 def test_int8_vectors_of_minilm() -> None:
@@ -514,10 +520,10 @@ def test_weights_move_after_some_work(monkeypatch: pytest.MonkeyPatch) -> None:
         plan = NativePlan(model, precision)
         assert all(size > 2 * HUGE_PAGE for _, size in plan._panels)
         assert plan._panels
-        first = plan.run(batch)
+        first = plan.hidden(batch)
         assert not plan._panels
-        assert torch.equal(plan.run(batch), first)
-        assert torch.equal(NativePlan(model, precision).run(batch), first)
+        assert torch.equal(plan.hidden(batch), first)
+        assert torch.equal(NativePlan(model, precision).hidden(batch), first)
     if tuple(map(int, platform.release().split(".")[:2])) >= (6, 1) and thp():
         assert large_pages() > before
 
@@ -542,7 +548,9 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     r = random.Random(0)
     rows = [[r.randrange(5, 60) for _ in range(n)] for n in (8192, 700, 3)]
     batch = Packed.of(rows, [[r.randrange(2) for _ in row] for row in rows])
-    assert (NativePlan(model).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
+    assert (
+        NativePlan(model).hidden(batch) - CpuPlan(model).hidden(batch)
+    ).abs().max() <= 5e-6  # 8e-6 where 8,192 terms are one sum
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -555,7 +563,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.slow
-def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
+def test_pooled(make: Callable[[nb.Model], ExecutionPlan], tmp_path: Path) -> None:
     """Of a whole batch, and the same bits of every sequence alone and on one thread."""
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     plan = make(model)
@@ -563,9 +571,9 @@ def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
         for modes, skip in [(("mean",), 0), (tuple(sorted(POOLS)), 2), (("cls", "max"), 50), (("cls",), 0), (("cls",), 3)]:
             found = plan.pooled(batch, modes, skip)
             if modes == ("cls",):  # the last layer computes these tokens alone, and the same bits
-                assert torch.equal(found, pool(plan.run(batch), batch, modes, skip))
+                assert torch.equal(found, pool(plan.hidden(batch), batch, modes, skip))
             assert found.shape == (len(batch.lengths), 32 * len(modes))
-            assert (found - pool_in_float64(plan.run(batch), batch, modes, skip)).abs().max() <= 1e-5
+            assert (found - pool_in_float64(plan.hidden(batch), batch, modes, skip)).abs().max() <= 1e-5
             with one_thread():
                 alone = [plan.pooled(Packed.of([ids.tolist()]), modes, skip) for ids in batch.ids.split(list(batch.lengths))]
             assert torch.equal(torch.cat(alone), found)
@@ -575,7 +583,7 @@ def test_pooled(make: Callable[[nb.Model], Prepared], tmp_path: Path) -> None:
 def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
     plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     for batch in (Packed.of([]), Packed.of([[], []])):
-        assert plan.run(batch).shape == (0, 32)
+        assert plan.hidden(batch).shape == (0, 32)
         assert [state.shape for state in plan.states(batch)] == [(0, 32)] * 3
         assert torch.equal(plan.pooled(batch, ("mean", "cls")), torch.zeros(len(batch.lengths), 64))
 
@@ -585,32 +593,32 @@ def test_no_tokens_and_no_sequences(tmp_path: Path) -> None:
 def test_no_layers(precision: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | {"num_hidden_layers": 0}))
     batch = Packed.of([[5, 6, 7], [8]])
-    assert (NativePlan(model, precision).run(batch) - CpuPlan(model).run(batch)).abs().max() <= 1e-6
+    assert (NativePlan(model, precision).hidden(batch) - CpuPlan(model).hidden(batch)).abs().max() <= 1e-6
 
 
 @needs_kernels
 def test_ids_beyond_the_tables_are_named(tmp_path: Path) -> None:
     plan = NativePlan(nb.load(write_folder(tmp_path / "m", TINY["bert"])))
     with pytest.raises(BadInput, match="token id 9999 "):
-        plan.run(Packed.of([[5, 9999]]))
+        plan.hidden(Packed.of([[5, 9999]]))
     with pytest.raises(BadInput, match="token id -1 "):
-        plan.run(Packed.of([[5, -1]]))
+        plan.hidden(Packed.of([[5, -1]]))
     with pytest.raises(BadInput, match="token type id 2 "):
-        plan.run(Packed.of([[5, 6]], [[0, 2]]))
+        plan.hidden(Packed.of([[5, 6]], [[0, 2]]))
     with pytest.raises(TooLong, match="position 40 "):
-        plan.run(Packed.of([[5] * 41]))
+        plan.hidden(Packed.of([[5] * 41]))
 
 
 @needs_kernels
 def test_several_python_threads(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     plan, some = NativePlan(model), batches(model, 40, 3)
-    expected = [plan.run(batch) for batch in some]
+    expected = [plan.hidden(batch) for batch in some]
     wrong: list[int] = []
 
     def work() -> None:
         for _ in range(3):
-            wrong.extend(n for n, batch in enumerate(some) if not torch.equal(plan.run(batch), expected[n]))
+            wrong.extend(n for n, batch in enumerate(some) if not torch.equal(plan.hidden(batch), expected[n]))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -632,15 +640,15 @@ def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
         rows = [[r.randrange(9000) for _ in range(length)] for length in lengths]
         segments = [[r.randrange(2) for _ in row] for row in rows] if number % 2 else None
         batch = Packed.of(rows, segments)
-        found = plan.run(batch)
-        assert (found - CpuPlan(model).run(batch)).abs().max() <= 3e-6
+        found = plan.hidden(batch)
+        assert (found - CpuPlan(model).hidden(batch)).abs().max() <= 3e-6
         with one_thread():
-            assert torch.equal(NativePlan(model).run(batch), found)
+            assert torch.equal(NativePlan(model).hidden(batch), found)
         remembered = plan._workspaces._idle[-1].cache.pointer.contents
         assert remembered.count > 4096 if number >= 5 else remembered.count <= 4096
-    plan.forget()
+    plan.clear_cache()
     assert remembered.count == 0
-    assert torch.equal(plan.run(batch), found)
+    assert torch.equal(plan.hidden(batch), found)
     assert remembered.count == 2 * 3  # tokens and places
 
 
@@ -648,12 +656,12 @@ def test_what_is_remembered_of_the_first_layer(tmp_path: Path) -> None:
 def test_the_plan_takes_the_weights_as_they_are_now(tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     plan, batch = NativePlan(model), Packed.of([[5, 6, 7]])
-    before = plan.run(batch)
+    before = plan.hidden(batch)
     with torch.no_grad():
         for block in model.blocks():
             for p in block.parameters():
                 p.zero_()
-    assert torch.equal(plan.run(batch), before)
+    assert torch.equal(plan.hidden(batch), before)
 
 
 # -- what is used
@@ -681,10 +689,10 @@ def test_one_openmp_for_torch_and_the_kernels(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m", TINY["bert"])
     code = f"""
 import nativebert as nb
-from nativebert.engine import Prepared, prepare
+from nativebert.engine import prepare
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
-prepare(nb.load({str(folder)!r}), "cpu").run(Packed.of([[5, 6]]))
+prepare(nb.load({str(folder)!r}), "cpu").hidden(Packed.of([[5, 6]]))
 maps = open("/proc/self/maps").read()
 print(len({{line.split()[-1] for line in maps.splitlines() if "omp" in line.rsplit("/", 1)[-1]}}))
 """

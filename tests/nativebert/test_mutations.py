@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,10 @@ from test_golden import GOLDEN, Inputs, golden
 
 import nativebert as nb
 from nativebert.arch.bert import MAP
-from nativebert.engine.reference import copied
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.model import Model
 from nativebert.parity.compare import Steps, Verdict, compare, run
-from weights_map import Checkpoint
+from weights_map import Checkpoint, match
 
 Mistake = Callable[[Model], None]
 
@@ -164,7 +164,7 @@ class Subject:
         self.model, self.inputs, self.truth, self.reference = nb.load(folder), inputs, truth, reference
 
     def judge(self, mistake: Mistake | None = None) -> Verdict:
-        model = copied(self.model)
+        model = deepcopy(self.model)
         if mistake:
             with torch.no_grad():
                 mistake(model)
@@ -291,7 +291,7 @@ def test_a_tie_that_a_file_breaks_is_reported(tmp_path: Path, decoder: str, stat
         tensors["cls.predictions.decoder.weight"].view(torch.int32)[3, 5] ^= 1
     folder = write_folder(tmp_path, BERT, tensors)
     model = nb.load(folder)
-    ledger = MAP.on(Checkpoint.open(folder), wanted=[*model.state_dict(), "head.lm.out.weight"]).check()
+    ledger = match(MAP, Checkpoint.open(folder), wanted=[*model.state_dict(), "head.lm.out.weight"]).check()
     (row,) = [row for row in ledger.rows if "head.lm.out.weight" in row.targets]
     assert row.status == status
     assert ("differs from embed.token.weight" in ledger.explain("head.lm.out.weight")) == (status == "untied")

@@ -80,7 +80,7 @@ def test_alone_and_without_attention_weights(model: Model, references: tuple[Any
 def test_the_cpu_plan_is_the_reference_model(model: Model, references: tuple[Any, Any]) -> None:
     rows = [e.ids[:512] for e in model.tokenizer.encode_batch(corpus())]
     batch = Packed.of(rows)
-    hidden = prepare(model, "cpu").run(batch)
+    hidden = prepare(model, "cpu").hidden(batch)
     with torch.no_grad():
         assert (hidden - model.encode(batch).hidden).abs().max() <= 1e-5
     start = 0

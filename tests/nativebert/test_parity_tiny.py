@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 import nativebert as nb
 from nativebert.config import ACTIVATIONS
-from nativebert.engine.reference import copied
 from nativebert.nn.model import Model
 from nativebert.parity.compare import Steps, compare, run
 
@@ -249,7 +248,7 @@ def same_heads(model: Model, theirs: Any, case: Case) -> None:
     """Both in float64: the logits of every head."""
     given = {"input_ids": inputs(case)[0][1]}
     with torch.no_grad():
-        truth, found = deepcopy(theirs).double()(**given), copied(model).double()(**given).all_logits
+        truth, found = deepcopy(theirs).double()(**given), deepcopy(model).double()(**given).all_logits
     assert bool(found) == ("For" in case.made_by)
     for task, logits in found.items():
         assert (logits - their_logits(truth, task)).abs().max() <= 1e-11, task
@@ -282,7 +281,7 @@ def test_a_trained_model_is_what_transformers_reloads(case: Case, tmp_path: Path
             verdict = compare(run(model, *batch), fp64, fp32)
             assert verdict.passed, f"{name}:\n{verdict}"
             # both in float64, where rounding hides nothing: far below the 1e-6 that is promised
-            exact = compare(run(copied(model).double(), *batch), fp64, tolerance=1e-11)
+            exact = compare(run(deepcopy(model).double(), *batch), fp64, tolerance=1e-11)
             assert exact.passed, f"{name} in float64:\n{exact}"
     pairs = zip(nb.load(tmp_path / "theirs").parameters(), model.parameters(), strict=True)
     # gradients of the keys' biases are zero: they do not change a softmax

@@ -104,7 +104,7 @@ def test_a_copy_has_settings_of_its_own_and_the_same_weights(folders: Folders) -
     twin.max_tokens = 8
     assert len(task.steps) == len(twin.steps) - 1
     assert task.max_tokens != 8
-    assert twin._plan is task._plan
+    assert twin.plan is task.plan
 
 
 def test_a_model_in_memory_travels_with_its_weights(folders: Folders, tmp_path: Path) -> None:

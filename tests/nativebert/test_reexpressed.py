@@ -81,5 +81,5 @@ def test_minilm_as_another_family_is_itself(
         assert (a - b).abs().max() <= 1e-5
     assert (truth.pooler_output is not None and found.pooler_output is not None) == (config["model_type"] == "roberta")
     texts = [row[seen > 0].tolist() for row, seen in zip(ids, mask)]
-    plan = prepare(other, "cpu").run(Packed.of(texts, after=other.position_pad))
+    plan = prepare(other, "cpu").hidden(Packed.of(texts, position_pad_id=other.config.position_pad_id))
     assert (plan - truth.last_hidden_state[mask > 0]).abs().max() <= 1e-5

@@ -10,6 +10,7 @@ from models import TINY, one_thread, unlike, write_folder
 
 from nativebert.arch import read_config
 from nativebert.errors import BadInputError, TooLongError
+from nativebert.loading import LoadedModel
 from nativebert.nn.model import Model
 from nativebert.saliency import saliency
 from nativebert.text.tokenizer import Tokenizer
@@ -69,14 +70,14 @@ def test_the_baseline_is_the_text_of_padding(tokenizer: Tokenizer) -> None:
 def test_a_linear_model_has_a_known_answer(tokenizer: Tokenizer) -> None:
     """Without layers and norm the logit is linear in the embeddings, and each score is a product."""
 
-    class Linear(Model):
+    class Linear(LoadedModel):
         def forward(self, input_ids, attention_mask=None, token_type_ids=None, position_ids=None, **_):
             x = self.embed.token(input_ids.flatten()).view(*input_ids.shape, -1)
             return type(
                 "Output", (), {"logits": torch.stack([x[..., 0].sum(1), (x[..., 1] * torch.arange(x.shape[1])).sum(1)], 1)}
             )
 
-    model = model_of("bert", "classify", tokenizer)
+    model = LoadedModel.of(model_of("bert", "classify", tokenizer))
     model.__class__ = Linear
     encoding, table = tokenizer.encode(TEXT), model.embed.token.weight.detach().numpy()
     for target, weight in ((0, np.ones(len(encoding))), (1, np.arange(len(encoding)))):

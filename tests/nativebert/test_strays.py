@@ -17,7 +17,7 @@ from nativebert.arch import FAMILIES
 from nativebert.errors import CorruptError, RefusedError, Unread
 from nativebert.hub import resolve
 from nativebert.inspect import inspect
-from weights_map.errors import Mismatch
+from weights_map import MismatchError
 
 CLASSIFIER = BERT | {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}
 TEXTS = ["the cat sat", "deep learning is powerful."]
@@ -85,23 +85,23 @@ def test_tensors_that_may_be_of_the_encoder_are_refused(tmp_path: Path, name: st
     top = name.partition(".")[0] in ("encoder", "embeddings", "pooler")
     folder = write_folder(tmp_path / "m", BERT, tensors | {(prefix if top else "") + name: torch.ones(32)})
     for make in (nb.load, vectors):
-        with pytest.raises(Mismatch, match=r"1 unexpected[\s\S]*nativebert\.load\(folder, unexpected=\[pattern\]\)"):
+        with pytest.raises(MismatchError, match=r"1 unexpected[\s\S]*nativebert\.load\(folder, unexpected=\[pattern\]\)"):
             make(folder)
     assert any("would not load" in problem for problem in inspect(resolve(folder)).problems)
 
 
 def test_anything_under_the_family_s_own_prefix_is_of_the_encoder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m", BERT, bert_tensors(BERT, prefix="bert.") | {"bert.extra.weight": torch.ones(3)})
-    with pytest.raises(Mismatch, match="1 unexpected"):
+    with pytest.raises(MismatchError, match="1 unexpected"):
         nb.load(folder)
     folder = write_folder(tmp_path / "d", DISTILBERT, distilbert_tensors(DISTILBERT) | {"transformer.extra": torch.ones(3)})
-    with pytest.raises(Mismatch, match="1 unexpected"):
+    with pytest.raises(MismatchError, match="1 unexpected"):
         nb.load(folder)
 
 
 def test_the_advice_can_be_followed(tmp_path: Path, plain: np.ndarray) -> None:
     folder = write_folder(tmp_path / "m", BERT, bert_tensors(BERT) | {"encoder.layer.0.gate": torch.ones(3)})
-    with pytest.raises(Mismatch, match=r"unexpected=\[pattern\]"):
+    with pytest.raises(MismatchError, match=r"unexpected=\[pattern\]"):
         nb.load(folder)
     with pytest.warns(Unread, match=r"encoder\.layer\.0\.gate"):
         model = nb.load(folder, unexpected=["encoder.layer.*.gate"])
@@ -109,7 +109,7 @@ def test_the_advice_can_be_followed(tmp_path: Path, plain: np.ndarray) -> None:
     less = bert_tensors(BERT)
     del less["encoder.layer.0.output.dense.bias"]
     folder = write_folder(tmp_path / "less", BERT, less)
-    with pytest.raises(Mismatch) as caught:  # nothing is advised that cannot be done
+    with pytest.raises(MismatchError) as caught:  # nothing is advised that cannot be done
         nb.load(folder)
     assert "check(" not in str(caught.value)
 
@@ -118,7 +118,7 @@ def test_what_stands_in_the_head_that_is_loaded_is_refused(tmp_path: Path) -> No
     head = {"classifier.weight": torch.ones(3, 32), "classifier.bias": torch.ones(3)}
     tensors = bert_tensors(BERT, prefix="bert.") | head
     folder = write_folder(tmp_path / "m", CLASSIFIER, tensors | {"classifier.scale": torch.ones(3)})
-    with pytest.raises(Mismatch, match=r"classifier\.scale"):
+    with pytest.raises(MismatchError, match=r"classifier\.scale"):
         nb.Classifier(folder, device="cpu")
     with pytest.warns(Unread, match=r"classifier\.scale"):
         vectors(folder)
@@ -182,12 +182,12 @@ def test_a_wrapper_that_does_not_explain_the_file_is_none(tmp_path: Path) -> Non
         {"module.encoder.norm.weight": torch.ones(3)},
         {"norm.weight": torch.ones(3)},
     ):
-        with pytest.raises(Mismatch):
+        with pytest.raises(MismatchError):
             nb.load(write_folder(tmp_path / "m", BERT, wrapped | more))
     twice = wrapped | bert_tensors(BERT)
-    with pytest.raises(Mismatch):
+    with pytest.raises(MismatchError):
         nb.load(write_folder(tmp_path / "two", BERT, twice))
-    with pytest.raises(Mismatch):
+    with pytest.raises(MismatchError):
         nb.load(write_folder(tmp_path / "other", BERT, {f"student.{name}": t for name, t in bert_tensors(BERT).items()}))
 
 

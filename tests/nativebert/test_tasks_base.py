@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from models import BERT, one_thread, tensors_of, texts, write_folder
 
 import nativebert as nb
-from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInputError, OutOfMemoryError, SmallerBatches, TooLongError, Truncated
 from nativebert.tasks.base import Call, Progress, listed, sigmoid, softmax
 from nativebert.tasks.classify import Classifier
@@ -234,7 +233,7 @@ def test_what_a_call_counts(made: Any) -> None:
     assert found.cut.tolist() == [0, 20, 0]
     # without the kernels at least 16 rows are computed at a time: 3 of them hold tokens
     _, alone = made["truncate"].scores(["cat"], return_report=True)
-    assert alone.padding == pytest.approx(13 / 16 if isinstance(made["truncate"]._plan, CpuPlan) else 0)
+    assert alone.padding == pytest.approx(13 / 16 if made["truncate"].plan.min_rows == 16 else 0)
     assert alone.seconds > 0
     assert (alone.device, alone.precision) == ("cpu", "float32")
     assert alone.model == made["truncate"].reference
@@ -517,14 +516,14 @@ class Small:
     """A plan on a device that holds so many tokens."""
 
     def __init__(self, plan: Any, room: int, error: RuntimeError) -> None:
-        self.device, self._plan, self._room, self._error = plan.device, plan, room, error
+        self.device, self.min_rows, self.plan, self._room, self._error = plan.device, plan.min_rows, plan, room, error
         self.sizes: list[int] = []
 
     def pooled(self, batch: Any, modes: Any, skip: int = 0) -> torch.Tensor:
         self.sizes.append(sum(batch.lengths))
         if self.sizes[-1] > self._room:
             raise self._error
-        return self._plan.pooled(batch, modes, skip)
+        return self.plan.pooled(batch, modes, skip)
 
 
 @pytest.mark.parametrize(
@@ -535,7 +534,7 @@ def test_a_batch_beyond_the_memory_is_made_smaller(folders: Any, error: RuntimeE
     with one_thread():
         embed = nb.Embedder(folders("bert"), device="cpu", batch_tokens=400)
         expected = embed(some)
-        embed._plan = plan = Small(embed._plan, 110, error)
+        embed.plan = plan = Small(embed.plan, 110, error)
         with pytest.warns(SmallerBatches, match=r"400 tokens: they now have at most (100|[5-9]\d), here") as told:
             found, report = embed(some, return_report=True)
         assert len(told) == 1
@@ -550,10 +549,10 @@ def test_a_batch_beyond_the_memory_is_made_smaller(folders: Any, error: RuntimeE
 
 def test_a_text_beyond_the_memory(folders: Any) -> None:
     embed = nb.Embedder(folders("bert"), device="cpu")
-    embed._plan = Small(embed._plan, 10, torch.OutOfMemoryError("CUDA out of memory."))
+    embed.plan = Small(embed.plan, 10, torch.OutOfMemoryError("CUDA out of memory."))
     with pytest.raises(OutOfMemoryError, match=r"cpu has no room for one text of 1[1-9] tokens: .* lower max_tokens"):
         embed(["the cat sat on the mat the dog sat on", "a"])
-    embed._plan = Small(embed._plan, 0, RuntimeError("another"))
+    embed.plan = Small(embed.plan, 0, RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):
         embed(["a"])
 

@@ -1,4 +1,4 @@
-"""What the tests of weights_map share: a BERT-like map, and files made byte by byte without the package."""
+"""Shared by the tests of weights_map: a BERT-like map, and safetensors files written without the package."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def bert(rules: Sequence[object] | None = None, head_rules: Sequence[object] | N
 
 @dataclass
 class Blob:
-    """A tensor as it stands in a file."""
+    """A tensor of a file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -83,20 +83,20 @@ def raw(
     return len(text).to_bytes(8, "little") + text + b"".join(blob.data for blob in tensors.values())
 
 
-def put(path: Path, tensors: Mapping[str, Blob], **how: object) -> Path:
-    path.write_bytes(raw(tensors, **how))  # type: ignore[arg-type]
+def put(path: Path, tensors: Mapping[str, Blob], **options: object) -> Path:
+    path.write_bytes(raw(tensors, **options))  # type: ignore[arg-type]
     return path
 
 
 def put_shards(folder: Path, shards: Sequence[Mapping[str, Blob]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    places: dict[str, str] = {}
+    shard_of: dict[str, str] = {}
     for n, shard in enumerate(shards, 1):
         file = f"model-{n:05}-of-{len(shards):05}.safetensors"
         put(folder / file, shard, metadata={"format": "pt"})
-        places |= dict.fromkeys(shard, file)
+        shard_of |= dict.fromkeys(shard, file)
     size = sum(len(blob.data) for shard in shards for blob in shard.values())
-    index = {"metadata": {"total_size": size}, "weight_map": places}
+    index = {"metadata": {"total_size": size}, "weight_map": shard_of}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=3))
     return folder
 
@@ -126,12 +126,12 @@ def bert_tensors(layers: int = 3, prefix: str = "bert.", gamma: bool = False, dt
     return {prefix + name: Blob.of(shape, dtype, name) for name, shape in shapes.items()}
 
 
-# -------------------------------------------------------------------- any map, and any file for it
+# -------------------------------------------------------------------- random maps, and random files for them
 
 
 @dataclass
 class World:
-    """A map's ingredients, a file that it half fits, and a model that half wants it."""
+    """The arguments of a map, a file that matches it in part, and a model that needs a part of it."""
 
     rules: list[Rule]
     heads: list[Rule]
@@ -159,13 +159,13 @@ class World:
 def worlds(draw: st.DrawFn) -> World:
     dims = {"H": draw(st.integers(1, 3)), "V": draw(st.integers(0, 4))}
     rules: list[Rule] = []
-    bare: list[Rule] = []
+    unprefixed: list[Rule] = []
     ties: dict[str, str] = {}
     for n in range(draw(st.integers(1, 5))):
         slot = draw(st.sampled_from(["", ".{i}", ".{i}.x.{j}"]))
         kind = draw(st.sampled_from(["table", "linear", "norm", "split", "fused", "single"]))
         source, target = f"s{n}{slot}", f"t{n}{slot}"
-        made = {
+        built = {
             "table": lambda s, t: table(s, t, "V H"),
             "linear": lambda s, t: linear(s, t, "H 2H", bias=draw(st.booleans())),
             "norm": lambda s, t: norm(s + ".norm", t + ".norm", "H"),
@@ -173,9 +173,9 @@ def worlds(draw: st.DrawFn) -> World:
             "fused": lambda s, t: linear(s + ".{up,gate}", t + ".both", "2H H"),
             "single": lambda s, t: tensor(s + ".one", t + ".one", ""),
         }[kind](source, target)
-        (bare if draw(st.booleans()) else rules).extend(made)
+        (unprefixed if draw(st.booleans()) else rules).extend(built)
         if kind == "table" and not slot and ties == {} and draw(st.booleans()):
-            bare += table(f"tied{n}", f"tied{n}", "V H")
+            unprefixed += table(f"tied{n}", f"tied{n}", "V H")
             ties[f"tied{n}.weight"] = f"t{n}.weight"
     prefixes = draw(st.sampled_from([("",), ("p.",), ("p.", ""), ("", "p.", "q.r.")]))
     spellings = draw(st.sampled_from([{}, {"norm.gamma": "norm.weight"}, {"norm.gamma": "norm.weight", "N": "one"}]))
@@ -183,7 +183,7 @@ def worlds(draw: st.DrawFn) -> World:
     tensors: dict[str, Blob] = {}
     targets: list[str] = []
     dtype = draw(st.sampled_from(["F32", "BF16", "F8_E4M3"]))
-    for rule in rules + bare:
+    for rule in rules + unprefixed:
         for i in range(draw(st.integers(0, 2))):
             bindings = {"i": i, "j": 10}
             shape = [dim.size(dims) or 0 for dim in rule.shape]
@@ -200,7 +200,7 @@ def worlds(draw: st.DrawFn) -> World:
                 if draw(st.integers(0, 9)):
                     tensors[name] = Blob.of(shape, dtype if draw(st.integers(0, 9)) else "F16", name)
                 if draw(st.integers(0, 14)) == 0:
-                    tensors["q.r." + name] = Blob.of(shape, dtype, name)  # a second copy, or nobody's
+                    tensors["q.r." + name] = Blob.of(shape, dtype, name)  # a second copy, or unknown
             targets += [template.fill(bindings) for template in rule.targets]
     for target, other in ties.items():
         sources = [name for name in tensors if name.endswith("s" + other.removeprefix("t"))]
@@ -209,11 +209,11 @@ def worlds(draw: st.DrawFn) -> World:
     if draw(st.booleans()):
         tensors[prefixes[-1] + "derived.ids"] = Blob.of((3,), "I64")
     if draw(st.booleans()):
-        tensors["nobody.{i}.knows\n"] = Blob.of((2, 0), "U8")
+        tensors["unknown.{i}.name\n"] = Blob.of((2, 0), "U8")
     wanted = None
     if draw(st.booleans()):
         wanted = [target for target in dict.fromkeys(targets) if draw(st.integers(0, 9))] + list(ties)
         wanted += ["t0.nowhere"] if draw(st.booleans()) else []
     order = draw(st.permutations(sorted(tensors)))
-    given = draw(st.sampled_from([{}, dims, {"H": 2}]))
-    return World(rules, bare, prefixes, spellings, ties, {name: tensors[name] for name in order}, wanted, given)
+    config_dims = draw(st.sampled_from([{}, dims, {"H": 2}]))
+    return World(rules, unprefixed, prefixes, spellings, ties, {name: tensors[name] for name in order}, wanted, config_dims)

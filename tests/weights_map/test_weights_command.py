@@ -1,10 +1,11 @@
-"""Reports, the command line, and the package's own laws: no torch but in one file, and no nativebert at all."""
+"""Reports, the command line, and rules of the package: torch in one module only, public names, errors with data."""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from map_samples import Blob, bert, bert_tensors, put, put_shards
 
 import weights_map
-from weights_map import Checkpoint, Ledger, WeightMap, __main__, report, tensor
+from weights_map import Checkpoint, Ledger, WeightMap, __main__, match, report, tensor
 
 PACKAGE = Path(weights_map.__file__).parent
 
@@ -27,7 +28,7 @@ def ledger(tmp_path: Path) -> Ledger:
         "a|b\x1b[31m\n": Blob.of((2,)),
         "bert.encoder.layer.14.output.dense.bias": Blob.of((4,)),
     }
-    return bert().on(Checkpoint.open(put(tmp_path / "m.safetensors", tensors)))
+    return match(bert(), Checkpoint.open(put(tmp_path / "m.safetensors", tensors)))
 
 
 # -------------------------------------------------------------------- reports
@@ -70,8 +71,8 @@ def test_json_has_every_row_and_is_stable(ledger: Ledger) -> None:
     assert content["counts"] == {"loaded": 79, "unexpected": 1}
     assert content["dims"] == {"F": 6, "H": 4, "P": 5, "V": 11}
     assert [tuple(row["sources"]) for row in content["rows"]] == [row.sources for row in ledger.rows]
-    assert text == report.as_json(bert().on(ledger.checkpoint))
-    assert json.loads(report.as_json(WeightMap("none", []).on(ledger.checkpoint, wanted=[])))["dims"] == {}
+    assert text == report.as_json(match(bert(), ledger.checkpoint))
+    assert json.loads(report.as_json(match(WeightMap("none", []), ledger.checkpoint, wanted=[])))["dims"] == {}
 
 
 @pytest.mark.parametrize(("numbers", "text"), [([0], "0"), ([2, 0, 1], "0-2"), ([0, 1, 3, 5, 6], "0-1,3,5-6"), ([], "")])
@@ -80,7 +81,7 @@ def test_ranges(numbers: list[int], text: str) -> None:
 
 
 def test_an_empty_file_has_a_report_too(tmp_path: Path) -> None:
-    ledger = bert().on(Checkpoint.open(put(tmp_path / "e.safetensors", {})))
+    ledger = match(bert(), Checkpoint.open(put(tmp_path / "e.safetensors", {})))
     for render in (report.text, report.markdown, report.as_json):
         assert render(ledger)
         assert render(ledger.checkpoint)
@@ -161,11 +162,11 @@ sys.exit(code)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-# -------------------------------------------------------------------- laws
+# -------------------------------------------------------------------- the package
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.name)
-def test_numbers_are_touched_in_two_files_and_the_others_need_safetensors_only(file: Path) -> None:
+def test_only_two_modules_need_numpy_or_torch(file: Path) -> None:
     roots = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -177,6 +178,43 @@ def test_numbers_are_touched_in_two_files_and_the_others_need_safetensors_only(f
     assert roots - set(sys.stdlib_module_names) <= allowed
 
 
-def test_all_that_is_public_is_there() -> None:
+def test_public_names_exist() -> None:
     assert all(hasattr(weights_map, name) for name in weights_map.__all__)
     assert sorted(weights_map.__all__) == weights_map.__all__
+
+
+def test_old_names_are_aliases(tmp_path: Path) -> None:
+    for old in ("BadFile", "BadRule", "BadTensor", "Mismatch", "UnknownName"):
+        assert getattr(weights_map, old) is getattr(weights_map.errors, old) is getattr(weights_map, f"{old}Error")
+    assert weights_map.Ambiguous is weights_map.errors.Ambiguous is weights_map.AmbiguousRuleError
+    checkpoint = Checkpoint.open(put(tmp_path / "m.safetensors", bert_tensors()))
+    assert bert().on(checkpoint, dims={"H": 4}).rows == match(bert(), checkpoint, dims={"H": 4}).rows  # type: ignore[attr-defined]
+
+
+def test_errors_carry_data(tmp_path: Path) -> None:
+    path = put(tmp_path / "m.safetensors", bert_tensors())
+    ledger = match(bert(), Checkpoint.open(path), wanted=["head.out.bias", "embed.token.weight"], dims={"V": 9})
+    with pytest.raises(weights_map.MismatchError) as mismatch:
+        ledger.check(unexpected="*.layer.*")
+    assert mismatch.value.ledger is ledger
+    assert {row.status for row in mismatch.value.rows} == {"missing", "shape", "unexpected"}
+    assert not [row for row in mismatch.value.rows if "layer" in str(row.sources)]
+    assert {"head.out.bias", "embed.token.weight", "pool.dense.bias"} & set(mismatch.value.names) == {
+        "head.out.bias",
+        "embed.token.weight",
+    }
+    with pytest.raises(weights_map.UnknownNameError) as unknown:
+        ledger.explain("embed.tokn.weight")
+    assert unknown.value.names == ("embed.tokn.weight",)
+    with pytest.raises(weights_map.BadTensorError) as tensor_error:
+        ledger.save({"embed.token.weight": [1.0]}, path)
+    assert tensor_error.value.names == ("embed.token.weight",)
+    with pytest.raises(weights_map.AmbiguousRuleError) as ambiguous:
+        WeightMap("m", [tensor("l.{i}", "x.{i}", "H"), tensor("l.0", "y", "H")])
+    assert set(ambiguous.value.names) == {"l.{i}", "l.0"}
+    path.write_bytes(b"")
+    with pytest.raises(weights_map.BadFileError) as file_error:
+        Checkpoint.open(tmp_path / "m.safetensors")
+    assert (file_error.value.path, file_error.value.names) == (path, ())
+    unpickled = pickle.loads(pickle.dumps(file_error.value))  # as from a worker process
+    assert (str(unpickled), unpickled.path) == (str(file_error.value), path)

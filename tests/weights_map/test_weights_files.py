@@ -1,4 +1,4 @@
-"""Files: what a header gives, views, shards; and any bytes at all are a Checkpoint or a BadFile."""
+"""Files: headers, views, shards; arbitrary bytes give a Checkpoint or a BadFileError, and no other error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from map_samples import Blob, bert, bert_tensors, put, put_shards, raw
 
-from weights_map import BadFile, BadTensor, Checkpoint, UnknownName, View, WeightsMapError, report
-from weights_map.safetensors import same_bytes, write
+from weights_map import BadFileError, BadTensorError, Checkpoint, UnknownNameError, View, WeightsMapError, match, report
+from weights_map.safetensors import as_view, same_bytes, write
 
 TWO = {"a": Blob.of((2, 3), seed="a"), "b": Blob.of((4,), "BF16", seed="b")}
 
@@ -65,8 +65,8 @@ def test_views_outlive_the_checkpoint(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "b.safetensors", {})
 
 
-def test_a_tensor_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="has no tensor 'c'"):
+def test_an_unknown_tensor(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="has no tensor 'c'"):
         Checkpoint.open(put(tmp_path / "a.safetensors", TWO)).view("c")
 
 
@@ -85,29 +85,29 @@ def test_a_folder_an_index_and_links_as_in_the_hubs_cache(tmp_path: Path) -> Non
         assert {n: bytes(checkpoint.view(n).buffer) for n in checkpoint.tensors} == {n: b.data for n, b in TWO.items()}
 
 
-# -------------------------------------------------------------------- views of what callers have
+# -------------------------------------------------------------------- views of arrays and bytes
 
 
 def test_views_of_arrays_bytes_and_nonsense() -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     for value in (array, memoryview(array), np.asfortranarray(array)):
-        view = View.of(value, "I8", ())
+        view = as_view(value, "I8", ())
         assert (view.dtype, view.shape, bytes(view.buffer)) == ("F32", (2, 3), array.tobytes())
-    assert View.of(array.tobytes(), "F32", (3, 2)).shape == (3, 2)
-    assert View.of(np.array(2.5), "I8", ()).shape == ()
-    assert View.of(np.zeros((3, 0)), "I8", ()).shape == (3, 0)
+    assert as_view(array.tobytes(), "F32", (3, 2)).shape == (3, 2)
+    assert as_view(np.array(2.5), "I8", ()).shape == ()
+    assert as_view(np.zeros((3, 0)), "I8", ()).shape == (3, 0)
     for dtype, code in [("int64", "I64"), ("uint16", "U16"), ("bool", "BOOL"), ("float16", "F16"), ("int8", "I8")]:
-        assert View.of(np.zeros((2, 1), dtype), "F32", ()).dtype == code
+        assert as_view(np.zeros((2, 1), dtype), "F32", ()).dtype == code
     for nonsense in ([1.0], "text", None, np.zeros(2, ">f4"), np.array(["x"])):
-        with pytest.raises(BadTensor):
-            View.of(nonsense, "F32", (1,))
-    with pytest.raises(BadTensor, match="3 bytes are not a tensor of F32 1"):
-        View.of(b"abc", "F32", (1,))
-    with pytest.raises(BadTensor, match="unknown dtype 'F33'"):
+        with pytest.raises(BadTensorError):
+            as_view(nonsense, "F32", (1,))
+    with pytest.raises(BadTensorError, match="3 bytes are not a tensor of F32 1"):
+        as_view(b"abc", "F32", (1,))
+    with pytest.raises(BadTensorError, match="unknown dtype 'F33'"):
         View("F33", (1,), memoryview(b"abcd"))
 
 
-def test_same_bytes_looks_at_all_of_them() -> None:
+def test_same_bytes_compares_all_bytes() -> None:
     one = bytearray(3 << 20)
     for at in (0, 1 << 20, (3 << 20) - 1):
         other = bytearray(one)
@@ -126,9 +126,9 @@ def test_what_is_written_is_what_the_library_reads(tmp_path: Path) -> None:
         assert file.get_slice("small").get_shape() == [3]
     assert bytes(Checkpoint.open(tmp_path / "a.safetensors").view("small").buffer) == b"ababab"
     assert all(info.start % 4 == 0 for n, info in Checkpoint.open(tmp_path / "a.safetensors").tensors.items() if n == "ü")
-    with pytest.raises(BadTensor, match="x: cannot be joined from BF16 1, F32 2 x 1"):
+    with pytest.raises(BadTensorError, match="x: cannot be joined from BF16 1, F32 2 x 1"):
         write(tmp_path / "b.safetensors", {"x": (small, big)})
-    with pytest.raises(BadFile, match="cannot be written"):
+    with pytest.raises(BadFileError, match="cannot be written"):
         write(tmp_path / "no folder" / "b.safetensors", {})
     assert sorted(os.listdir(tmp_path)) == ["a.safetensors"]  # nothing half-written is left
 
@@ -148,36 +148,36 @@ def _entry(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4)
 FOUR = b"1234"
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
-    "seven bytes": (b"\1\0\0\0\0\0\0", "has 7 bytes only"),
-    "only a length": (struct.pack("<Q", 2), "cut short"),
-    "length zero": (struct.pack("<Q", 0), "not a sound"),
+    "seven bytes": (b"\1\0\0\0\0\0\0", "has only 7 bytes"),
+    "only a length": (struct.pack("<Q", 2), "truncated"),
+    "length zero": (struct.pack("<Q", 0), "not a valid"),
     "length beyond the end": (_header({}, length=1000), "says that its header has 1000 bytes"),
-    "length of exabytes": (_header({}, length=2**62), "cut short"),
-    "length beyond 64 bits signed": (_header({}, length=2**64 - 1), "cut short"),
+    "length of exabytes": (_header({}, length=2**62), "truncated"),
+    "length beyond 64 bits signed": (_header({}, length=2**64 - 1), "truncated"),
     "data cut": (_header({"a": _entry()}, FOUR[:3]), "fewer or more than its header describes"),
     "data too long": (_header({"a": _entry()}, FOUR + b"x"), "fewer or more than its header describes"),
     "hole": (_header({"a": _entry(offsets=(4, 8))}, FOUR * 2), "invalid offset"),
     "overlap": (_header({"a": _entry(), "b": _entry()}, FOUR), "invalid offset"),
-    "end before start": (_header({"a": _entry(offsets=(4, 0))}, FOUR), "not a sound"),
-    "negative offset": (_header({"a": _entry(offsets=(-4, 0))}, FOUR), "not a sound"),
-    "shape and bytes differ": (_header({"a": _entry(shape=(2,))}, FOUR), "not a sound"),
+    "end before start": (_header({"a": _entry(offsets=(4, 0))}, FOUR), "not a valid"),
+    "negative offset": (_header({"a": _entry(offsets=(-4, 0))}, FOUR), "not a valid"),
+    "shape and bytes differ": (_header({"a": _entry(shape=(2,))}, FOUR), "not a valid"),
     "shape overflows": (_header({"a": _entry(shape=(2**40, 2**40))}, FOUR), "overflow"),
-    "shape of fractions": (_header({"a": _entry(shape=(1.0,))}, FOUR), "not a sound"),
+    "shape of fractions": (_header({"a": _entry(shape=(1.0,))}, FOUR), "not a valid"),
     "unknown dtype": (_header({"a": _entry("F99")}, FOUR), "unknown variant `F99`"),
-    "dtype no text": (_header({"a": _entry(32)}, FOUR), "not a sound"),
-    "no dtype": (_header({"a": {"shape": [1], "data_offsets": [0, 4]}}, FOUR), "not a sound"),
-    "three offsets": (_header({"a": _entry(offsets=(0, 2, 4))}, FOUR), "not a sound"),
+    "dtype no text": (_header({"a": _entry(32)}, FOUR), "not a valid"),
+    "no dtype": (_header({"a": {"shape": [1], "data_offsets": [0, 4]}}, FOUR), "not a valid"),
+    "three offsets": (_header({"a": _entry(offsets=(0, 2, 4))}, FOUR), "not a valid"),
     "name twice": (
         _header(b'{"a":%b,"a":%b}' % ((json.dumps(_entry()).encode(),) * 2), FOUR),
-        "the name 'a' stands in it twice",
+        "the name 'a' appears twice",
     ),
-    "metadata no text": (_header({"__metadata__": {"a": 1}}), "not a sound"),
-    "not JSON": (_header(b"not JSON at all"), "not a sound"),
-    "not UTF-8": (_header(b'{"\xff":1}'), "not a sound"),
-    "lone surrogate": (_header(b'{"\\ud800":%b}' % json.dumps(_entry()).encode(), FOUR), "not a sound"),
-    "a list": (_header([]), "not a sound"),
-    "deep": (_header(b'{"a":' * 5000), "not a sound"),
-    "a number of many digits": (_header({"a": _entry(shape=(1,), offsets=(0, 10**40))}, FOUR), "not a sound"),
+    "metadata no text": (_header({"__metadata__": {"a": 1}}), "not a valid"),
+    "not JSON": (_header(b"not JSON at all"), "not a valid"),
+    "not UTF-8": (_header(b'{"\xff":1}'), "not a valid"),
+    "lone surrogate": (_header(b'{"\\ud800":%b}' % json.dumps(_entry()).encode(), FOUR), "not a valid"),
+    "a list": (_header([]), "not a valid"),
+    "deep": (_header(b'{"a":' * 5000), "not a valid"),
+    "a number of many digits": (_header({"a": _entry(shape=(1,), offsets=(0, 10**40))}, FOUR), "not a valid"),
     "pickle": (pickle.dumps({"weight": [1.0] * 50}), "but a pickle"),
     "torch.save": (b"PK\x03\x04" + b"\0" * 100, "zip archive"),
     "web page": (b"\n<!DOCTYPE html><html><body>404 Not Found</body></html>", "HTML"),
@@ -188,16 +188,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_damaged_file_is_refused_in_plain_words(name: str, tmp_path: Path) -> None:
-    content, says = HOSTILE[name]
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    content, expected = HOSTILE[name]
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     for opened in (path, tmp_path):
-        with pytest.raises(BadFile) as error:
+        with pytest.raises(BadFileError) as error:
             Checkpoint.open(opened)
         message = str(error.value)
         assert message.startswith(str(path))
-        assert says in message
+        assert expected in message
         assert len(message) < 700 + len(str(path))
 
 
@@ -208,15 +208,15 @@ def test_a_length_of_640_is_no_pickle(tmp_path: Path) -> None:
     assert path.read_bytes()[:2] == b"\x80\x02"
     assert list(Checkpoint.open(path).tensors) == ["a"]
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BadFile, match="fewer or more"):
+    with pytest.raises(BadFileError, match="fewer or more"):
         Checkpoint.open(path)
 
 
-def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+def test_paths_without_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe.safetensors")
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
-    for path, says in [
+    for path, expected in [
         (tmp_path, r"pytorch_model\.bin.*converted"),
         (tmp_path / "nothing.safetensors", "no such file"),
         (tmp_path / "pipe.safetensors", "is not a file"),
@@ -224,7 +224,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         (tmp_path / ("x" * 5000), "cannot be read"),
         (Path("\0"), "no such file"),
     ]:
-        with pytest.raises(BadFile, match=says):
+        with pytest.raises(BadFileError, match=expected):
             Checkpoint.open(path)
 
 
@@ -232,12 +232,12 @@ SHARD = "model-00001-of-00001.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("index", "says"),
+    ("index", "expected"),
     [
         (b"", "not a JSON index"),
         (b"\xff\xfe", "not a JSON index"),
         (b"[" * 100_000, "not a JSON index"),
-        (b'{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}', "stands in it twice"),
+        (b'{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}', "appears twice"),
         (b'{"weight_map":{"a":%b}}' % (b"1" * 5000), "not a JSON index"),
         (b"[]", "has no 'weight_map'"),
         (b"{}", "has no 'weight_map'"),
@@ -256,26 +256,26 @@ SHARD = "model-00001-of-00001.safetensors"
         ({"weight_map": {"a": "pytorch_model.bin"}}, "beside the index"),
         ({"weight_map": {"a": "x" * 5000 + ".safetensors"}}, "cannot be read"),
         ({"weight_map": {"a": SHARD, "b": "gone.safetensors"}}, "1 of 2 shards are not beside it; download gone"),
-        ({"weight_map": {"a": SHARD}}, "holds tensor 'b', but the index does not know it"),
+        ({"weight_map": {"a": SHARD}}, "holds tensor 'b', but the index does not list it"),
         ({"weight_map": {"a": SHARD, "b": SHARD, "c": SHARD}}, "holds tensor 'c', but it does not"),
-        ({"weight_map": {"a": SHARD, "b": "other.safetensors"}}, "names other.safetensors for it"),
+        ({"weight_map": {"a": SHARD, "b": "other.safetensors"}}, "says it is in other.safetensors"),
     ],
 )
-def test_an_index_that_lies_is_refused(index: Any, says: str, tmp_path: Path) -> None:
+def test_a_wrong_index_is_refused(index: Any, expected: str, tmp_path: Path) -> None:
     put(tmp_path / SHARD, TWO)
     put(tmp_path / "other.safetensors", {"z": TWO["a"]})
     path = tmp_path / "model.safetensors.index.json"
     path.write_bytes(index if isinstance(index, bytes) else json.dumps(index).encode())
-    with pytest.raises(BadFile) as error:
+    with pytest.raises(BadFileError) as error:
         Checkpoint.open(tmp_path)
-    assert says in str(error.value)
+    assert expected in str(error.value)
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     put_shards(tmp_path, [{"a": TWO["a"]}, {"b": TWO["b"]}])
     shard = tmp_path / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(BadFile, match=r"model-00002-of-00002\.safetensors: its"):
+    with pytest.raises(BadFileError, match=r"model-00002-of-00002\.safetensors: its"):
         Checkpoint.open(tmp_path)
 
 
@@ -302,10 +302,10 @@ def test_any_bytes_are_a_checkpoint_or_a_bad_file(tmp_path: Path, data: st.DataO
     path.write_bytes(content)
     try:
         checkpoint = Checkpoint.open(path)
-    except BadFile:
+    except BadFileError:
         return
     assert sum(checkpoint.view(name).buffer.nbytes for name in checkpoint.tensors) == checkpoint.nbytes
-    ledger = bert().on(checkpoint)
+    ledger = match(bert(), checkpoint)
     assert report.text(ledger) and report.as_json(ledger)  # noqa: PT018
     ledger.save(ledger.read(), tmp_path / "y.safetensors")
     assert (tmp_path / "y.safetensors").read_bytes() == bytes(content)

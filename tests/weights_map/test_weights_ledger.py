@@ -1,4 +1,4 @@
-"""The ledger: one row for everything, the right status, and an error that says what to do."""
+"""The ledger: each name in one row, its status, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from map_samples import DIMS, Blob, World, bert, bert_tensors, encoder, heads, put, put_shards, worlds
 
-from weights_map import Checkpoint, Ledger, Mismatch, Row, UnknownName, WeightMap, linear, tensor
-from weights_map.ledger import LOADED
+from weights_map import Checkpoint, Ledger, MismatchError, Row, UnknownNameError, WeightMap, linear, match, tensor
+from weights_map.rows import LOADED
 
 quick = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
 def ledger_of(tmp_path: Path) -> Any:
-    def make(tensors: Mapping[str, Blob], map: WeightMap | None = None, **how: Any) -> Ledger:
-        return (map or bert()).on(Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **how)
+    def make(tensors: Mapping[str, Blob], map: WeightMap | None = None, **options: Any) -> Ledger:
+        return match(map or bert(), Checkpoint.open(put(tmp_path / "m.safetensors", tensors)), **options)
 
     return make
 
@@ -34,18 +34,18 @@ def row_of(ledger: Ledger, name: str) -> Row:
 
 def names(layers: int = 3) -> list[str]:
     """The parameters of an encoder with a pooler."""
-    found = ["embed.token.weight", "embed.position.weight", "pool.dense.weight", "pool.dense.bias"]
+    parameters = ["embed.token.weight", "embed.position.weight", "pool.dense.weight", "pool.dense.bias"]
     modules = ["embed.norm"] + [f"layers.{i}.{m}" for i in range(layers) for m in ("attn.q", "mlp.down", "mlp_norm")]
-    return found + [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
+    return parameters + [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
 
 
-# -------------------------------------------------------------------- laws
+# -------------------------------------------------------------------- properties
 
 
 @given(world=worlds())
 @quick
-def test_everything_stands_in_exactly_one_row(tmp_path: Path, world: World) -> None:
-    ledger = world.map().on(Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
+def test_every_name_is_in_exactly_one_row(tmp_path: Path, world: World) -> None:
+    ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     sources = Counter(source for row in ledger.rows for source in row.sources)
     assert sources == Counter(list(world.tensors))
     targets = Counter(target for row in ledger.rows for target in row.targets)
@@ -58,15 +58,15 @@ def test_everything_stands_in_exactly_one_row(tmp_path: Path, world: World) -> N
 def test_the_order_of_rules_does_not_matter(tmp_path: Path, world: World, seed: int) -> None:
     checkpoint = Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors))
     shuffled = [random.Random(seed).sample(rules, len(rules)) for rules in (world.rules, world.heads)]
-    one = world.map().on(checkpoint, world.wanted, world.dims)
-    other = world.map(*shuffled).on(checkpoint, world.wanted, world.dims)
+    one = match(world.map(), checkpoint, world.wanted, world.dims)
+    other = match(world.map(*shuffled), checkpoint, world.wanted, world.dims)
     assert (one.rows, one.dims, one.prefix) == (other.rows, other.dims, other.prefix)
 
 
 @given(world=worlds())
 @quick
-def test_what_is_read_are_the_files_bytes_and_only_what_is_wanted(tmp_path: Path, world: World) -> None:
-    ledger = world.map().on(Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
+def test_read_gives_the_bytes_of_the_wanted_parameters(tmp_path: Path, world: World) -> None:
+    ledger = match(world.map(), Checkpoint.open(put(tmp_path / "w.safetensors", world.tensors)), world.wanted, world.dims)
     values = ledger.read()
     for row in ledger.rows:
         if row.status not in LOADED:
@@ -96,7 +96,7 @@ def test_a_file_that_fits(ledger_of: Any, prefix: str, gamma: bool) -> None:
     assert row.rule == "encoder.layer.{i}.output.LayerNorm.weight -> layers.{i}.mlp_norm.weight"
 
 
-def test_dims_are_solved_by_vote_so_that_one_odd_tensor_is_found_out(ledger_of: Any) -> None:
+def test_dims_are_the_most_frequent_sizes_so_one_wrong_tensor_is_detected(ledger_of: Any) -> None:
     tensors = bert_tensors()
     tensors["bert.pooler.dense.weight"] = Blob.of((4, 6))
     ledger = ledger_of(tensors)
@@ -111,7 +111,7 @@ def test_dims_of_the_config_are_cross_checked(ledger_of: Any) -> None:
     assert (row.status, row.note) == ("shape", "file has 11 x 4, config says V=9")
     assert Counter(row.status for row in ledger.rows)["shape"] == 1
     assert "embed.token.weight" not in ledger.read()
-    with pytest.raises(Mismatch, match=r"config says V=9"):
+    with pytest.raises(MismatchError, match=r"config says V=9"):
         ledger.check()
     assert "embed.token.weight" not in ledger.check(shape=["embed.*"]).read()
 
@@ -119,8 +119,8 @@ def test_dims_of_the_config_are_cross_checked(ledger_of: Any) -> None:
 def test_a_tied_vote_does_not_depend_on_the_order_of_the_file(ledger_of: Any) -> None:
     tensors = {"x": Blob.of((2,)), "y": Blob.of((3,))}
     pair = WeightMap("pair", [tensor("x", "x", "N"), tensor("y", "y", "N")])
-    turned = dict(reversed(tensors.items()))
-    assert ledger_of(tensors, pair).dims == ledger_of(turned, pair).dims == {"N": 3}
+    reversed_tensors = dict(reversed(tensors.items()))
+    assert ledger_of(tensors, pair).dims == ledger_of(reversed_tensors, pair).dims == {"N": 3}
 
 
 @pytest.mark.parametrize("shape", [(11,), (11, 4, 1), ()])
@@ -133,11 +133,11 @@ def test_layers_that_the_model_does_not_have_are_unexpected(ledger_of: Any) -> N
     ledger = ledger_of(bert_tensors(3), wanted=names(2), dims=DIMS)
     row = row_of(ledger, "layers.2.attn.q.weight")
     assert (row.status, row.note) == ("unexpected", "the model has no such parameter")
-    with pytest.raises(Mismatch, match="6 unexpected"):
+    with pytest.raises(MismatchError, match="6 unexpected"):
         ledger.check()
 
 
-def test_a_part_left_out_is_carried(ledger_of: Any) -> None:
+def test_an_omitted_part_is_carried(ledger_of: Any) -> None:
     tensors = bert_tensors() | {"classifier.weight": Blob.of((2, 4)), "classifier.bias": Blob.of((2,))}
     wanted = [name for name in names() if not name.startswith("pool")]
     ledger = ledger_of(tensors, wanted=wanted).check()
@@ -151,21 +151,21 @@ def test_derived_and_unknown_tensors(ledger_of: Any) -> None:
     ledger = ledger_of(tensors, wanted=names())
     assert row_of(ledger, "bert.embeddings.position_ids").status == "derived"
     assert row_of(ledger, "extra") == Row(
-        "unexpected", ("extra",), (), (1,), "F32", note="no rule of map 'bert' knows this name"
+        "unexpected", ("extra",), (), (1,), "F32", note="no rule of map 'bert' matches this name"
     )
-    with pytest.raises(Mismatch, match="1 unexpected"):
+    with pytest.raises(MismatchError, match="1 unexpected"):
         ledger.check()
     assert row_of(ledger.check(unexpected="ext*"), "extra").status == "unexpected"
 
 
-def test_missing_becomes_new_only_where_the_caller_says_so(ledger_of: Any) -> None:
+def test_missing_becomes_new_only_if_the_caller_allows_it(ledger_of: Any) -> None:
     ledger = ledger_of(bert_tensors(), wanted=[*names(), "head.out.weight", "head.out.bias", "head.lm.out.bias"], dims={"C": 3})
     row = row_of(ledger, "head.out.weight")
     assert (row.status, row.shape, row.note) == ("missing", (3, 4), "the file lacks classifier.weight")
     assert row_of(ledger, "head.lm.out.bias").shape == (11,)
-    with pytest.raises(Mismatch, match="3 missing"):
+    with pytest.raises(MismatchError, match="3 missing"):
         ledger.check()
-    with pytest.raises(Mismatch, match="1 missing"):
+    with pytest.raises(MismatchError, match="1 missing"):
         ledger.check(new=["head.out.*"])
     assert row_of(ledger.check(new=["head.*"]), "head.out.weight").status == "new"
     assert row_of(ledger, "head.out.weight").status == "missing"  # a ledger does not change
@@ -188,7 +188,7 @@ def test_a_second_copy_is_never_silently_dropped(ledger_of: Any, second: str, fi
     assert (row.status, row.targets) == ("unexpected", ())
     assert "a second copy of 'bert.embeddings.LayerNorm.weight'" in row.note
     assert bytes(ledger.read()["embed.norm.weight"].buffer) == tensors["bert.embeddings.LayerNorm.weight"].data
-    with pytest.raises(Mismatch, match="second copy"):
+    with pytest.raises(MismatchError, match="second copy"):
         ledger.check()
 
 
@@ -228,9 +228,9 @@ def test_one_tensor_is_cut_and_two_are_joined(ledger_of: Any) -> None:
             {"l.0.up": Blob.of((3, 2)), "l.0.gate": Blob.of((3, 1))},
             "l.0.both",
             "shape",
-            "parts that do not fit: 3 x 2, 3 x 1",
+            "parts that cannot be joined: 3 x 2, 3 x 1",
         ),
-        ({"l.0.up": Blob.of(()), "l.0.gate": Blob.of(())}, "l.0.both", "shape", "parts that do not fit: (), ()"),
+        ({"l.0.up": Blob.of(()), "l.0.gate": Blob.of(())}, "l.0.both", "shape", "parts that cannot be joined: (), ()"),
         (
             {"l.0.qkv.weight": Blob.of((7, 2))},
             "l.0.q.weight",
@@ -280,7 +280,7 @@ def test_tied_by_equal_bytes_or_untied(ledger_of: Any) -> None:
         assert bytes(ledger.read()["head.lm.out.weight"].buffer) == other.data
 
 
-def test_a_tie_to_what_is_not_there_is_missing(ledger_of: Any) -> None:
+def test_a_tie_to_an_absent_tensor_is_missing(ledger_of: Any) -> None:
     tensors = bert_tensors()
     del tensors[TOKEN]
     ledger = ledger_of(tensors, wanted=[*names(), "head.lm.out.weight"])
@@ -290,15 +290,15 @@ def test_a_tie_to_what_is_not_there_is_missing(ledger_of: Any) -> None:
 
 
 def test_a_repeated_tensor_that_the_model_does_not_name(ledger_of: Any) -> None:
-    bias, again = Blob.of((11,), seed=1), Blob.of((11,), seed=2)
+    bias, other = Blob.of((11,), seed=1), Blob.of((11,), seed=2)
     wanted = [*names(), "head.lm.out.weight", "head.lm.out.bias"]
     tensors = bert_tensors() | {"cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias}
     ledger = ledger_of(tensors, wanted=wanted).check()
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "tied"
     assert set(ledger.ties()) == {"head.lm.out.weight"}
-    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": again}, wanted=wanted)
+    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": other}, wanted=wanted)
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "unexpected"
-    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": again}, wanted=names())
+    ledger = ledger_of(tensors | {"cls.predictions.decoder.bias": other}, wanted=names())
     assert row_of(ledger, "cls.predictions.decoder.bias").status == "carried"  # with the rest of its head
 
 
@@ -307,13 +307,13 @@ def test_an_untied_decoder_of_a_head_left_out_is_carried(ledger_of: Any) -> None
     assert row_of(ledger, DECODER).status == "carried"
 
 
-# -------------------------------------------------------------------- words
+# -------------------------------------------------------------------- texts
 
 
-def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
+def test_the_error_is_short_and_gives_advice(ledger_of: Any) -> None:
     tensors = bert_tensors(30)
     tensors["bert.encoder.layer.2.attention.self.qery.weight"] = tensors.pop("bert.encoder.layer.2.attention.self.query.weight")
-    with pytest.raises(Mismatch) as error:
+    with pytest.raises(MismatchError) as error:
         ledger_of(tensors, wanted=[*names(20), "head.out.weight"], dims=DIMS).check()
     message = str(error.value)
     assert "61 unexpected" in message and "2 missing" in message  # noqa: PT018
@@ -324,7 +324,7 @@ def test_the_error_is_short_and_says_what_to_do(ledger_of: Any) -> None:
     assert isinstance(error.value.ledger, Ledger)
 
 
-def test_explain_says_all_that_is_known(ledger_of: Any, tmp_path: Path) -> None:
+def test_explain_lists_all_facts(ledger_of: Any, tmp_path: Path) -> None:
     tensors = bert_tensors(gamma=True)
     ledger = ledger_of(tensors, wanted=[*names(), "head.out.bias"])
     source = "bert.encoder.layer.2.output.LayerNorm.gamma"
@@ -341,7 +341,7 @@ def test_explain_says_all_that_is_known(ledger_of: Any, tmp_path: Path) -> None:
     ]:
         assert words in text
     assert "the file lacks classifier.bias" in ledger.explain("head.out.bias")
-    with pytest.raises(UnknownName, match=r"did you mean 'layers\.2\.mlp_norm\.weight'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'layers\.2\.mlp_norm\.weight'"):
         ledger.explain("layers.2.mlp_nrom.weight")
 
 
@@ -354,7 +354,7 @@ def test_a_name_on_both_sides_is_explained_twice(ledger_of: Any) -> None:
 def test_rows_of_shards_follow_the_files(tmp_path: Path) -> None:
     tensors = list(bert_tensors().items())
     checkpoint = Checkpoint.open(put_shards(tmp_path, [dict(tensors[:7]), dict(tensors[7:])]))
-    ledger = WeightMap("bert", encoder(), heads=heads(), prefixes=("bert.", "")).on(checkpoint, names(), DIMS).check()
+    ledger = match(WeightMap("bert", encoder(), heads=heads(), prefixes=("bert.", "")), checkpoint, names(), DIMS).check()
     assert [row.sources[0] for row in ledger.rows] == [name for name, _ in tensors]
     assert {target: bytes(view.buffer) for target, view in ledger.read().items()} == {
         row.targets[0]: dict(tensors)[row.sources[0]].data for row in ledger.rows

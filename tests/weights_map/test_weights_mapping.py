@@ -1,4 +1,4 @@
-"""Rules and maps: what can be written, what is refused, and that a map is a bijection."""
+"""Rules and maps: valid and invalid ones, and that a map is a bijection."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from map_samples import World, bert, bert_tensors, encoder, put, worlds
 
 from weights_map import (
-    Ambiguous,
-    BadRule,
-    BadTensor,
+    AmbiguousRuleError,
+    BadRuleError,
+    BadTensorError,
     Checkpoint,
     Template,
-    UnknownName,
+    UnknownNameError,
     View,
     WeightMap,
     linear,
+    match,
     norm,
     table,
     tensor,
@@ -31,16 +32,16 @@ from weights_map.rules import Dim, Rule
 # -------------------------------------------------------------------- rules
 
 
-def test_builders_give_the_tensors_of_a_module() -> None:
-    def made(rules: list[Rule]) -> list[tuple[str, tuple[str, ...]]]:
+def test_builders_give_the_rules_of_a_module() -> None:
+    def described(rules: list[Rule]) -> list[tuple[str, tuple[str, ...]]]:
         return [(str(rule), rule.dims) for rule in rules]
 
-    assert made(linear("s", "t", "O I")) == [("s.weight -> t.weight", ("O", "I")), ("s.bias -> t.bias", ("O",))]
-    assert made(linear("s", "t", "O I", bias=False)) == [("s.weight -> t.weight", ("O", "I"))]
-    assert made(norm("s", "t", "H")) == [("s.weight -> t.weight", ("H",)), ("s.bias -> t.bias", ("H",))]
-    assert made(norm("s", "t", "H", bias=False)) == [("s.weight -> t.weight", ("H",))]
-    assert made(table("s", "t", "V H")) == [("s.weight -> t.weight", ("V", "H"))]
-    assert made(tensor("s", "t", "V")) == [("s -> t", ("V",))]
+    assert described(linear("s", "t", "O I")) == [("s.weight -> t.weight", ("O", "I")), ("s.bias -> t.bias", ("O",))]
+    assert described(linear("s", "t", "O I", bias=False)) == [("s.weight -> t.weight", ("O", "I"))]
+    assert described(norm("s", "t", "H")) == [("s.weight -> t.weight", ("H",)), ("s.bias -> t.bias", ("H",))]
+    assert described(norm("s", "t", "H", bias=False)) == [("s.weight -> t.weight", ("H",))]
+    assert described(table("s", "t", "V H")) == [("s.weight -> t.weight", ("V", "H"))]
+    assert described(tensor("s", "t", "V")) == [("s -> t", ("V",))]
     split, bias = linear("s", "t.{q,k}", "2H H")
     assert (str(split), split.kind) == ("s.weight -> t.q.weight + t.k.weight", "split")
     assert bias.dims == ("2H",)
@@ -48,7 +49,7 @@ def test_builders_give_the_tensors_of_a_module() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "expected"),
     [
         (lambda: tensor("{a,b}", "{c,d}", "H"), "both sides"),
         (lambda: tensor("a.{i}", "b", "H"), "slots differ"),
@@ -61,8 +62,8 @@ def test_builders_give_the_tensors_of_a_module() -> None:
         (lambda: Rule((), (Template("a"),), ()), "empty"),
     ],
 )
-def test_a_bad_rule_says_what_is_wrong(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+def test_a_bad_rule_is_refused(make: Callable[[], object], expected: str) -> None:
+    with pytest.raises(BadRuleError, match=expected):
         make()
 
 
@@ -70,11 +71,11 @@ def test_a_dimension_is_a_number_a_symbol_or_both() -> None:
     assert [Dim.parse(text).size({"H": 4}) for text in ("2", "H", "3H", "V")] == [2, 4, 12, None]
 
 
-# -------------------------------------------------------------------- the proof
+# -------------------------------------------------------------------- ambiguous and inconsistent maps
 
 
 @pytest.mark.parametrize(
-    ("rules", "how"),
+    ("rules", "options"),
     [
         ([tensor("a", "x", "H"), tensor("a", "y", "H")], {}),
         ([tensor("a", "x", "H"), tensor("b", "x", "H")], {}),
@@ -88,19 +89,19 @@ def test_a_dimension_is_a_number_a_symbol_or_both() -> None:
         ([tensor("a", "x", "H")], {"heads": [tensor("p.a", "y", "H")], "prefixes": ("p.",)}),
     ],
 )
-@pytest.mark.parametrize("turned", [False, True])
-def test_rules_that_could_claim_one_name_are_refused(rules: list[object], how: dict[str, object], turned: bool) -> None:
-    with pytest.raises(Ambiguous) as error:
-        WeightMap("m", rules[::-1] if turned else rules, **how)  # type: ignore[arg-type]
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rules_that_could_claim_one_name_are_refused(rules: list[object], options: dict[str, object], reverse: bool) -> None:
+    with pytest.raises(AmbiguousRuleError) as error:
+        WeightMap("m", rules[::-1] if reverse else rules, **options)  # type: ignore[arg-type]
     assert "two rules" in str(error.value)
 
 
 def test_the_error_names_both_rules() -> None:
-    with pytest.raises(Ambiguous, match=r"l\.0\.w.*l\.0\.w -> y.*l\.\{i\}\.w.*l\.\{i\}\.w -> x\.\{i\}"):
+    with pytest.raises(AmbiguousRuleError, match=r"l\.0\.w.*l\.0\.w -> y.*l\.\{i\}\.w.*l\.\{i\}\.w -> x\.\{i\}"):
         WeightMap("m", [tensor("l.{i}.w", "x.{i}", "H"), tensor("l.0.w", "y", "H")])
 
 
-def test_what_never_meets_is_allowed() -> None:
+def test_rules_that_do_not_overlap_are_allowed() -> None:
     rules = [tensor("l.{i}.w", "x.{i}", "H"), tensor("l.01.w", "y", "H"), tensor("l.w", "z", "H")]
     m = WeightMap("m", rules, heads=[tensor("l.w.b", "u", "H")], prefixes=("p.",))
     assert m.targets_of("p.l.01.w") == ("y",)
@@ -109,7 +110,7 @@ def test_what_never_meets_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("options", "expected"),
     [
         ({"ties": {"x": "nowhere"}}, "no rule gives 'nowhere'"),
         ({"ties": {"nowhere": "x"}}, "no rule gives 'nowhere'"),
@@ -120,20 +121,20 @@ def test_what_never_meets_is_allowed() -> None:
         ({"carried": "head.*"}, "list of texts"),
     ],
 )
-def test_a_map_that_makes_no_sense_is_refused(how: dict[str, object], says: str) -> None:
+def test_an_inconsistent_map_is_refused(options: dict[str, object], expected: str) -> None:
     rules = [tensor(n, n, "H") for n in ("x", "y", "z")] + [tensor("s", "{q,k}", "2H")]
-    with pytest.raises(BadRule, match=says):
-        WeightMap("m", rules, **how)  # type: ignore[arg-type]
+    with pytest.raises(BadRuleError, match=expected):
+        WeightMap("m", rules, **options)  # type: ignore[arg-type]
 
 
 def test_rules_may_be_nested_or_flat_but_must_be_rules() -> None:
     flat = [rule for group in encoder() for rule in group]
     assert WeightMap("m", flat).rules == WeightMap("m", [[encoder()]]).rules
-    with pytest.raises(BadRule, match="is not a rule"):
+    with pytest.raises(BadRuleError, match="is not a rule"):
         WeightMap("m", ["embeddings"])  # type: ignore[list-item]
 
 
-def test_a_map_is_made_in_milliseconds() -> None:
+def test_a_map_is_built_in_milliseconds() -> None:
     best = min(_seconds(lambda: [linear(f"a.{{i}}.s{n}", f"b.{{i}}.t{n}", "H H") for n in range(60)]) for _ in range(3))
     assert best < 0.1
 
@@ -149,7 +150,7 @@ def _seconds(rules: Callable[[], list[list[Rule]]]) -> float:
 
 @given(worlds())
 @settings(deadline=None, max_examples=80)
-def test_looking_up_a_source_and_a_target_undo_each_other(world: World) -> None:
+def test_sources_of_and_targets_of_are_inverse(world: World) -> None:
     m = world.map()
     for rule in m.rules:
         bindings = {"i": 3, "j": 0}
@@ -163,12 +164,12 @@ def test_looking_up_a_source_and_a_target_undo_each_other(world: World) -> None:
         for target in m.targets_of(name):
             claim = m.claim(name)
             assert claim is not None
-            ours = m.sources_of(target, claim.form.prefix if m.takes_prefix(claim.form.rule or m.rules[0]) else None)
+            sources = m.sources_of(target, claim.form.prefix if m.takes_prefix(claim.form.rule or m.rules[0]) else None)
             new = world.spellings.get(claim.form.spelling, "")
-            assert (name if not new else name[: -len(claim.form.spelling)] + new) in ours
+            assert (name if not new else name[: -len(claim.form.spelling)] + new) in sources
 
 
-def test_old_spellings_and_prefixes_are_known_and_ours_is_written() -> None:
+def test_old_spellings_are_read_and_the_first_prefix_is_written() -> None:
     m = bert()
     for name in ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"):
         assert m.targets_of(name) == ("embed.norm.weight",)
@@ -177,18 +178,18 @@ def test_old_spellings_and_prefixes_are_known_and_ours_is_written() -> None:
     assert m.sources_of("head.out.bias", "bert.") == ("classifier.bias",)
     assert m.targets_of("bert.classifier.bias") == ()  # heads carry no prefix
     assert m.targets_of("xembeddings.LayerNorm.weight") == m.sources_of("nowhere") == ()
-    with pytest.raises(UnknownName, match=r"prefix 'x\.' is none of 'bert.', ''"):
+    with pytest.raises(UnknownNameError, match=r"prefix 'x\.' is none of 'bert.', ''"):
         m.sources_of("embed.norm.weight", "x.")
 
 
 def test_names_for_a_new_file() -> None:
     m = WeightMap("m", [linear("l.{i}.qkv", "x.{i}.{q,k,v}", "3H H", bias=False)], prefixes=("p.", ""))
     assert m.names(["x.2.q.weight", "x.2.v.weight"], "") == dict.fromkeys(["x.2.q.weight", "x.2.v.weight"], ("l.2.qkv.weight",))
-    with pytest.raises(UnknownName, match=r"no rule gives x\.q"):
+    with pytest.raises(UnknownNameError, match=r"no rule gives x\.q"):
         m.names(["x.q"])
 
 
-def test_a_family_is_told_by_the_share_of_bytes_it_knows(tmp_path: Path) -> None:
+def test_a_family_is_identified_by_the_share_of_bytes_it_covers(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(put(tmp_path / "a.safetensors", bert_tensors()))
     assert bert().covers(checkpoint) == 1.0
     assert WeightMap("other", [tensor("x", "x", "H")]).covers(checkpoint) == 0.0
@@ -217,11 +218,12 @@ def test_a_new_file_joins_and_cuts(tmp_path: Path) -> None:
     }
     assert checkpoint.tensors["qkv"].shape == (4, 2)
     assert checkpoint.metadata == {"format": "pt"}
-    again = m.on(checkpoint).check().read()
+    again = match(m, checkpoint).check().read()
     assert {name: bytes(view.buffer) for name, view in again.items()} == {n: bytes(v.buffer) for n, v in values.items()}
-    with pytest.raises(BadTensor, match="qkv: is joined from q, k; k is absent"):
+    with pytest.raises(BadTensorError, match="qkv: is joined from q, k; k is absent") as error:
         m.pack({"q": _view(2, 2)})
-    with pytest.raises(BadTensor, match=r"mlp.*cannot be cut"):
+    assert error.value.names == ("k",)
+    with pytest.raises(BadTensorError, match=r"mlp.*cannot be cut"):
         m.pack({"mlp": _view(5)})
 
 

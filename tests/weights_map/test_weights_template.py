@@ -1,4 +1,4 @@
-"""Templates: matching, filling, unifying, and finding one among many."""
+"""Templates: match, fill, unifies; and the index of many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weights_map import BadRule, Template
+from weights_map import BadRuleError, Template
 from weights_map.template import Index
 
 SEGMENTS = ["a", "b", "0", "1", "01", "weight"]
@@ -42,16 +42,16 @@ def test_two_templates_unify_exactly_if_some_name_matches_both(a: Template, b: T
 
 @given(st.lists(templates(), max_size=8), st.sampled_from(NAMES))
 @settings(deadline=None)
-def test_an_index_refuses_what_unifies_and_finds_what_matches(some: list[Template], name: str) -> None:
+def test_an_index_refuses_overlapping_templates_and_finds_matching_ones(templates: list[Template], name: str) -> None:
     index: Index[str] = Index()
     kept: list[Template] = []
-    for template in some:
+    for template in templates:
         clash = index.add(template, template.text)
         assert (clash is not None) == any(template.unifies(other) for other in kept)
         if clash is None:
             kept.append(template)
     matching = [(template, template.text) for template in kept if template.match(name) is not None]
-    assert ([found] if (found := index.find(name)) else []) == matching
+    assert ([entry] if (entry := index.find(name)) else []) == matching
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_fan_gives_one_template_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("a..b", "empty segment"),
         ("", "empty segment"),
@@ -83,17 +83,17 @@ def test_a_fan_gives_one_template_each() -> None:
         ("a.{q,k}", "Template.expand"),
     ],
 )
-def test_a_bad_template_says_what_is_wrong(text: str, says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+def test_a_bad_template_is_refused(text: str, expected: str) -> None:
+    with pytest.raises(BadRuleError, match=expected):
         Template(text)
 
 
-@pytest.mark.parametrize(("text", "says"), [("{a,b}.{c,d}", "2 fans"), ("{a,a}.w", "twice")])
-def test_a_bad_fan_says_what_is_wrong(text: str, says: str) -> None:
-    with pytest.raises(BadRule, match=says):
+@pytest.mark.parametrize(("text", "expected"), [("{a,b}.{c,d}", "2 fans"), ("{a,a}.w", "twice")])
+def test_a_bad_fan_is_refused(text: str, expected: str) -> None:
+    with pytest.raises(BadRuleError, match=expected):
         Template.expand(text)
 
 
-def test_filling_wants_every_slot() -> None:
-    with pytest.raises(BadRule, match="no value for slot"):
+def test_fill_needs_every_slot() -> None:
+    with pytest.raises(BadRuleError, match="no value for slot"):
         Template("a.{i}").fill({})

@@ -1,4 +1,4 @@
-"""The torch side: no copies, all dtypes, NaN found; and no torch anywhere else."""
+"""Views <-> torch tensors: no copies, all dtypes, and the check for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from map_samples import Blob, bert, bert_tensors, put
 
-from weights_map import BadFile, BadTensor, Checkpoint, View, WeightMap, tensor
+from weights_map import BadFileError, BadTensorError, Checkpoint, View, WeightMap, match, tensor
 from weights_map import torch as adapter
 
 ONE = WeightMap("one", [tensor("x.{i}", "y.{i}", "N")])
@@ -21,7 +21,7 @@ ONE = WeightMap("one", [tensor("x.{i}", "y.{i}", "N")])
 def test_tensors_of_every_dtype_pass_both_ways(tmp_path: Path, dtype: torch.dtype) -> None:
     numbers = torch.arange(8).to(torch.float32).to(dtype) if dtype != torch.bool else torch.arange(8) % 2 == 0
     safetensors.torch.save_file({"x.0": numbers, "x.1": numbers[:0].clone()}, tmp_path / "a.safetensors")
-    ledger = ONE.on(Checkpoint.open(tmp_path / "a.safetensors"), dims={"N": 8})
+    ledger = match(ONE, Checkpoint.open(tmp_path / "a.safetensors"), dims={"N": 8})
     ledger = ledger.check(shape="y.1")
     read = adapter.tensors(ledger)
     assert read["y.0"].dtype == dtype
@@ -33,7 +33,7 @@ def test_tensors_of_every_dtype_pass_both_ways(tmp_path: Path, dtype: torch.dtyp
 def test_tensors_are_the_mapped_file_itself(tmp_path: Path) -> None:
     path = put(tmp_path / "a.safetensors", bert_tensors(), padding=-len(put(tmp_path / "x", bert_tensors()).read_bytes()) % 4)
     before = path.read_bytes()
-    ledger = bert().on(Checkpoint.open(path))
+    ledger = match(bert(), Checkpoint.open(path))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tensors = adapter.tensors(ledger)
@@ -47,7 +47,7 @@ def test_tensors_are_the_mapped_file_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("padding", range(4))
 def test_a_misaligned_tensor_is_read_all_the_same(tmp_path: Path, padding: int) -> None:
     blob = Blob("F32", (3,), torch.tensor([1.0, 2.0, 3.0]).numpy().tobytes())
-    ledger = ONE.on(Checkpoint.open(put(tmp_path / "a.safetensors", {"x.0": blob}, padding=padding)))
+    ledger = match(ONE, Checkpoint.open(put(tmp_path / "a.safetensors", {"x.0": blob}, padding=padding)))
     read = adapter.tensors(ledger)["y.0"]
     assert read.tolist() == [1.0, 2.0, 3.0]
     assert read.data_ptr() % 4 == 0
@@ -66,15 +66,15 @@ def test_any_layout_in_memory_can_be_saved(tmp_path: Path) -> None:
     assert adapter.tensor(adapter.view(numbers)).data_ptr() == numbers.data_ptr()
     assert adapter.view(torch.tensor(3)).shape == ()
     for bad in (torch.zeros(2, device="meta"), torch.zeros(2, 2).to_sparse(), torch.zeros(2, dtype=torch.complex128)):
-        with pytest.raises(BadTensor, match="cannot be saved"):
+        with pytest.raises(BadTensorError, match="cannot be saved"):
             adapter.view(bad)
-    with pytest.raises(BadTensor, match="no dtype for F4"):
+    with pytest.raises(BadTensorError, match="no dtype for F4"):
         adapter.tensor(View("F4", (2,), memoryview(b"1")))
 
 
 def test_tied_tensors_are_one(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(put(tmp_path / "a.safetensors", bert_tensors()))
-    ledger = bert().on(checkpoint, ["embed.token.weight", "head.lm.out.weight"])
+    ledger = match(bert(), checkpoint, ["embed.token.weight", "head.lm.out.weight"])
     tensors = adapter.tensors(ledger, tied=True)
     assert tensors["head.lm.out.weight"].data_ptr() == tensors["embed.token.weight"].data_ptr()
     assert "head.lm.out.weight" not in adapter.tensors(ledger)
@@ -89,7 +89,8 @@ def test_numbers_that_are_not_finite_are_named_and_counted(dtype: torch.dtype) -
     }
     adapter.check_finite(fine)
     bad = torch.tensor([1.0, float("nan"), float("inf"), -float("inf")]).to(dtype)
-    with pytest.raises(BadFile, match=r"layer\.bad \(1 NaN, 2 infinite of 4\)"):
+    with pytest.raises(BadFileError, match=r"layer\.bad \(1 NaN, 2 infinite of 4\)"):
         adapter.check_finite({**fine, "layer.bad": bad})
-    with pytest.raises(BadFile, match=r"and 2 more"):
+    with pytest.raises(BadFileError, match=r"and 2 more") as error:
         adapter.check_finite({str(n): bad for n in range(7)})
+    assert error.value.names == tuple("0123456")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from nativebert.errors import BadInputError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline, positive
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.answer import Answerer
 from nativebert.tasks.base import Task
 
@@ -33,7 +33,7 @@ class QuestionAnsweringPipeline(Pipeline):
         **dict.fromkeys(("truncation", "max_length"), "pass max_seq_len; long contexts are read in windows"),
     }
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return Answerer(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:

@@ -20,7 +20,7 @@ from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.states import device_name, precision_name
 from nativebert.hf.tokenizer import AutoTokenizer, PreTrainedTokenizerBase
 from nativebert.hub import Snapshot
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.pickling import Referred
 from nativebert.tasks.base import Task, listed
 
@@ -89,7 +89,7 @@ class Pipeline:
         self.native = self._native(_as_asked(model, tokenizer), options)
         self._settings = self._checked(settings)
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         """The native task."""
         raise NotImplementedError
 
@@ -188,7 +188,7 @@ class Pipeline:
         self.tokenizer.rejoin(self.native.tokenizer)
 
 
-def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Model:
+def _as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
     """The native model, of the same weights, with this tokenizer and with what was changed of the config."""
     native = copy.copy(model.native)
     native.__dict__["tokenizer"] = tokenizer.native

@@ -10,7 +10,7 @@ import numpy as np
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task
 from nativebert.tasks.classify import Classifier
 
@@ -34,7 +34,7 @@ class TextClassificationPipeline(Pipeline):
         "return_tensors": "results are lists; nativebert.Classifier(model).scores(texts) gives an array",
     }
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return Classifier(model, problem=self._problem(None), **options)
 
     def _problem(self, asked: Any) -> str:

@@ -11,7 +11,7 @@ from nativebert.errors import BadInputError
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline
 from nativebert.hf.states import States
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task, listed
 from nativebert.tasks.embed import Embedder
 
@@ -19,7 +19,7 @@ from nativebert.tasks.embed import Embedder
 class _States(States):
     """An encoder alone."""
 
-    def __init__(self, model: Model, *, device: str, precision: str, max_tokens: int) -> None:
+    def __init__(self, model: LoadedModel, *, device: str, precision: str, max_tokens: int) -> None:
         super().__init__(
             model, head=None, device=device, precision=precision, batch_tokens=None, too_long="truncate", max_tokens=max_tokens,
             stride=0, revision=None, offline=None, token=None,
@@ -41,7 +41,7 @@ class FeatureExtractionPipeline(Pipeline):
     auto = "AutoModel"
     carried = frozenset({"return_tensors", "tokenize_kwargs"}) | TOKENIZING
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return _States(model, **options)
 
     def _run(self, items: list[Any], given: Mapping[str, Any]) -> list[Any]:
@@ -59,7 +59,7 @@ class SentenceSimilarityPipeline(Pipeline):
 
     auto = "AutoModel"
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         del options["max_tokens"]  # what the sentence-transformers files say
         return Embedder(model, **options)
 

@@ -10,7 +10,7 @@ import numpy as np
 from nativebert.errors import BadInputError, NativeBertWarning, warn
 from nativebert.hf.arguments import checked
 from nativebert.hf.pipelines.base import TOKENIZING, Pipeline, positive
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task
 from nativebert.tasks.fill import MaskFiller
 
@@ -48,7 +48,7 @@ class FillMaskPipeline(Pipeline):
     auto = "AutoModelForMaskedLM"
     carried = frozenset({"top_k", "targets", "tokenizer_kwargs"})
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return _Filler(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:

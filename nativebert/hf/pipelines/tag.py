@@ -11,7 +11,7 @@ import numpy as np
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Call, Scores, Task
 from nativebert.tasks.tag import Tagger
 from nativebert.text.tokenizer import Encoding
@@ -54,7 +54,7 @@ class TokenClassificationPipeline(Pipeline):
         ),
     }
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return _TokenTagger(model, **options)
 
     def _alone(self, inputs: Any, given: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from nativebert.errors import BadInputError
 from nativebert.hf.pipelines.base import Pipeline
-from nativebert.nn.model import Model
+from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task
 from nativebert.tasks.zeroshot import ZeroShot
 
@@ -24,7 +24,7 @@ class ZeroShotClassificationPipeline(Pipeline):
     carried = frozenset({"candidate_labels", "hypothesis_template", "multi_label"})
     instead: ClassVar[Mapping[str, str]] = {"multi_class": "pass multi_label, its new name"}
 
-    def _native(self, model: Model, options: dict[str, Any]) -> Task:
+    def _native(self, model: LoadedModel, options: dict[str, Any]) -> Task:
         return ZeroShot(model, **options)
 
     def __call__(self, inputs: Any = None, *args: Any, **settings: Any) -> Any:
