@@ -34,6 +34,7 @@ def test_every_program_has_its_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.slow
 def test_recipe(name: str, models: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[name])
     program = RECIPES[name]

@@ -810,6 +810,7 @@ def test_reports_are_written_whole(run: Run, models: Path, tmp_path: Path, monke
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("output", ["o.jsonl", "-", None])
+@pytest.mark.slow
 def test_closed_streams(models: Path, lines: Path, tmp_path: Path, closed: str, output: str | None) -> None:
     """Files are written all the same; results have nowhere to go without standard output; and nothing else goes there without the other."""
     words = ["-m", "nativebert", "tag", str(lines), "-m", str(models / "tag"), *([] if output is None else ["-o", output])]
@@ -837,6 +838,7 @@ def test_closed_streams(models: Path, lines: Path, tmp_path: Path, closed: str, 
         (["bench", "{m}", "--json", "-"], 2), (["quantize", "{m}", "-o", "small"], 0),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_no_streams_at_all(models: Path, tmp_path: Path, words: list[str], code: int) -> None:
     argv = [word.format(m=models / "embed") for word in words] + (["-m", str(models / "embed")] if "tokenize" in words else [])
     command = f"{shlex.join([sys.executable, '-m', 'nativebert', *argv])} <&- >&-"

@@ -24,6 +24,8 @@ from nativebert import cli, hub
 from nativebert.convert import _work, convert
 from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
 
+pytestmark = pytest.mark.slow  # a conversion is a process of its own
+
 Tensors = dict[str, torch.Tensor]
 
 

@@ -204,6 +204,7 @@ def test_whatever_takes_a_device(work: Callable[[Models, str], Any], device: str
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.slow
 def test_commands(device: str, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CALLS": 2, "PRODUCTS": 1, "SIDE": {"cpu": 16, device[:-2]: 16}, "COUNT": 6}.items():
         monkeypatch.setattr(bench, name, value)

@@ -27,6 +27,8 @@ from nativebert.errors import NativeBertError
 from nativebert.hub import resolve
 from weights_map import WeightsMapError
 
+pytestmark = pytest.mark.slow
+
 OURS = (NativeBertError, WeightsMapError)
 SECONDS = 5.0
 MEGABYTES = 200

@@ -121,6 +121,7 @@ def test_no_family_is_without_golden_data() -> None:
     assert {folder.name for folder in (GOLDEN / "heads").iterdir()} == set(map(str, HEADS))
 
 
+@pytest.mark.slow
 def test_transformers_is_not_needed() -> None:
     """Everything above once more, in a process that cannot import it."""
     forbid = "import sys; sys.modules.update(dict.fromkeys(['transformers', 'sentence_transformers']))"

@@ -427,6 +427,7 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.slow
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     if family in ("mpnet", "modernbert"):
@@ -439,6 +440,7 @@ def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.slow
 def test_plan_of_minilm(level: str) -> None:
     r = random.Random(0)
     batch = Packed.of([[r.randrange(999, 30000) for _ in range(n)] for n in (120, 70, 20, 20, 20, 16, 3, 1)])
@@ -448,6 +450,7 @@ def test_plan_of_minilm(level: str) -> None:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("width", "heads", "inner"), [(33, 3, 50), (100, 4, 7), (66, 1, 130), (8, 8, 300), (80, 1, 1)])
+@pytest.mark.slow
 def test_plan_of_odd_sizes(width: int, heads: int, inner: int, level: str, tmp_path: Path) -> None:
     sizes = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner, "type_vocab_size": 3}
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"] | sizes))
@@ -461,6 +464,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta"])
+@pytest.mark.slow
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
     plan, oracle = prepare(model, "cpu", "int8"), CpuPlan(model, Int8Product)
@@ -562,6 +566,7 @@ def test_segments_and_long_texts(tmp_path: Path) -> None:
         pytest.param(partial(CKernelPlan, precision="int8"), marks=needs_kernels, id="int8"),
     ],
 )
+@pytest.mark.slow
 def test_pooled(make: Callable[[nb.Model], ExecutionPlan], tmp_path: Path) -> None:
     """Of a whole batch, and the same bits of every sequence alone and on one thread."""
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))

@@ -77,7 +77,7 @@ embed(["the cat sat on the mat", "a dog"])
 print(memory("VmHWM") - before)
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 
 def test_weights_do_not_stand_in_memory_twice(tmp_path: Path) -> None:

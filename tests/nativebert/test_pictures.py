@@ -165,6 +165,7 @@ def test_the_script_is_javascript(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", sorted(STARTS))
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 3)])
+@pytest.mark.slow
 def test_drawings_of_attention(ending: str, layers: int, heads: int, tmp_path: Path) -> None:
     picture, path = picture_of(["$x^2$", "$\\frac{$", "$", "<b>"], layers, heads), tmp_path / f"attention{ending}"
     picture.save(path)
@@ -337,6 +338,7 @@ def test_the_page_of_a_map_shows_strangers_texts_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".html", ".png", ".pdf", ".svg"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("labels", [None, ["a", "$b$", None, "_c"] * 10, [1.5, 2, None, float("nan")] * 10])
+@pytest.mark.slow
 def test_maps_are_written(ending: str, dimensions: int, labels: list | None, tmp_path: Path) -> None:
     path = tmp_path / f"map{ending}"
     map(cloud(), labels, [f"${i}$" for i in range(40)], dimensions=dimensions).save(path)

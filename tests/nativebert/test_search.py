@@ -164,6 +164,7 @@ def test_what_cannot_be_mined(given: dict) -> None:
 
 
 @pytest.mark.parametrize("job", ["semantic_search(x, x, top_k=1)", "paraphrase_mining(x, top_k=None, max_pairs=1000)"])
+@pytest.mark.slow
 def test_memory_stays_flat(job: str) -> None:
     """20,000 by 20,000 scores are 1.6 GB; 100 MB must do. In a process of its own, for the peak."""
     code = f"""

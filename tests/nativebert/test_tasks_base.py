@@ -487,6 +487,7 @@ print(json.dumps({"short": short, "long": long}))
 
 
 @pytest.mark.parametrize("name", ["classify", "zero-shot", "rank", "embed"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_text(tmp_path: Path, name: str) -> None:
     sizes = {"hidden_size": 256, "intermediate_size": 2048, "num_hidden_layers": 1, "max_position_embeddings": 512}
     kind = "BertModel" if name == "embed" else "BertForSequenceClassification"
