@@ -163,7 +163,7 @@ def test_no_room_uses_private_names_of_another() -> None:
     for use in (
         "task._run(0)",
         "class A(Task):\n    def f(self): self._sequence_rows()",
-        "from nativebert.tasks.tag import _best",
+        "from nativebert.tasks.base import _SHRINKING",
     ):
         assert private_names_of_others({tasks: sources[tasks], other: use}), use
 
