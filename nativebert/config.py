@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from nativebert.checks import is_integer, is_number
 from nativebert.errors import BadInputError, CorruptError, NativeBertError, RefusedError
 
 # A width beyond any model, and small enough that no product of two sizes overflows.
@@ -300,7 +301,7 @@ class Fields:
     def integer(self, key: str, default: Any = ..., *, low: int = 1, high: int = 2**31 - 1) -> int:
         """An integer between ``low`` and ``high``, both included. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_integer(value):
             raise self._wrong(key, value, "a whole number")
         if not low <= value <= high:
             raise self._wrong(key, value, f"between {low} and {high}")
@@ -309,7 +310,7 @@ class Fields:
     def number(self, key: str, default: Any = ..., *, low: float = 0.0, high: float = 1e30) -> float:
         """A finite number between ``low`` and ``high``. Raises :class:`CorruptError` for anything else."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not is_number(value):
             raise self._wrong(key, value, "a number")
         if not low <= value <= high:  # false for NaN too
             raise self._wrong(key, value, f"a finite number between {low:g} and {high:g}")
@@ -393,9 +394,7 @@ class Fields:
             by_id = {int(k): v for k, v in names.items()}
         except ValueError:
             raise self._wrong("id2label", names, "an object whose keys are whole numbers") from None
-        by_id = {
-            k: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in by_id.items()
-        }  # names like 0 and 1
+        by_id = {k: str(v) if is_integer(v) else v for k, v in by_id.items()}  # names like 0 and 1
         if any(not isinstance(v, str) for v in by_id.values()) or sorted(by_id) != list(range(len(names))):
             raise self._wrong("id2label", names, "names for the ids 0, 1, 2, ... with no gap and none twice")
         if not by_id:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from nativebert.arch import FAMILIES, read_config
 from nativebert.errors import BadInputError
+from nativebert.files import update_json
 from nativebert.hf.arguments import HARMLESS, REFUSED, checked, offline, whole_numbers
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -203,13 +204,8 @@ class PreTrainedConfig:
 
     def write_changes(self, folder: Any, leave: tuple[str, ...] = ()) -> None:
         """Write what was set since the config was loaded, but for ``leave``, into the config.json of a folder."""
-        path = Path(folder) / "config.json"
         if changed := {key: value for key, value in self.changes().items() if key not in leave}:
-            draft = path.with_name(
-                ".config.json.tmp"
-            )  # moved into place: in a Hub cache config.json is a link to a shared file
-            draft.write_text(json.dumps(json.loads(path.read_bytes()) | changed, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            draft.replace(path)
+            update_json(Path(folder) / "config.json", changed)
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values; a copy."""

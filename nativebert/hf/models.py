@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert.arch import family, read_config
+from nativebert.checks import is_number, plain, whole_number
 from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf import outputs
-from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
+from nativebert.hf.arguments import checked, offline
 from nativebert.hf.config import STEMS, PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot

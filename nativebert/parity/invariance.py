@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nativebert.checks import at_least
 from nativebert.engine import choose_device
 from nativebert.engine.reference import copied
 from nativebert.loading import load, open_snapshot
@@ -24,7 +25,6 @@ from nativebert.nn.pool import pool
 from nativebert.parity.report import TEXTS
 from nativebert.tasks.embed import Embedder
 from nativebert.text.pack import plan
-from nativebert.whole import at_least
 
 COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Task, highest, listed
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
-from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.checks import at_least, whole
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
 from nativebert.engine.native import NativePlan
@@ -40,7 +41,6 @@ from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, check_policy, windows
-from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid, softmax
 from nativebert.tasks.results import Report, Results
-from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
+from nativebert.checks import at_least, whole
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.pool import POOLS
@@ -22,7 +23,6 @@ from nativebert.tasks import steps
 from nativebert.tasks.base import Call, Pieces, Task, listed, singles
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
-from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

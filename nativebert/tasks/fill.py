@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Task, highest, listed, softmax
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Encoding
-from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nativebert import sentence
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Scores, Task, listed, sigmoid
-from nativebert.whole import at_least
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nativebert.checks import whole
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.tasks.base import Call, Pieces, Scores, Task, listed, singles, softmax
 from nativebert.tasks.classify import over_windows
 from nativebert.tasks.results import Results
 from nativebert.text.tokenizer import Tokenizer
-from nativebert.whole import whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -34,7 +34,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from nativebert.checks import whole_number
 from nativebert.errors import Assumed, BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError, warn
+from nativebert.files import dump_json, parse_json
 from nativebert.text import sentencepiece
 
 if TYPE_CHECKING:  # the library itself is imported by the first tokenizer that is loaded
@@ -234,7 +236,7 @@ class Tokenizer:
                 f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
                 "download one of them into it"
             )
-        content = {name: _parse(data, where / name) for name, data in files.items() if name.endswith(".json")}
+        content = {name: parse_json(data, where / name) for name, data in files.items() if name.endswith(".json")}
         model = content.pop("config.json", {})
         before, settings = dict(content), dict(settings or {})
         with _trusting_nothing(where):
@@ -259,7 +261,7 @@ class Tokenizer:
         kept = {name: data for name, data in files.items() if name in FILES}
         for name in ("tokenizer_config.json", "special_tokens_map.json"):
             if (now := content.get(name, {})) != before.get(name, {}):
-                kept[name] = (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode()
+                kept[name] = dump_json(now).encode()
         tokenizer = cls(core, options, kept, where)
         tokenizer.kind, tokenizer.notes = made.kind, (*made.notes, *made.assumed)
         tokenizer._assumed = tuple(made.assumed)
@@ -420,7 +422,7 @@ class Tokenizer:
             skip_special_tokens: leave out special tokens.
             clean_up: take spaces before punctuation away; None for what the files say. It is never done to a BPE's text, as in transformers.
         """
-        numbers = [_number(number) for number in ids]
+        numbers = [whole_number("an id", number) for number in ids]
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
@@ -522,16 +524,6 @@ class Tokenizer:
 
 
 # ---- reading the files
-
-
-def _parse(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(content, dict):
-        raise CorruptError(f"{path} holds a {type(content).__name__} where an object was expected: download it again")
-    return content
 
 
 @contextmanager
@@ -995,14 +987,6 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
         if paired and len(parts) != 2:
             raise BadInputError(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
     return items
-
-
-def _number(given: Any) -> int:
-    """An id, which R and tables may give as 101.0."""
-    number = given.item() if getattr(given, "ndim", None) == 0 else given  # of numpy or torch
-    if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
-        raise BadInputError(f"an id must be a whole number, not {given!r}")
-    return int(number)
 
 
 def _complaint(given: Any) -> str:

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError
-from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline, positive
 from nativebert.nn.model import Model
 from nativebert.tasks.answer import Answerer
