@@ -18,9 +18,14 @@ def test_a_file_is_replaced_when_all_is_written_or_stays_as_it_was(tmp_path: Pat
     path = tmp_path / "a.json"
     path.write_text("old")
     path.chmod(0o640)
-    with pytest.raises(RuntimeError), replacing(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_text() == "old"
     with replacing(path) as file:
         file.write(b"new")
