@@ -15,7 +15,7 @@ MAY = {
     "config": {"checks", "errors"},
     "arch": {"config", "errors"},
     "hub": {"errors", "files"},
-    "text": {"checks", "errors", "files"},
+    "text": {"arch", "checks", "errors", "files"},
     "sentence": {"checks", "config", "errors", "hub"},
     "forking": set(),
     "nn": {"config", "errors", "forking"},

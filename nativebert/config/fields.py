@@ -31,15 +31,16 @@ HARMLESS = frozenset(
 
 
 class Fields:
-    """A config.json read key by key: each value is checked, and what was never asked for is known in the end.
+    """A config.json read key by key: each value is checked, and the keys that were not read are known in the end.
 
     Args:
         data: the parsed config.json.
-        family: name to use in messages.
+        family: name of the family.
+        defaults: values of keys that ``data`` does not have.
     """
 
-    def __init__(self, data: Mapping[str, Any], family: str) -> None:
-        self.data, self.family = data, family
+    def __init__(self, data: Mapping[str, Any], family: str, defaults: Mapping[str, Any] | None = None) -> None:
+        self.data, self.family, self.defaults = data, family, defaults or {}
         self.faults: dict[str, NativeBertError] = {}
         self._read: set[str] = set()
 
@@ -47,11 +48,11 @@ class Fields:
         self._read.add(key)
         value = self.data.get(key)
         if value is None:
-            if default is ...:
-                raise CorruptError(
-                    f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}"
-                )
-            return default
+            value = self.defaults.get(key) if default is ... else default
+        if value is None and default is ...:
+            raise CorruptError(
+                f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}"
+            )
         return value
 
     def _near(self, key: str) -> str:

@@ -34,6 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from nativebert.arch import FAMILIES, family
 from nativebert.checks import whole_number
 from nativebert.errors import Assumed, BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError, warn
 from nativebert.files import dump_json, parse_json
@@ -65,17 +66,14 @@ SETTINGS = (
 
 _BERT_CLASSES = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 _BERT_CLASSES |= {"SqueezeBertTokenizer", "LayoutLMTokenizer"}
-_BERT_FAMILIES = {"bert", "distilbert", "electra", "mobilebert", "squeezebert", "layoutlm", "convbert"}
+# Families that nativebert has no encoder for, and whose tokenizer is BERT's
+_BERT_FAMILIES = {"mobilebert", "squeezebert", "layoutlm", "convbert"}
 _BERT_NAMES = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
-# The tokenizer that transformers takes for a family where the files name none, and the special tokens it assumes.
-_CLASSES = {
-    "roberta": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer", "albert": "AlbertTokenizer",
-    "mpnet": "MPNetTokenizer",
-}  # fmt: skip
 _ROBERTA_NAMES = {
     "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>",
     "mask_token": "<mask>",
 }  # fmt: skip
+# Special tokens that transformers assumes where the files name none
 _CUSTOMARY = {
     **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA_NAMES),
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
@@ -542,9 +540,15 @@ def _trusting_nothing(where: Path) -> Iterator[None]:
 
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
     """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
-    family = model.get("model_type")
-    usual = "BertTokenizer" if family in _BERT_FAMILIES else _CLASSES.get(str(family), "")
-    return str(config.get("tokenizer_class") or model.get("tokenizer_class") or usual).removesuffix("Fast")
+    named = config.get("tokenizer_class") or model.get("tokenizer_class")
+    return str(named or _default_class(str(model.get("model_type")))).removesuffix("Fast")
+
+
+def _default_class(family_name: str) -> str:
+    """The class that transformers takes for a family where the files name none."""
+    if family_name in FAMILIES:
+        return family(family_name).tokenizer
+    return "BertTokenizer" if family_name in _BERT_FAMILIES else ""
 
 
 def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
