@@ -264,9 +264,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> bool:
             ax.set_title(f"{result['model']}: {result['workloads'][name]['title']}", fontsize=9, loc="left")
     handles = [Patch(color=colour) for colour in colours.values()]
     figure.legend(handles, list(colours), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    figure.suptitle(
-        "Time relative to nativebert in fp32\n(shorter is faster; lines: range over the rounds)", fontsize=10
-    )
+    figure.suptitle("Time relative to nativebert in fp32\n(shorter is faster; lines: range over the rounds)", fontsize=10)
     figure.savefig(path, dpi=100)
     plt.close(figure)
     return True

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from nativebert import kernels
+from nativebert.checks import at_least
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, heard
@@ -33,7 +34,6 @@ from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder, Vectors
 from nativebert.text.pack import plan
 from nativebert.text.tokenizer import Tokenizer
-from nativebert.whole import at_least
 
 WORDS = (
     "the a of and in to was on with for that were from their about before under between river stone winter bread letter window "

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from nativebert.arch import FAMILIES, family
 from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
+from nativebert.files import new_file_mode, read_json
 from nativebert.hub import OLD_TOKENIZERS, SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -127,10 +128,9 @@ def _jobs(folder: Path) -> dict[str, list[Path]]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        named = json.loads(index.read_bytes())["weight_map"].values()
-        shards = sorted(set(named))
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{index} is not an index of shards: {error!r}. Fetch it again.") from error
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptError(f"{index} is not an index of shards: {error!r}. Download it again.") from error
     for shard in shards:
         path = PurePosixPath(str(shard))
         if not isinstance(shard, str) or len(path.parts) != 1 or path.name in ("..", "") or re.search(r"[\\:\0/]", shard):
@@ -138,15 +138,15 @@ def _shards(index: Path) -> list[str]:
         if not (index.parent / shard).is_file():
             raise NotFoundError(f"{index.parent} lacks {shard}, named in {index.name}: its weights are incomplete.")
     if not shards:
-        raise CorruptError(f"{index} names no shards. Fetch it again.")
+        raise CorruptError(f"{index} names no shards. Download it again.")
     return shards
 
 
 def _ties(folder: Path) -> dict[str, str]:
     """The family of the folder's config.json, for its ties; nothing where there is none that we know."""
     try:
-        name = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except (OSError, ValueError, RecursionError, AttributeError):
+        name = read_json(folder / "config.json").get("model_type")
+    except (OSError, CorruptError):
         return {}
     return {"family": name} if isinstance(name, str) and name in FAMILIES else {}
 
@@ -186,7 +186,7 @@ def _convert(sources: list[Path], target: Path, ties: dict[str, str], time_limit
             )
         tensors = _check(draft)
         size = draft.stat().st_size
-        os.chmod(draft, 0o666 & ~_umask())
+        os.chmod(draft, new_file_mode())
         draft.replace(target)
     return Converted(tuple(sources), target, tensors, size, dict(answer["dropped"]), tuple(answer["cloned"]))
 
@@ -203,12 +203,6 @@ def _check(draft: Path) -> int:
     from weights_map import Checkpoint
 
     return len(Checkpoint.open(draft).tensors)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _copy(folder: Path, to: Path) -> Iterator[str]:
@@ -282,7 +276,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
-            raise CorruptError(f"{path.name} cannot be read: {error}. Fetch it again.") from error
+            raise CorruptError(f"{path.name} cannot be read: {error}. Download it again.") from error
         if compressed:
             raise RefusedError(
                 f"{path.name} is a compressed archive, as torch writes none: what it would unpack to is not known"
@@ -310,7 +304,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             reason = re.sub(r"(?s).*WeightsUnpickler error:\s*", "", said).strip().splitlines() or [""]
             raise RefusedError(f"{path.name} is a pickle of more than tensors, and stays closed ({reason[0][:160]})") from error
         reason = said.strip().splitlines() or [type(error).__name__]
-        raise CorruptError(f"{path.name} cannot be read: {reason[0][:200]}. Fetch it again.") from error
+        raise CorruptError(f"{path.name} cannot be read: {reason[0][:200]}. Download it again.") from error
     return _tensors(found, path.name)
 
 

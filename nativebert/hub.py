@@ -40,6 +40,7 @@ from nativebert.errors import (
     heard,
     warn,
 )
+from nativebert.files import read_json, replacing
 
 __all__ = ["PACKAGED", "CachedCopy", "Packaged", "Snapshot", "resolve"]
 
@@ -138,7 +139,7 @@ class Snapshot:
             CorruptError: the file is not a JSON object in UTF-8.
             RefusedError: ``name`` leads out of the folder.
         """
-        return None if (path := self.path(name)) is None else _read_json(path, dict)
+        return None if (path := self.path(name)) is None else read_json(path)
 
     def modules(self) -> list[dict[str, Any]]:
         """The parts that ``modules.json`` lists, in order; empty where the model has no such file.
@@ -333,7 +334,7 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
     if prefix + WEIGHTS in names:
         return [prefix + WEIGHTS]
     if prefix + INDEX in names:
-        index = _read_json(get(prefix + INDEX), dict)
+        index = read_json(get(prefix + INDEX))
         shards = index.get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise CorruptError(f"{where}/{prefix}{INDEX} names no shards: it has no weight_map.")
@@ -361,20 +362,10 @@ def _inside(name: object, where: object) -> PurePosixPath:
     return path
 
 
-def _read_json(path: Path, kind: type[Any]) -> Any:
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not JSON in UTF-8: {error}. Fetch it again.") from error
-    if not isinstance(content, kind):
-        raise CorruptError(f"{path} holds a {type(content).__name__} where a JSON {kind.__name__} belongs. Fetch it again.")
-    return content
-
-
 def _read_modules(path: Path) -> list[dict[str, Any]]:
-    modules: list[dict[str, Any]] = _read_json(path, list)
+    modules: list[dict[str, Any]] = read_json(path, list)
     if not all(isinstance(module, dict) for module in modules):
-        raise CorruptError(f"{path} should list objects, one for each part of the model. Fetch it again.")
+        raise CorruptError(f"{path} should list objects, one for each part of the model. Download it again.")
     return modules
 
 
@@ -631,8 +622,6 @@ def _hash(path: Path, kind: str, start: bytes = b"") -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a small file so that nobody ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text)
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode())

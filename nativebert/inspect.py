@@ -12,7 +12,7 @@ from typing import Any
 
 from nativebert import sentence
 from nativebert.arch import Family, read_config
-from nativebert.config import EncoderConfig
+from nativebert.config import EncoderConfig, select_heads
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
 from nativebert.text.tokenizer import Tokenizer
@@ -124,7 +124,7 @@ def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tu
     """The ledger that :func:`nativebert.load` would draw up, and the tasks of the heads that it would load."""
     wrapper = family.wrapper(checkpoint.tensors)
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = config.select_heads("auto", given)
+    tasks = select_heads(config, "auto", given)
     heads = [config.heads[task] for task in tasks]
     pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
     has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)

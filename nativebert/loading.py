@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nativebert import hub
 from nativebert.arch import read_config
-from nativebert.config import EncoderConfig
+from nativebert.config import EncoderConfig, select_heads
 from nativebert.engine import choose_device
 from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
@@ -162,7 +162,7 @@ def _load(
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
     given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = config.select_heads(head, given)
+    tasks = select_heads(config, head, given)
     with torch.device("meta"):
         model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
     names = config.checkpoint_names(model.state_dict(), given)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.checks import at_least, whole
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.loading import LoadedModel, load
-from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from nativebert.nn.model import Model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from nativebert import hub
 from nativebert.config import EIGHT_BITS
 from nativebert.errors import BadInputError, RefusedError
+from nativebert.files import read_json, update_json
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from weights_map import Ledger
@@ -79,7 +79,7 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
     elif _narrower(model, stored.values()):
         declare_dtype(within / "config.json", model.dtype)
     if asked:
-        _declare(within / "config.json", {"quantization_config": _described(ledger, small)})
+        update_json(within / "config.json", {"quantization_config": _described(ledger, small)})
 
 
 def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
@@ -91,8 +91,8 @@ def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
 
 def declare_dtype(config: Path, dtype: torch.dtype) -> None:
     """Say in config.json what the weights are to be loaded in: transformers casts them all to that."""
-    data = json.loads(config.read_bytes())
-    _declare(config, dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch.")))
+    data = read_json(config)
+    update_json(config, dict.fromkeys({"dtype", "torch_dtype"} & set(data) or {"dtype"}, str(dtype).removeprefix("torch.")))
 
 
 def _matrices(model: Model) -> set[str]:
@@ -137,14 +137,6 @@ def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
                     f"{target} is {tuple(tensors[target].shape)} now and was {shape} in the file: config.json says otherwise, and a model "
                     "saved like that could not be loaded. Resizing is not supported."
                 )
-
-
-def _declare(config: Path, facts: Mapping[str, object]) -> None:
-    """Write some keys of config.json."""
-    data = json.loads(config.read_bytes()) | dict(facts)
-    draft = config.with_name(".config.json.tmp")  # moved into place: in a Hub cache config.json is a link to a shared file
-    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(config)
 
 
 def _in_file_dtypes(ledger: Ledger, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import nativebert.forking  # noqa: F401  (whoever computes with torch may be forked)
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError
-from nativebert.whole import at_least
 
 MEASURES = ("cosine", "dot", "euclidean", "manhattan")
 BLOCK = 1024

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nativebert.checks import is_integer, is_number
 from nativebert.config import HARMLESS
 from nativebert.errors import CorruptError, RefusedError
 from nativebert.hub import Snapshot
@@ -159,11 +160,8 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     if similarity not in SIMILARITIES:
         raise RefusedError(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
     pooling, include_prompt, then, assumed = _modules(snapshot)
-    keep = extra.get("truncate_dim")
-    if keep is not None:
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise CorruptError(f"{SETTINGS}: 'truncate_dim' must be a whole number above 0, not {keep!r}")
-        then = (*then, Truncate(keep))
+    if extra.get("truncate_dim") is not None:
+        then = (*then, Truncate(_size(extra, "truncate_dim", SETTINGS)))
     return SentenceConfig(
         pooling=pooling,
         include_prompt=include_prompt,
@@ -205,9 +203,7 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
     """
     name = next((name for name in TRANSFORMER_CONFIGS if snapshot.path(name)), TRANSFORMER_CONFIGS[0])
     data = _fields(snapshot, name)
-    limit = data.get("max_seq_length")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise CorruptError(f"{name}: 'max_seq_length' must be a whole number above 0, not {limit!r}")
+    limit = None if data.get("max_seq_length") is None else _size(data, "max_seq_length", name)
     # Since version 5.4 this file can ask for other outputs of the encoder, or other ways of tokenising
     modes = data.get("modality_config")
     text = modes.get("text", {}) if isinstance(modes, dict) else modes
@@ -261,7 +257,7 @@ def _tokenizer(given: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:
     found = {}
     for key, where, value in given:
         if key in _TOKENIZER:
-            if key == "model_max_length" and (isinstance(value, bool) or not isinstance(value, int | float) or value < 1):
+            if key == "model_max_length" and not (is_number(value) and value >= 1):
                 raise CorruptError(f"{name}: {where} says model_max_length is {value!r}, not a length")
             if key != "model_max_length" and not isinstance(value, bool | None):
                 raise CorruptError(f"{name}: {where} says {key} is {value!r}, and it must be true or false")
@@ -344,7 +340,7 @@ def _modules(
         elif kind == "LayerNorm":
             norm = _fields(snapshot, f"{folder}/config.json")
             _all_known(norm, f"{folder}/config.json", "dimension")
-            then.append(LayerNorm(folder, _size(norm, "dimension", folder)))
+            then.append(LayerNorm(folder, _width(norm, "dimension", f"{folder}/config.json")))
         elif kind == "Normalize":
             _on_sentences(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
             then.append("normalize")
@@ -379,19 +375,26 @@ def _dense(data: Mapping[str, Any], folder: str) -> Dense:
         raise RefusedError(f"{name}: activation_function {path!r}; nativebert knows torch.nn's {', '.join(DENSE_ACTIVATIONS)}")
     return Dense(
         folder,
-        _size(data, "in_features", folder),
-        _size(data, "out_features", folder),
+        _width(data, "in_features", name),
+        _width(data, "out_features", name),
         _flag(data, "bias", True, name),
         activation,
         _flag(data, "use_residual", False, name),
     )
 
 
-def _size(data: Mapping[str, Any], key: str, folder: str) -> int:
+def _size(data: Mapping[str, Any], key: str, name: str) -> int:
     value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**24:
-        raise CorruptError(f"{folder}/config.json: {key!r} must be a whole number above 0, not {value!r}")
+    if not is_integer(value, 1):
+        raise CorruptError(f"{name}: {key!r} must be a whole number above 0, not {value!r}")
     return value
+
+
+def _width(data: Mapping[str, Any], key: str, name: str) -> int:
+    """The size of a vector."""
+    if (width := _size(data, key, name)) >= 2**24:
+        raise CorruptError(f"{name}: {key!r} is {width}, which is beyond any model")
+    return width
 
 
 def _on_sentences(data: Mapping[str, Any], name: str, *known: str) -> None:

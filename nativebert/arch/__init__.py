@@ -1,7 +1,6 @@
-"""One file per family: how its config.json reads, and how its tensor names map onto ours. No torch here.
+"""One file per family: how its config.json reads, how its tensor names map onto ours, what transformers calls and assumes. No torch here.
 
-A family's file holds ``MAP`` (a :class:`weights_map.WeightMap`) and ``config`` (a function from the parsed config.json to
-:class:`nativebert.config.EncoderConfig`).
+A family's file holds ``FAMILIES``: a :class:`Family` for each ``model_type`` that it describes.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from nativebert.config import EncoderConfig, check_sizes
+from nativebert.config import ARCHITECTURES, EncoderConfig, Fields, check_sizes
 from nativebert.errors import CorruptError, RefusedError
 
 if TYPE_CHECKING:
@@ -63,16 +63,50 @@ NEAREST = {"deberta": "bert", "deberta-v2": "bert", "roformer": "modernbert", "n
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 
-class _Translate(Protocol):
-    def __call__(self, hf: Mapping[str, Any], /) -> EncoderConfig: ...
+# What the class names end in that all families have in transformers
+CLASSES = ("Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction"))
 
 
-class Family(NamedTuple):
-    """A family by name: its weight map and its config translation."""
+@dataclass(frozen=True, eq=False)
+class Family:
+    """All that nativebert knows of a family.
+
+    Attributes:
+        name: ``model_type`` in config.json.
+        stem: what its class names in transformers begin with: ``"Bert"``.
+        map: the tensor names of its checkpoints and ours.
+        translate: makes the config of an encoder; raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`).
+        defaults: what transformers assumes for keys that config.json does not have.
+        aliases: attributes of its config class in transformers that are another name of a key.
+        computed: keys of its config class in transformers that follow from others and from the encoder's config.
+        more_classes: what the class names end in that it has beside :data:`CLASSES`.
+        output: what its bare encoder returns in transformers, a class of :mod:`nativebert.hf.outputs`.
+        mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
+        float32_losses: tasks whose loss is computed in float32 in any precision.
+        tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
+    """
 
     name: str
+    stem: str
     map: WeightMap
-    config: _Translate
+    translate: Callable[[Fields], EncoderConfig]
+    defaults: Mapping[str, Any]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    computed: Callable[[Mapping[str, Any], EncoderConfig], dict[str, Any]] | None = None
+    more_classes: tuple[str, ...] = ()
+    output: str = "BaseModelOutput"
+    mask_heads: tuple[str, ...] = ()
+    float32_losses: tuple[str, ...] = ()
+    tokenizer: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What its class names in transformers end in."""
+        return (*CLASSES, *self.more_classes)
+
+    def config(self, hf: Mapping[str, Any]) -> EncoderConfig:
+        """Translate a parsed config.json. Raises as ``translate``."""
+        return self.translate(Fields(hf, self.name, self.defaults))
 
     def parameters(self, config: EncoderConfig) -> list[str]:
         """Names of all parameters that an encoder of this family must have: those of every rule that the map does not let be left out."""
@@ -173,7 +207,13 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise RefusedError(_unknown(name))
     module = importlib.import_module(f"nativebert.arch.{FAMILIES[name]}")
-    return Family(name, module.MAP, module.config)
+    known: list[Family] = module.FAMILIES
+    return next(each for each in known if each.name == name)
+
+
+def families() -> list[Family]:
+    """All families."""
+    return [family(name) for name in FAMILIES]
 
 
 def _unknown(name: str) -> str:
@@ -205,5 +245,5 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
         raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
-    found = family(name)
-    return found, check_sizes(found.config(hf))
+    known = family(name)
+    return known, check_sizes(known.config(hf))

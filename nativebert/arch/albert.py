@@ -5,10 +5,9 @@ Narrow embeddings with a linear layer to the model's width; the layers share the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from nativebert.arch import Family
 from nativebert.arch.bert import EMBEDDINGS, SPELLINGS, TIES
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Head, Layer
@@ -53,42 +52,62 @@ MAP = WeightMap(
     carried=["pool.*", "head.*"],
 )
 
+DEFAULTS = {
+    "vocab_size": 30000, "embedding_size": 128, "hidden_size": 4096, "num_hidden_layers": 12, "num_hidden_groups": 1,
+    "num_attention_heads": 64, "intermediate_size": 16384, "inner_group_num": 1, "hidden_act": "gelu_new", "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    "classifier_dropout_prob": 0.1, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate an ALBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "albert")
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
-        heads=f.integer("num_attention_heads", 64),
-        intermediate_size=f.integer("intermediate_size", 16384),
-        activation=f.activation("hidden_act", "gelu_new"),
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
     )
-    depth, groups = f.integer("num_hidden_layers", 12, low=0, high=1000), f.integer("num_hidden_groups", 1, high=1000)
-    inner = f.integer("inner_group_num", 1, high=1000)
+    depth, groups = f.integer("num_hidden_layers", low=0, high=1000), f.integer("num_hidden_groups", high=1000)
+    inner = f.integer("inner_group_num", high=1000)
     if groups > max(depth, 1) or depth * inner > 1000:
         raise RefusedError(
             f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many"
         )
     run = [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
     common = f.common()
-    width, narrow, vocab = f.integer("hidden_size", 4096), f.integer("embedding_size", 128), f.integer("vocab_size", 30000)
-    labels, drop = len(common["labels"]), f.number("classifier_dropout_prob", 0.1, high=1.0)
+    width, narrow, vocab = f.integer("hidden_size"), f.integer("embedding_size"), f.integer("vocab_size")
+    labels, drop = len(common["labels"]), f.number("classifier_dropout_prob", high=1.0)
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=drop, dense=narrow)
     return EncoderConfig(
-        family="albert",
+        family=f.family,
         vocab_size=vocab,
         width=width,
         layers=tuple(replace(layer, weight_index=index) for index in run),
-        positions=f.integer("max_position_embeddings", 512),
-        segments=f.integer("type_vocab_size", 2),
-        norm_eps=f.number("layer_norm_eps", 1e-12),
-        pad_id=f.integer("pad_token_id", 0, low=0),
+        positions=f.integer("max_position_embeddings"),
+        segments=f.integer("type_vocab_size"),
+        norm_eps=f.number("layer_norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
         embedding_width=narrow,
         project=True,
-        dropout=f.number("hidden_dropout_prob", 0.0, high=1.0),
-        attention_dropout=f.number("attention_probs_dropout_prob", 0.0, high=1.0),
+        dropout=f.number("hidden_dropout_prob", high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads={**heads, "sop": Head("sop", "pooled", labels, dropout=drop)},
         pretraining=("lm", "sop"),
         unread=f.unread(harmless=["down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"]),
         **common,
     )
+
+
+FAMILIES = [
+    Family(
+        "albert",
+        "Albert",
+        MAP,
+        config,
+        DEFAULTS,
+        more_classes=("ForPreTraining",),
+        output="BaseModelOutputWithPooling",
+        tokenizer="AlbertTokenizer",
+    )
+]

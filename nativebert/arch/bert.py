@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from nativebert.arch import Family
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Head, Layer
 from weights_map import WeightMap, linear, norm, table, tensor
@@ -55,19 +53,25 @@ MAP = WeightMap(
     carried=["pool.*", "head.*"],
 )
 
+DEFAULTS = {
+    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
+    "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0, "use_cache": True, "classifier_dropout": None,
+    "is_decoder": False, "add_cross_attention": False,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate a BERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "bert")
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
-        heads=f.integer("num_attention_heads", 12),
-        intermediate_size=f.integer("intermediate_size", 3072),
-        activation=f.activation("hidden_act", "gelu"),
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
     )
     common = f.common()
-    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30522)
-    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
+    dropout = f.number("hidden_dropout_prob", high=1.0)
     heads = bert_like(
         width=width,
         vocab=vocab,
@@ -76,18 +80,32 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         dropout=f.number("classifier_dropout", dropout, high=1.0),
     )
     return EncoderConfig(
-        family="bert",
+        family=f.family,
         vocab_size=vocab,
         width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
-        positions=f.integer("max_position_embeddings", 512),
-        segments=f.integer("type_vocab_size", 2),
-        norm_eps=f.number("layer_norm_eps", 1e-12),
-        pad_id=f.integer("pad_token_id", 0, low=0),
+        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        positions=f.integer("max_position_embeddings"),
+        segments=f.integer("type_vocab_size"),
+        norm_eps=f.number("layer_norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
         dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads={**heads, "nsp": Head("nsp", "pooled", 2)},
         pretraining=("lm", "nsp"),
         unread=f.unread(),
         **common,
     )
+
+
+FAMILIES = [
+    Family(
+        "bert",
+        "Bert",
+        MAP,
+        config,
+        DEFAULTS,
+        more_classes=("ForNextSentencePrediction", "ForPreTraining"),
+        output="BaseModelOutputWithPoolingAndCrossAttentions",
+        tokenizer="BertTokenizer",
+    )
+]

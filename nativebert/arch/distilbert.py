@@ -5,9 +5,7 @@ BERT without segments and pooler. Its layer norms have a fixed epsilon of 1e-12.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from nativebert.arch import Family
 from nativebert.arch.bert import SPELLINGS
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Head, Layer
@@ -49,36 +47,54 @@ MAP = WeightMap(
     carried=["head.*"],
 )
 
+DEFAULTS = {
+    "vocab_size": 30522, "max_position_embeddings": 512, "sinusoidal_pos_embds": False, "n_layers": 6, "n_heads": 12, "dim": 768,
+    "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "qa_dropout": 0.1,
+    "seq_classif_dropout": 0.2, "pad_token_id": 0,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate a DistilBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "distilbert")
     layer = Layer(
-        heads=f.integer("n_heads", 12),
-        intermediate_size=f.integer("hidden_dim", 4 * 768),
-        activation=f.activation("activation", "gelu"),
+        heads=f.integer("n_heads"),
+        intermediate_size=f.integer("hidden_dim"),
+        activation=f.activation("activation"),
     )
     common = f.common()
-    width, vocab, labels = f.integer("dim", 768), f.integer("vocab_size", 30522), len(common["labels"])
-    drop = f.number("seq_classif_dropout", 0.2, high=1.0)
-    dropout = f.number("dropout", 0.1, high=1.0)
+    width, vocab, labels = f.integer("dim"), f.integer("vocab_size"), len(common["labels"])
+    drop = f.number("seq_classif_dropout", high=1.0)
+    dropout = f.number("dropout", high=1.0)
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=dropout)
     for task, classes in (("classify", labels), ("choose", 1)):
         heads[task] = Head("classifier", "first", classes, dense=width, activation="relu", dropout=drop)
     return EncoderConfig(
-        family="distilbert",
+        family=f.family,
         vocab_size=vocab,
         width=width,
-        layers=(layer,) * f.integer("n_layers", 6, low=0, high=1000),
-        positions=f.integer("max_position_embeddings", 512),
+        layers=(layer,) * f.integer("n_layers", low=0, high=1000),
+        positions=f.integer("max_position_embeddings"),
         segments=0,
         norm_eps=1e-12,
-        pad_id=f.integer("pad_token_id", 0, low=0),
+        pad_id=f.integer("pad_token_id", low=0),
         dropout=dropout,
-        attention_dropout=f.number("attention_dropout", 0.1, high=1.0),
+        attention_dropout=f.number("attention_dropout", high=1.0),
         pooler=False,
         heads=heads,
         # sinusoidal positions are stored in the file like learned ones
         unread=f.unread(harmless=["sinusoidal_pos_embds", "qa_dropout"]),
         **common,
     )
+
+
+FAMILIES = [
+    Family(
+        "distilbert",
+        "DistilBert",
+        MAP,
+        config,
+        DEFAULTS,
+        aliases={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
+        tokenizer="BertTokenizer",
+    )
+]

@@ -5,9 +5,7 @@ BERT's encoder; the embedding tables may be narrower than the model, and a linea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from nativebert.arch import Family, bert
 from nativebert.arch.bert import EMBEDDINGS, LAYERS, SPELLINGS
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Head, Layer
@@ -43,44 +41,62 @@ MAP = WeightMap(
     carried=["head.*"],
 )
 
+DEFAULTS = bert.DEFAULTS | {
+    "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "summary_type": "first",
+    "summary_use_proj": True, "summary_activation": "gelu", "summary_last_dropout": 0.1,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate an ELECTRA config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "electra")
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     f.require_value("summary_type", "first", why="multiple choice reads another token than the first")
     f.require_value("summary_use_proj", True, why="multiple choice has no projection")
     layer = Layer(
-        heads=f.integer("num_attention_heads", 4),
-        intermediate_size=f.integer("intermediate_size", 1024),
-        activation=f.activation("hidden_act", "gelu"),
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
     )
     common = f.common()
-    width, narrow, vocab = f.integer("hidden_size", 256), f.integer("embedding_size", 128), f.integer("vocab_size", 30522)
-    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    width, narrow, vocab = f.integer("hidden_size"), f.integer("embedding_size"), f.integer("vocab_size")
+    dropout = f.number("hidden_dropout_prob", high=1.0)
     labels, drop = len(common["labels"]), f.number("classifier_dropout", dropout, high=1.0)
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation="gelu", dropout=drop, dense=narrow)
     heads |= {
         "classify": Head("sequence", "first", labels, dense=width, activation="gelu", dropout=drop, dropout_first=True),
-        "choose": Head("classifier", "first", 1, dense=width, activation=f.activation("summary_activation", "gelu")),
+        "choose": Head("classifier", "first", 1, dense=width, activation=f.activation("summary_activation")),
         "rtd": Head("rtd", "tokens", 1, dense=width, activation=layer.activation),
     }
     return EncoderConfig(
-        family="electra",
+        family=f.family,
         vocab_size=vocab,
         width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
-        positions=f.integer("max_position_embeddings", 512),
-        segments=f.integer("type_vocab_size", 2),
-        norm_eps=f.number("layer_norm_eps", 1e-12),
-        pad_id=f.integer("pad_token_id", 0, low=0),
+        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        positions=f.integer("max_position_embeddings"),
+        segments=f.integer("type_vocab_size"),
+        norm_eps=f.number("layer_norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
         embedding_width=narrow,
         project=narrow != width,
         dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         pooler=False,
         heads=heads,
         pretraining=("rtd",),
         unread=f.unread(harmless=["summary_last_dropout"]),
         **common,
     )
+
+
+FAMILIES = [
+    Family(
+        "electra",
+        "Electra",
+        MAP,
+        config,
+        DEFAULTS,
+        more_classes=("ForPreTraining",),
+        output="BaseModelOutputWithPastAndCrossAttentions",
+        tokenizer="BertTokenizer",
+    )
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nativebert.arch import Family
 from nativebert.config import EncoderConfig, Fields, Head, Layer
 from nativebert.errors import CorruptError, RefusedError
 from weights_map import WeightMap, linear, norm, table
@@ -42,13 +43,22 @@ MAP = WeightMap(
     carried=["head.*"],
 )
 
+DEFAULTS = {
+    "vocab_size": 50368, "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12,
+    "hidden_activation": "gelu", "max_position_embeddings": 8192, "initializer_cutoff_factor": 2.0, "norm_eps": 1e-5,
+    "norm_bias": False, "pad_token_id": 50283, "eos_token_id": 50282, "bos_token_id": 50281, "cls_token_id": 50281,
+    "sep_token_id": 50282, "attention_bias": False, "attention_dropout": 0.0, "local_attention": 128, "embedding_dropout": 0.0,
+    "mlp_bias": False, "mlp_dropout": 0.0, "decoder_bias": True, "classifier_pooling": "cls", "classifier_dropout": 0.0,
+    "classifier_bias": False, "classifier_activation": "gelu", "deterministic_flash_attn": False, "sparse_prediction": False,
+    "sparse_pred_ignore_index": -100,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate a ModernBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "modernbert")
     common = f.common()
-    width, vocab, labels = f.integer("hidden_size", 768), f.integer("vocab_size", 50368), len(common["labels"])
-    drop, bias = f.number("classifier_dropout", 0.0, high=1.0), f.boolean("classifier_bias", False)
+    width, vocab, labels = f.integer("hidden_size"), f.integer("vocab_size"), len(common["labels"])
+    drop, bias = f.number("classifier_dropout", high=1.0), f.boolean("classifier_bias")
     f.for_heads(["lm"], lambda: f.require_value("decoder_bias", True, why="the masked-LM output has no bias"), None)
     pooled = ("classify", "choose")
     f.for_heads(
@@ -56,8 +66,8 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         lambda: f.require_value("classifier_pooling", "cls", "mean", why="an unknown pooling before the classifier"),
         None,
     )
-    over = "mean" if hf.get("classifier_pooling") == "mean" else "first"
-    activation = f.for_heads(("lm", "tag", "answer", *pooled), lambda: f.activation("classifier_activation", "gelu"), "gelu")
+    over = "mean" if f.data.get("classifier_pooling") == "mean" else "first"
+    activation = f.for_heads(("lm", "tag", "answer", *pooled), lambda: f.activation("classifier_activation"), "gelu")
 
     def head(on: Any, classes: int, last: str = "out") -> Head:
         return Head(
@@ -73,22 +83,22 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         )
 
     return EncoderConfig(
-        family="modernbert",
+        family=f.family,
         vocab_size=vocab,
         width=width,
         layers=_layers(f),
-        positions=f.integer("max_position_embeddings", 8192),
+        positions=f.integer("max_position_embeddings"),
         segments=0,
-        norm_eps=f.number("norm_eps", 1e-5),
-        pad_id=f.integer("pad_token_id", 50283, low=0),
+        norm_eps=f.number("norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
         position_table=False,
         block="pre",
         gated=True,
-        attention_bias=f.boolean("attention_bias", False),
-        mlp_bias=f.boolean("mlp_bias", False),
-        norm_bias=f.boolean("norm_bias", False),
-        dropout=f.number("embedding_dropout", 0.0, high=1.0),
-        attention_dropout=f.number("attention_dropout", 0.0, high=1.0),
+        attention_bias=f.boolean("attention_bias"),
+        mlp_bias=f.boolean("mlp_bias"),
+        norm_bias=f.boolean("norm_bias"),
+        dropout=f.number("embedding_dropout", high=1.0),
+        attention_dropout=f.number("attention_dropout", high=1.0),
         pooler=False,
         heads={
             "lm": head("tokens", vocab, "decoder"),
@@ -107,11 +117,11 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
 
 def _layers(f: Fields) -> tuple[Layer, ...]:
     heads, inner, activation = (
-        f.integer("num_attention_heads", 12),
-        f.integer("intermediate_size", 1152),
-        f.activation("hidden_activation", "gelu"),
+        f.integer("num_attention_heads"),
+        f.integer("intermediate_size"),
+        f.activation("hidden_activation"),
     )
-    depth = f.integer("num_hidden_layers", 22, low=0, high=1000)
+    depth = f.integer("num_hidden_layers", low=0, high=1000)
     every = f.integer("global_attn_every_n_layers", 3)
     kinds = f.listed("layer_types", ["sliding_attention" if n % every else "full_attention" for n in range(depth)])
     if len(kinds) != depth or not set(kinds) <= {"full_attention", "sliding_attention"}:
@@ -129,7 +139,7 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
                 f"config.json (modernbert): rope_parameters of {kind} are {rope!r}; nativebert computes the default ones only"
             )
         theta[kind] = Fields(rope, "modernbert, rope_parameters").number("rope_theta", theta[kind], low=1e-3)
-    window = f.integer("local_attention", 128) // 2
+    window = f.integer("local_attention") // 2
     return tuple(
         Layer(
             heads,
@@ -141,3 +151,18 @@ def _layers(f: Fields) -> tuple[Layer, ...]:
         )
         for n, kind in enumerate(kinds)
     )
+
+
+def computed(values: Mapping[str, Any], config: EncoderConfig) -> dict[str, Any]:
+    """``layer_types`` and ``rope_parameters``, which transformers' config has in any case."""
+    kinds = ["full_attention" if layer.window is None else "sliding_attention" for layer in config.layers]
+    bases = {kind: layer.rope_theta for kind, layer in zip(kinds, config.layers)}
+    for kind, key, default in (("sliding_attention", "local", 1e4), ("full_attention", "global", 1.6e5)):
+        bases.setdefault(kind, values.get(f"{key}_rope_theta", default))
+    ropes = {kind: {"rope_type": "default", "rope_theta": float(base or 0)} for kind, base in bases.items()}
+    return {"layer_types": kinds, "rope_parameters": ropes}
+
+
+FAMILIES = [
+    Family("modernbert", "ModernBert", MAP, config, DEFAULTS, computed=computed, mask_heads=("choose",), float32_losses=("lm",))
+]

@@ -5,9 +5,7 @@ RoBERTa without segments; attention scores get a learned bias by distance, in bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from nativebert.arch import Family
 from nativebert.arch.bert import SPELLINGS, TIES
 from nativebert.arch.heads import roberta_like
 from nativebert.arch.roberta import HEADS
@@ -44,35 +42,43 @@ MAP = WeightMap(
     carried=["pool.*", "head.*"],
 )
 
+DEFAULTS = {
+    "vocab_size": 30527, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
+    "layer_norm_eps": 1e-12, "relative_attention_num_buckets": 32, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+}  # fmt: skip
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate an MPNet config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f = Fields(hf, "mpnet")
     # whatever the table's size, the reference reads its first 32 rows
     f.require_value("relative_attention_num_buckets", 32, why="the bias by distance has another number of buckets than 32")
     f.require_value("pad_token_id", 1, why="the reference counts positions from 2, whatever the padding token is")
     layer = Layer(
-        heads=f.integer("num_attention_heads", 12),
-        intermediate_size=f.integer("intermediate_size", 3072),
-        activation=f.activation("hidden_act", "gelu"),
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
     )
     common = f.common()
-    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 30527)
-    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
+    dropout = f.number("hidden_dropout_prob", high=1.0)
     return EncoderConfig(
-        family="mpnet",
+        family=f.family,
         vocab_size=vocab,
         width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
-        positions=f.integer("max_position_embeddings", 512),
+        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        positions=f.integer("max_position_embeddings"),
         segments=0,
-        norm_eps=f.number("layer_norm_eps", 1e-12),
+        norm_eps=f.number("layer_norm_eps"),
         pad_id=1,
         positions_after_pad=True,
         relative_buckets=32,
         dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=dropout),
         unread=f.unread(),
         **common,
     )
+
+
+FAMILIES = [Family("mpnet", "MPNet", MAP, config, DEFAULTS, output="BaseModelOutputWithPooling", tokenizer="MPNetTokenizer")]

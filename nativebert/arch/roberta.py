@@ -5,9 +5,9 @@ Reference: transformers ``models/roberta/modeling_roberta.py``. BERT's encoder; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
+from nativebert.arch import Family, bert
 from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER, SPELLINGS, TIES
 from nativebert.arch.heads import roberta_like
 from nativebert.config import EncoderConfig, Fields, Layer
@@ -39,32 +39,32 @@ MAP = WeightMap(
     carried=["pool.*", "head.*"],
 )
 
+DEFAULTS = bert.DEFAULTS | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
-def config(hf: Mapping[str, Any]) -> EncoderConfig:
+
+def config(f: Fields) -> EncoderConfig:
     """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    name = str(hf.get("model_type", "roberta"))
-    f = Fields(hf, name)
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
-        heads=f.integer("num_attention_heads", 12),
-        intermediate_size=f.integer("intermediate_size", 3072),
-        activation=f.activation("hidden_act", "gelu"),
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
     )
     common = f.common()
-    width, vocab = f.integer("hidden_size", 768), f.integer("vocab_size", 50265 if name == "roberta" else 30522)
-    dropout = f.number("hidden_dropout_prob", 0.1, high=1.0)
+    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
+    dropout = f.number("hidden_dropout_prob", high=1.0)
     return EncoderConfig(
-        family=name,
+        family=f.family,
         vocab_size=vocab,
         width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", 12, low=0, high=1000),
-        positions=f.integer("max_position_embeddings", 512),
-        segments=f.integer("type_vocab_size", 2),
-        norm_eps=f.number("layer_norm_eps", 1e-12),
-        pad_id=f.integer("pad_token_id", 1, low=0),
+        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        positions=f.integer("max_position_embeddings"),
+        segments=f.integer("type_vocab_size"),
+        norm_eps=f.number("layer_norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
         positions_after_pad=True,
         dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads=roberta_like(
             width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout, high=1.0)
         ),
@@ -72,3 +72,19 @@ def config(hf: Mapping[str, Any]) -> EncoderConfig:
         unread=f.unread(),
         **common,
     )
+
+
+ROBERTA = Family(
+    "roberta",
+    "Roberta",
+    MAP,
+    config,
+    DEFAULTS | {"vocab_size": 50265},
+    output="BaseModelOutputWithPoolingAndCrossAttentions",
+    tokenizer="RobertaTokenizer",
+)
+FAMILIES = [
+    ROBERTA,
+    replace(ROBERTA, name="xlm-roberta", stem="XLMRoberta", defaults=DEFAULTS, tokenizer="XLMRobertaTokenizer"),
+    replace(ROBERTA, name="camembert", stem="Camembert", defaults=DEFAULTS, tokenizer="CamembertTokenizer"),
+]

@@ -310,14 +310,15 @@ def check_report(target: str | None, *others: str | None) -> None:
 
 def write_report(target: str | None, report: dict[str, Any]) -> TextIO:
     """Write a report, if asked for; returns the stream that is free for people."""
-    from nativebert.io.write import whole
+    from nativebert.files import dump_json
+    from nativebert.io.write import output_file
 
     if target == "-":
         print_json(report, indent=2)
         return sys.stderr
     if target is not None:
-        with whole(target) as file:
-            file.write((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+        with output_file(target) as file:
+            file.write(dump_json(report).encode())
     return sys.stdout
 
 

@@ -15,25 +15,20 @@ import re
 import warnings
 from typing import Any
 
+from nativebert.arch import families
 from nativebert.errors import NativeBertWarning, RefusedError
+from nativebert.text.tokenizer import BUILT_FROM
 
-_ENDS = (
-    "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
-)  # fmt: skip
-_MORE = ("ForNextSentencePrediction", "ForPreTraining")
-_STEMS = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet", "ModernBert")
-_TOKENIZERS = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
 _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
 _HOME = {
     **dict.fromkeys(("BatchEncoding", "AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
-    **{f"{stem}Tokenizer{fast}": "tokenizer" for stem in _TOKENIZERS for fast in ("", "Fast")},
-    **dict.fromkeys(("AutoConfig", "PreTrainedConfig", *(f"{stem}Config" for stem in _STEMS)), "config"),
-    **{f"{stem}{end}": "models" for stem in _STEMS for end in _ENDS},
-    **{f"{stem}{end}": "models" for stem in ("AutoModel", "Bert") for end in _MORE},
-    **{f"AutoModel{end.removeprefix('Model')}": "models" for end in _ENDS},
-    **dict.fromkeys(("AlbertForPreTraining", "ElectraForPreTraining", "PreTrainedModel"), "models"),
+    **{f"{kind}{fast}": "tokenizer" for kind in BUILT_FROM for fast in ("", "Fast")},
+    **dict.fromkeys(("AutoConfig", "PreTrainedConfig", *(f"{known.stem}Config" for known in families())), "config"),
+    **{f"{known.stem}{end}": "models" for known in families() for end in known.classes},
+    **{f"AutoModel{end.removeprefix('Model')}": "models" for known in families() for end in known.classes},
+    "PreTrainedModel": "models",
     "ModelOutput": "outputs",
     "pipeline": "pipelines",
     **{f"{task}Pipeline": "pipelines" for task in _PIPELINES},

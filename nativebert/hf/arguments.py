@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
-from numbers import Real
 from typing import Any
 
+from nativebert.checks import plain
 from nativebert.errors import BadInputError, RefusedError
 
 # They ask for what is done anyway, or allow what is never done.
@@ -68,24 +67,6 @@ def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint:
 def offline(given: Mapping[str, Any]) -> bool | None:
     """What ``local_files_only`` means: True forbids the network, all else leaves it to the environment."""
     return True if given.get("local_files_only") else None
-
-
-def whole_number(name: str, value: Any) -> int:
-    """An integer, of Python, numpy or torch, also where R or a table made 32.0 of 32."""
-    given = plain(value)
-    if not is_number(given) or not math.isfinite(given) or given != int(given):
-        raise BadInputError(f"{name} must be a whole number, not {value!r}")
-    return int(given)
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a single number, of Python or numpy; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def plain(value: Any) -> Any:
-    """A single number of numpy or torch as one of Python; all else as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:

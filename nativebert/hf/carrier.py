@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from nativebert import hub, sentence
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import checked, whole_number
+from nativebert.hf.arguments import checked
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
@@ -219,13 +219,6 @@ class Carrier:
     def eval(self) -> Any:
         """The model itself, which is never in training mode."""
         return self
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a small file of a model, moved into place: it may be a link to a shared one."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(path)
 
 
 def tokenizer_of(native: Task) -> PreTrainedTokenizerBase:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nativebert.arch import FAMILIES, read_config
+from nativebert.arch import FAMILIES, Family, families, family, read_config
 from nativebert.errors import BadInputError
+from nativebert.files import update_json
 from nativebert.hf.arguments import HARMLESS, REFUSED, checked, offline, whole_numbers
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -20,52 +21,6 @@ _COMMON: dict[str, Any] = {
     "chunk_size_feed_forward": 0, "is_encoder_decoder": False, "problem_type": None, "initializer_range": 0.02,
     "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None,
 }  # fmt: skip
-_BERT = {
-    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
-    "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0, "use_cache": True, "classifier_dropout": None,
-    "is_decoder": False, "add_cross_attention": False,
-}  # fmt: skip
-_ROBERTA = _BERT | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-_ONLY_BERT = ("type_vocab_size", "use_cache", "classifier_dropout", "is_decoder", "add_cross_attention")
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "bert": _BERT,
-    "distilbert": {
-        "vocab_size": 30522, "max_position_embeddings": 512, "sinusoidal_pos_embds": False, "n_layers": 6, "n_heads": 12, "dim": 768,
-        "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "qa_dropout": 0.1,
-        "seq_classif_dropout": 0.2, "pad_token_id": 0,
-    },
-    "roberta": _ROBERTA | {"vocab_size": 50265},
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "electra": _BERT | {
-        "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "summary_type": "first",
-        "summary_use_proj": True, "summary_activation": "gelu", "summary_last_dropout": 0.1,
-    },
-    "albert": {key: _BERT[key] for key in _BERT if key not in _ONLY_BERT} | {
-        "vocab_size": 30000, "embedding_size": 128, "hidden_size": 4096, "num_hidden_groups": 1, "num_attention_heads": 64,
-        "intermediate_size": 16384, "inner_group_num": 1, "hidden_act": "gelu_new", "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1, "type_vocab_size": 2, "bos_token_id": 2, "eos_token_id": 3,
-    },
-    "mpnet": {key: _ROBERTA[key] for key in _ROBERTA if key not in _ONLY_BERT} | {
-        "vocab_size": 30527, "relative_attention_num_buckets": 32,
-    },
-    "modernbert": {
-        "vocab_size": 50368, "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12,
-        "hidden_activation": "gelu", "max_position_embeddings": 8192, "initializer_cutoff_factor": 2.0, "norm_eps": 1e-5,
-        "norm_bias": False, "pad_token_id": 50283, "eos_token_id": 50282, "bos_token_id": 50281, "cls_token_id": 50281,
-        "sep_token_id": 50282, "attention_bias": False, "attention_dropout": 0.0, "local_attention": 128, "embedding_dropout": 0.0,
-        "mlp_bias": False, "mlp_dropout": 0.0, "decoder_bias": True, "classifier_pooling": "cls", "classifier_dropout": 0.0,
-        "classifier_bias": False, "classifier_activation": "gelu", "deterministic_flash_attn": False, "sparse_prediction": False,
-        "sparse_pred_ignore_index": -100,
-    },
-}  # fmt: skip
-_ALIASES = {"distilbert": {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}}
-STEMS = {
-    "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
-    "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-}  # fmt: skip
-"""What class names of transformers begin with, by family."""
 _WHERE = frozenset({"revision", "token", "local_files_only"})
 
 
@@ -82,33 +37,28 @@ class PreTrainedConfig:
         values = whole_numbers(values)
         given, count = values.get("id2label"), values.pop("num_labels", None)
         if values.get("model_type", self.model_type) != self.model_type:
-            right = STEMS.get(values["model_type"], "Auto") + "Config"
+            right = (family(values["model_type"]).stem if values["model_type"] in FAMILIES else "Auto") + "Config"
             raise BadInputError(f"the config is of the family {values['model_type']!r}: use {right}, or AutoConfig")
         if "torch_dtype" in values:
             values["dtype"] = values.get("dtype") or values["torch_dtype"]
             del values["torch_dtype"]
         names = {int(key): name for key, name in given.items()} if given else _numbered(2 if count is None else count)
         numbers = values.get("label2id") or ({name: key for key, name in _numbered(2 if given else len(names)).items()})
-        known = {**_COMMON, **_DEFAULTS[self.model_type], "model_type": self.model_type}
+        known = {**_COMMON, **self._family().defaults, "model_type": self.model_type}
         values = {**known, **values, "id2label": names, "label2id": numbers}
         self.__dict__["_values"] = {self._key(key): copy.deepcopy(value) for key, value in values.items()}
-        if self.model_type == "modernbert":
-            self._add_layers()
+        if (computed := self._family().computed) is not None:
+            said = {key: value for key, value in self._values.items() if value is not None}
+            self._values.update(computed(said, read_config(said)[1]))
         self.__dict__["_as_loaded"] = self.to_dict()
         self.__dict__["name_or_path"] = ""
 
-    def _add_layers(self) -> None:
-        values = {key: value for key, value in self._values.items() if value is not None}
-        layers = read_config(values)[1].layers
-        kinds = ["full_attention" if layer.window is None else "sliding_attention" for layer in layers]
-        bases = {kind: layer.rope_theta for kind, layer in zip(kinds, layers)}
-        for kind, key, usual in (("sliding_attention", "local", 1e4), ("full_attention", "global", 1.6e5)):
-            bases.setdefault(kind, values.get(f"{key}_rope_theta", usual))
-        ropes = {kind: {"rope_type": "default", "rope_theta": float(base or 0)} for kind, base in bases.items()}
-        self._values.update(layer_types=kinds, rope_parameters=ropes)
+    @classmethod
+    def _family(cls) -> Family:
+        return family(cls.model_type)
 
     def _key(self, name: str) -> str:
-        return _ALIASES.get(self.model_type, {}).get(name, name)
+        return self._family().aliases.get(name, name)
 
     def __getattr__(self, name: str) -> Any:
         values = self.__dict__.get("_values", {})
@@ -203,13 +153,8 @@ class PreTrainedConfig:
 
     def write_changes(self, folder: Any, leave: tuple[str, ...] = ()) -> None:
         """Write what was set since the config was loaded, but for ``leave``, into the config.json of a folder."""
-        path = Path(folder) / "config.json"
         if changed := {key: value for key, value in self.changes().items() if key not in leave}:
-            draft = path.with_name(
-                ".config.json.tmp"
-            )  # moved into place: in a Hub cache config.json is a link to a shared file
-            draft.write_text(json.dumps(json.loads(path.read_bytes()) | changed, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            draft.replace(path)
+            update_json(Path(folder) / "config.json", changed)
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values; a copy."""
@@ -217,7 +162,7 @@ class PreTrainedConfig:
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """The keys that differ from what the family assumes (all, unless ``use_diff``), as JSON."""
-        usual = {**_COMMON, **_DEFAULTS[self.model_type], "id2label": _numbered(2)}
+        usual = {**_COMMON, **self._family().defaults, "id2label": _numbered(2)}
         usual["label2id"] = {name: number for number, name in _numbered(2).items()}
         shown = {key: v for key, v in self.to_dict().items() if not use_diff or key not in usual or usual[key] != v}
         return json.dumps(shown, indent=2, sort_keys=True, default=lambda v: str(v).removeprefix("torch.")) + "\n"
@@ -234,8 +179,8 @@ def _numbered(count: int) -> dict[int, str]:
 
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {
-    family: type(f"{STEMS[family]}Config", (PreTrainedConfig,), {"model_type": family, "__module__": __name__})
-    for family in FAMILIES
+    known.name: type(f"{known.stem}Config", (PreTrainedConfig,), {"model_type": known.name, "__module__": __name__})
+    for known in families()
 }
 globals().update({kind.__name__: kind for kind in CONFIGS.values()})
 

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import sentence
+from nativebert.checks import whole_number
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import LATER, Carrier, one_process, tokenizer_of, write_json
+from nativebert.files import write_json
+from nativebert.hf.arguments import checked
+from nativebert.hf.carrier import LATER, Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.states import device_name
 from nativebert.tasks.call import as_list

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nativebert.arch import family, read_config
+from nativebert.arch import families, family, read_config
+from nativebert.checks import is_number, plain, whole_number
 from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf import outputs
-from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
-from nativebert.hf.config import STEMS, PreTrainedConfig
+from nativebert.hf.arguments import checked, offline
+from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
 from nativebert.loading import PRECISIONS, LoadedModel, load, open_snapshot
@@ -48,6 +49,8 @@ _REFUSED = {
     "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
     "set_input_embeddings": "copy the values instead: model.get_input_embeddings().weight.data.copy_(...)",
 }
+# Task of the second head of ForPreTraining -> its logits, and the argument with its labels
+_SECOND = {"nsp": ("seq_relationship_logits", "next_sentence_label"), "sop": ("sop_logits", "sentence_order_label")}
 _WITHOUT_SEGMENTS = "pass what follows attention_mask by name: its order differs between families"
 
 
@@ -132,7 +135,7 @@ class PreTrainedModel(nn.Module):
     @classmethod
     def _of(cls, name: str, snapshot: Snapshot) -> type[PreTrainedModel]:
         """The class for a family: this one, or for an Auto class the family's."""
-        right = MODELS.get(STEMS[name] + cls.end)
+        right = MODELS.get(family(name).stem + cls.end)
         if right is None:
             raise RefusedError(
                 f"{snapshot.reference} is a {name}, and that family has no {cls.end}; see docs/hf.md for those it has"
@@ -151,13 +154,21 @@ class PreTrainedModel(nn.Module):
     @classmethod
     def targets(cls) -> tuple[str, ...]:
         """The arguments that make the class's loss."""
-        second = {"bert": ("next_sentence_label",), "albert": ("sentence_order_label",)}.get(cls.family, ())
-        special = {
-            "Model": (),
-            "ForQuestionAnswering": ("start_positions", "end_positions"),
-            "ForPreTraining": ("labels", *second),
-        }
-        return special.get(cls.end, ("labels",))
+        if cls.end == "Model":
+            return ()
+        if cls.end == "ForQuestionAnswering":
+            return ("start_positions", "end_positions")
+        second = (label for logits, label in _SECOND.values() if logits in cls._output_class().names)
+        return ("labels", *second)
+
+    @classmethod
+    def _output_class(cls) -> type[ModelOutput]:
+        """What the class returns."""
+        if cls.end in _HEADS:
+            return _HEADS[cls.end]
+        known = family(cls.family)
+        name = known.output if cls.end == "Model" else f"{known.stem}{cls.end}Output"
+        return getattr(outputs, name)  # type: ignore[no-any-return]
 
     @classmethod
     def from_config(cls, config: Any, **_: Any) -> PreTrainedModel:
@@ -221,24 +232,22 @@ class PreTrainedModel(nn.Module):
 
     @property
     def _reads_the_mask(self) -> bool:
-        """Whether the head reads the first real token in transformers, too, and not the first cell: ModernBERT's choice."""
-        return self.family == "modernbert" and "choose" in self.native.tasks
+        """Whether the head reads the first real token in transformers, too, and not the first position."""
+        return not set(family(self.family).mask_heads).isdisjoint(self.native.tasks)
 
     def _output(self, found: Output, targets: dict[str, Tensor], mask: Tensor | None) -> ModelOutput:
         steps = {"hidden_states": found.hidden_states, "attentions": found.attentions}
-        if not self.end.startswith("For"):
-            kind = _BASE.get(self.family, outputs.BaseModelOutput)
+        kind = self._output_class()
+        if self.end == "Model":
             values = {**steps, "last_hidden_state": found.last_hidden_state, "pooler_output": found.pooler_output}
             if found.attentions is not None:
                 values["cross_attentions"] = ()  # of a decoder; transformers has it, and empty, wherever the class could be one
             return kind(**{name: value for name, value in values.items() if name in kind.names})
-        kind = _HEADS.get(self.family + self.end) or _HEADS[self.end]
         tasks = self.native.tasks
         if self.end == "ForQuestionAnswering":
             logits = {"start_logits": found.start_logits, "end_logits": found.end_logits}
         elif len(tasks) > 1:
-            second = {"nsp": "seq_relationship_logits", "sop": "sop_logits"}[tasks[1]]
-            logits = {"prediction_logits": found.all_logits["lm"], second: found.all_logits[tasks[1]]}
+            logits = {"prediction_logits": found.all_logits["lm"], _SECOND[tasks[1]][0]: found.all_logits[tasks[1]]}
         else:
             logits = {"logits": found.all_logits[tasks[0]]}
         complete = len(targets) == len(self.targets())
@@ -280,7 +289,7 @@ class PreTrainedModel(nn.Module):
         bare = copy.copy(self.native)
         bare._modules = {name: part for name, part in self.native._modules.items() if name != "head"}
         bare.tasks = ()
-        return MODELS[STEMS[self.family] + "Model"](bare, self.config).train(self.training)
+        return MODELS[family(self.family).stem + "Model"](bare, self.config).train(self.training)
 
     def __getattr__(self, name: str) -> Any:
         if name in _REFUSED:
@@ -500,7 +509,8 @@ def _auto(end: str) -> str:
 
 def _tokens(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
     """Cross-entropy over tokens or rows; -100 is left out."""
-    scores = logits[0].float() if model.family == "modernbert" and model.end == "ForMaskedLM" else logits[0]
+    in_float32 = not set(family(model.family).float32_losses).isdisjoint(model.native.tasks)
+    scores = logits[0].float() if in_float32 else logits[0]
     return F.cross_entropy(scores.flatten(0, -2), targets["labels"].flatten())
 
 
@@ -551,12 +561,6 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 # ---- the classes, from one table
 
-_WITH_DECODER = outputs.BaseModelOutputWithPoolingAndCrossAttentions
-_BASE = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), _WITH_DECODER),
-    "electra": outputs.BaseModelOutputWithPastAndCrossAttentions,
-    **dict.fromkeys(("albert", "mpnet"), outputs.BaseModelOutputWithPooling),
-}
 _HEADS = {
     "ForMaskedLM": outputs.MaskedLMOutput,
     "ForSequenceClassification": outputs.SequenceClassifierOutput,
@@ -564,19 +568,16 @@ _HEADS = {
     "ForQuestionAnswering": outputs.QuestionAnsweringModelOutput,
     "ForMultipleChoice": outputs.MultipleChoiceModelOutput,
     "ForNextSentencePrediction": outputs.NextSentencePredictorOutput,
-    "bertForPreTraining": outputs.BertForPreTrainingOutput,
-    "albertForPreTraining": outputs.AlbertForPreTrainingOutput,
-    "electraForPreTraining": outputs.ElectraForPreTrainingOutput,
 }
-_COMMON = ("Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction"))
-_MORE = {"bert": ("ForNextSentencePrediction", "ForPreTraining"), "albert": ("ForPreTraining",), "electra": ("ForPreTraining",)}
 MODELS: dict[str, type[PreTrainedModel]] = {
-    f"{stem}{end}": type(f"{stem}{end}", (PreTrainedModel,), {"family": name, "end": end, "__module__": __name__})
-    for name, stem in STEMS.items()
-    for end in (*_COMMON, *_MORE.get(name, ()))
+    f"{known.stem}{end}": type(
+        f"{known.stem}{end}", (PreTrainedModel,), {"family": known.name, "end": end, "__module__": __name__}
+    )
+    for known in families()
+    for end in known.classes
 }
 AUTO = {
     f"Auto{_auto(end)}": type(f"Auto{_auto(end)}", (PreTrainedModel,), {"end": end, "__module__": __name__})
-    for end in (*_COMMON, *_MORE["bert"])
+    for end in {end: None for known in families() for end in known.classes}
 }
 globals().update(MODELS | AUTO)

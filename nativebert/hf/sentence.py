@@ -14,10 +14,12 @@ from torch import Tensor
 
 import nativebert.hf.util as util
 from nativebert import sentence
+from nativebert.checks import whole_number
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
-from nativebert.hf.arguments import checked, whole_number
-from nativebert.hf.carrier import Carrier, one_process, tokenizer_of, write_json
+from nativebert.files import write_json
+from nativebert.hf.arguments import checked
+from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.cross_encoder import CrossEncoder
 from nativebert.hf.states import device_name, precision_name

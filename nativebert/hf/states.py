@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from nativebert.checks import is_number, plain, whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import is_number, plain, whole_number
 
 FLOATS = ("float32", "bfloat16", "float16")
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nativebert.checks import is_number, plain, whole_number
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
-from nativebert.hf.arguments import checked, is_number, offline, plain, whole_number
+from nativebert.hf.arguments import checked, offline
 from nativebert.loading import open_snapshot
 from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer, twin_of
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nativebert import search
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import whole_number
 
 _REFUSED = {
     "http_get": "download with urllib.request.urlretrieve(url, path)",

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nativebert.errors import BadInputError
-from nativebert.io.write import check_place, whole
+from nativebert.errors import BadInputError, CorruptError
+from nativebert.files import dump_json, read_json
+from nativebert.io.write import check_place, output_file
 
 Made = Mapping[str, Any]
 
@@ -37,8 +38,8 @@ def check_beside(path: str) -> None:
 def write_made(path: str, made: Made, texts: Iterable[str]) -> None:
     """Write, beside a file of vectors, how they were made, of which texts, and what that file is."""
     known = {**made, "texts": digest_of(texts), "file": _digest(path)}
-    with whole(beside(path)) as file:
-        file.write((json.dumps(known, indent=2, ensure_ascii=False) + "\n").encode())
+    with output_file(beside(path)) as file:
+        file.write(dump_json(known).encode())
 
 
 def read_made(path: str) -> Made | None:
@@ -72,10 +73,10 @@ def digest_of(texts: Iterable[str]) -> str:
 
 def _read(side: str) -> dict[str, Any] | None:
     try:
-        known = json.loads(Path(side).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        known = read_json(Path(side))
+    except (OSError, CorruptError):
         return None
-    return known if isinstance(known, dict) and {"nativebert", "file"} <= known.keys() else None
+    return known if {"nativebert", "file"} <= known.keys() else None
 
 
 def _digest(path: str) -> str:

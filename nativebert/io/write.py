@@ -9,7 +9,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError, DiskFullError
+from nativebert.files import replacing
 
 Vectors = NDArray[np.float32]
 Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
@@ -170,7 +170,7 @@ def _final(path: Path) -> Path:
 @contextlib.contextmanager
 def _opened(target: str) -> Iterator[IO[bytes]]:
     if target != "-":
-        with whole(target) as file:
+        with output_file(target) as file:
             yield file
         return
     stream = standard_output()
@@ -180,35 +180,20 @@ def _opened(target: str) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def whole(target: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of ``target`` when all of it is written; if anything fails, ``target`` stays as it is.
+def output_file(target: str) -> Iterator[IO[bytes]]:
+    """A file for output that replaces ``target`` once all is written; on any error ``target`` stays as it was.
 
     Raises:
         BadInputError: it cannot be written.
         DiskFullError: no room.
     """
-    path, draft = _final(Path(target)), None
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name[:60]}.", delete=False) as file:
-            draft = file.name
+        with replacing(_final(Path(target))) as file:
             yield file
-        os.chmod(draft, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        os.replace(draft, path)
-        draft = None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"no room on the disk for {target}; nothing was written") from error
         raise BadInputError(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        if draft is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _npy(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:

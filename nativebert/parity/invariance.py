@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nativebert.checks import at_least
 from nativebert.engine import choose_device
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
@@ -23,7 +24,6 @@ from nativebert.nn.pool import pool
 from nativebert.parity.report import TEXTS
 from nativebert.tasks.embed import Embedder
 from nativebert.text.pack import plan
-from nativebert.whole import at_least
 
 COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch

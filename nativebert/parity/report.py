@@ -21,7 +21,7 @@ from torch import Tensor
 from nativebert.arch import family, read_config
 from nativebert.config import EncoderConfig
 from nativebert.errors import BadInputError, NativeBertError
-from nativebert.io.write import check_ending, whole
+from nativebert.io.write import check_ending, output_file
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.parity.compare import SLACK, TOLERANCE, steps
@@ -515,7 +515,7 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
     figure.suptitle(f"{report.facts['model']}, {report.facts['dtype']}: {'pass' if report.passed else 'fail'}", fontsize=11)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     try:
-        with whole(os.fspath(path)) as file:
+        with output_file(os.fspath(path)) as file:
             figure.savefig(file, dpi=150, format=Path(path).suffix.lstrip("."))
     except ValueError as error:  # an ending that matplotlib does not know
         raise BadInputError(f"cannot draw to {path}: {error}") from None

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nativebert.checks import whole
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
-from nativebert.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.errors import BadInputError, NativeBertError
-from nativebert.io.write import check_place, whole
+from nativebert.io.write import check_place, output_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def check_target(path: str | PathLike[str]) -> Path:
 
 def write_page(target: Path, page: str) -> None:
     """Write HTML."""
-    with whole(os.fspath(target)) as file:
+    with output_file(os.fspath(target)) as file:
         file.write(page.encode())
 
 
@@ -53,7 +53,7 @@ def write_figure(target: Path, figure: Figure) -> None:
 
     for_ever = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     ending = target.suffix.lower()
-    with matplotlib.rc_context({"svg.hashsalt": "nativebert"}), whole(os.fspath(target)) as file:
+    with matplotlib.rc_context({"svg.hashsalt": "nativebert"}), output_file(os.fspath(target)) as file:
         figure.savefig(file, dpi=150, format=ending[1:], metadata=for_ever.get(ending))
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nativebert.checks import at_least, is_number, whole
 from nativebert.errors import BadInputError, NativeBertError
 from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
-from nativebert.whole import at_least, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -285,7 +285,7 @@ def _clean(labels: Sequence[Any]) -> tuple[Any, ...]:
     """Labels as floats if all are numbers or missing, and any is; else as they are, with None where one is missing."""
     listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
     missing = [_missing(label) for label in listed]
-    numbers = [isinstance(label, (int, float)) and not isinstance(label, bool) for label in listed]
+    numbers = [is_number(label) for label in listed]
     if not all(missing) and all(number or none for number, none in zip(numbers, missing)):
         return tuple(math.nan if none else float(label) for label, none in zip(listed, missing))
     return tuple(None if none else label for label, none in zip(listed, missing))

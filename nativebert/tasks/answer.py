@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -22,7 +23,6 @@ from nativebert.tasks.scores import highest
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import Window
-from nativebert.whole import at_least
 
 Logits = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -18,7 +19,6 @@ from nativebert.tasks.call import Call, as_list
 from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.scores import Scores, sigmoid, softmax
 from nativebert.tasks.windows import of_pairs, of_texts
-from nativebert.whole import at_least
 
 Problem = Literal["single", "multi", "regression"]
 _PROBLEMS: dict[str, Problem] = {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert import sentence
+from nativebert.checks import at_least, whole
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -26,7 +27,6 @@ from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
 from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.windows import Windows, of_ids, of_texts
 from nativebert.text.tokenizer import Encoding
-from nativebert.whole import at_least, whole
 
 Vectors = NDArray[np.float32]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nativebert.checks import at_least, whole
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel
@@ -20,7 +21,6 @@ from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.scores import highest, softmax
 from nativebert.tasks.windows import Windows, of_ids
 from nativebert.text.tokenizer import Encoding
-from nativebert.whole import at_least, whole
 
 Ids = NDArray[np.int64]
 Stands = Literal["first", "after space", "inside"]  # see _Mask

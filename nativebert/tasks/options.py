@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
+from nativebert.checks import at_least, whole
 from nativebert.errors import BadInputError
 from nativebert.text.window import TooLongPolicy, check_policy
-from nativebert.whole import at_least, whole
 
 
 class CallOptions(TypedDict, total=False):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nativebert import sentence
+from nativebert.checks import at_least
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -18,7 +19,6 @@ from nativebert.tasks.call import Call, as_list
 from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.scores import Scores, sigmoid
 from nativebert.tasks.windows import of_pairs
-from nativebert.whole import at_least
 
 _ACTIVATIONS = ("Sigmoid", "Identity")  # the last part of the class path that sentence-transformers writes down
 

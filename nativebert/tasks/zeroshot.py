@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
+from nativebert.checks import whole
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -19,7 +20,6 @@ from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.scores import Scores, softmax
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Tokenizer
-from nativebert.whole import whole
 
 
 class ZeroShot(Task):

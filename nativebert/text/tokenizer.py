@@ -34,7 +34,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from nativebert.arch import FAMILIES, family
+from nativebert.checks import whole_number
 from nativebert.errors import Assumed, BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError, warn
+from nativebert.files import dump_json, parse_json
 from nativebert.text import sentencepiece
 
 if TYPE_CHECKING:  # the library itself is imported by the first tokenizer that is loaded
@@ -63,17 +66,14 @@ SETTINGS = (
 
 _BERT_CLASSES = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 _BERT_CLASSES |= {"SqueezeBertTokenizer", "LayoutLMTokenizer"}
-_BERT_FAMILIES = {"bert", "distilbert", "electra", "mobilebert", "squeezebert", "layoutlm", "convbert"}
+# Families that nativebert has no encoder for, and whose tokenizer is BERT's
+_BERT_FAMILIES = {"mobilebert", "squeezebert", "layoutlm", "convbert"}
 _BERT_NAMES = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
-# The tokenizer that transformers takes for a family where the files name none, and the special tokens it assumes.
-_CLASSES = {
-    "roberta": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer", "albert": "AlbertTokenizer",
-    "mpnet": "MPNetTokenizer",
-}  # fmt: skip
 _ROBERTA_NAMES = {
     "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>",
     "mask_token": "<mask>",
 }  # fmt: skip
+# Special tokens that transformers assumes where the files name none
 _CUSTOMARY = {
     **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA_NAMES),
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
@@ -234,7 +234,7 @@ class Tokenizer:
                 f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
                 "download one of them into it"
             )
-        content = {name: _parse(data, where / name) for name, data in files.items() if name.endswith(".json")}
+        content = {name: parse_json(data, where / name) for name, data in files.items() if name.endswith(".json")}
         model = content.pop("config.json", {})
         before, settings = dict(content), dict(settings or {})
         with _trusting_nothing(where):
@@ -259,7 +259,7 @@ class Tokenizer:
         kept = {name: data for name, data in files.items() if name in FILES}
         for name in ("tokenizer_config.json", "special_tokens_map.json"):
             if (now := content.get(name, {})) != before.get(name, {}):
-                kept[name] = (json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode()
+                kept[name] = dump_json(now).encode()
         tokenizer = cls(core, options, kept, where)
         tokenizer.kind, tokenizer.notes = made.kind, (*made.notes, *made.assumed)
         tokenizer._assumed = tuple(made.assumed)
@@ -420,7 +420,7 @@ class Tokenizer:
             skip_special_tokens: leave out special tokens.
             clean_up: take spaces before punctuation away; None for what the files say. It is never done to a BPE's text, as in transformers.
         """
-        numbers = [_number(number) for number in ids]
+        numbers = [whole_number("an id", number) for number in ids]
         for number in set(numbers):
             if self.id_to_token(number) is None:
                 top = max(self.vocab.values())
@@ -524,16 +524,6 @@ class Tokenizer:
 # ---- reading the files
 
 
-def _parse(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(content, dict):
-        raise CorruptError(f"{path} holds a {type(content).__name__} where an object was expected: download it again")
-    return content
-
-
 @contextmanager
 def _trusting_nothing(where: Path) -> Iterator[None]:
     """Whatever hostile files set off inside the library, even a Rust panic, leaves as ``CorruptError``."""
@@ -550,9 +540,15 @@ def _trusting_nothing(where: Path) -> Iterator[None]:
 
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
     """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
-    family = model.get("model_type")
-    usual = "BertTokenizer" if family in _BERT_FAMILIES else _CLASSES.get(str(family), "")
-    return str(config.get("tokenizer_class") or model.get("tokenizer_class") or usual).removesuffix("Fast")
+    named = config.get("tokenizer_class") or model.get("tokenizer_class")
+    return str(named or _default_class(str(model.get("model_type")))).removesuffix("Fast")
+
+
+def _default_class(family_name: str) -> str:
+    """The class that transformers takes for a family where the files name none."""
+    if family_name in FAMILIES:
+        return family(family_name).tokenizer
+    return "BertTokenizer" if family_name in _BERT_FAMILIES else ""
 
 
 def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
@@ -995,14 +991,6 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
         if paired and len(parts) != 2:
             raise BadInputError(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
     return items
-
-
-def _number(given: Any) -> int:
-    """An id, which R and tables may give as 101.0."""
-    number = given.item() if getattr(given, "ndim", None) == 0 else given  # of numpy or torch
-    if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
-        raise BadInputError(f"an id must be a whole number, not {given!r}")
-    return int(number)
 
 
 def _complaint(given: Any) -> str:

@@ -460,7 +460,8 @@ def test_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
 
 
 def test_numbers_in_the_rest_of_the_door(tmp_path: Path) -> None:
-    from nativebert.hf.arguments import whole_number, whole_numbers
+    from nativebert.checks import whole_number
+    from nativebert.hf.arguments import whole_numbers
     from nativebert.hf.states import device_name
 
     for five in (5, 5.0, np.int8(5), np.uint64(5), np.float16(5), np.array(5), torch.tensor(5), torch.tensor(5.0)):

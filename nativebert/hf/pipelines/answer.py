@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError
-from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline, positive
 from nativebert.loading import LoadedModel
 from nativebert.tasks.answer import Answerer

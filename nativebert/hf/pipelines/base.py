@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import Dataset
 
 import nativebert.hf.models as models
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import checked, whole_number
+from nativebert.hf.arguments import checked
 from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.states import device_name, precision_name
 from nativebert.hf.tokenizer import AutoTokenizer, PreTrainedTokenizerBase

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import whole_number
 from nativebert.hf.pipelines.base import Pipeline
 from nativebert.loading import LoadedModel
 from nativebert.tasks.base import Task

@@ -1,0 +1,102 @@
+"""Heads: what they are, and which of them to load with an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from nativebert.errors import BadInputError
+
+if TYPE_CHECKING:
+    from nativebert.config.encoder import EncoderConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What turns hidden states into logits: maybe a dense layer, its activation and a norm; then the last linear layer.
+
+    Attributes:
+        name: where its parameters stand, ``head.<name>.*``.
+        on: what it reads: every token, the first one, their mean, or the pooler's output.
+        classes: outputs, ``C``.
+        dense: width of the dense layer before the last; None for none.
+        activation: of that dense layer.
+        norm: whether a layer norm follows it.
+        dense_bias: whether the dense layer has a bias.
+        last: name of the last layer below ``head.<name>``.
+        dropout: probability, when training, before the dense (if ``dropout_first``) and the last layer.
+        dropout_first: see ``dropout``.
+    """
+
+    name: str
+    on: Literal["tokens", "first", "mean", "pooled"]
+    classes: int
+    dense: int | None = None
+    activation: str = "linear"
+    norm: bool = False
+    dense_bias: bool = True
+    last: str = "out"
+    dropout: float = 0.0
+    dropout_first: bool = False
+
+    def parameters(self, norm_bias: bool = True) -> list[str]:
+        """The names of its parameters; ``norm_bias`` says whether the model's norms have a bias."""
+        parts = [(self.last, True)]
+        parts += [("dense", self.dense_bias)] if self.dense else []
+        parts += [("norm", norm_bias)] if self.norm else []
+        return [f"head.{self.name}.{part}.{leaf}" for part, bias in parts for leaf in ("weight", "bias")[: 1 + bias]]
+
+
+# What a class name of transformers ends in -> the heads it has. `ForPreTraining` differs by family: EncoderConfig.pretraining.
+ARCHITECTURES = {
+    "ForMaskedLM": ("lm",),
+    "ForNextSentencePrediction": ("nsp",),
+    "ForSequenceClassification": ("classify",),
+    "ForTokenClassification": ("tag",),
+    "ForQuestionAnswering": ("answer",),
+    "ForMultipleChoice": ("choose",),
+}
+
+
+def select_heads(config: EncoderConfig, head: str | None, parameters: Collection[str]) -> tuple[str, ...]:
+    """The tasks of the heads to load.
+
+    Args:
+        config: the model's.
+        head: a task; ``"auto"`` for those that the checkpoint was saved with; None for none.
+        parameters: names of those in the weight file. A checkpoint may name a class and yet hold the encoder alone.
+
+    Raises:
+        BadInputError: the family has no such head, or the checkpoint's head is another one under the same names.
+        NativeBertError: what the config.json says of that head makes no sense, or is not computed.
+    """
+    if head is None:
+        return ()
+    if head == "auto":
+        tasks = tuple(task for task in config.tasks if _is_stored(config.heads[task], parameters))
+    else:
+        _check_head(config, head, parameters)
+        tasks = (head,)
+    for task in tasks:
+        if task in config.faults:
+            raise config.faults[task]
+    return tasks
+
+
+def _is_stored(head: Head, parameters: Collection[str]) -> bool:
+    return any(name.startswith(f"head.{head.name}.") for name in parameters)
+
+
+def _check_head(config: EncoderConfig, task: str, parameters: Collection[str]) -> None:
+    if task not in config.heads:
+        raise BadInputError(
+            f"{config.family} has no head {task!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone"
+        )
+    head = config.heads[task]
+    saved = [other for other in config.tasks if config.heads[other].name == head.name]
+    if saved and task not in saved and _is_stored(head, parameters):
+        raise BadInputError(
+            f"the checkpoint was saved as {config.architecture}: its head is for {saved[0]!r}, and reading the same tensors as {task!r} "
+            f"would give numbers that mean nothing. Load it with head={saved[0]!r}, or head=None."
+        )
