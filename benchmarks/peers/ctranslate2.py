@@ -20,7 +20,7 @@ class CTranslate2(Padded):
     name, title = "ctranslate2", "CTranslate2"
     requires, modules = ("ctranslate2", "transformers"), ("ctranslate2", "transformers")
     precisions = ("float32", "int8")
-    variants = ("1 worker", "a worker a thread")
+    variants = ("1 worker", "1 worker per thread")
 
     def __init__(self, model: ModelFiles, threads: int, precision: str, variant: str) -> None:
         import ctranslate2
