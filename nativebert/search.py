@@ -49,9 +49,7 @@ def semantic_search(
     asked = _Rows.of("queries", queries, device, measure)
     known = _Rows.of("corpus", corpus, device, measure)
     if asked.width != known.width:
-        raise BadInputError(
-            f"queries have {asked.width} numbers each and the corpus {known.width}: take both from the same model"
-        )
+        raise BadInputError(f"queries have dimension {asked.width} and the corpus {known.width}: use vectors of the same model")
     top_k, block = at_least(1, "top_k", top_k), at_least(1, "block", block)
     found: list[list[dict[str, Any]]] = []
     for start in range(0, asked.count, block):
@@ -131,10 +129,10 @@ class _Rows:
             try:
                 given = np.asanyarray(given)
             except ValueError as error:
-                raise BadInputError(f"{name} are no table of numbers: {error}") from None
+                raise BadInputError(f"{name} are not a numeric array: {error}") from None
         real = not given.is_complex() if isinstance(given, Tensor) else given.dtype.kind not in "bcOSUmM"
         if given.ndim not in (1, 2) or not given.shape[-1] or not real:
-            raise BadInputError(f"{name} must be numbers of the shape (n, width), not {given.dtype} of {tuple(given.shape)}")
+            raise BadInputError(f"{name} must be numeric with shape (n, dimension), not {given.dtype} of {tuple(given.shape)}")
         given = given[None] if given.ndim == 1 else given
         return cls(name, given, device, measure, *given.shape)
 
@@ -147,9 +145,7 @@ class _Rows:
         x = part.to(self.device, torch.float32).double()
         if not bool(x.isfinite().all()):
             row = start + int((~x.isfinite()).any(1).nonzero()[0])
-            raise BadInputError(
-                f"row {row} of {self.name} holds a number that is not finite: drop it, or find out what made it"
-            )
+            raise BadInputError(f"row {row} of {self.name} contains NaN or infinity: remove it, or check how it was computed")
         return F.normalize(x, dim=1) if self.measure == "cosine" else x
 
 
