@@ -1,0 +1,99 @@
+"""Sizes of tiles by the shape of the work, measured with ``python -m benchmarks gpu tiles``. They change the speed alone.
+
+What decides the order of a sum is fixed, or follows from a text's own length: the keys of attention's tiles, the depth of float32's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class ProductTile(NamedTuple):
+    """A tile of a product.
+
+    Attributes:
+        rows, columns: of the result.
+        depth: of the inputs that one step reads.
+        warps: of a program.
+        stages: steps whose inputs are on their way at a time.
+        programs: programs that share all tiles, copied by the tensor memory accelerator; 0 for one a tile, read through pointers.
+        halves: store half of the columns at a time.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    programs: int = 0
+    halves: bool = False
+
+
+class AttentionTile(NamedTuple):
+    """A tile of attention.
+
+    Attributes:
+        longest: sequences of at most so many tokens use it.
+        queries, keys: of one step.
+        warps, stages: as of :class:`ProductTile`.
+    """
+
+    longest: int
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+LONGEST = 2**31 - 1
+HALF_DEPTH, FULL_DEPTH = 64, 32
+
+
+def product_tile(rows: int, columns: int, depth: int, dtype: torch.dtype, capability: tuple[int, int], processors: int, *, plain: bool = True) -> ProductTile:
+    """A tile for a product.
+
+    Args:
+        rows, columns, depth: of the product.
+        dtype: of its inputs.
+        capability: compute capability of the card.
+        processors: its multiprocessors.
+        plain: whether nothing costly is computed at its end.
+    """
+    if dtype == torch.float32:
+        if rows <= 64:
+            return ProductTile(16, 32, FULL_DEPTH, 2, 4)
+        if rows <= 1024:
+            return ProductTile(64, 64, FULL_DEPTH, 4, 3)
+        return ProductTile(128, 64, FULL_DEPTH, 4, 3)
+    if rows <= 64:
+        return ProductTile(16, 32, 128, 2, 5)
+    if rows <= 512:
+        return ProductTile(64, 64, HALF_DEPTH, 4, 4)
+    if rows <= 4096 or capability[0] not in (9, 10):  # the others have no tensor memory accelerator, or too little shared memory
+        return ProductTile(128, 128, HALF_DEPTH, 8, 3)
+    if columns < 768:
+        return ProductTile(128, 128, HALF_DEPTH, 4, 4, processors)
+    if plain:
+        return ProductTile(128, 256, HALF_DEPTH, 8, 4, processors, halves=True)
+    return ProductTile(128, 256, HALF_DEPTH, 8, 3, processors)
+
+
+def attention_tiles(head_width: int, dtype: torch.dtype) -> tuple[AttentionTile, ...]:
+    """Tiles for sequences by their length, the shortest first."""
+    wide = head_width > 128
+    if dtype == torch.float32:
+        short = AttentionTile(64, 16, 32, 1, 2)
+        if wide:
+            return (AttentionTile(LONGEST, 16, 32, 2, 1),)
+        return short, AttentionTile(LONGEST, 64, 32, 4, 2) if head_width <= 64 else AttentionTile(LONGEST, 32, 32, 4, 2)
+    short = AttentionTile(64, 16, 32, 1, 2)
+    if wide:
+        return short, AttentionTile(LONGEST, 64, 32, 4, 2)
+    return short, AttentionTile(LONGEST, 64, 64, 4, 3 if head_width <= 64 else 2)
+
+
+def norm_rows(width: int) -> tuple[int, int]:
+    """Rows of a program that normalises rows of this width, and its warps."""
+    return max(1, min(4, 2048 // width)), 4 if width <= 4096 else 8
