@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from nativebert.errors import BadInput
+from nativebert.errors import BadInput, Slower, warn
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nativebert.nn.model import Model
     from nativebert.nn.packed import Packed
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8", "tf32")
 
 
 class Prepared(Protocol):
@@ -73,14 +73,15 @@ def prepare(
     Args:
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
-        precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
+        precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only, tf32 on NVIDIA cards only.
         after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
-        BadInput: unknown device or precision, or int8 elsewhere.
+        BadInput: unknown device or precision, or one that is not for this device.
     """
     from nativebert import kernels
+    from nativebert.engine import cuda
     from nativebert.engine.cpu import CpuPlan, Product
     from nativebert.engine.int8 import Int8Product
     from nativebert.engine.native import NativePlan, fits
@@ -95,4 +96,14 @@ def prepare(
         if kernels.available() and fits(model):
             return NativePlan(model, precision, after)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, after)
+    if precision == "tf32" and device.type != "cuda":
+        raise BadInput(f"precision='tf32' is for NVIDIA cards, not for {device}; use 'float32' there")
+    if device.type == "cuda":
+        if not (why := cuda.why_not(model, device)):
+            from nativebert.engine.cuda.plan import CudaPlan
+
+            return CudaPlan(model, device, precision, after)
+        if precision == "tf32":
+            raise BadInput(f"precision='tf32' needs nativebert's own kernels: {why}")
+        warn(f"nativebert's own kernels for {device} are not used, and it will be slower without them: {why}", Slower)
     return ReferencePlan(model, device, precision)

@@ -29,7 +29,14 @@ def roomy(n: int) -> int:
 class _Graph:
     """The kernels of one shape, and the memory they read and write."""
 
-    def __init__(self, shape: Shape, device: torch.device, attention: tuple[AttentionTile, ...], compute: Callable[[Inputs], Tensor], pool: object) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        device: torch.device,
+        attention: tuple[AttentionTile, ...],
+        compute: Callable[[Inputs], Tensor],
+        pool: object,
+    ) -> None:
         self.shape, size = shape, sum(shape.sizes())
         self._host = torch.zeros(size, dtype=torch.int32, pin_memory=True)
         self._buffer = torch.zeros(size, dtype=torch.int32, device=device)
@@ -74,7 +81,13 @@ class Graphs:
         return self._device.type == "cuda" and 0 < shape.tokens <= MOST_TOKENS and not shape.seen
 
     def run(
-        self, kind: object, batch: Packed, shape: Shape, attention: tuple[AttentionTile, ...], compute: Callable[[Inputs], Tensor], rows: int
+        self,
+        kind: object,
+        batch: Packed,
+        shape: Shape,
+        attention: tuple[AttentionTile, ...],
+        compute: Callable[[Inputs], Tensor],
+        rows: int,
     ) -> Tensor | None:
         """The first ``rows`` of what ``compute`` makes of the batch; None where nothing of its kind and size was met before.
 

@@ -42,7 +42,7 @@ def activate(x, ACT: tl.constexpr):
     if ACT == "erf" or ACT == "erf_10":
         x = 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
     elif ACT == "erf_fit" or ACT == "erf_fit_10":
-        # x Phi(x) with Phi(x) = 1 / (1 + 2^(-x q(x^2))), q fitted to the error function: within 3.1e-6 of x Phi(x) everywhere, in six
+        # x Phi(x) with Phi(x) = 1 / (1 + 2^(-x q(x^2))), q fitted to the error function: within 3.4e-6 of x Phi(x) everywhere, in six
         # multiply-adds and two operations of the special function unit, where erf takes some thirty instructions (decisions/0015)
         s = x * x
         q = 3.2104214579490005e-06 * s - 8.791048931947154e-05
@@ -151,14 +151,15 @@ def _product(x, w, bias, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr,
 
 @triton.jit(do_not_specialize=["M"])
 def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-                       ACT: tl.constexpr, GATED: tl.constexpr, HALVES: tl.constexpr, PROGRAMS: tl.constexpr):  # fmt: skip
+                       ACT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr, HALVES: tl.constexpr,
+                       PROGRAMS: tl.constexpr):  # fmt: skip
     """The same with tiles copied by the tensor memory accelerator (Hopper and later), one program for each multiprocessor."""
     rows, cols = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for pid in tl.range(tl.program_id(0), rows * cols, PROGRAMS, flatten=True):
         pm, pn = _tile_at(pid, rows, cols, GROUP)
         acc = tl.zeros((BM, BN), tl.float32)
         for k in range(0, K, BK):
-            acc = tl.dot(dx.load([pm * BM, k]), dw.load([pn * BN, k]).T, acc)
+            acc = tl.dot(dx.load([pm * BM, k]), dw.load([pn * BN, k]).T, acc, input_precision=PRECISION)
         if HALVES:  # half of the columns at a time: less shared memory on the way out, so one more stage on the way in
             left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
             left = _finish(left, bias, pn * BN, N, BM, BN // 2, ACT, False)
@@ -170,7 +171,9 @@ def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.const
             dy.store([pm * BM, pn * (BN // 2 if GATED else BN)], out.to(dy.dtype))
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, gated: bool = False, precision: str = "tf32x3") -> Tensor:
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, gated: bool = False, precision: str = "tf32x3"
+) -> Tensor:
     """``act(x @ weight.T + bias)``.
 
     Args:
@@ -198,7 +201,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile
         dx = TensorDescriptor(x, [M, K], [x.stride(0), 1], [tile.rows, tile.depth])
         dw = TensorDescriptor(weight, [N, K], [K, 1], [tile.columns, tile.depth])
         dy = TensorDescriptor(y, [M, wide], [wide, 1], block)
-        _product_described[(min(tile.programs, tiles),)](dx, dw, bias, dy, M, N, K, *sizes, halves, tile.programs, **options)
+        _product_described[(min(tile.programs, tiles),)](
+            dx, dw, bias, dy, M, N, K, *sizes, precision, halves, tile.programs, **options
+        )
     else:
         even = K % tile.depth == 0
         _product[(tiles,)](x, weight, bias, y, M, N, K, x.stride(0), wide, *sizes, even, precision, **options)
@@ -220,7 +225,21 @@ def _normalize(x, weight, bias, h, eps, H: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"])
-def _norm(x, residual, weight, bias, total, y, T, eps, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr, ADD: tl.constexpr, KEEP: tl.constexpr):
+def _norm(
+    x,
+    residual,
+    weight,
+    bias,
+    total,
+    y,
+    T,
+    eps,
+    H: tl.constexpr,
+    BH: tl.constexpr,
+    ROWS: tl.constexpr,
+    ADD: tl.constexpr,
+    KEEP: tl.constexpr,
+):
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     h = tl.arange(0, BH)
     at = t.to(tl.int64)[:, None] * H + h[None, :]
@@ -276,7 +295,9 @@ def _embed(ids, positions, segments, token, position, segment, weight, bias, y, 
     tl.store(at, _normalize(v, weight, bias, h, eps, H).to(y.dtype.element_ty), mask=ok)
 
 
-def embed(ids: Tensor, positions: Tensor, segments: Tensor | None, tables: tuple[Tensor, Tensor | None, Tensor | None], of: Norm) -> Tensor:
+def embed(
+    ids: Tensor, positions: Tensor, segments: Tensor | None, tables: tuple[Tensor, Tensor | None, Tensor | None], of: Norm
+) -> Tensor:
     """Norm of the sum of the token, segment and position rows, in this order.
 
     Args:
@@ -440,7 +461,19 @@ def attend(
 
 
 @triton.jit
-def _pool(x, cu_seqlens, seen, y, skip, stride, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr, SEEN: tl.constexpr):
+def _pool(
+    x,
+    cu_seqlens,
+    seen,
+    y,
+    skip,
+    stride,
+    H: tl.constexpr,
+    BH: tl.constexpr,
+    ROWS: tl.constexpr,
+    MODE: tl.constexpr,
+    SEEN: tl.constexpr,
+):
     """BH columns of one sequence for each program."""
     row = tl.program_id(0)
     lo = tl.load(cu_seqlens + row).to(tl.int64)
@@ -459,8 +492,12 @@ def _pool(x, cu_seqlens, seen, y, skip, stride, H: tl.constexpr, BH: tl.constexp
             most = tl.full((BH,), -float("inf"), tl.float32)
             for start in range(begin, n, ROWS):
                 r = start + tl.arange(0, ROWS)
-                v = tl.load(at[None, :] + r[:, None] * H, mask=(r[:, None] < n) & wide[None, :], other=-float("inf")).to(tl.float32)
-                most = tl.maximum(most, tl.max(tl.where(v == v, v, float("inf")), 0))  # a maximum passes NaN over, and nobody would know
+                v = tl.load(at[None, :] + r[:, None] * H, mask=(r[:, None] < n) & wide[None, :], other=-float("inf")).to(
+                    tl.float32
+                )
+                most = tl.maximum(
+                    most, tl.max(tl.where(v == v, v, float("inf")), 0)
+                )  # a maximum passes NaN over, and nobody would know
             result = most
         else:
             count = 0.0

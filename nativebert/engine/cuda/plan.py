@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from nativebert.config import Head as HeadSpec
 from nativebert.config import Layer
 from nativebert.engine.cuda import kernels, tiles
-from nativebert.engine.cuda.inputs import Inputs, Shape, stage
 from nativebert.engine.cuda.graphs import Graphs
+from nativebert.engine.cuda.inputs import Inputs, Shape, stage
 from nativebert.errors import BadInput
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -84,7 +83,10 @@ def _card(device: torch.device) -> tuple[tuple[int, int], int]:
     """Compute capability and multiprocessors; of the interpreter, those of a Hopper card."""
     if device not in _CARDS:
         if device.type == "cuda":
-            _CARDS[device] = torch.cuda.get_device_capability(device), torch.cuda.get_device_properties(device).multi_processor_count
+            _CARDS[device] = (
+                torch.cuda.get_device_capability(device),
+                torch.cuda.get_device_properties(device).multi_processor_count,
+            )
         else:
             _CARDS[device] = (9, 0), 132
     return _CARDS[device]
@@ -97,7 +99,9 @@ class Block:
         attn, mlp = block.attn, block.mlp
         self.qkv = Product([attn.q, attn.k, attn.v], place)
         self.o = Product([attn.o], place)
-        self.inner = Product([mlp.up, *([] if mlp.gate is None else [mlp.gate])], place, layer.activation, gated=mlp.gate is not None)
+        self.inner = Product(
+            [mlp.up, *([] if mlp.gate is None else [mlp.gate])], place, layer.activation, gated=mlp.gate is not None
+        )
         self.down = Product([mlp.down], place)
         self.attn_norm = place.norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else None
         self.mlp_norm = place.norm(block.mlp_norm)
@@ -140,7 +144,9 @@ class CudaPlan:
     min_rows = 1
     batch_tokens = BATCH_TOKENS
 
-    def __init__(self, model: Model, device: torch.device, precision: str = "float32", after: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, model: Model, device: torch.device, precision: str = "float32", after: Callable[[], None] | None = None
+    ) -> None:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.precision, self._config = device, precision, model.config
@@ -165,7 +171,11 @@ class CudaPlan:
             self._blocks = [made[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else place.norm(model.norm)
             self._heads = {task: HeadProducts(model, config.heads[task], device) for task in model.tasks}
-            self._bias = None if model.distance is None else _by_distance(model.distance.weight.detach(), config.buckets, config.positions, device)
+            self._bias = (
+                None
+                if model.distance is None
+                else _by_distance(model.distance.weight.detach(), config.buckets, config.positions, device)
+            )
             self._rotary = {theta: self._cos_sin(theta, width) for theta, width in self._thetas()}
         self._head_width = config.width // config.layers[0].heads if config.layers else 16
         self._attention = tiles.attention_tiles(self._head_width, place.dtype)
@@ -179,6 +189,8 @@ class CudaPlan:
         """Hidden states of the last layer, ``(T, H)``."""
         return self._compute(batch, ("hidden",), self._last)
 
+    run = hidden
+
     @torch.inference_mode()
     def states(self, batch: Packed) -> list[Tensor]:
         """Hidden states after the embeddings and after each layer, ``(T, H)`` each."""
@@ -187,7 +199,9 @@ class CudaPlan:
     @torch.inference_mode()
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
         """A vector for each sequence, float32 ``(B, H * len(modes))``."""
-        return self._compute(batch, ("pooled", modes, skip), lambda inputs: kernels.pool(self._last(inputs), inputs.cu_seqlens, modes, skip))
+        return self._compute(
+            batch, ("pooled", modes, skip), lambda inputs: kernels.pool(self._last(inputs), inputs.cu_seqlens, modes, skip)
+        )
 
     @torch.inference_mode()
     def logits(self, batch: Packed, task: str, reduce: str | None = None) -> Tensor:
@@ -233,7 +247,11 @@ class CudaPlan:
         check(self._config, batch)
         shape = self._shape(batch)
         if self._graphs.worth(shape):
-            rows = shape.tokens if kind[0] == "hidden" or (kind[0] == "logits" and self._heads[str(kind[1])].on == "tokens") else shape.sequences
+            rows = (
+                shape.tokens
+                if kind[0] == "hidden" or (kind[0] == "logits" and self._heads[str(kind[1])].on == "tokens")
+                else shape.sequences
+            )
             result = self._graphs.run(kind, batch, shape, self._attention, compute, rows)
             if result is not None:
                 return result
@@ -294,7 +312,9 @@ class CudaPlan:
 
     def _cos_sin(self, theta: float, width: int) -> tuple[Tensor, Tensor]:
         """Of every position, ``(P, D / 2)``: made on the CPU, so that they are the reference's."""
-        cos, sin = (t[:, : width // 2].contiguous().to(self.device) for t in rotary(torch.arange(self._config.positions), theta, width))
+        cos, sin = (
+            t[:, : width // 2].contiguous().to(self.device) for t in rotary(torch.arange(self._config.positions), theta, width)
+        )
         return cos, sin
 
 

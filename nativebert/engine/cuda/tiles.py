@@ -51,7 +51,9 @@ LONGEST = 2**31 - 1
 HALF_DEPTH, FULL_DEPTH = 64, 32
 
 
-def product_tile(rows: int, columns: int, depth: int, dtype: torch.dtype, capability: tuple[int, int], processors: int, *, plain: bool = True) -> ProductTile:
+def product_tile(
+    rows: int, columns: int, depth: int, dtype: torch.dtype, capability: tuple[int, int], processors: int, *, plain: bool = True
+) -> ProductTile:
     """A tile for a product.
 
     Args:
@@ -71,7 +73,10 @@ def product_tile(rows: int, columns: int, depth: int, dtype: torch.dtype, capabi
         return ProductTile(16, 32, 128, 2, 5)
     if rows <= 512:
         return ProductTile(64, 64, HALF_DEPTH, 4, 4)
-    if rows <= 4096 or capability[0] not in (9, 10):  # the others have no tensor memory accelerator, or too little shared memory
+    if rows <= 4096 or capability[0] not in (
+        9,
+        10,
+    ):  # the others have no tensor memory accelerator, or too little shared memory
         return ProductTile(128, 128, HALF_DEPTH, 8, 3)
     if columns < 768:
         return ProductTile(128, 128, HALF_DEPTH, 4, 4, processors)
