@@ -252,7 +252,9 @@ def tiles(a: Any) -> None:
 
     if DEVICE == "cuda":
         parts = min(14, os.cpu_count() or 1)
-        workers = [multiprocessing.get_context("spawn").Process(target=_compile, args=(n, parts)) for n in range(parts)]
+        workers = [
+            multiprocessing.get_context("spawn").Process(target=_compile, args=(n, parts), daemon=True) for n in range(parts)
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:

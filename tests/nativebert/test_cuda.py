@@ -83,7 +83,7 @@ def test_every_activation(name: str) -> None:
 
 
 def test_the_fitted_gelu_is_within_its_bound() -> None:
-    """3.4e-6 of x Phi(x) everywhere, as the kernel's comment says."""
+    """4e-6 of x Phi(x) everywhere, as the kernel's comment says."""
     from nativebert.engine.cuda import kernels
 
     grid = torch.linspace(-12, 12, 20001)
@@ -97,7 +97,7 @@ def test_the_fitted_gelu_is_within_its_bound() -> None:
         )
         found[number * 2048 : number * 2048 + len(part)] = y[0].cpu()
     error = (found.double() - F.gelu(grid.double())).abs().max()
-    assert 2.5e-6 < error < 3.4e-6
+    assert 2.5e-6 < error < 4e-6
     assert float((F.gelu(grid.double(), approximate="tanh") - F.gelu(grid.double())).abs().max()) > 4e-4  # what it is not
 
 

@@ -48,7 +48,8 @@ class _Graph:
             compute(inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # other threads may go on launching meanwhile
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self.result = compute(inputs)
 
     def run(self, batch: Packed) -> Tensor:
@@ -116,6 +117,8 @@ class Graphs:
                     self._pool = torch.cuda.graph_pool_handle()
                 graph = _Graph(room, self._device, attention, compute, self._pool)
                 if len(self._graphs) >= MOST_GRAPHS:
+                    if self._last is not None:
+                        self._last.synchronize()  # it may still run
                     self._graphs.popitem(last=False)
             self._graphs[key] = graph
             result = graph.run(batch)[:rows].clone()

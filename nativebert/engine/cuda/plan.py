@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -194,7 +195,8 @@ class CudaPlan:
     @torch.inference_mode()
     def states(self, batch: Packed) -> list[Tensor]:
         """Hidden states after the embeddings and after each layer, ``(T, H)`` each."""
-        return list(self._states(self._stage(batch)))
+        with self._current():
+            return list(self._states(self._stage(batch)))
 
     @torch.inference_mode()
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
@@ -220,6 +222,10 @@ class CudaPlan:
             return self._compute(batch, ("logits", task), lambda inputs: head(self._read(head, inputs)))
         if reduce != "max" or head.on != "tokens":
             raise BadInput(f"reduce must be None, or 'max' for a head on tokens, not {reduce!r} for one on {head.on}")
+        with self._current():
+            return self._most_logits(head, batch)
+
+    def _most_logits(self, head: HeadProducts, batch: Packed) -> Tensor:
         hidden = self._last(self._stage(batch))
         most = max(1, MOST_LOGITS // head.classes)
         parts, start = [hidden.new_empty((0, head.classes), dtype=torch.float32)], 0
@@ -255,7 +261,12 @@ class CudaPlan:
             result = self._graphs.run(kind, batch, shape, self._attention, compute, rows)
             if result is not None:
                 return result
-        return compute(stage(batch, shape, self.device, self._attention))
+        with self._current():
+            return compute(stage(batch, shape, self.device, self._attention))
+
+    def _current(self) -> AbstractContextManager[object]:
+        """Triton launches on torch's current device."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _last(self, inputs: Inputs) -> Tensor:
         (last,) = deque(self._states(inputs), maxlen=1)
