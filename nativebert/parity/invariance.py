@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nativebert.engine import choose_device
+from nativebert.engine import choose_device, cuda
 from nativebert.engine.reference import copied
 from nativebert.loading import load, open_snapshot
 from nativebert.nn.model import Model
@@ -62,7 +62,8 @@ class Report:
 
     Attributes:
         kinds: one for each way to change the batches.
-        promised: whether equality to the last bit is promised here: float32 and int8 on the CPU.
+        promised: whether equality to the last bit is promised here: in float32 and int8 on the CPU, and with nativebert's own kernels on a
+            NVIDIA card.
         facts: model, device, precision, versions.
     """
 
@@ -87,7 +88,7 @@ class Report:
         most, states = max(kind.vectors for kind in counted), max(kind.states for kind in counted)
         within = f"vectors within {most:.1e}, token states within {states:.1e}"
         return (
-            f"FAIL: not equal to the last bit, as {self.facts['precision']} on the CPU should be: {within}"
+            f"FAIL: not equal to the last bit, as {self.facts['precision']} on {self.facts['device']} should be: {within}"
             if self.promised
             else f"EQUAL within: {within}."
         )
@@ -164,7 +165,7 @@ def check(
         some = rng.sample(everyone, rng.randint(1, min(len(rows), 12)))
         return _one_batch(embedder, rows, some)
 
-    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)  # the plain modules have no int8
+    dtype = torch.float32 if precision in ("int8", "tf32") else getattr(torch, precision)  # the plain modules have neither
     reference = copied(model).to(target, dtype).eval()
 
     def padded() -> Results:
@@ -187,7 +188,10 @@ def check(
         "seed": str(seed),
         **{package: str(version(package)) for package in ("nativebert", "torch")},
     }
-    return Report(kinds, promised=target.type == "cpu" and precision in ("float32", "int8"), facts=facts)
+    promised = (
+        precision in ("float32", "int8") if target.type == "cpu" else target.type == "cuda" and not cuda.why_not(model, target)
+    )
+    return Report(kinds, promised=promised, facts=facts)
 
 
 def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int, *, counts: bool = True) -> Kind:

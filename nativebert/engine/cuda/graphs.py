@@ -5,44 +5,43 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nativebert.engine.cuda.inputs import Inputs, Shape, fill
-from nativebert.engine.cuda.tiles import AttentionTile
-from nativebert.nn.packed import Packed
+from nativebert.engine.cuda.inputs import Attention, Inputs, Layout, Shape, Staging
 
 MOST_TOKENS = 4096  # of a batch that becomes a graph; above, the card is busy longer than the launches take
-MOST_GRAPHS = 64  # kept at a time; the one used least recently goes
-MOST_SEEN = 1024  # shapes that were met once and have no graph yet
+MOST_GRAPHS = 128  # kept at a time; the one used least recently goes
+MOST_SHAPES = 1024  # that were met once and have no graph yet
 
 
-def roomy(n: int) -> int:
-    """``n`` filled up to a power of two, or one and a half times that: few sizes, and little that is computed for nothing."""
-    if n <= 16:
-        return 16 if n else 0
-    power = 1 << (n - 1).bit_length()
-    return power * 3 // 4 if n <= power * 3 // 4 else power
+def room(shape: Shape, attention: Attention) -> Shape:
+    """A shape that holds this one: there are few of them, and little in them is computed for nothing."""
+    tokens, sequences = max(shape.tokens, 16), 16
+    power = 1 << (tokens - 1).bit_length()
+    tokens = power if power == 16 or tokens > power * 3 // 4 else power * 3 // 4
+    while shape.sequences > sequences:
+        sequences *= 4
+    shorter = (0, *(tile.longest for tile in attention))
+    # whole blocks, and one in part for each sequence that may be of this length
+    most = [tokens // tile.queries + min(sequences, tokens // (least + 1)) for tile, least in zip(attention, shorter)]
+    return Shape(tokens, sequences, tuple(n if used else 0 for n, used in zip(most, shape.blocks)), *shape[3:])
 
 
 class _Graph:
     """The kernels of one shape, and the memory they read and write."""
 
     def __init__(
-        self,
-        shape: Shape,
-        device: torch.device,
-        attention: tuple[AttentionTile, ...],
-        compute: Callable[[Inputs], Tensor],
-        pool: object,
+        self, shape: Shape, device: torch.device, attention: Attention, compute: Callable[[Inputs], Tensor], pool: Any
     ) -> None:
-        self.shape, size = shape, sum(shape.sizes())
-        self._host = torch.zeros(size, dtype=torch.int32, pin_memory=True)
-        self._buffer = torch.zeros(size, dtype=torch.int32, device=device)
+        self._staging = Staging(shape, device)
+        self._staging.tensor.zero_()
+        self._buffer = self._staging.tensor.to(device)
+        self._copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
         inputs = Inputs.of(self._buffer, shape, attention)
-        self._attention, self._done = attention, torch.cuda.Event()
-        side = torch.cuda.Stream(device)
+        side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):  # compiles what is not compiled yet: no capture may do that
             compute(inputs)
@@ -50,16 +49,16 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
         # other threads may go on launching meanwhile
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self.result = compute(inputs)
+            self._result = compute(inputs)
 
-    def run(self, batch: Packed) -> Tensor:
+    def run(self, layout: Layout) -> Tensor:
         """The result, in memory that the next graph to run may overwrite."""
-        self._done.synchronize()  # the last copy has left the host's buffer
-        fill(self._host, batch, self.shape, self._attention)
-        self._buffer.copy_(self._host, non_blocking=True)
-        self._done.record()
+        self._copied.synchronize()  # the last batch has left the host's buffer
+        self._staging.fill(layout)
+        self._buffer.copy_(self._staging.tensor, non_blocking=True)
+        self._copied.record()
         self._graph.replay()
-        return self.result
+        return self._result
 
 
 class Graphs:
@@ -67,61 +66,58 @@ class Graphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._lock = device, threading.RLock()
-        self.clear()
+        self._done: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._graphs: OrderedDict[object, _Graph] = OrderedDict()
+        self._met: OrderedDict[object, None] = OrderedDict()
+        self._pool: Any = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
 
     def clear(self) -> None:
         """Forget all graphs, and give back their memory."""
         with self._lock:
-            self._graphs: OrderedDict[object, _Graph] = OrderedDict()
-            self._seen: OrderedDict[object, None] = OrderedDict()
-            self._pool: object = None
-            self._last: torch.cuda.Event | None = None
+            if self._graphs:
+                self._done.synchronize()
+            self._graphs.clear()
+            self._met.clear()
+            self._pool = None
 
     def worth(self, shape: Shape) -> bool:
         """Whether a batch of this shape may run as a graph."""
         return self._device.type == "cuda" and 0 < shape.tokens <= MOST_TOKENS and not shape.seen
 
     def run(
-        self,
-        kind: object,
-        batch: Packed,
-        shape: Shape,
-        attention: tuple[AttentionTile, ...],
-        compute: Callable[[Inputs], Tensor],
-        rows: int,
+        self, kind: object, layout: Layout, attention: Attention, compute: Callable[[Inputs], Tensor], rows: int
     ) -> Tensor | None:
         """The first ``rows`` of what ``compute`` makes of the batch; None where nothing of its kind and size was met before.
 
         Args:
             kind: what ``compute`` is; with the shape it names the graph.
-            batch: the tokens.
-            shape: of the batch.
+            layout: the batch.
             attention: tiles of attention.
             compute: launches the kernels on the current stream, and copies nothing from the host.
             rows: of the result.
         """
-        room = Shape(roomy(shape.tokens), roomy(shape.sequences), tuple(map(roomy, shape.blocks)), *shape[3:])
-        key = (kind, room)
+        shape = room(layout.shape, attention)
+        key = (kind, shape)
         with self._lock, torch.cuda.device(self._device):
             stream = torch.cuda.current_stream(self._device)
-            if self._last is not None:
-                stream.wait_event(self._last)  # another thread's stream may still read the shared memory
+            stream.wait_event(self._done)  # another thread's stream may still read the shared memory
             graph = self._graphs.pop(key, None)
             if graph is None:
-                if self._seen.pop(key, ...) is ...:
-                    self._seen[key] = None
-                    if len(self._seen) > MOST_SEEN:
-                        self._seen.popitem(last=False)
+                if self._met.pop(key, ...) is ...:
+                    self._met[key] = None
+                    if len(self._met) > MOST_SHAPES:
+                        self._met.popitem(last=False)
                     return None
                 if self._pool is None:
                     self._pool = torch.cuda.graph_pool_handle()
-                graph = _Graph(room, self._device, attention, compute, self._pool)
+                graph = _Graph(shape, self._device, attention, compute, self._pool)
                 if len(self._graphs) >= MOST_GRAPHS:
-                    if self._last is not None:
-                        self._last.synchronize()  # it may still run
+                    self._done.synchronize()  # it may still run
                     self._graphs.popitem(last=False)
             self._graphs[key] = graph
-            result = graph.run(batch)[:rows].clone()
-            self._last = torch.cuda.Event()
-            self._last.record(stream)
+            result = graph.run(layout)[:rows].clone()
+            self._done.record(stream)
             return result

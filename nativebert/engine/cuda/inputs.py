@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from nativebert.engine.cuda.tiles import AttentionTile
 from nativebert.nn.packed import Packed
 
 ALIGNED = 4  # int32 in 16 bytes: kernels are compiled for addresses that are multiples of them
+FEW = 16  # sequences whose tables are made faster by Python than by numpy
 Ints = NDArray[np.int32]
+Attention = tuple[AttentionTile, ...]
 
 
 class Shape(NamedTuple):
@@ -33,18 +36,50 @@ class Shape(NamedTuple):
     columns: bool
     seen: bool
 
-    @classmethod
-    def of(cls, batch: Packed, attention: tuple[AttentionTile, ...], *, columns: bool) -> Shape:
-        """Of a batch."""
-        lengths = np.array(batch.lengths, np.int64)
-        counts = [int((-(-own // tile.queries)).sum()) for own, tile in zip(_classes(lengths, attention), attention)]
-        return cls(len(batch.ids), len(lengths), tuple(counts), batch.segments is not None, columns, batch.seen is not None)
-
     def sizes(self) -> list[int]:
         """Numbers of each part of the buffer, filled up to :data:`ALIGNED`."""
         T = self.tokens
         parts = [T, T, T * self.segments, T * self.columns, T * self.seen, self.sequences + 1, *(4 * n for n in self.blocks)]
         return [n + -n % ALIGNED for n in parts]
+
+
+class Layout:
+    """Where the sequences of a batch begin, and how their queries are cut into blocks.
+
+    Attributes:
+        batch: the tokens.
+        shape: of the batch.
+        cu_seqlens: first row of each sequence, and the end, ``(B + 1,)``.
+        tables: for each of attention's tiles ``(n, 4)``, see :func:`nativebert.engine.cuda.kernels.attend`.
+    """
+
+    def __init__(self, batch: Packed, attention: Attention, *, columns: bool) -> None:
+        self.batch, lengths = batch, batch.lengths
+        self.cu_seqlens = [0, *accumulate(lengths)]
+        make = _few_blocks if len(lengths) <= FEW else _many_blocks
+        shorter = (0, *(tile.longest for tile in attention))
+        self.tables = [make(lengths, self.cu_seqlens, *limits) for limits in zip(shorter, attention)]
+        blocks = tuple(map(len, self.tables))
+        self.shape = Shape(len(batch.ids), len(lengths), blocks, batch.segments is not None, columns, batch.seen is not None)
+
+
+def _few_blocks(lengths: tuple[int, ...], starts: list[int], shorter: int, tile: AttentionTile) -> Ints:
+    """First row, length, first query and 0 of each block of the sequences of more than ``shorter`` tokens that use ``tile``; the longest
+    sequences first, so that what runs last is short."""
+    own = sorted((-n, start) for n, start in zip(lengths, starts) if shorter < n <= tile.longest)
+    rows = [(start, -n, first, 0) for n, start in own for first in range(0, -n, tile.queries)]
+    return np.array(rows, np.int32).reshape(-1, 4)
+
+
+def _many_blocks(lengths: tuple[int, ...], starts: list[int], shorter: int, tile: AttentionTile) -> Ints:
+    """The same, for many sequences."""
+    n = np.array(lengths, np.int64)
+    own = np.flatnonzero((n > shorter) & (n <= tile.longest))
+    own = own[np.argsort(-n[own], kind="stable")]
+    counts = -(-n[own] // tile.queries)
+    sequence = np.repeat(own, counts)
+    first = (np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)) * tile.queries
+    return np.stack([np.array(starts)[sequence], n[sequence], first, np.zeros_like(first)], 1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -55,7 +90,7 @@ class Inputs:
         ids, positions: ``(T,)``.
         segments, columns, seen: ``(T,)``, or None.
         cu_seqlens: first row of each sequence, and the end, ``(B + 1,)``.
-        blocks: for each of attention's tiles its table, see :func:`nativebert.engine.cuda.kernels.attend`.
+        blocks: for each of attention's tiles its table.
     """
 
     ids: Tensor
@@ -67,54 +102,46 @@ class Inputs:
     blocks: list[tuple[Tensor, AttentionTile]]
 
     @classmethod
-    def of(cls, buffer: Tensor, shape: Shape, attention: tuple[AttentionTile, ...]) -> Inputs:
+    def of(cls, buffer: Tensor, shape: Shape, attention: Attention) -> Inputs:
         """Views of a buffer."""
         T = shape.tokens
         ids, positions, segments, columns, seen, cu_seqlens, *tables = torch.split(buffer, shape.sizes())
         blocks = [(table[: 4 * n].view(n, 4), tile) for table, n, tile in zip(tables, shape.blocks, attention, strict=True)]
-        optional = [part[:T] if has else None for part, has in zip((segments, columns, seen), shape[3:])]
-        return cls(ids[:T], positions[:T], *optional, cu_seqlens[: shape.sequences + 1], blocks)
+        segments_, columns_, seen_ = (part[:T] if has else None for part, has in zip((segments, columns, seen), shape[3:]))
+        return cls(ids[:T], positions[:T], segments_, columns_, seen_, cu_seqlens[: shape.sequences + 1], blocks)
 
 
-def fill(buffer: Tensor, batch: Packed, shape: Shape, attention: tuple[AttentionTile, ...]) -> None:
-    """Write a batch to a buffer on the CPU that has room for ``shape`` or more of it; blocks that are left over are of no sequence."""
-    parts: list[Ints] = np.split(buffer.numpy(), np.cumsum(shape.sizes())[:-1])
-    lengths = np.array(batch.lengths, np.int64)
-    for part, tensor in zip(parts, (batch.ids, batch.positions, batch.segments, batch.columns, batch.seen)):
-        if tensor is not None and len(part):
-            part[: len(tensor)] = tensor.cpu().numpy()
-    ends = np.cumsum(lengths)
-    cu_seqlens = parts[5]
-    cu_seqlens[0] = 0
-    cu_seqlens[1 : len(ends) + 1] = ends
-    cu_seqlens[len(ends) + 1 :] = ends[-1] if len(ends) else 0
-    for part, own, tile in zip(parts[6:], _classes(lengths, attention), attention):
-        table = _block_table(own, ends - lengths, tile.queries)
-        part[: table.size] = table.ravel()
-        part[table.size :] = 0
+class Staging:
+    """A buffer on the host, pinned where the batch goes to a card.
+
+    Args:
+        shape: of the largest batch that it has room for.
+        device: where batches go.
+    """
+
+    def __init__(self, shape: Shape, device: torch.device) -> None:
+        sizes = shape.sizes()
+        self.tensor = torch.empty(sum(sizes), dtype=torch.int32, pin_memory=device.type == "cuda")
+        whole: Ints = self.tensor.numpy()
+        self._parts = [whole[end - size : end] for size, end in zip(sizes, accumulate(sizes))]
+
+    def fill(self, layout: Layout) -> None:
+        """Write a batch. What is left over holds old tokens, empty sequences, and blocks of no sequence."""
+        batch, parts = layout.batch, self._parts
+        for part, tensor in zip(parts, (batch.ids, batch.positions, batch.segments, batch.columns, batch.seen)):
+            if tensor is not None and len(part):
+                part[: len(tensor)] = tensor.cpu().numpy()
+        ends = parts[5]
+        count = len(layout.cu_seqlens)
+        ends[:count] = layout.cu_seqlens
+        ends[count:] = layout.cu_seqlens[-1]
+        for part, table in zip(parts[6:], layout.tables):
+            part[: table.size] = table.ravel()
+            part[table.size :] = 0
 
 
-def stage(batch: Packed, shape: Shape, device: torch.device, attention: tuple[AttentionTile, ...]) -> Inputs:
+def stage(layout: Layout, device: torch.device, attention: Attention) -> Inputs:
     """A batch on the device."""
-    buffer = torch.empty(sum(shape.sizes()), dtype=torch.int32, pin_memory=device.type == "cuda")
-    fill(buffer, batch, shape, attention)
-    return Inputs.of(buffer.to(device, non_blocking=True), shape, attention)
-
-
-def _classes(lengths: NDArray[np.int64], attention: tuple[AttentionTile, ...]) -> list[NDArray[np.int64]]:
-    """For each tile the lengths of the sequences that use it, and 0 for the others."""
-    shorter, found = 0, []
-    for tile in attention:
-        found.append(np.where((lengths > shorter) & (lengths <= tile.longest), lengths, 0))
-        shorter = tile.longest
-    return found
-
-
-def _block_table(lengths: NDArray[np.int64], starts: NDArray[np.int64], queries: int) -> Ints:
-    """First row, length, first query and 0 of each block of queries; the longest sequences first, so that what runs last is short."""
-    order = np.argsort(-lengths, kind="stable")
-    lengths, starts = lengths[order], starts[order]
-    counts = -(-lengths // queries)
-    sequence = np.repeat(np.arange(len(lengths)), counts)
-    first = (np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)) * queries
-    return np.stack([starts[sequence], lengths[sequence], first, np.zeros_like(first)], 1).astype(np.int32)
+    staging = Staging(layout.shape, device)
+    staging.fill(layout)
+    return Inputs.of(staging.tensor.to(device, non_blocking=True), layout.shape, attention)

@@ -27,8 +27,15 @@ GROUP = 8  # row blocks whose tiles follow each other, so that the weights they 
 
 
 @triton.jit
+def _inverse(x):
+    """1 / x of a number of at least 1: one operation of the special function unit, where a division is that and three more."""
+    r = tl.math.rsqrt(x)
+    return r * r
+
+
+@triton.jit
 def _sigmoid(x):
-    return 1.0 / (1.0 + tl.math.exp2(-1.4426950408889634 * x))
+    return _inverse(1.0 + tl.math.exp2(-1.4426950408889634 * x))
 
 
 @triton.jit
@@ -42,14 +49,14 @@ def activate(x, ACT: tl.constexpr):
     if ACT == "erf" or ACT == "erf_10":
         x = 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
     elif ACT == "erf_fit" or ACT == "erf_fit_10":
-        # x Phi(x) with Phi(x) = 1 / (1 + 2^(-x q(x^2))), q fitted to the error function: within 4e-6 of x Phi(x) everywhere, in six
+        # x Phi(x) with Phi(x) = 1 / (1 + 2^(x q(x^2))), q fitted to the error function: within 4e-6 of x Phi(x) everywhere, in six
         # multiply-adds and two operations of the special function unit, where erf takes some thirty instructions (decisions/0015)
         s = x * x
-        q = 3.2104214579490005e-06 * s - 8.791048931947154e-05
-        q = q * s - 0.0003620443613157152
-        q = q * s + 0.10522997205383534
-        q = q * s + 2.302043776875368
-        x = x / (1.0 + tl.math.exp2(-x * q))
+        q = -3.2104214579490005e-06 * s + 8.791048931947154e-05
+        q = q * s + 0.0003620443613157152
+        q = q * s - 0.10522997205383534
+        q = q * s - 2.302043776875368
+        x = x * _inverse(1.0 + tl.math.exp2(x * q))
     elif ACT == "gelu_tanh":
         x = x * _sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
     elif ACT == "quick_gelu":
@@ -359,13 +366,13 @@ def _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, strid
     else:
         k = tl.load(pk + start * stride)
         v = tl.load(pv + start * stride)
-    s = tl.dot(q, k, input_precision=PRECISION) * scale
+    s = tl.dot(q, k, input_precision=PRECISION)
     if BIAS or WINDOW >= 0:
         distance = (
             tl.load(columns + lo + c, mask=real, other=0)[None, :] - tl.load(columns + lo + r, mask=r < n, other=0)[:, None]
         )
     if BIAS:
-        s += tl.load(bias + head * (2 * span - 1) + distance + span - 1)
+        s = s * scale + tl.load(bias + head * (2 * span - 1) + distance + span - 1)
     if SEEN:  # a bias by distance keeps unseen keys finite: a token that may see none gets the mean of all, as in the reference
         attended = tl.load(seen + lo + c, mask=real, other=0)[None, :] != 0
         s = tl.where(attended, s, -3.0e38 if BIAS else -float("inf"))
@@ -373,8 +380,12 @@ def _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, strid
         s = tl.where((distance <= WINDOW) & (distance >= -WINDOW), s, -float("inf"))
     if PART:
         s = tl.where(real[None, :], s, -float("inf"))
-    new = tl.maximum(top, tl.max(s, 1))
-    p = tl.math.exp2(s - new[:, None])
+    if BIAS:
+        new = tl.maximum(top, tl.max(s, 1))
+        p = tl.math.exp2(s - new[:, None])
+    else:  # scaled where it is subtracted from, in one multiply-add
+        new = tl.maximum(top, tl.max(s, 1) * scale)
+        p = tl.math.exp2(s * scale - new[:, None])
     shrink = tl.math.exp2(top - new)
     total = total * shrink + tl.sum(p, 1)
     acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision=PRECISION)

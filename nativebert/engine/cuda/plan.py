@@ -18,7 +18,7 @@ from nativebert.config import Head as HeadSpec
 from nativebert.config import Layer
 from nativebert.engine.cuda import kernels, tiles
 from nativebert.engine.cuda.graphs import Graphs
-from nativebert.engine.cuda.inputs import Inputs, Shape, stage
+from nativebert.engine.cuda.inputs import Inputs, Layout, stage
 from nativebert.errors import BadInput
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -49,12 +49,13 @@ class Product:
         biases = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
         biases = [b.to(place.device, torch.float32) for b in biases]
         # the rows of a gate stand between those of its layer: the kernel finds both in one thread, whatever the tile
-        join: Callable[[list[Tensor]], Tensor] = (lambda parts: torch.stack(parts, 1).flatten(0, 1)) if gated else torch.cat
+        join = (lambda parts: torch.stack(parts, 1).flatten(0, 1)) if gated else torch.cat
         self.weight, self.bias = join(weights), join(biases)
         self.act, self.gated, self._place = kernels.activation(act, place.dtype), gated, place
 
     def __call__(self, x: Tensor) -> Tensor:
-        tile = self._place.tile(len(x), *self.weight.shape, self.act != "linear" or self.gated)
+        columns, depth = self.weight.shape
+        tile = self._place.tile(len(x), columns, depth, self.act != "linear" or self.gated)
         return kernels.product(x, self.weight, self.bias, self.act, tile, gated=self.gated, precision=self._place.products)
 
 
@@ -68,7 +69,7 @@ class Place:
 
     def tile(self, rows: int, columns: int, depth: int, costly: bool) -> tiles.ProductTile:
         capability, processors = _card(self.device)
-        return tiles.product_tile(rows, columns, depth, self.dtype, capability, processors, plain=not costly)
+        return tiles.product_tile(rows, columns, depth, self.dtype, capability, processors, costly=costly)
 
     def norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         """Parameters in float32: they are few, and rounding them would cost accuracy for nothing."""
@@ -148,7 +149,7 @@ class CudaPlan:
     def __init__(
         self, model: Model, device: torch.device, precision: str = "float32", after: Callable[[], None] | None = None
     ) -> None:
-        if device.type == "cuda" and device.index is None:
+        if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.precision, self._config = device, precision, model.config
         self._place = place = Place(device, PRECISIONS[precision], "tf32" if precision == "tf32" else "tf32x3")
@@ -172,11 +173,9 @@ class CudaPlan:
             self._blocks = [made[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else place.norm(model.norm)
             self._heads = {task: HeadProducts(model, config.heads[task], device) for task in model.tasks}
-            self._bias = (
-                None
-                if model.distance is None
-                else _by_distance(model.distance.weight.detach(), config.buckets, config.positions, device)
-            )
+            self._bias = None
+            if model.distance is not None:
+                self._bias = _by_distance(model.distance.weight.detach(), config.buckets, config.positions, device)
             self._rotary = {theta: self._cos_sin(theta, width) for theta, width in self._thetas()}
         self._head_width = config.width // config.layers[0].heads if config.layers else 16
         self._attention = tiles.attention_tiles(self._head_width, place.dtype)
@@ -188,7 +187,7 @@ class CudaPlan:
     @torch.inference_mode()
     def hidden(self, batch: Packed) -> Tensor:
         """Hidden states of the last layer, ``(T, H)``."""
-        return self._compute(batch, ("hidden",), self._last)
+        return self._compute(batch, ("hidden",), self._last, by_token=True)
 
     run = hidden
 
@@ -201,9 +200,11 @@ class CudaPlan:
     @torch.inference_mode()
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
         """A vector for each sequence, float32 ``(B, H * len(modes))``."""
-        return self._compute(
-            batch, ("pooled", modes, skip), lambda inputs: kernels.pool(self._last(inputs), inputs.cu_seqlens, modes, skip)
-        )
+
+        def compute(inputs: Inputs) -> Tensor:
+            return kernels.pool(self._last(inputs), inputs.cu_seqlens, modes, skip)
+
+        return self._compute(batch, ("pooled", modes, skip), compute, by_token=False)
 
     @torch.inference_mode()
     def logits(self, batch: Packed, task: str, reduce: str | None = None) -> Tensor:
@@ -219,7 +220,9 @@ class CudaPlan:
         """
         head = self._heads[task]
         if reduce is None:
-            return self._compute(batch, ("logits", task), lambda inputs: head(self._read(head, inputs)))
+            return self._compute(
+                batch, ("logits", task), lambda inputs: head(self._read(head, inputs)), by_token=head.on == "tokens"
+            )
         if reduce != "max" or head.on != "tokens":
             raise BadInput(f"reduce must be None, or 'max' for a head on tokens, not {reduce!r} for one on {head.on}")
         with self._current():
@@ -242,27 +245,25 @@ class CudaPlan:
 
     # -- one batch
 
+    def _layout(self, batch: Packed) -> Layout:
+        check(self._config, batch)
+        return Layout(batch, self._attention, columns=self._columns)
+
     def _stage(self, batch: Packed) -> Inputs:
-        check(self._config, batch)
-        return stage(batch, self._shape(batch), self.device, self._attention)
+        return stage(self._layout(batch), self.device, self._attention)
 
-    def _shape(self, batch: Packed) -> Shape:
-        return Shape.of(batch, self._attention, columns=self._columns)
-
-    def _compute(self, batch: Packed, kind: tuple[object, ...], compute: Callable[[Inputs], Tensor]) -> Tensor:
-        check(self._config, batch)
-        shape = self._shape(batch)
-        if self._graphs.worth(shape):
-            rows = (
-                shape.tokens
-                if kind[0] == "hidden" or (kind[0] == "logits" and self._heads[str(kind[1])].on == "tokens")
-                else shape.sequences
-            )
-            result = self._graphs.run(kind, batch, shape, self._attention, compute, rows)
+    def _compute(
+        self, batch: Packed, kind: tuple[object, ...], compute: Callable[[Inputs], Tensor], *, by_token: bool
+    ) -> Tensor:
+        """What ``compute`` makes of the batch, a row for each token or for each sequence; as a graph, if one of its ``kind`` is there."""
+        layout = self._layout(batch)
+        if self._graphs.worth(layout.shape):
+            rows = layout.shape.tokens if by_token else layout.shape.sequences
+            result = self._graphs.run(kind, layout, self._attention, compute, rows)
             if result is not None:
                 return result
         with self._current():
-            return compute(stage(batch, shape, self.device, self._attention))
+            return compute(stage(layout, self.device, self._attention))
 
     def _current(self) -> AbstractContextManager[object]:
         """Triton launches on torch's current device."""

@@ -48,11 +48,18 @@ class AttentionTile(NamedTuple):
 
 
 LONGEST = 2**31 - 1
-HALF_DEPTH, FULL_DEPTH = 64, 32
+FULL_DEPTH = 32  # of float32 products: with another, the three products of TF32 are summed in another order
 
 
 def product_tile(
-    rows: int, columns: int, depth: int, dtype: torch.dtype, capability: tuple[int, int], processors: int, *, plain: bool = True
+    rows: int,
+    columns: int,
+    depth: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    processors: int,
+    *,
+    costly: bool = False,
 ) -> ProductTile:
     """A tile for a product.
 
@@ -61,42 +68,49 @@ def product_tile(
         dtype: of its inputs.
         capability: compute capability of the card.
         processors: its multiprocessors.
-        plain: whether nothing costly is computed at its end.
+        costly: whether an activation is computed at its end.
     """
+    described = capability[0] in (9, 10)  # others have no tensor memory accelerator, or too little shared memory for such tiles
     if dtype == torch.float32:
         if rows <= 64:
             return ProductTile(16, 32, FULL_DEPTH, 2, 4)
-        if rows <= 1024:
-            return ProductTile(64, 64, FULL_DEPTH, 4, 3)
-        return ProductTile(128, 64, FULL_DEPTH, 4, 3)
+        if rows <= 2048:
+            return ProductTile(64, 32 if columns <= 1024 else 64, FULL_DEPTH, 4, 3)
+        return ProductTile(128, 128, FULL_DEPTH, 8, 3, processors) if described else ProductTile(128, 64, FULL_DEPTH, 4, 3)
+    narrow = columns <= 1024
     if rows <= 64:
-        return ProductTile(16, 32, 128, 2, 5)
+        return ProductTile(16, 16, 256, 2, 4) if rows <= 16 or narrow else ProductTile(64, 32, 128, 4, 4)
     if rows <= 512:
-        return ProductTile(64, 64, HALF_DEPTH, 4, 4)
-    if rows <= 4096 or capability[0] not in (
-        9,
-        10,
-    ):  # the others have no tensor memory accelerator, or too little shared memory
-        return ProductTile(128, 128, HALF_DEPTH, 8, 3)
-    if columns < 768:
-        return ProductTile(128, 128, HALF_DEPTH, 4, 4, processors)
-    if plain:
-        return ProductTile(128, 256, HALF_DEPTH, 8, 4, processors, halves=True)
-    return ProductTile(128, 256, HALF_DEPTH, 8, 3, processors)
+        return ProductTile(64, 32, 128, 4, 4) if narrow else ProductTile(64, 64, 64, 4, 4)
+    if not described:
+        return ProductTile(128, 128 if rows > 2048 else 64, 64, 8 if rows > 2048 else 4, 3)
+    if rows <= 2048:
+        return ProductTile(64, 128, 64, 4, 4, processors) if narrow else ProductTile(128, 128, 64, 8, 4, processors)
+    if costly:
+        return (
+            ProductTile(128, 256, 64, 8, 3, processors)
+            if rows > 8192 or columns > 2048
+            else ProductTile(128, 128, 64, 8, 4, processors)
+        )
+    if narrow and columns >= 768:
+        return ProductTile(128, 256, 64, 8, 3 if columns > 768 else 4, processors, halves=True)
+    if rows > 8192 and narrow:
+        return ProductTile(256, 128, 64, 8, 4, processors, halves=True)
+    return ProductTile(128, 128, 64, 4, 4, processors)
 
 
 def attention_tiles(head_width: int, dtype: torch.dtype) -> tuple[AttentionTile, ...]:
     """Tiles for sequences by their length, the shortest first."""
-    wide = head_width > 128
+    short = AttentionTile(32, 16, 32, 1, 2)
     if dtype == torch.float32:
-        short = AttentionTile(64, 16, 32, 1, 2)
-        if wide:
+        if head_width > 128:
             return (AttentionTile(LONGEST, 16, 32, 2, 1),)
-        return short, AttentionTile(LONGEST, 64, 32, 4, 2) if head_width <= 64 else AttentionTile(LONGEST, 32, 32, 4, 2)
-    short = AttentionTile(64, 16, 32, 1, 2)
-    if wide:
+        return short, AttentionTile(LONGEST, 64, 64, 4, 2) if head_width <= 64 else AttentionTile(LONGEST, 32, 32, 4, 2)
+    if head_width > 128:
         return short, AttentionTile(LONGEST, 64, 32, 4, 2)
-    return short, AttentionTile(LONGEST, 64, 64, 4, 3 if head_width <= 64 else 2)
+    if head_width > 32:
+        return short, AttentionTile(LONGEST, 64, 64, 4, 3 if head_width <= 64 else 2)
+    return short, AttentionTile(LONGEST, 64, 32, 4, 3)
 
 
 def norm_rows(width: int) -> tuple[int, int]:
