@@ -19,6 +19,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from nativebert.engine.cuda.tiles import AttentionTile, ProductTile, norm_rows
 
+# A kernel has many parameters: one a line would hide what it does.
+# fmt: off
+
 LOG2_E = 1.4426950408889634
 GROUP = 8  # row blocks whose tiles follow each other, so that the weights they share stay in the L2 cache
 
@@ -130,7 +133,7 @@ def _finish(acc, bias, first, N, BM: tl.constexpr, BN: tl.constexpr, ACT: tl.con
 
 @triton.jit(do_not_specialize=["M"])
 def _product(x, w, bias, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, ACT: tl.constexpr,
-             GATED: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+             GATED: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr):
     """One tile of y for each program, read through pointers: any shape, any card."""
     pm, pn = _tile_at(tl.program_id(0), tl.cdiv(M, BM), tl.cdiv(N, BN), GROUP)
     rm = pm * BM + tl.arange(0, BM)
@@ -159,7 +162,7 @@ def _product(x, w, bias, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr,
 @triton.jit(do_not_specialize=["M"])
 def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
                        ACT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr, HALVES: tl.constexpr,
-                       PROGRAMS: tl.constexpr):  # fmt: skip
+                       PROGRAMS: tl.constexpr):
     """The same with tiles copied by the tensor memory accelerator (Hopper and later), one program for each multiprocessor."""
     rows, cols = tl.cdiv(M, BM), tl.cdiv(N, BN)
     for pid in tl.range(tl.program_id(0), rows * cols, PROGRAMS, flatten=True):
@@ -178,9 +181,8 @@ def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.const
             dy.store([pm * BM, pn * (BN // 2 if GATED else BN)], out.to(dy.dtype))
 
 
-def product(
-    x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, gated: bool = False, precision: str = "tf32x3"
-) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, gated: bool = False,
+            precision: str = "tf32x3") -> Tensor:
     """``act(x @ weight.T + bias)``.
 
     Args:
@@ -208,9 +210,8 @@ def product(
         dx = TensorDescriptor(x, [M, K], [x.stride(0), 1], [tile.rows, tile.depth])
         dw = TensorDescriptor(weight, [N, K], [K, 1], [tile.columns, tile.depth])
         dy = TensorDescriptor(y, [M, wide], [wide, 1], block)
-        _product_described[(min(tile.programs, tiles),)](
-            dx, dw, bias, dy, M, N, K, *sizes, precision, halves, tile.programs, **options
-        )
+        grid = (min(tile.programs, tiles),)
+        _product_described[grid](dx, dw, bias, dy, M, N, K, *sizes, precision, halves, tile.programs, **options)
     else:
         even = K % tile.depth == 0
         _product[(tiles,)](x, weight, bias, y, M, N, K, x.stride(0), wide, *sizes, even, precision, **options)
@@ -232,21 +233,8 @@ def _normalize(x, weight, bias, h, eps, H: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"])
-def _norm(
-    x,
-    residual,
-    weight,
-    bias,
-    total,
-    y,
-    T,
-    eps,
-    H: tl.constexpr,
-    BH: tl.constexpr,
-    ROWS: tl.constexpr,
-    ADD: tl.constexpr,
-    KEEP: tl.constexpr,
-):
+def _norm(x, residual, weight, bias, total, y, T, eps, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr, ADD: tl.constexpr,
+          KEEP: tl.constexpr):
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     h = tl.arange(0, BH)
     at = t.to(tl.int64)[:, None] * H + h[None, :]
@@ -276,13 +264,14 @@ def norm(x: Tensor, residual: Tensor | None, of: Norm, *, keep: bool = False) ->
     total = torch.empty_like(x) if keep else y
     rows, warps = norm_rows(H)
     side = x if residual is None else residual
-    _norm[(triton.cdiv(T, rows),)](x, side, of[0], of[1], total, y, T, of[2], H, triton.next_power_of_2(H), rows, residual is not None, keep, num_warps=warps)  # fmt: skip
+    sizes = (H, triton.next_power_of_2(H), rows)
+    _norm[(triton.cdiv(T, rows),)](x, side, of[0], of[1], total, y, T, of[2], *sizes, residual is not None, keep, num_warps=warps)
     return y, total
 
 
 @triton.jit(do_not_specialize=["T"])
 def _embed(ids, positions, segments, token, position, segment, weight, bias, y, T, eps, H: tl.constexpr, BH: tl.constexpr,
-           ROWS: tl.constexpr, POSITIONS: tl.constexpr, SEGMENTS: tl.constexpr, KINDS: tl.constexpr):  # fmt: skip
+           ROWS: tl.constexpr, POSITIONS: tl.constexpr, SEGMENTS: tl.constexpr, KINDS: tl.constexpr):
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     h = tl.arange(0, BH)
     real = t < T
@@ -302,9 +291,8 @@ def _embed(ids, positions, segments, token, position, segment, weight, bias, y, 
     tl.store(at, _normalize(v, weight, bias, h, eps, H).to(y.dtype.element_ty), mask=ok)
 
 
-def embed(
-    ids: Tensor, positions: Tensor, segments: Tensor | None, tables: tuple[Tensor, Tensor | None, Tensor | None], of: Norm
-) -> Tensor:
+def embed(ids: Tensor, positions: Tensor, segments: Tensor | None, tables: tuple[Tensor, Tensor | None, Tensor | None],
+          of: Norm) -> Tensor:
     """Norm of the sum of the token, segment and position rows, in this order.
 
     Args:
@@ -319,12 +307,10 @@ def embed(
     T, E = len(ids), token.shape[1]
     y = torch.empty((T, E), dtype=token.dtype, device=token.device)
     rows, warps = norm_rows(E)
-    none = token
-    _embed[(triton.cdiv(T, rows),)](
-        ids, positions, ids if segments is None else segments, token, none if position is None else position,
-        none if segment is None else segment, of[0], of[1], y, T, of[2], E, triton.next_power_of_2(E), rows, position is not None,
-        segment is not None, segments is not None, num_warps=warps,
-    )  # fmt: skip
+    has = (position is not None, segment is not None, segments is not None)
+    inputs = [token if t is None else t for t in (ids, positions, segments, token, position, segment)]
+    sizes = (E, triton.next_power_of_2(E), rows)
+    _embed[(triton.cdiv(T, rows),)](*inputs, of[0], of[1], y, T, of[2], *sizes, *has, num_warps=warps)
     return y
 
 
@@ -346,7 +332,8 @@ def _rotate(qkv, positions, cos, sin, T, stride, HALF: tl.constexpr, BH: tl.cons
 def rotate(qkv: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, heads: int) -> None:
     """Apply rotary positions to the queries and keys of ``qkv``, ``(T, 3H)``, in place; ``cos`` and ``sin`` are ``(P, D / 2)``."""
     T, half = len(qkv), cos.shape[1]
-    _rotate[(triton.cdiv(T, 32), 2 * heads)](qkv, positions, cos, sin, T, qkv.stride(0), half, triton.next_power_of_2(half), 32, num_warps=2)  # fmt: skip
+    sizes = (half, triton.next_power_of_2(half), 32)
+    _rotate[(triton.cdiv(T, 32), 2 * heads)](qkv, positions, cos, sin, T, qkv.stride(0), *sizes, num_warps=2)
 
 
 # ---------------------------------------------------------------- attention
@@ -355,7 +342,7 @@ def rotate(qkv: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, heads: int)
 @triton.jit
 def _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, stride, columns, seen, bias, span, D: tl.constexpr,
                  BD: tl.constexpr, BN: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SEEN: tl.constexpr, PART: tl.constexpr,
-                 PRECISION: tl.constexpr):  # fmt: skip
+                 PRECISION: tl.constexpr):
     """Take the keys from ``start`` on into the running maximum, sum and mean (online softmax, Dao et al. 2022, arXiv:2205.14135)."""
     c = start + tl.arange(0, BN)
     d = tl.arange(0, BD)
@@ -368,11 +355,11 @@ def _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, strid
         v = tl.load(pv + start * stride)
     s = tl.dot(q, k, input_precision=PRECISION)
     if BIAS or WINDOW >= 0:
-        distance = (
-            tl.load(columns + lo + c, mask=real, other=0)[None, :] - tl.load(columns + lo + r, mask=r < n, other=0)[:, None]
-        )
+        of_queries = tl.load(columns + lo + r, mask=r < n, other=0)
+        distance = tl.load(columns + lo + c, mask=real, other=0)[None, :] - of_queries[:, None]
     if BIAS:
-        s = s * scale + tl.load(bias + head * (2 * span - 1) + distance + span - 1)
+        near = tl.minimum(tl.maximum(distance, 1 - span), span - 1)  # farther ones have the same bias
+        s = s * scale + tl.load(bias + head * (2 * span - 1) + near + span - 1)
     if SEEN:  # a bias by distance keeps unseen keys finite: a token that may see none gets the mean of all, as in the reference
         attended = tl.load(seen + lo + c, mask=real, other=0)[None, :] != 0
         s = tl.where(attended, s, -3.0e38 if BIAS else -float("inf"))
@@ -394,7 +381,7 @@ def _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, strid
 
 @triton.jit
 def _attend(qkv, out, blocks, columns, seen, bias, span, scale, stride, H, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr,
-            BN: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SEEN: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+            BN: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SEEN: tl.constexpr, PRECISION: tl.constexpr):
     """BM queries of one sequence and one head for each program."""
     block, head = tl.program_id(0), tl.program_id(1)
     lo = tl.load(blocks + 4 * block).to(tl.int64)
@@ -419,26 +406,17 @@ def _attend(qkv, out, blocks, columns, seen, bias, span, scale, stride, H, D: tl
             whole = begin
         for start in range(begin, whole, BN):
             top, total, acc = _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, stride, columns, seen, bias, span,
-                                           D, BD, BN, WINDOW, BIAS, SEEN, False, PRECISION)  # fmt: skip
+                                           D, BD, BN, WINDOW, BIAS, SEEN, False, PRECISION)
         for start in range(whole, end, BN):
             top, total, acc = _attend_keys(start, q, top, total, acc, pk, pv, r, n, scale, lo, head, stride, columns, seen, bias, span,
-                                           D, BD, BN, WINDOW, BIAS, SEEN, True, PRECISION)  # fmt: skip
+                                           D, BD, BN, WINDOW, BIAS, SEEN, True, PRECISION)
         y = acc / tl.where(total == 0.0, 1.0, total)[:, None]
         at = out + (lo + r)[:, None] * H + head * D + d[None, :]
         tl.store(at, y.to(out.dtype.element_ty), mask=(r[:, None] < n) & (d[None, :] < D))
 
 
-def attend(
-    qkv: Tensor,
-    blocks: list[tuple[Tensor, AttentionTile]],
-    heads: int,
-    *,
-    columns: Tensor | None = None,
-    seen: Tensor | None = None,
-    bias: Tensor | None = None,
-    window: int | None = None,
-    precision: str = "tf32x3",
-) -> Tensor:
+def attend(qkv: Tensor, blocks: list[tuple[Tensor, AttentionTile]], heads: int, *, columns: Tensor | None = None,
+           seen: Tensor | None = None, bias: Tensor | None = None, window: int | None = None, precision: str = "tf32x3") -> Tensor:
     """Multi-head self-attention within each sequence.
 
     Args:
@@ -447,7 +425,7 @@ def attend(
         heads: how many.
         columns: index of each token in its sequence, int32 ``(T,)``; for a bias or a window.
         seen: which tokens may be attended to, int32 ``(T,)``; None for all.
-        bias: by distance (key minus query), times log2(e), float32 ``(heads, 2P - 1)``; None for none.
+        bias: by distance (key minus query), times log2(e), float32 ``(heads, 2S - 1)``; farther ones have that of ``S - 1``.
         window: a token sees those at most this far away; None for all.
         precision: of float32 products, as in :func:`product`.
 
@@ -458,13 +436,13 @@ def attend(
     D = H // heads
     out = torch.empty((T, H), dtype=qkv.dtype, device=qkv.device)
     span = 1 if bias is None else (bias.shape[1] + 1) // 2
+    numbers = (span, D**-0.5 * LOG2_E, qkv.stride(0), H, D, max(16, triton.next_power_of_2(D)))
+    what = (-1 if window is None else window, bias is not None, seen is not None, precision)
     for table, tile in blocks:
         if len(table):
-            _attend[(len(table), heads)](
-                qkv, out, table, table if columns is None else columns, table if seen is None else seen, qkv if bias is None else bias,
-                span, D**-0.5 * LOG2_E, qkv.stride(0), H, D, max(16, triton.next_power_of_2(D)), tile.queries, tile.keys,
-                -1 if window is None else window, bias is not None, seen is not None, precision, num_warps=tile.warps, num_stages=tile.stages,
-            )  # fmt: skip
+            optional = [table if t is None else t for t in (columns, seen)]
+            _attend[(len(table), heads)](qkv, out, table, *optional, qkv if bias is None else bias, *numbers, tile.queries, tile.keys,
+                                         *what, num_warps=tile.warps, num_stages=tile.stages)
     return out
 
 
@@ -472,19 +450,8 @@ def attend(
 
 
 @triton.jit
-def _pool(
-    x,
-    cu_seqlens,
-    seen,
-    y,
-    skip,
-    stride,
-    H: tl.constexpr,
-    BH: tl.constexpr,
-    ROWS: tl.constexpr,
-    MODE: tl.constexpr,
-    SEEN: tl.constexpr,
-):
+def _pool(x, cu_seqlens, seen, y, skip, stride, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr,
+          SEEN: tl.constexpr):
     """BH columns of one sequence for each program."""
     row = tl.program_id(0)
     lo = tl.load(cu_seqlens + row).to(tl.int64)
@@ -503,12 +470,10 @@ def _pool(
             most = tl.full((BH,), -float("inf"), tl.float32)
             for start in range(begin, n, ROWS):
                 r = start + tl.arange(0, ROWS)
-                v = tl.load(at[None, :] + r[:, None] * H, mask=(r[:, None] < n) & wide[None, :], other=-float("inf")).to(
-                    tl.float32
-                )
-                most = tl.maximum(
-                    most, tl.max(tl.where(v == v, v, float("inf")), 0)
-                )  # a maximum passes NaN over, and nobody would know
+                mask = (r[:, None] < n) & wide[None, :]
+                v = tl.load(at[None, :] + r[:, None] * H, mask=mask, other=-float("inf")).to(tl.float32)
+                v = tl.where(v == v, v, float("inf"))  # a maximum passes NaN over, and nobody would know
+                most = tl.maximum(most, tl.max(v, 0))
             result = most
         else:
             count = 0.0
@@ -534,6 +499,6 @@ def pool(x: Tensor, cu_seqlens: Tensor, modes: tuple[str, ...], skip: int = 0, s
     y = torch.empty((B, H * len(modes)), dtype=torch.float32, device=x.device)
     wide = 128
     for number, mode in enumerate(modes if B else ()):
-        part = y[:, number * H :]
-        _pool[(B, triton.cdiv(H, wide))](x, cu_seqlens, cu_seqlens if seen is None else seen, part, skip, y.stride(0), H, wide, 32, mode, seen is not None, num_warps=4)  # fmt: skip
+        part, of = y[:, number * H :], cu_seqlens if seen is None else seen
+        _pool[(B, triton.cdiv(H, wide))](x, cu_seqlens, of, part, skip, y.stride(0), H, wide, 32, mode, seen is not None)
     return y

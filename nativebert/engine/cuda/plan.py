@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from nativebert.config import EncoderConfig, Layer
 from nativebert.config import Head as HeadSpec
-from nativebert.config import Layer
 from nativebert.engine.cuda import kernels, tiles
 from nativebert.engine.cuda.graphs import Graphs
 from nativebert.engine.cuda.inputs import Inputs, Layout, stage
@@ -25,13 +26,11 @@ from nativebert.nn.encoder import check
 from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.nn.place import buckets, rotary
+from nativebert.nn.place import FAR, buckets, rotary
 
 BATCH_TOKENS = 65536
 MOST_LOGITS = 2**28  # numbers of (T, C) logits that exist at a time where only their maximum is asked for: one gigabyte
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-ProductTiles = Callable[[int, int, int, torch.dtype], tiles.ProductTile]
 
 
 class Product:
@@ -78,20 +77,12 @@ class Place:
         return weight, bias, norm.eps
 
 
-_CARDS: dict[torch.device, tuple[tuple[int, int], int]] = {}
-
-
+@cache
 def _card(device: torch.device) -> tuple[tuple[int, int], int]:
-    """Compute capability and multiprocessors; of the interpreter, those of a Hopper card."""
-    if device not in _CARDS:
-        if device.type == "cuda":
-            _CARDS[device] = (
-                torch.cuda.get_device_capability(device),
-                torch.cuda.get_device_properties(device).multi_processor_count,
-            )
-        else:
-            _CARDS[device] = (9, 0), 132
-    return _CARDS[device]
+    """Compute capability and multiprocessors; in the interpreter, those of an H100."""
+    if device.type != "cuda":
+        return (9, 0), 132
+    return torch.cuda.get_device_capability(device), torch.cuda.get_device_properties(device).multi_processor_count
 
 
 class Block:
@@ -173,12 +164,12 @@ class CudaPlan:
             self._blocks = [made[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else place.norm(model.norm)
             self._heads = {task: HeadProducts(model, config.heads[task], device) for task in model.tasks}
-            self._bias = None
-            if model.distance is not None:
-                self._bias = _by_distance(model.distance.weight.detach(), config.buckets, config.positions, device)
-            self._rotary = {theta: self._cos_sin(theta, width) for theta, width in self._thetas()}
-        self._head_width = config.width // config.layers[0].heads if config.layers else 16
-        self._attention = tiles.attention_tiles(self._head_width, place.dtype)
+            self._bias = None if model.distance is None else _by_distance(model.distance.weight.detach(), config, device)
+            heads = {layer.rope_theta: config.width // layer.heads for layer in config.layers}
+            self._rotary = {
+                theta: _cos_sin(config, theta, width, device) for theta, width in heads.items() if theta is not None
+            }
+        self._attention = tiles.attention_tiles(max(heads.values(), default=16), place.dtype)
         self._columns = model.distance is not None or any(layer.window is not None for layer in config.layers)
         self._graphs = Graphs(device)
 
@@ -294,7 +285,7 @@ class CudaPlan:
         after = [*(block.attn_norm for block in self._blocks[1:]), self._last_norm]
         first = self._blocks[0].attn_norm if self._blocks else self._last_norm
         y = x if first is None else kernels.norm(x, None, first)[0]
-        for block, layer, following in zip(self._blocks, self._config.layers, after, strict=True):
+        for block, layer, following in zip(self._blocks, self._config.layers, after):
             yield x
             y, x = kernels.norm(block.o(self._attend(block.qkv(y), layer, inputs)), x, block.mlp_norm, keep=True)
             assert following is not None
@@ -316,24 +307,18 @@ class CudaPlan:
             return kernels.pool(hidden, inputs.cu_seqlens, ("mean",), seen=inputs.seen)
         return kernels.pool(hidden, inputs.cu_seqlens, ("cls",))
 
-    # -- tables
 
-    def _thetas(self) -> set[tuple[float, int]]:
-        config = self._config
-        return {(layer.rope_theta, config.width // layer.heads) for layer in config.layers if layer.rope_theta is not None}
-
-    def _cos_sin(self, theta: float, width: int) -> tuple[Tensor, Tensor]:
-        """Of every position, ``(P, D / 2)``: made on the CPU, so that they are the reference's."""
-        cos, sin = (
-            t[:, : width // 2].contiguous().to(self.device) for t in rotary(torch.arange(self._config.positions), theta, width)
-        )
-        return cos, sin
+def _cos_sin(config: EncoderConfig, theta: float, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of every position, ``(P, D / 2)``: made on the CPU, so that they are the reference's."""
+    cos, sin = rotary(torch.arange(config.positions), theta, width)
+    return cos[:, : width // 2].contiguous().to(device), sin[:, : width // 2].contiguous().to(device)
 
 
-def _by_distance(table: Tensor, count: int, positions: int, device: torch.device) -> Tensor:
-    """The bias by bucket ``(buckets, A)`` as one by distance, times log2(e): ``(A, 2P - 1)``."""
-    distance = torch.arange(1 - positions, positions)
-    return (table.cpu().float()[buckets(distance, count)].T * kernels.LOG2_E).contiguous().to(device)
+def _by_distance(table: Tensor, config: EncoderConfig, device: torch.device) -> Tensor:
+    """The bias by bucket ``(buckets, A)`` as one by distance, times log2(e): ``(A, 2S - 1)``. Distances of ``S`` and more share a bucket."""
+    span = max(config.positions, FAR + 1)
+    distance = torch.arange(1 - span, span)
+    return (table.cpu().float()[buckets(distance, config.buckets)].T * kernels.LOG2_E).contiguous().to(device)
 
 
 def _groups(lengths: tuple[int, ...], most: int) -> Iterator[list[int]]:
