@@ -6,8 +6,10 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -405,6 +407,27 @@ class Task:
 
     # -- texts to sequences
 
+    def _ahead(self, call: Call, make: Callable[[slice], Pieces]) -> Iterator[tuple[slice, Pieces]]:
+        """Each stretch of the call's items with what ``make`` makes of it. Where a card computes, the next is tokenised meanwhile: the
+        tokenizers library gives up Python's lock."""
+        stretches = call.chunks()
+        here, following = next(stretches, None), next(stretches, None)
+        if here is None:
+            return
+        if following is None or self.device == "cpu":
+            yield here, make(here)
+            for here in chain(() if following is None else (following,), stretches):
+                yield here, make(here)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            ready = thread.submit(make, here)
+            while here is not None:
+                pieces = ready.result()
+                if following is not None:
+                    ready = thread.submit(make, following)
+                yield here, pieces
+                here, following = following, None if following is None else next(stretches, None)
+
     def _fit_texts(self, texts: list[str], here: slice, call: Call) -> Pieces:
         """Single texts, when only their ids matter."""
         return self._fit_ids(self.tokenizer.ids_batch(singles(texts, here.start), first=here.start).ids, here, call)
@@ -481,6 +504,10 @@ class Task:
             )
         if not self._segments or segments is None or not any(map(any, segments)):
             segments = None
+        if not long and shorten is None:
+            own = [sliding(n) for n in range(len(ids))]
+            whole_texts = [Window(0, end - start, 0, end - start) for start, end in own]
+            return Pieces(ids, segments, list(range(len(ids))), whole_texts, [start for start, _ in own])
         pieces = Pieces([], None if segments is None else [], [], [], [])
 
         def add(n: int, places: Iterable[int] | None, window: Window, lead: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import groupby
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from nativebert import sentence
 from nativebert.errors import Assumed, BadInput, TooLong, warn
 from nativebert.hub import Snapshot
+from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
 from nativebert.tasks.base import Call, Pieces, Task, listed, singles
@@ -156,11 +156,14 @@ class Embedder(Task):
         skip = 0 if self.config.include_prompt else leading
         out = np.empty((len(items), self.dimension), np.float32)
         with Call(self, items, progress) as call:
-            for here in call.chunks():
+
+            def tokenised(here: slice) -> Pieces:
                 chunk = items[here]
                 if lead:
                     chunk = [lead + text if isinstance(text, str) else text for text in chunk]
-                pieces = self._fit_texts(chunk, here, call)
+                return self._fit_texts(chunk, here, call)
+
+            for here, pieces in self._ahead(call, tokenised):
                 pooled = self._pool(pieces, self._skips(pieces, skip), here, call)
                 out[here] = self._finish(_combine(pooled, pieces, call.windows[here]))
         report = call.report()
@@ -287,9 +290,12 @@ class Embedder(Task):
         out = np.empty((len(pieces.ids), self.encoder.width * len(self.pooling)), np.float32)
         for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             of = np.flatnonzero(skips == skip)
-            pooled = partial(self._plan.pooled, modes=self.pooling, skip=skip)
+
+            def pooled(batch: Packed, skip: int = skip) -> Tensor:
+                return self._plan.pooled(batch, self.pooling, skip).cpu()  # few numbers: what is asked of them is asked at home
+
             for rows, _, vectors in self._run(pieces.some(of), here, call, pooled):
-                out[of[rows]] = vectors.cpu().numpy()
+                out[of[rows]] = vectors.numpy()
         return out
 
     def _finish(self, x: Vectors) -> Vectors:
