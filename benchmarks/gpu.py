@@ -302,6 +302,30 @@ def tiles(a: Any) -> None:
                     )
 
 
+@section
+def norms(a: Any) -> None:
+    """The fastest sizes of the residual sum with its norm."""
+    from nativebert.engine.cuda import kernels
+
+    for width in (384, 768, 1024):
+        x, y = random(TOKENS, width), random(TOKENS, width)
+        of = (torch.ones(width, device=DEVICE), torch.zeros(width, device=DEVICE), 1e-12)
+        found = []
+        for rows, warps in ((1, 2), (1, 4), (2, 2), (2, 4), (4, 4), (8, 4), (4, 8), (8, 8)):
+            kernels.norm_rows = lambda _, rows=rows, warps=warps: (rows, warps)
+            found.append((graphed(lambda: kernels.norm(x, y, of)), (rows, warps)))
+        found.sort()
+        a.say(
+            "norm",
+            width=width,
+            tbps=3 * TOKENS * width * 2 / found[0][0] / 1e9,
+            best=[f"{t * 1e3:.4g}us {c}" for t, c in found],
+        )
+    from nativebert.engine.cuda import tiles as table
+
+    kernels.norm_rows = table.norm_rows
+
+
 def graphed(run: Callable[[], object], repeat: int = 5) -> float:
     """Milliseconds of a call without its launch: many in a CUDA graph."""
     if DEVICE != "cuda":
