@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from itertools import chain
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -40,7 +39,7 @@ from nativebert.pickling import ModelFiles, Referred
 from nativebert.sentence import TransformerConfig
 from nativebert.tasks.results import Report
 from nativebert.text.pack import plan
-from nativebert.text.tokenizer import Tokenizer
+from nativebert.text.tokenizer import Ids, Tokenizer
 from nativebert.text.window import Window, check_policy, windows
 from nativebert.whole import at_least, whole
 
@@ -407,26 +406,23 @@ class Task:
 
     # -- texts to sequences
 
-    def _ahead(self, call: Call, make: Callable[[slice], Pieces]) -> Iterator[tuple[slice, Pieces]]:
-        """Each stretch of the call's items with what ``make`` makes of it. Where a card computes, the next is tokenised meanwhile: the
-        tokenizers library gives up Python's lock."""
+    def _ahead(self, call: Call, texts: Callable[[slice], list[str]]) -> Iterator[tuple[slice, Pieces]]:
+        """Each stretch of the call's items, which are single texts, with its sequences. Where a card computes, the next stretch is
+        tokenised meanwhile: the tokenizers library gives up Python's lock."""
+
+        def tokenise(here: slice) -> Callable[[], Ids]:
+            return self.tokenizer.ids_soon(singles(texts(here), here.start), first=here.start)
+
         stretches = call.chunks()
         here, following = next(stretches, None), next(stretches, None)
-        if here is None:
-            return
-        if following is None or self.device == "cpu":
-            yield here, make(here)
-            for here in chain(() if following is None else (following,), stretches):
-                yield here, make(here)
-            return
-        with ThreadPoolExecutor(1) as thread:
-            ready = thread.submit(make, here)
-            while here is not None:
-                pieces = ready.result()
-                if following is not None:
-                    ready = thread.submit(make, following)
+        with ThreadPoolExecutor(1) if following is not None and self.device != "cpu" else nullcontext() as thread:
+            ids = None if here is None else tokenise(here)
+            while here is not None and ids is not None:
+                soon = None if thread is None or following is None else thread.submit(tokenise, following)
+                pieces, ids = self._fit_ids(ids().ids, here, call), None  # the library's own form of them is large
                 yield here, pieces
                 here, following = following, None if following is None else next(stretches, None)
+                ids = None if here is None else tokenise(here) if soon is None else soon.result()
 
     def _fit_texts(self, texts: list[str], here: slice, call: Call) -> Pieces:
         """Single texts, when only their ids matter."""

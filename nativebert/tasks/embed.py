@@ -157,13 +157,11 @@ class Embedder(Task):
         out = np.empty((len(items), self.dimension), np.float32)
         with Call(self, items, progress) as call:
 
-            def tokenised(here: slice) -> Pieces:
+            def led(here: slice) -> list[str]:
                 chunk = items[here]
-                if lead:
-                    chunk = [lead + text if isinstance(text, str) else text for text in chunk]
-                return self._fit_texts(chunk, here, call)
+                return [lead + text if isinstance(text, str) else text for text in chunk] if lead else chunk
 
-            for here, pieces in self._ahead(call, tokenised):
+            for here, pieces in self._ahead(call, led):
                 pooled = self._pool(pieces, self._skips(pieces, skip), here, call)
                 out[here] = self._finish(_combine(pooled, pieces, call.windows[here]))
         report = call.report()

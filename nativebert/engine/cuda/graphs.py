@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nativebert.engine.cuda.inputs import Attention, Inputs, Layout, Shape, Staging
 
-MOST_TOKENS = 4096  # of a batch that becomes a graph; above, the card is busy longer than the launches take
+MOST_WORK = 2**37  # multiplications of a layer: with more, the card is busy longer than the launches take
 MOST_GRAPHS = 128  # kept at a time; the one used least recently goes
 MOST_SHAPES = 1024  # that were met once and have no graph yet
 
@@ -21,7 +21,9 @@ def room(shape: Shape, attention: Attention) -> Shape:
     """A shape that holds this one: there are few of them, and little in them is computed for nothing."""
     tokens, sequences = max(shape.tokens, 16), 16
     power = 1 << (tokens - 1).bit_length()
-    tokens = power if power == 16 or tokens > power * 3 // 4 else power * 3 // 4
+    # whole batches are large, and there what is computed for nothing counts; single texts are small, and there every graph counts
+    step = power // 16 if tokens > 4096 else max(power // 4, 8)
+    tokens += -tokens % step
     while shape.sequences > sequences:
         sequences *= 4
     shorter = (0, *(tile.longest for tile in attention))
@@ -62,10 +64,15 @@ class _Graph:
 
 
 class Graphs:
-    """The graphs of one plan, for all threads: they share their memory, so one runs at a time."""
+    """The graphs of one plan, for all threads: they share their memory, so one runs at a time.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._lock = device, threading.RLock()
+    Args:
+        device: the card.
+        work: multiplications of a layer for each token.
+    """
+
+    def __init__(self, device: torch.device, work: int) -> None:
+        self._device, self._work, self._lock = device, work, threading.RLock()
         self._done: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
         self._met: OrderedDict[object, None] = OrderedDict()
@@ -85,7 +92,7 @@ class Graphs:
 
     def worth(self, shape: Shape) -> bool:
         """Whether a batch of this shape may run as a graph."""
-        return self._device.type == "cuda" and 0 < shape.tokens <= MOST_TOKENS and not shape.seen
+        return self._device.type == "cuda" and 0 < shape.tokens * self._work <= MOST_WORK and not shape.seen
 
     def run(
         self, kind: object, layout: Layout, attention: Attention, compute: Callable[[Inputs], Tensor], rows: int

@@ -171,7 +171,8 @@ class CudaPlan:
             }
         self._attention = tiles.attention_tiles(max(heads.values(), default=16), place.dtype)
         self._columns = model.distance is not None or any(layer.window is not None for layer in config.layers)
-        self._graphs = Graphs(device)
+        work = max((config.width * (4 * config.width + 2 * layer.inner) for layer in config.layers), default=1)
+        self._graphs = Graphs(device, work if place.dtype.itemsize == 2 else 4 * work)  # float32 takes several times as long
 
     # -- the interface of a plan
 

@@ -76,27 +76,22 @@ def product_tile(
             return ProductTile(16, 32, FULL_DEPTH, 2, 4)
         if rows <= 2048:
             return ProductTile(64, 32 if columns <= 1024 else 64, FULL_DEPTH, 4, 3)
-        return ProductTile(128, 128, FULL_DEPTH, 8, 3, processors) if described else ProductTile(128, 64, FULL_DEPTH, 4, 3)
+        if described and costly:
+            return ProductTile(128, 128, FULL_DEPTH, 8, 3, processors)
+        return ProductTile(128, 64, FULL_DEPTH, 4, 3, 2 * processors * described)
     narrow = columns <= 1024
     if rows <= 64:
         return ProductTile(16, 16, 256, 2, 4) if rows <= 16 or narrow else ProductTile(64, 32, 128, 4, 4)
     if rows <= 512:
-        return ProductTile(64, 32, 128, 4, 4) if narrow else ProductTile(64, 64, 64, 4, 4)
+        return ProductTile(64, 32, 128, 4, 4) if narrow else ProductTile(64, 64, 64, 4, 4, 2 * processors * described)
     if not described:
-        return ProductTile(128, 128 if rows > 2048 else 64, 64, 8 if rows > 2048 else 4, 3)
+        return ProductTile(128, 128, 64, 8, 3) if rows > 2048 else ProductTile(128, 64, 64, 4, 3)
     if rows <= 2048:
-        return ProductTile(64, 128, 64, 4, 4, processors) if narrow else ProductTile(128, 128, 64, 8, 4, processors)
-    if costly:
-        return (
-            ProductTile(128, 256, 64, 8, 3, processors)
-            if rows > 8192 or columns > 2048
-            else ProductTile(128, 128, 64, 8, 4, processors)
-        )
-    if narrow and columns >= 768:
-        return ProductTile(128, 256, 64, 8, 3 if columns > 768 else 4, processors, halves=True)
-    if rows > 8192 and narrow:
-        return ProductTile(256, 128, 64, 8, 4, processors, halves=True)
-    return ProductTile(128, 128, 64, 4, 4, processors)
+        return ProductTile(64, 128, 64, 4, 4, processors) if narrow else ProductTile(64, 128, 64, 4, 3, 2 * processors)
+    if depth >= 2048 and not costly:
+        return ProductTile(128, 256, 64, 8, 3, processors)
+    # two programs on a multiprocessor: while one computes an activation or stores, the other multiplies
+    return ProductTile(128, 128, 64, 4, 3, 2 * processors, halves=True)
 
 
 def attention_tiles(head_width: int, dtype: torch.dtype) -> tuple[AttentionTile, ...]:
