@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
 from nativebert.engine.cpu import MIN_ROWS, CpuPlan, HeadPlan, is_finite
+from nativebert.engine.fetch import Fetch
 from nativebert.engine.native import NativePlan
 from nativebert.errors import (
     Assumed,
@@ -551,18 +552,25 @@ class Task:
         ``compute`` makes of the batch in their place."""
         compute = compute or self._plan.run
         done, waiting = 0, deque(plan(pieces.lengths, self.batch_tokens))
-        while waiting:
-            rows = waiting.popleft()
-            batch = self._pack(pieces, rows)
-            try:
-                out = self._fitting(compute, batch)
-            except BadInput:
-                self._find_stranger(pieces, here)
-                raise
-            if out is None:
+        running: deque[tuple[NDArray[np.int64], Packed, Fetch]] = deque()
+        beside = self._plan.device.type == "cuda"  # one more batch is packed and launched while one is computed
+        while waiting or running:
+            if waiting and len(running) <= beside:
+                rows = waiting.popleft()
+                batch = self._pack(pieces, rows)
+                try:
+                    computed = self._fitting(compute, batch)
+                except BadInput:
+                    self._find_stranger(pieces, here)
+                    raise
+                if computed is not None:
+                    running.append((rows, batch, Fetch(computed)))
+                    continue
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[some] for some in plan(pieces.lengths[left], self.batch_tokens))
                 continue
+            rows, batch, fetch = running.popleft()
+            out = fetch.result()
             if not is_finite(out):
                 raise self._overflow(out, batch, pieces, rows, here)
             yield rows, batch, out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from torch import Tensor
 from nativebert import sentence
 from nativebert.errors import Assumed, BadInput, TooLong, warn
 from nativebert.hub import Snapshot
-from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
 from nativebert.tasks.base import Call, Pieces, Task, listed, singles
@@ -288,12 +288,9 @@ class Embedder(Task):
         out = np.empty((len(pieces.ids), self.encoder.width * len(self.pooling)), np.float32)
         for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             of = np.flatnonzero(skips == skip)
-
-            def pooled(batch: Packed, skip: int = skip) -> Tensor:
-                return self._plan.pooled(batch, self.pooling, skip).cpu()  # few numbers: what is asked of them is asked at home
-
+            pooled = partial(self._plan.pooled, modes=self.pooling, skip=skip)
             for rows, _, vectors in self._run(pieces.some(of), here, call, pooled):
-                out[of[rows]] = vectors.numpy()
+                out[of[rows]] = vectors.cpu().numpy()
         return out
 
     def _finish(self, x: Vectors) -> Vectors:

@@ -454,3 +454,19 @@ def test_graphs_of_several_threads() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(run, range(400)))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not CARD, reason="needs an NVIDIA card")
+def test_a_result_that_is_fetched_is_the_one_computed() -> None:
+    from nativebert.engine.fetch import Fetch
+
+    big = torch.randn(4000, 4000, device=DEVICE)
+    fetched = []
+    for n in range(5):
+        x = (big @ big)[:100] + n
+        fetched.append((Fetch(x), x.sum(dtype=torch.float64)))
+        del x
+    for fetch, total in fetched:
+        assert fetch.result().device.type == "cpu"
+        assert float((fetch.result().double().sum() - total.cpu()).abs()) < 1e-3
