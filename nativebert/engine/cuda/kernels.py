@@ -53,7 +53,7 @@ def activate(x, ACT: tl.constexpr):
         x = 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
     elif ACT == "erf_fit" or ACT == "erf_fit_10":
         # x Phi(x) with Phi(x) = 1 / (1 + 2^(x q(x^2))), q fitted to the error function: within 4e-6 of x Phi(x) everywhere, in six
-        # multiply-adds and two operations of the special function unit, where erf takes some thirty instructions (decisions/0015)
+        # multiply-adds and two operations of the special function unit, where erf takes some thirty instructions (decisions/0009)
         s = x * x
         q = -3.2104214579490005e-06 * s + 8.791048931947154e-05
         q = q * s + 0.0003620443613157152
