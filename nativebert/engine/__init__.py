@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nativebert.errors import BadInputError
+from nativebert.errors import BadInputError, Slower, warn
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nativebert.engine.plan import ExecutionPlan
     from nativebert.nn.model import Model
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8", "tf32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -57,15 +57,16 @@ def prepare(
     Args:
         model: the reference model. The plan takes its weights as they are now: prepare again after changing them.
         device: a torch device or its name.
-        precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
+        precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only, tf32 on NVIDIA GPUs only.
         heads: the tasks of the heads to prepare; None for all that the model has.
         after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
-        BadInputError: unknown device or precision, or int8 elsewhere.
+        BadInputError: unknown device or precision, or one that the device does not have.
     """
     from nativebert import kernels
+    from nativebert.engine import cuda
     from nativebert.engine.cpu import CpuPlan, Product
     from nativebert.engine.int8 import Int8Product
     from nativebert.engine.native import CKernelPlan, supports
@@ -81,4 +82,14 @@ def prepare(
         if kernels.available() and supports(model):
             return CKernelPlan(model, precision, heads, after)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, after)
+    if precision == "tf32" and device.type != "cuda":
+        raise BadInputError(f"precision='tf32' is for NVIDIA GPUs, not for {device}; use 'float32' there")
+    if device.type == "cuda":
+        if not (reason := cuda.why_not(model, device)):
+            from nativebert.engine.cuda.plan import CudaPlan
+
+            return CudaPlan(model, device, precision, heads, after)
+        if precision == "tf32":
+            raise BadInputError(f"precision='tf32' needs nativebert's own kernels: {reason}")
+        warn(f"nativebert's own kernels for {device} are not used, and it will be slower without them: {reason}", Slower)
     return ReferencePlan(model, device, precision, heads)

@@ -144,11 +144,15 @@ class ExecutionPlan(ABC):
     def _head_logits(self, task: str, x: Tensor) -> Tensor:
         logits = self.heads[task].logits(x)
         if not is_finite(logits):
-            raise NotFiniteError(
-                f"the head {self.heads[task].spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, "
-                "or too large"
-            )
+            raise self.not_finite(task)
         return logits
+
+    def not_finite(self, task: str) -> NotFiniteError:
+        """The error of a head that gives infinities or NaN."""
+        return NotFiniteError(
+            f"the head {self.heads[task].spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, "
+            "or too large"
+        )
 
     def clear_cache(self) -> None:  # noqa: B027 (most plans keep nothing)
         """Forget what was kept of earlier batches. Results never depend on it, but time does: for those who time the same texts again

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nativebert.checks import at_least
-from nativebert.engine import choose_device
+from nativebert.engine import choose_device, cuda
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.pool import pool
@@ -61,7 +61,8 @@ class Report:
 
     Attributes:
         kinds: one for each way to change the batches.
-        promised: whether equality to the last bit is promised here: float32 and int8 on the CPU.
+        promised: whether equality to the last bit is promised here: in float32 and int8 on the CPU, and with nativebert's own kernels on a
+            NVIDIA card.
         facts: model, device, precision, versions.
     """
 
@@ -86,7 +87,7 @@ class Report:
         most, states = max(kind.vectors for kind in counted), max(kind.states for kind in counted)
         within = f"vectors differ by up to {most:.1e}, hidden states by up to {states:.1e}"
         return (
-            f"FAIL: not bitwise equal, as {self.facts['precision']} on the CPU should be: {within}"
+            f"FAIL: not bitwise equal, as {self.facts['precision']} on {self.facts['device']} should be: {within}"
             if self.promised
             else f"Not bitwise equal (guaranteed only for float32 and int8 on the CPU): {within}."
         )
@@ -162,7 +163,7 @@ def check(
         """Neighbours of other lengths, as a caller would get who does not sort."""
         return _one_batch(embedder, rows, rng.sample(everyone, rng.randint(1, min(len(rows), 12))))
 
-    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)  # the plain modules have no int8
+    dtype = torch.float32 if precision in ("int8", "tf32") else getattr(torch, precision)  # the plain modules have neither
     reference = copy.deepcopy(model.bare()).to(target, dtype).eval()
 
     def padded() -> Results:
@@ -185,7 +186,10 @@ def check(
         "seed": str(seed),
         **{package: str(version(package)) for package in ("nativebert", "torch")},
     }
-    return Report(kinds, promised=target.type == "cpu" and precision in ("float32", "int8"), facts=facts)
+    promised = (
+        precision in ("float32", "int8") if target.type == "cpu" else target.type == "cuda" and not cuda.why_not(model, target)
+    )
+    return Report(kinds, promised=promised, facts=facts)
 
 
 def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int, *, counts: bool = True) -> Kind:

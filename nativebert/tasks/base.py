@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.engine import choose_device, prepare
+from nativebert.engine.fetch import Fetch
 from nativebert.engine.plan import NonFiniteStates, is_finite
 from nativebert.errors import Assumed, BadInputError, NotFiniteError, OutOfMemoryError, RefusedError, warn
 from nativebert.hub import Snapshot
@@ -248,23 +249,30 @@ class Task:
         ``compute`` makes of it; ``checked`` says that it refuses states that are not finite itself."""
         compute, call = compute or self.plan.hidden, chunk.call
         done, waiting = 0, deque(plan_batches(sequences.lengths, call.options.batch_tokens))
-        while waiting:
-            rows = waiting.popleft()
-            segments = None if sequences.segments is None else [sequences.segments[n] for n in rows]
-            batch = self.pack([sequences.ids[n] for n in rows], segments)
-            try:
-                out = self._run_or_halve(compute, batch, call)
-                if not checked and out is not None and not is_finite(out):
-                    raise NonFiniteStates(out)
-            except BadInputError:
-                self._check_vocabulary(sequences, chunk)
-                raise
-            except NonFiniteStates as error:
-                raise self._overflow(error.states, batch, sequences, rows, chunk) from None
-            if out is None:
+        running: deque[tuple[NDArray[np.int64], Packed, Fetch]] = deque()
+        ahead = self.plan.device.type == "cuda"  # one more batch is packed and launched while one is computed
+        while waiting or running:
+            if waiting and len(running) <= ahead:
+                rows = waiting.popleft()
+                segments = None if sequences.segments is None else [sequences.segments[n] for n in rows]
+                batch = self.pack([sequences.ids[n] for n in rows], segments)
+                try:
+                    computed = self._run_or_halve(compute, batch, call)
+                except BadInputError:
+                    self._check_vocabulary(sequences, chunk)
+                    raise
+                except NonFiniteStates as error:
+                    raise self._overflow(error.states, batch, sequences, rows, chunk) from None
+                if computed is not None:
+                    running.append((rows, batch, Fetch(computed)))
+                    continue
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[batch] for batch in plan_batches(sequences.lengths[left], call.options.batch_tokens))
                 continue
+            rows, batch, fetch = running.popleft()
+            out = fetch.result()
+            if not checked and not is_finite(out):
+                raise self._overflow(out, batch, sequences, rows, chunk)
             yield rows, batch, out
             done += len(rows)
             call.count_batch(sum(batch.lengths), self.plan.min_rows, chunk.start + done * len(chunk.items) / len(sequences.ids))

@@ -25,7 +25,7 @@ from nativebert.tasks import steps
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
 from nativebert.tasks.options import CallOptions, TaskOptions
-from nativebert.tasks.windows import Windows, of_ids, of_texts
+from nativebert.tasks.windows import Windows, of_ids, tokenized_ahead
 from nativebert.text.tokenizer import Encoding
 
 Vectors = NDArray[np.float32]
@@ -145,9 +145,7 @@ class Embedder(Task):
                 raise TooLongError(
                     f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
                 )
-            for chunk in call.chunks():
-                prefixed = [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
-                windows = of_texts(chunk, prefixed)
+            for chunk, windows in tokenized_ahead(call, prefix):
                 pooled = self._pool(windows, self._skips(windows, skip), chunk)
                 out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
         return call.returned(torch.from_numpy(out) if as_tensor else out)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.errors import BadInputError, RefusedError, TooLongError
-from nativebert.tasks.call import Chunk, as_single_items
-from nativebert.text.tokenizer import Tokenizer
+from nativebert.tasks.call import Call, Chunk, as_single_items
+from nativebert.text.tokenizer import Ids, Tokenizer
 from nativebert.text.window import Window, windows
 
 
@@ -73,6 +76,30 @@ def of_texts(chunk: Chunk, texts: list[str]) -> Windows:
     """Single texts, one for each item of the chunk, when only their ids matter."""
     ids = chunk.call.task.tokenizer.ids_batch(as_single_items(texts, chunk.start), first=chunk.start).ids
     return of_ids(chunk, ids)
+
+
+def tokenized_ahead(call: Call, prefix: str) -> Iterator[tuple[Chunk, Windows]]:
+    """Chunks of a call of single texts with their windows, ``prefix`` before each text. While a GPU computes a chunk, a thread tokenises
+    the next one: the tokenizers library releases Python's lock."""
+    tokenizer, on_cpu = call.task.tokenizer, call.task.device == "cpu"
+
+    def tokenize(chunk: Chunk) -> Callable[[], Ids]:
+        texts = [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
+        return tokenizer.ids_soon(as_single_items(texts, chunk.start), first=chunk.start)
+
+    waiting: tuple[Chunk, Callable[[], Callable[[], Ids]]] | None = None  # a chunk, and the result of tokenize
+    with nullcontext() if on_cpu else ThreadPoolExecutor(1) as thread:
+        for chunk in call.chunks():
+            if thread is None:
+                yield chunk, of_ids(chunk, tokenize(chunk)().ids)
+            elif waiting is None:
+                waiting = chunk, partial(tokenize, chunk)  # a call of one chunk needs no thread
+            else:
+                following = chunk, thread.submit(tokenize, chunk).result
+                yield waiting[0], of_ids(waiting[0], waiting[1]()().ids)
+                waiting = following
+        if waiting is not None:
+            yield waiting[0], of_ids(waiting[0], waiting[1]()().ids)
 
 
 def of_ids(chunk: Chunk, ids: list[list[int]]) -> Windows:

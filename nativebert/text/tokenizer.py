@@ -343,11 +343,21 @@ class Tokenizer:
         self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True, first: int = 0
     ) -> Ids:
         """The ids alone, for when speed matters: no offsets are tracked. ``first`` as for :meth:`encode_batch`."""
+        return self.ids_soon(texts, special_tokens=special_tokens, first=first)()
+
+    def ids_soon(
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, special_tokens: bool = True, first: int = 0
+    ) -> Callable[[], Ids]:
+        """:meth:`ids_batch` in two parts: this one runs beside other Python threads, and what it returns gives the ids, in Python."""
         items = _checked(texts, first)
         encode = self._core.encode_batch_fast if len(items) > 1 else self._encode_one  # a batch goes by way of other threads
         raws = self._run(items, encode, special_tokens, first)
-        segments = [raw.type_ids for raw in raws] if items and not isinstance(items[0], str) else None
-        return Ids([raw.ids for raw in raws], segments)
+
+        def ids() -> Ids:
+            segments = [raw.type_ids for raw in raws] if items and not isinstance(items[0], str) else None
+            return Ids([raw.ids for raw in raws], segments)
+
+        return ids
 
     def lowercased(self) -> Tokenizer:
         """The same tokenizer for texts put in lower case first, as ``do_lower_case`` of sentence-transformers asks."""

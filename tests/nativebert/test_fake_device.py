@@ -23,6 +23,7 @@ from nativebert.saliency import saliency
 
 Models = dict[str, str]  # name -> folder
 DEVICES = ["cuda:1", "mps:0"]
+pytestmark = pytest.mark.filterwarnings("ignore::nativebert.errors.Slower")  # a card that is not there has no kernels
 
 
 @pytest.fixture(autouse=True)

@@ -126,6 +126,7 @@ def simulate(device: str, count: int = 2) -> Iterator[None]:
         mock.patch("torch.cuda.device_count", return_value=count if is_cuda else 0),
         mock.patch("torch.cuda._lazy_init", return_value=None),
         mock.patch("torch.cuda.get_device_name", return_value="simulated"),
+        mock.patch("torch.cuda.get_device_capability", return_value=(0, 0)),
         mock.patch("torch.cuda.synchronize", return_value=None),
         mock.patch("torch.mps.synchronize", return_value=None),
         mock.patch("torch.backends.mps.is_available", return_value=simulated.type == "mps"),

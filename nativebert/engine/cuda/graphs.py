@@ -1,0 +1,130 @@
+"""Small batches as CUDA graphs: one launch for all kernels of a batch, where launching them one by one would take longer than they do."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nativebert.engine.cuda.inputs import Attention, Inputs, Layout, Shape, Staging
+
+MAX_WORK = 2**37  # multiplications of a layer: with more, the card is busy longer than the launches take
+MAX_GRAPHS = 128  # kept at a time; the one used least recently goes
+MAX_SHAPES = 1024  # that were met once and have no graph yet
+
+
+def room(shape: Shape, attention: Attention) -> Shape:
+    """A shape that holds this one: there are few of them, and little in them is computed for nothing."""
+    tokens, sequences = max(shape.tokens, 16), 16
+    power = 1 << (tokens - 1).bit_length()
+    # whole batches are large, and there what is computed for nothing counts; single texts are small, and there every graph counts
+    step = power // 16 if tokens > 4096 else max(power // 4, 8)
+    tokens += -tokens % step
+    while shape.sequences > sequences:
+        sequences *= 4
+    shorter = (0, *(tile.longest for tile in attention))
+    # whole blocks, and one in part for each sequence that may be of this length
+    most = [tokens // tile.queries + min(sequences, tokens // (least + 1)) for tile, least in zip(attention, shorter)]
+    return Shape(tokens, sequences, tuple(n if used else 0 for n, used in zip(most, shape.blocks)), *shape[3:])
+
+
+class _Graph:
+    """The kernels of one shape, and the memory they read and write."""
+
+    def __init__(
+        self, shape: Shape, device: torch.device, attention: Attention, compute: Callable[[Inputs], Tensor], pool: Any
+    ) -> None:
+        self._staging = Staging(shape, device)
+        self._staging.tensor.zero_()
+        self._buffer = self._staging.tensor.to(device)
+        self._copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        inputs = Inputs.of(self._buffer, shape, attention)
+        side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):  # compiles what is not compiled yet: no capture may do that
+            compute(inputs)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        # other threads may go on launching meanwhile
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            self._result = compute(inputs)
+
+    def run(self, layout: Layout) -> Tensor:
+        """The result, in memory that the next graph to run may overwrite."""
+        self._copied.synchronize()  # the last batch has left the host's buffer
+        self._staging.fill(layout)
+        self._buffer.copy_(self._staging.tensor, non_blocking=True)
+        self._copied.record()
+        self._graph.replay()
+        return self._result
+
+
+class Graphs:
+    """The graphs of one plan, for all threads: they share their memory, so one runs at a time.
+
+    Args:
+        device: the card.
+        work: multiplications of a layer for each token.
+    """
+
+    def __init__(self, device: torch.device, work: int) -> None:
+        self._device, self._work, self._lock = device, work, threading.RLock()
+        self._done: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._graphs: OrderedDict[object, _Graph] = OrderedDict()
+        self._met: OrderedDict[object, None] = OrderedDict()
+        self._pool: Any = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def clear(self) -> None:
+        """Forget all graphs, and give back their memory."""
+        with self._lock:
+            if self._graphs:
+                self._done.synchronize()
+            self._graphs.clear()
+            self._met.clear()
+            self._pool = None
+
+    def worth(self, shape: Shape) -> bool:
+        """Whether a batch of this shape may run as a graph."""
+        return self._device.type == "cuda" and 0 < shape.tokens * self._work <= MAX_WORK and not shape.attended
+
+    def run(
+        self, kind: object, layout: Layout, attention: Attention, compute: Callable[[Inputs], Tensor], rows: int
+    ) -> Tensor | None:
+        """The first ``rows`` of what ``compute`` makes of the batch; None where nothing of its kind and size was met before.
+
+        Args:
+            kind: what ``compute`` is; with the shape it names the graph.
+            layout: the batch.
+            attention: tiles of attention.
+            compute: launches the kernels on the current stream, and copies nothing from the host.
+            rows: of the result.
+        """
+        shape = room(layout.shape, attention)
+        key = (kind, shape)
+        with self._lock, torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(self._done)  # another thread's stream may still read the shared memory
+            graph = self._graphs.pop(key, None)
+            if graph is None:
+                if self._met.pop(key, ...) is ...:
+                    self._met[key] = None
+                    if len(self._met) > MAX_SHAPES:
+                        self._met.popitem(last=False)
+                    return None
+                if self._pool is None:
+                    self._pool = torch.cuda.graph_pool_handle()
+                graph = _Graph(shape, self._device, attention, compute, self._pool)
+                if len(self._graphs) >= MAX_GRAPHS:
+                    self._done.synchronize()  # it may still run
+                    self._graphs.popitem(last=False)
+            self._graphs[key] = graph
+            result = graph.run(layout)[:rows].clone()
+            self._done.record(stream)
+            return result

@@ -1,0 +1,113 @@
+"""Sizes of tiles by the shape of the work, measured with ``python -m benchmarks gpu tiles``. They change the speed alone.
+
+What decides the order of a sum is fixed, or follows from a text's own length: the keys of attention's tiles, the depth of float32's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class ProductTile(NamedTuple):
+    """A tile of a product.
+
+    Attributes:
+        rows, columns: of the result.
+        depth: of the inputs that one step reads.
+        warps: of a program.
+        stages: steps whose inputs are on their way at a time.
+        programs: programs that share all tiles, copied by the tensor memory accelerator; 0 for one a tile, read through pointers.
+        halves: store half of the columns at a time.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    programs: int = 0
+    halves: bool = False
+
+
+class AttentionTile(NamedTuple):
+    """A tile of attention.
+
+    Attributes:
+        longest: sequences of at most so many tokens use it.
+        queries, keys: of one step.
+        warps, stages: as of :class:`ProductTile`.
+    """
+
+    longest: int
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+LONGEST = 2**31 - 1
+FULL_DEPTH = 32  # of float32 products: with another, the three products of TF32 are summed in another order
+
+
+def product_tile(
+    rows: int,
+    columns: int,
+    depth: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    processors: int,
+    *,
+    costly: bool = False,
+) -> ProductTile:
+    """A tile for a product.
+
+    Args:
+        rows, columns, depth: of the product.
+        dtype: of its inputs.
+        capability: compute capability of the card.
+        processors: its multiprocessors.
+        costly: whether an activation is computed at its end.
+    """
+    described = capability[0] in (9, 10)  # others have no tensor memory accelerator, or too little shared memory for such tiles
+    if dtype == torch.float32:
+        if rows <= 64:
+            return ProductTile(16, 32, FULL_DEPTH, 2, 4)
+        if rows <= 2048:
+            return ProductTile(64, 32 if columns <= 1024 else 64, FULL_DEPTH, 4, 3)
+        if described and costly:
+            return ProductTile(128, 128, FULL_DEPTH, 8, 3, processors)
+        return ProductTile(128, 64, FULL_DEPTH, 4, 3, 2 * processors * described)
+    narrow = columns <= 1024
+    if rows <= 64:
+        return ProductTile(16, 16, 256, 2, 4) if rows <= 16 or narrow else ProductTile(64, 32, 128, 4, 4)
+    if rows <= 512:
+        return ProductTile(64, 32, 128, 4, 4) if narrow else ProductTile(64, 64, 64, 4, 4, 2 * processors * described)
+    if not described:
+        return ProductTile(128, 128, 64, 8, 3) if rows > 2048 else ProductTile(128, 64, 64, 4, 3)
+    if rows <= 2048:
+        return ProductTile(64, 128, 64, 4, 4, processors) if narrow else ProductTile(64, 128, 64, 4, 3, 2 * processors)
+    if depth >= 2048 and not costly:
+        return ProductTile(128, 256, 64, 8, 3, processors)
+    # two programs on a multiprocessor: while one computes an activation or stores, the other multiplies
+    return ProductTile(128, 128, 64, 4, 3, 2 * processors, halves=True)
+
+
+def attention_tiles(head_width: int, dtype: torch.dtype) -> tuple[AttentionTile, ...]:
+    """Tiles for sequences by their length, the shortest first."""
+    short = AttentionTile(32, 16, 32, 1, 2)
+    if dtype == torch.float32:
+        if head_width > 128:
+            return (AttentionTile(LONGEST, 16, 32, 2, 1),)
+        return short, AttentionTile(LONGEST, 64, 64, 4, 2) if head_width <= 64 else AttentionTile(LONGEST, 32, 32, 4, 2)
+    if head_width > 128:
+        return short, AttentionTile(LONGEST, 64, 32, 4, 2)
+    if head_width > 32:
+        return short, AttentionTile(LONGEST, 64, 64, 4, 3 if head_width <= 64 else 2)
+    return short, AttentionTile(LONGEST, 64, 32, 4, 3)
+
+
+def norm_rows(width: int) -> tuple[int, int]:
+    """Rows of a program that normalises rows of this width, and its warps."""
+    return max(1, min(4, 2048 // width)), 4 if width <= 4096 else 8
