@@ -32,7 +32,7 @@ from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder, Vectors
-from nativebert.text.pack import plan
+from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
 
 WORDS = (
@@ -363,7 +363,7 @@ class _Ours:
         embedder, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
 
         def run() -> None:
-            for batch in plan(lengths, embedder.batch_tokens):
+            for batch in batches_by_length(lengths, embedder.batch_tokens):
                 embedder.plan.hidden(embedder.pack([rows[n] for n in batch]))
             wait(embedder.plan.device)
 

@@ -28,7 +28,7 @@ from nativebert.sentence import TransformerConfig
 from nativebert.tasks.call import Call, Chunk, as_list
 from nativebert.tasks.options import CALL_OPTIONS, DEFAULTS, TASK_OPTIONS, CallOptions, Options, TaskOptions, check
 from nativebert.tasks.windows import Windows, of_texts
-from nativebert.text.pack import plan as plan_batches
+from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
 
 Compute = Callable[[Packed], Tensor]  # a batch -> (T, ...) of its tokens, or (B, ...) of its sequences
@@ -247,7 +247,7 @@ class Task:
         """Compute sequences, batch by batch: indices of a batch's sequences, the batch, and its hidden states ``(T, H)`` or what
         ``compute`` makes of it."""
         compute, call = compute or self.plan.hidden, chunk.call
-        done, waiting = 0, deque(plan_batches(sequences.lengths, call.options.batch_tokens))
+        done, waiting = 0, deque(batches_by_length(sequences.lengths, call.options.batch_tokens))
         while waiting:
             rows = waiting.popleft()
             segments = None if sequences.segments is None else [sequences.segments[n] for n in rows]
@@ -263,7 +263,7 @@ class Task:
                 raise self._overflow(error.states, batch, sequences, rows, chunk) from None
             if out is None:
                 left = np.concatenate([rows, *waiting])
-                waiting = deque(left[batch] for batch in plan_batches(sequences.lengths[left], call.options.batch_tokens))
+                waiting = deque(left[batch] for batch in batches_by_length(sequences.lengths[left], call.options.batch_tokens))
                 continue
             yield rows, batch, out
             done += len(rows)
