@@ -21,9 +21,10 @@ from nativebert.engine import choose_device
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.pool import pool
-from nativebert.parity.report import TEXTS
+from nativebert.parity.check import TEXTS
+from nativebert.parity.compare import pad_rows
 from nativebert.tasks.embed import Embedder
-from nativebert.text.pack import plan
+from nativebert.text.batching import batches_by_length
 
 COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch
@@ -205,7 +206,7 @@ def _run(embedder: Embedder, rows: list[list[int]], which: list[int], batch_toke
     """As the embedder does it: sorted by length, in batches of at most so many tokens."""
     results: Results = {}
     lengths = np.array([len(rows[n]) for n in which], np.int64)
-    for batch in plan(lengths, batch_tokens):
+    for batch in batches_by_length(lengths, batch_tokens):
         results |= _one_batch(embedder, rows, [which[i] for i in batch])
     return results
 
@@ -221,16 +222,11 @@ def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> R
 @torch.inference_mode()
 def _padded(model: Model, embedder: Embedder, rows: list[list[int]], which: list[int]) -> Results:
     """One padded batch through the plain modules, in place of the prepared plan."""
-    longest = max(len(rows[n]) for n in which)
-    ids = torch.full((len(which), longest), model.config.pad_id)
-    mask = torch.zeros_like(ids)
-    for at, n in enumerate(which):
-        ids[at, : len(rows[n])], mask[at, : len(rows[n])] = torch.tensor(rows[n]), 1
-    hidden = model(ids, mask).last_hidden_state
+    hidden = model(*pad_rows([rows[n] for n in which], model.config.pad_id)).last_hidden_state  # (B, L, H)
     results: Results = {}
-    for at, n in enumerate(which):
+    for row, n in enumerate(which):
         packed = embedder.pack([rows[n]])
-        states = hidden[at, : len(rows[n])]
+        states = hidden[row, : len(rows[n])]
         vector = embedder.finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
         results[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))
     return results

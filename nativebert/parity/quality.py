@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError
 from nativebert.loading import open_snapshot
-from nativebert.parity.report import TEXTS
+from nativebert.parity.check import TEXTS
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.embed import Embedder, Vectors
 
