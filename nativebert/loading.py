@@ -161,11 +161,11 @@ def _load(
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
-    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = select_heads(config, head, given)
+    targets = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
+    tasks = select_heads(config, head, targets)
     with torch.device("meta"):
-        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    names = config.checkpoint_names(model.state_dict(), given)
+        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in targets), tasks=tasks)
+    names = config.checkpoint_names(model.state_dict(), targets)
     ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(

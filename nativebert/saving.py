@@ -63,8 +63,8 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
         raise RefusedError(
             f"{to} holds {', '.join(foreign_files)} of another model, which would be loaded together with this one. Save to another folder."
         )
-    asked = _matrices(model) if precision == "int8" else set()
-    small = {name for name, ours in names.items() if ours in asked} | (ledger.eight_bits & tensors.keys())
+    quantized = _matrices(model) if precision == "int8" else set()
+    small = {name for name, ours in names.items() if ours in quantized} | (ledger.eight_bits & tensors.keys())
     if precision is None:
         _exact(small, tensors)
     views.save(ledger, tensors, within, small)
@@ -78,7 +78,7 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
         declare_dtype(within / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
     elif _narrower(model, stored.values()):
         declare_dtype(within / "config.json", model.dtype)
-    if asked:
+    if quantized:
         update_json(within / "config.json", {"quantization_config": _described(ledger, small)})
 
 
@@ -120,9 +120,9 @@ def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
 
 def _model_files(folder: Path, inside: str) -> list[str]:
     """Files of a model in a folder, and in the folder of the encoder within it, beside weights and config.json."""
-    places = {folder, folder / inside}
-    found = {path for place in places for name in (*hub.SETTINGS, hub.ADAPTER) for path in place.glob(name) if path.is_file()}
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    patterns = (*hub.SETTINGS, hub.ADAPTER)
+    paths = {path for parent in {folder, folder / inside} for name in patterns for path in parent.glob(name) if path.is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:

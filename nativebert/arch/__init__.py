@@ -125,10 +125,10 @@ class Family:
         """
         if any(self._of_encoder(name) for name in names):
             return ""
-        found = max((_WRAPPED.match(name) for name in names), key=lambda match: match.end() if match else 0, default=None)
-        ends = [part.end() for part in _WRAPPER.finditer(found[0])] if found else []
+        longest = max((_WRAPPED.match(name) for name in names), key=lambda match: match.end() if match else 0, default=None)
+        ends = [part.end() for part in _WRAPPER.finditer(longest[0])] if longest else []
         for end in ends:
-            before = found[0][:end] if found else ""
+            before = longest[0][:end] if longest else ""
             inside = [_unscaled(name.removeprefix(before)) for name in names if name.startswith(before)]
             rest = [name for name in names if not name.startswith(before)]
             if any(map(self._of_encoder, inside)) and all(self.map.claim(n) or self.stray(n) for n in (*inside, *rest)):

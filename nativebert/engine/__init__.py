@@ -50,7 +50,7 @@ def prepare(
     precision: str = "float32",
     *,
     heads: Sequence[str] | None = None,
-    after: Callable[[], None] | None = None,
+    on_copied: Callable[[], None] | None = None,
 ) -> ExecutionPlan:
     """Prepare a model to run.
 
@@ -59,7 +59,7 @@ def prepare(
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only.
         heads: the tasks of the heads to prepare; None for all that the model has.
-        after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
+        on_copied: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
@@ -79,6 +79,6 @@ def prepare(
     heads = model.tasks if heads is None else heads
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and supports(model):
-            return CKernelPlan(model, precision, heads, after)
-        return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, after)
+            return CKernelPlan(model, precision, heads, on_copied)
+        return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, on_copied)
     return ReferencePlan(model, device, precision, heads)

@@ -65,12 +65,12 @@ class Task:
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
-        asked = DEFAULTS | self.defaults | options
-        device = str(choose_device(asked["device"]))
-        checked = check(asked["too_long"], asked["stride"], asked["batch_tokens"])  # before the model is loaded
+        settings = DEFAULTS | self.defaults | options
+        device = str(choose_device(settings["device"]))
+        checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
-            snapshot = open_snapshot(model, revision=asked["revision"], offline=asked["offline"], token=asked["token"])
+            snapshot = open_snapshot(model, revision=settings["revision"], offline=settings["offline"], token=settings["token"])
             model = load(snapshot, head=self.head)
         if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
@@ -83,13 +83,13 @@ class Task:
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
-        self._prepare(model, device, asked["precision"])
+        self._prepare(model, device, settings["precision"])
         positions = self.encoder.max_tokens
         self.file_max_tokens = min(self._file_settings.max_tokens or self.tokenizer.max_length or positions, positions)
-        limit = self.file_max_tokens if asked["max_tokens"] is None else asked["max_tokens"]
+        limit = self.file_max_tokens if settings["max_tokens"] is None else settings["max_tokens"]
         batch_tokens = checked.pop("batch_tokens") or self.plan.batch_tokens
         self._options = Options(
-            device=device, precision=asked["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
+            device=device, precision=settings["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
             special_tokens=self.tokenizer.n_special(), **checked,
         )  # fmt: skip
         dtype = self._file_settings.dtype
@@ -111,7 +111,7 @@ class Task:
             assert model.ledger is not None
             release = model.ledger.checkpoint.release
         heads = () if self.head is None else (self.head,)
-        self.plan = prepare(model, device, precision, heads=heads, after=release)
+        self.plan = prepare(model, device, precision, heads=heads, on_copied=release)
         if release is not None:
             release()
 

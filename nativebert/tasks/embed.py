@@ -289,13 +289,13 @@ class Embedder(Task):
             states = self.plan.states(batch)
             return torch.stack([states[layer] for layer in chosen]).float().mean(0)  # (T, H)
 
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         with Call(self, as_list(texts), options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(as_single_items(chunk.items, chunk.start), first=chunk.start)
                 windows = of_ids(chunk, [e.ids for e in encodings])
                 vectors = windows.merge(self._token_rows(windows, chunk, mean_of_layers), len(encodings))
-                found += [
+                results += [
                     (_words if words else _tokens)(text, e, x.numpy())
                     for text, e, x in zip(chunk.items, encodings, vectors, strict=True)
                 ]
@@ -304,7 +304,7 @@ class Embedder(Task):
             "offsets": [(0, 0)],
             "vectors": np.zeros((1, self.encoder.width), np.float32),
         }
-        return call.results(found, like)
+        return call.results(results, like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
         most = len(self.encoder.layers)

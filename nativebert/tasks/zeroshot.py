@@ -110,7 +110,7 @@ class ZeroShot(Task):
         hypotheses = self.tokenizer.ids_batch(sentences, special_tokens=False).ids
         longest = max(range(len(names)), key=lambda n: len(hypotheses[n]))
         items = as_list(texts)
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         with Call(self, items, options, copies=len(names)) as call:
             needed, limit = len(self._frame) + len(hypotheses[longest]), call.options.max_tokens
             if needed >= limit:
@@ -124,11 +124,11 @@ class ZeroShot(Task):
                 scores = self._scores(premises, hypotheses, several, chunk)
                 order = np.argsort(-scores, axis=1, kind="stable")
                 values = np.take_along_axis(scores, order, axis=1)
-                found += [
+                results += [
                     {"text": text, "labels": [names[n] for n in best], "scores": row}
                     for text, best, row in zip(single, order.tolist(), values.tolist(), strict=True)
                 ]
-        return call.results(found, {"text": "", "labels": [""], "scores": [0.0]})
+        return call.results(results, {"text": "", "labels": [""], "scores": [0.0]})
 
     # -- the steps of a call
 
@@ -163,13 +163,13 @@ class ZeroShot(Task):
                     pairs.segments.append(frame.segments(premise, hypothesis))
         return pairs
 
-    def _output(self, name: str, asked: int | None) -> int | None:
+    def _output(self, name: str, index: int | None) -> int | None:
         """The output of that name: the caller's choice first, then the config's ``label2id`` and ``id2label``."""
         begin, count = {"entailment": "entail", "contradiction": "contradict"}[name], len(self.encoder.labels)
-        if asked is not None:
-            output = whole(asked)
+        if index is not None:
+            output = whole(index)
             if output is None or not 0 <= output < count:
-                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {asked!r}")
+                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {index!r}")
             return output
         ids = self.encoder.source.get("label2id")
         outputs = {n for label, n in ids.items() if label.lower().startswith(begin)} if isinstance(ids, dict) else set()
