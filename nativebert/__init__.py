@@ -1,4 +1,4 @@
-"""BERT encoders you can audit. ``import nativebert as nb`` is quick: torch is imported when something first needs it."""
+"""BERT-family encoders. ``import nativebert as nb`` is fast: torch is imported on first use."""
 
 from __future__ import annotations
 

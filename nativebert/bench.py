@@ -311,7 +311,7 @@ def measure(
     threads = None if threads is None else at_least(1, "threads", threads)
     items = None if texts is None else as_list(texts)
     if items == []:
-        raise BadInputError("texts is empty: give some to time, or None for made-up ones")
+        raise BadInputError("texts is empty: pass at least one text, or None for generated texts")
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -466,15 +466,15 @@ def _turns(
 def _mixed(texts: list[str] | None, embedder: Embedder, seed: int) -> tuple[list[str], str]:
     """The mixed texts, and a line about them. Of many, some are drawn: enough for a figure, few enough to wait for."""
     if texts is None:
-        kept, source = sentences(COUNT, seed), "made up"
+        kept, source = sentences(COUNT, seed), "generated"
     else:
         sample = random.Random(seed).sample(texts, min(COUNT, len(texts)))
         filled = np.cumsum(_lengths(embedder, sample))
         kept = sample[: max(1, int(np.searchsorted(filled, TOKENS, side="right")))]
-        source = "given" if len(kept) == len(texts) else f"drawn from {len(texts):,}"
+        source = "provided" if len(kept) == len(texts) else f"sampled from {len(texts):,}"
     full = [len(ids) for ids in embedder.tokenizer.ids_batch(kept).ids]
     long = sum(length > embedder.max_tokens for length in full)
-    cut = f", {long:,} cut to {embedder.max_tokens}" if long else ""
+    cut = f", {long:,} truncated to {embedder.max_tokens}" if long else ""
     return kept, f"{len(kept):,} {source}, {sum(_lengths(embedder, kept)):,} tokens{cut}"
 
 
@@ -527,7 +527,7 @@ def _facts(snapshot: Snapshot, device: torch.device, embedder: Embedder, rounds:
     layers = f"{len(config.layers)} layer{'s' * (len(config.layers) != 1)}"
     facts = {
         "model": snapshot.reference,
-        "encoder": f"{config.family}, {layers}, width {config.width}, reads {embedder.max_tokens:,} tokens of a text",
+        "encoder": f"{config.family}, {layers}, width {config.width}, maximum length {embedder.max_tokens:,} tokens",
         "device": f"{device}, {_device_name(device)}",
     }
     if device.type == "cpu":
@@ -543,9 +543,9 @@ def _kernels(embedder: Embedder) -> str:
     """The level of the C kernels, or why torch does the work."""
     if embedder.plan.backend.startswith("C"):
         used = kernels.table().contents.name.decode()
-        return f"C, {used} (this machine runs {', '.join(kernels.levels())})"
-    why = kernels.why_not() or f"they compute neither {embedder.encoder.family} nor precisions other than float32 and int8"
-    return f"torch's own, without those in C: {why}"
+        return f"C, {used} (supported by this machine: {', '.join(kernels.levels())})"
+    why = kernels.why_not() or f"{embedder.encoder.family} in this precision is not supported by them"
+    return f"torch; C kernels not used: {why}"
 
 
 def _device_name(device: torch.device) -> str:

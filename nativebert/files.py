@@ -24,7 +24,7 @@ def parse_json(data: bytes, path: Path, kind: type[Any] = dict) -> Any:
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not JSON in UTF-8: {error}. Download it again.") from error
     if not isinstance(content, kind):
-        raise CorruptError(f"{path} holds a {type(content).__name__} where a JSON {kind.__name__} belongs. Download it again.")
+        raise CorruptError(f"{path} contains a {type(content).__name__} instead of a JSON {kind.__name__}. Download it again.")
     return content
 
 

@@ -128,7 +128,7 @@ class Snapshot:
             "folder": "Copy it there, or pass a folder that has it.",
             "hub": f"Choose a revision of {self.repo} that has it, or another model.",
             "cache": "The cached copy may be incomplete: load the model once online.",
-            "package": "Reinstall the package that holds it.",
+            "package": "Reinstall its Python package.",
         }[self.source]
         raise NotFoundError(f"{self.reference} has no file {name} (looked in {self.folder}). {advice}")
 
@@ -211,7 +211,7 @@ def resolve(
     folder = Path(os.path.expanduser(text))
     if text and os.path.isdir(folder):
         if revision is not None:
-            raise RefusedError(f"{text} is a folder here, and a folder has no revisions: leave out revision={revision!r}.")
+            raise RefusedError(f"{text} is a local folder, which has no revisions: remove revision={revision!r}.")
         try:
             return _from_folder(text, folder.absolute(), weights)
         except NotFoundError as error:
@@ -219,7 +219,7 @@ def resolve(
                 raise
             empty, way_out = ("", "rename") if os.listdir(folder) else ("empty ", "remove")
             raise NotFoundError(
-                f"{error} This {empty}folder hides the Hub's model of that name: {way_out} it, or say {text}@main."
+                f"{error} This {empty}folder hides the Hub model of the same name: {way_out} it, or use {text}@main."
             ) from error
     repo, revision = _parse(text, folder, revision, is_path=not isinstance(reference, str))
     kept = Path(os.path.expanduser(cache_dir)).absolute() if cache_dir is not None else _hub_cache()
@@ -249,19 +249,19 @@ def resolve(
 def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> tuple[str, str | None]:
     name, at, asked = text.partition("@")
     if os.path.isfile(folder):
-        raise NotFoundError(f"{text} is a file: pass the folder that holds it, {folder.parent}.")
+        raise NotFoundError(f"{text} is a file: pass its folder, {folder.parent}.")
     if "://" in text:
-        raise NotFoundError(f"{text} is an address: pass the model's name alone, owner/name or owner/name@revision.")
+        raise NotFoundError(f"{text} is a URL: pass only the model's name, owner/name or owner/name@revision.")
     looks_like_path = text.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in text
     if is_path or looks_like_path or text.endswith((".safetensors", "/")):
         raise _no_folder(text, folder)
     if not HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
-        raise NotFoundError(f"{text!r} is neither a folder here nor the name of a model on the Hub, like owner/name.")
+        raise NotFoundError(f"{text!r} is neither a local folder nor a valid model name such as owner/name.")
     if at and revision is not None and revision != asked:
-        raise RefusedError(f"{text} asks for revision {asked!r} and revision= for {revision!r}: leave one out.")
+        raise RefusedError(f"{text} specifies revision {asked!r}, and revision= specifies {revision!r}: remove one of them.")
     revision = asked if at else revision
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
-        raise NotFoundError(f"{revision!r} is no revision of {name}: give a branch, a tag or a commit.")
+        raise NotFoundError(f"{revision!r} is not a valid revision of {name}: pass a branch, a tag or a commit.")
     return SHORT.get(name, name), revision
 
 
@@ -276,7 +276,7 @@ def _no_folder(text: str, folder: Path) -> NotFoundError:
     except OSError:
         near = []
     hint = f"Did you mean {' or '.join(str(missing.parent / name) for name in near)}?" if near else "Check the path."
-    return NotFoundError(f"there is no folder {text}: {str(missing.parent)!r} has no {missing.name!r}. {hint}")
+    return NotFoundError(f"folder {text} does not exist: {str(missing.parent)!r} has no {missing.name!r}. {hint}")
 
 
 # ---- which files a model needs
@@ -290,8 +290,8 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
     """
     if weights and ADAPTER in names:
         raise RefusedError(
-            f"{where} holds an adapter ({ADAPTER}): its numbers are those of another model with these weights added, whatever weights lie beside "
-            "it. Merge it once, with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
+            f"{where} is an adapter ({ADAPTER}): its weights must be merged into those of its base model. "
+            "Merge it once with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
         )
     config = ["config.json"] if "config.json" in names else []
     inside = _encoder_in(names, where, get)
@@ -337,18 +337,18 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
         index = read_json(get(prefix + INDEX))
         shards = index.get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise CorruptError(f"{where}/{prefix}{INDEX} names no shards: it has no weight_map.")
+            raise CorruptError(f"{where}/{prefix}{INDEX} lists no shards: it has no weight_map.")
         wanted = [prefix + str(_inside(shard, where)) for shard in sorted({str(shard) for shard in shards.values()})]
         if absent := [shard for shard in wanted if shard not in names]:
-            raise NotFoundError(f"{where} lacks {', '.join(absent)}, named in {INDEX}: its weights are incomplete.")
+            raise NotFoundError(f"{where} lacks {', '.join(absent)}, listed in {INDEX}: its weights are incomplete.")
         return [prefix + INDEX, *wanted]
     heads = (name for name in names if name.startswith(prefix))
     if foreign := sorted(name for name in heads if FOREIGN.fullmatch(name[len(prefix) :])):
         raise RefusedError(
-            f"{where} has its weights only as {', '.join(foreign)}, and nativebert opens no pickle, which can run code "
-            f"hidden in it. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert, "
+            f"{where} has its weights only as {', '.join(foreign)}, and nativebert does not open pickle files, which can execute "
+            f"code. Convert it once to {prefix}{WEIGHTS}, at https://huggingface.co/spaces/safetensors/convert, "
             "or, for a pytorch_model.bin in a folder, by `nativebert convert FOLDER`, which uses torch.load with "
-            "weights_only=True in a process of its own."
+            "weights_only=True in a separate process."
         )
     if prefix:
         return []  # a part without weights: pooling, normalisation
@@ -358,14 +358,14 @@ def _choose_weights(names: set[str], prefix: str, where: str, get: Callable[[str
 def _inside(name: object, where: object) -> PurePosixPath:
     path = PurePosixPath(str(name))
     if path.is_absolute() or ".." in path.parts or re.search(r"[\\:\0]", str(name)):
-        raise RefusedError(f"{where} names a file outside its own folder, {name!r}: do not trust this model.")
+        raise RefusedError(f"{where} refers to a file outside its folder, {name!r}: do not trust this model.")
     return path
 
 
 def _read_modules(path: Path) -> list[dict[str, Any]]:
     modules: list[dict[str, Any]] = read_json(path, list)
     if not all(isinstance(module, dict) for module in modules):
-        raise CorruptError(f"{path} should list objects, one for each part of the model. Download it again.")
+        raise CorruptError(f"{path} must be a list of objects, one per module of the model. Download it again.")
     return modules
 
 
@@ -376,7 +376,7 @@ def _from_folder(reference: str, folder: Path, weights: bool) -> Snapshot:
     for name in _choose(_files(folder), str(folder), weights, folder.joinpath):
         path = folder / name
         if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
-            raise CorruptError(f"{path} is only a git-lfs pointer to the file: run `git lfs pull` in {folder}.")
+            raise CorruptError(f"{path} is only a Git LFS pointer: run `git lfs pull` in {folder}.")
     return Snapshot(reference, folder, None, None, "folder")
 
 
@@ -440,21 +440,21 @@ class _Ask:
 
 
 def _from_cache(ask: _Ask) -> Snapshot:
-    way_out = "Load it once online (HF_HUB_OFFLINE unset), or copy the model's folder here and pass its path."
+    way_out = "Load it once online (HF_HUB_OFFLINE unset), or copy the model's folder to this machine and pass its path."
     commit = ask.revision or ""
     if not COMMIT.fullmatch(commit):
         with suppress(OSError, ValueError):
             commit = ask.ref.read_text().strip()
     folder = ask.home / "snapshots" / commit
     if not COMMIT.fullmatch(commit) or not folder.is_dir():
-        raise OfflineError(f"{ask} is not on this machine (no copy in {ask.cache}), and this is offline mode. {way_out}")
+        raise OfflineError(f"{ask} is not in the cache ({ask.cache}), and offline mode is on. {way_out}")
     try:
         names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
         whole = "config.json" in names or _encoder_in(_files(folder), str(ask), folder.joinpath)
         if not whole and not ask.lacks_config(commit).exists():
             raise NotFoundError(f"{ask} has no config.json there.")
     except (NotFoundError, RefusedError) as error:
-        raise OfflineError(f"the copy of {ask} in {ask.cache} is not whole: {error} {way_out}") from error
+        raise OfflineError(f"the cached copy of {ask} in {ask.cache} is incomplete: {error} {way_out}") from error
     return Snapshot(ask.reference, folder, ask.repo, commit, "cache")
 
 
@@ -502,7 +502,9 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
             blob = path.resolve()
             path.unlink()
             blob.unlink(missing_ok=True)
-            raise CorruptError(f"{name} of {ask} was not what the Hub says it is, and is deleted. Run this again to fetch it.")
+            raise CorruptError(
+                f"{name} of {ask} does not match the checksum on the Hub and was deleted. Run this again to download it."
+            )
         return path
 
     wanted = _choose(set(files), str(ask), ask.weights, get)
@@ -537,45 +539,45 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
 
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     code = error.errno if isinstance(error, OSError) else None
-    check = "Check the network, the proxy and HF_ENDPOINT; or copy the model's folder here and pass its path."
-    login = "pass the token of an account that may read it (token= or HF_TOKEN)"
+    check = "Check the network, the proxy and HF_ENDPOINT, or copy the model's folder to this machine and pass its path."
+    login = "pass the token of an account with access (token= or HF_TOKEN)"
     if isinstance(error, errors.LocalEntryNotFoundError):  # "not in the cache either": the cause is what matters
         return _explain(error.__cause__, ask, hub, needed) or UnreachableError(
-            f"{hub}, asked for {ask}, does not answer. {check}"
+            f"{hub} does not respond to the request for {ask}. {check}"
         )
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, its base class
         return GatedError(f"{ask.repo} is gated: accept its terms at {hub}/{ask.repo}, and {login}.")
     if isinstance(error, errors.RepositoryNotFoundError):
         return NotFoundError(
-            f"there is no model {ask.repo} at {hub}, and no folder of that name here. Check the spelling. A private "
-            f"model looks the same to those who may not read it: if it is one, {login}."
+            f"there is no model {ask.repo} at {hub}, and no local folder of that name. Check the spelling. If the model is "
+            f"private, {login}."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return NotFoundError(f"{ask.repo} has no revision {ask.revision!r} at {hub}: give a branch, a tag or a commit.")
+        return NotFoundError(f"{ask.repo} has no revision {ask.revision!r} at {hub}: pass a branch, a tag or a commit.")
     if isinstance(error, errors.EntryNotFoundError):
         return NotFoundError(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
-            return UnreachableError(f"{hub}, asked for {ask}, answers HTTP {status}. {check}")
+            return UnreachableError(f"{hub} responds to the request for {ask} with HTTP {status}. {check}")
         detail = error.response.headers.get("X-Error-Message") or said
         return UnauthorizedError(
-            f"{hub} refuses to give out {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
-            "`hf auth login`) is wrong, expired or too narrow: renew it, or remove it if the model is public."
+            f"{hub} denies access to {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
+            "`hf auth login`) is wrong, expired or lacks permission: renew it, or remove it if the model is public."
         )
     if code in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
         return DiskFullError(
-            f"no room in {ask.cache} for {ask}: it needs {needed:,} bytes more. Make room, or choose another disk "
+            f"not enough disk space in {ask.cache} for {ask}: {needed:,} more bytes are needed. Free some space, or choose another disk "
             "with cache_dir= or HF_HOME."
         )
     if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return NativeBertError(f"cannot write to the cache: {said}. Choose another with cache_dir= or HF_HOME.")
     if isinstance(error, OSError) and said.startswith("Consistency check failed"):
-        return CorruptError(f"the download of {ask} ended at the wrong size: {said} Run this again.")
+        return CorruptError(f"the download of {ask} has the wrong size: {said} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
-        return UnreachableError(f"what answers at {hub}, asked for {ask}, is not the Hub. {check}")
+        return UnreachableError(f"the response of {hub} to the request for {ask} is not that of a Hub server. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return UnreachableError(f"{hub}, asked for {ask}, does not answer ({type(error).__name__}: {said}). {check}")
+        return UnreachableError(f"{hub} does not respond to the request for {ask} ({type(error).__name__}: {said}). {check}")
     return None
 
 

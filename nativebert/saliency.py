@@ -110,27 +110,27 @@ def saliency(
     """
     model = load(model) if isinstance(model, (str, PathLike)) else LoadedModel.of(model)
     if not model.tasks or model.tasks[0] not in HEADS:
-        raise BadInputError(f"there is no logit to explain: load a model with one of the heads {', '.join(HEADS)}")
+        raise BadInputError(f"this model has no logits to explain: load a model with one of the heads {', '.join(HEADS)}")
     steps = at_least(1, "steps", steps)
     if baseline not in BASELINES:
         raise BadInputError(f"baseline must be one of {', '.join(BASELINES)}, not {baseline!r}")
     if baseline == "pad" and model.config.pad_id >= model.config.vocab_size:
-        raise BadInputError("this model has no embedding for padding: take baseline='mask' or 'zero'")
+        raise BadInputError("this model has no padding embedding: use baseline='mask' or 'zero'")
     encoding = model.tokenizer.encode(text, pair)
     if len(encoding) > model.config.max_tokens:
         raise TooLongError(
-            f"the text has {len(encoding):,} tokens and {model.reference} takes {model.config.max_tokens:,}: explain a part of it"
+            f"the text has {len(encoding):,} tokens, and the maximum length of {model.reference} is {model.config.max_tokens:,}: use a shorter text"
         )
     spec = model.config.heads[model.tasks[0]]
     if (spec.on == "tokens") != (token is not None):
         raise BadInputError(
-            "this head has one prediction for each token: say which token=, from 0"
+            "this head has one prediction per token: select one with token=, from 0"
             if token is None
-            else "this head has one prediction for the whole text, and none for a token: leave token= out"
+            else "this head has one prediction for the whole text: remove token="
         )
     place = whole(token)
     if token is not None and (place is None or not 0 <= place < len(encoding)):
-        raise BadInputError(f"there is no token {token!r}: the text has {len(encoding)}, 0 to {len(encoding) - 1}")
+        raise BadInputError(f"token {token!r} does not exist: the text has tokens 0 to {len(encoding) - 1}")
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -140,7 +140,7 @@ def saliency(
             chosen = int(logits.argmax()) if target is None else whole(target)
             if chosen is None or not 0 <= chosen < len(logits):
                 raise BadInputError(
-                    f"there is no class {target!r}: the head {model.tasks[0]!r} has {len(logits)}, 0 to {len(logits) - 1}"
+                    f"class {target!r} does not exist: the head {model.tasks[0]!r} has classes 0 to {len(logits) - 1}"
                 )
             before = float(path.logits(path.nothing[None])[0, chosen].detach())
             scores = path.integrate(chosen, steps)

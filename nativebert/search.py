@@ -49,9 +49,7 @@ def semantic_search(
     rows = _Rows.of("queries", queries, device, measure)
     known = _Rows.of("corpus", corpus, device, measure)
     if rows.width != known.width:
-        raise BadInputError(
-            f"queries have {rows.width} numbers each and the corpus {known.width}: take both from the same model"
-        )
+        raise BadInputError(f"queries have dimension {rows.width} and the corpus {known.width}: use vectors of the same model")
     top_k, block = at_least(1, "top_k", top_k), at_least(1, "block", block)
     hits: list[list[dict[str, Any]]] = []
     for start in range(0, rows.count, block):
@@ -131,11 +129,11 @@ class _Rows:
             try:
                 vectors = np.asanyarray(vectors)
             except ValueError as error:
-                raise BadInputError(f"{name} are no table of numbers: {error}") from None
+                raise BadInputError(f"{name} are not a numeric array: {error}") from None
         real = not vectors.is_complex() if isinstance(vectors, Tensor) else vectors.dtype.kind not in "bcOSUmM"
         if vectors.ndim not in (1, 2) or not vectors.shape[-1] or not real:
             raise BadInputError(
-                f"{name} must be numbers of the shape (n, width), not {vectors.dtype} of {tuple(vectors.shape)}"
+                f"{name} must be numeric with shape (n, dimension), not {vectors.dtype} of {tuple(vectors.shape)}"
             )
         vectors = vectors[None] if vectors.ndim == 1 else vectors
         return cls(name, vectors, device, measure, *vectors.shape)
@@ -149,9 +147,7 @@ class _Rows:
         x = part.to(self.device, torch.float32).double()
         if not bool(x.isfinite().all()):
             row = start + int((~x.isfinite()).any(1).nonzero()[0])
-            raise BadInputError(
-                f"row {row} of {self.name} holds a number that is not finite: drop it, or find out what made it"
-            )
+            raise BadInputError(f"row {row} of {self.name} contains NaN or infinity: remove it, or check how it was computed")
         return F.normalize(x, dim=1) if self.measure == "cosine" else x
 
 

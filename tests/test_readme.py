@@ -46,6 +46,7 @@ HUB = {
 # A command's MODEL; elsewhere it is all-MiniLM-L6-v2.
 MODEL = {"classify": "sentiment", "tag": "ner", "answer": "qa", "fill": "mlm", "rank": "cross", "attention": "bert"}
 NOT_RUN = {
+    "pip": "installs: .ci/run does it, through make",
     "make": "builds its own environment: .ci/run does it",
     "nativebert bench": "measures for minutes: test_bench.py runs the command",
     "nativebert invariance": "compares for minutes: test_invariance.py runs the command",

@@ -16,23 +16,23 @@ BUG, INTERRUPTED = 1, 130
 
 # Command (a module of this package, with `define` and `run`) -> its line in the help
 COMMANDS = {
-    "embed": "texts in, sentence vectors out",
-    "search": "the texts nearest to a query, by their vectors",
-    "rank": "texts by how well they answer a query (cross-encoders)",
-    "classify": "the label of each text, or pair of texts",
-    "tag": "the entities in each text",
-    "answer": "answers to questions, found in texts",
-    "fill": "what could stand where a text says [MASK]",
-    "map": "a picture of vectors: near in meaning, near on the page",
-    "attention": "a picture of what each token of a text looks at",
-    "tokenize": "texts as a model sees them",
-    "inspect": "what a model is, and what becomes of each of its tensors",
-    "convert": "pytorch_model.bin -> model.safetensors, without running what a pickle may hide",
-    "quantize": "a model's weights in eight bits, a quarter of the size",
-    "quality": "what int8 costs: vectors, ranks and labels against float32",
-    "parity": "is it the same model as transformers reads from the same files?",
-    "invariance": "does a text's vector depend on what it is batched with?",
-    "bench": "how fast is a model on this machine?",
+    "embed": "compute sentence embeddings",
+    "search": "find the texts most similar to a query, by their embeddings",
+    "rank": "rank texts by relevance to a query, with a cross-encoder",
+    "classify": "classify texts or pairs of texts",
+    "tag": "find named entities, or label tokens",
+    "answer": "extract answers to questions from texts",
+    "fill": "fill masked tokens",
+    "map": "plot vectors in 2D or 3D",
+    "attention": "draw the attention weights of a text",
+    "tokenize": "show the tokens of texts",
+    "inspect": "show a model's configuration and weight map",
+    "convert": "convert pytorch_model.bin to model.safetensors without executing code",
+    "quantize": "write a copy of a model with int8 weights, a quarter of the size",
+    "quality": "measure the accuracy of int8 against float32",
+    "parity": "compare a model with transformers, layer by layer",
+    "invariance": "check that results do not depend on the batch",
+    "bench": "measure the speed of a model on this machine",
 }
 
 
@@ -79,8 +79,8 @@ def _tell(error: Exception, args: argparse.Namespace) -> int:
             _discard_output()  # else Python tells it again when it ends
         return fail(f"{error.filename or 'standard output'}: {error.strerror}")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return fail("out of memory: try a smaller --batch-tokens, or fewer texts at once")
-    fail(f"internal error, a bug in nativebert: {type(error).__name__}: {error}. Run again with --debug, and report it")
+        return fail("out of memory: try a smaller --batch-tokens, or fewer texts")
+    fail(f"internal error, a bug in nativebert: {type(error).__name__}: {error}. Please report it, with the output of --debug")
     return BUG
 
 
@@ -126,10 +126,10 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
     """The parser; of the commands, only the one that is asked for has its options."""
     parser = Parser(
         prog="nativebert",
-        description="BERT encoders you can audit: from texts to vectors, labels, entities and answers; what a model is; and the proof that "
-        "its numbers are right.",
-        epilog="`nativebert COMMAND --help` tells more. A model is a folder, or its name on the Hub, owner/name, "
-        "with @revision if wanted; the Hub is asked only for what is not on this machine yet.",
+        description="Turn text into vectors, labels, entities and answers with BERT-family models, inspect models, and verify their results "
+        "against transformers.",
+        epilog="Run `nativebert COMMAND --help` for the options of a command. A model is a local folder or a name on the Hugging Face Hub: "
+        "owner/name or owner/name@revision. Only missing files are downloaded.",
     )
     parser.add_argument("--version", action="version", version=f"nativebert {__version__}", help="show the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
@@ -141,9 +141,9 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
         module.define(one)
         one.words = argv
         one.set_defaults(run=module.run, parser=one)
-        every = one.add_argument_group("options of every command")
+        every = one.add_argument_group("common options")
         every.add_argument("--revision", metavar="REV", help="branch, tag or commit of the model on the Hub")
-        every.add_argument("--offline", action="store_true", default=None, help="touch no network")
+        every.add_argument("--offline", action="store_true", default=None, help="disable network access")
         every.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -m MODEL [--question TEXT] [-o OUT] [options]"
     parser.description = (
-        "Find the answer to a question in a text (the context), with the characters where it begins and ends. A csv, tsv or jsonl file "
-        "holds a question and a context in each row; with --question, one question is asked of every context of the file."
+        "Extract the answer to a question from a text (the context), with its character offsets. A csv, tsv or jsonl file "
+        "contains a question and a context in each row; with --question, one question is asked of every context in the file."
     )
     options.add_file(parser)
     parser.add_argument(
-        "--question", type=options.unicode, metavar="TEXT", help="asked of each context; in place of a column of questions"
+        "--question", type=options.unicode, metavar="TEXT", help="question for all contexts, instead of a column of questions"
     )
     parser.add_argument(
         "--question-column",
@@ -30,18 +30,20 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument(
         "--context-column", type=options.unicode, metavar="NAME",
-        help="column of the contexts (default: context, or with --question the only column)",
+        help="column (or JSON key) of the contexts (default: context, or the only column with --question)",
     )  # fmt: skip
     options.add_results(parser)
     options.add_model(parser)
     parser.add_argument(
-        "--top-k", type=options.count, default=1, metavar="N", help="answers to a question (default: %(default)s)"
+        "--top-k", type=options.count, default=1, metavar="N", help="answers per question (default: %(default)s)"
     )
-    parser.add_argument("--no-answer", action="store_true", help="there may be none: an empty answer is one of the candidates")
-    parser.add_argument("--max-answer-tokens", type=options.count, metavar="N", help="the longest answer (default: 15)")
+    parser.add_argument("--no-answer", action="store_true", help="allow no answer: the empty answer is also a candidate")
+    parser.add_argument(
+        "--max-answer-tokens", type=options.count, metavar="N", help="maximum length of an answer in tokens (default: 15)"
+    )
     parser.add_argument(
         "--align-to-words", action=argparse.BooleanOptionalAction,
-        help="answers are whole words (the default); not so where words have no spaces between them",
+        help="extend answers to whole words (default); turn off for languages without spaces",
     )  # fmt: skip
     options.add_long_texts(parser.add_argument_group("long contexts"), default="window")
     options.add_speed(parser)
@@ -84,9 +86,13 @@ def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
         try:
             table = common.read(args, asked)
         except BadInputError as error:
-            raise error if args.question_column else BadInputError(f"{error}; or ask one --question of every context") from None
+            raise (
+                error
+                if args.question_column
+                else BadInputError(f"{error}; or pass --question to ask one question of every context")
+            ) from None
         return table, [question for question, _ in table.rows], [context for _, context in table.rows]
     if args.question_column is not None:
-        raise BadInputError("give --question or --question-column, not both")
+        raise BadInputError("--question and --question-column cannot be combined: use one of them")
     table = common.read(args, {"--context-column": args.context_column}, usual="context")
     return table, [args.question] * len(table.rows), [context for (context,) in table.rows]

@@ -9,19 +9,17 @@ from nativebert.cli import options
 
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL TEXT -o OUT [options]"
-    parser.where = "Say where the picture goes: -o attention.html, .png, .svg or .pdf"
+    parser.where = "Name the output file: -o attention.html, .png, .svg or .pdf"
     parser.description = (
-        "Draw how much of its attention each token of a text gives to which other, in every layer and head: as a page to explore in a "
-        "browser (.html; it needs no network), or as a grid (.png, .svg, .pdf; extra plot). Layers and heads count from 0."
+        "Draw the attention weights between the tokens of a text, for every layer and head, as an interactive page "
+        "(.html; works offline) or a static grid (.png, .svg, .pdf; requires the extra plot). Layers and heads are numbered from 0."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     parser.add_argument("text", type=options.unicode, metavar="TEXT", help="the text")
-    parser.add_argument(
-        "--pair", type=options.unicode, metavar="TEXT", help="a second text, to be read together with the first"
-    )
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a file ending in .html, .png, .svg or .pdf")
-    parser.add_argument("--layers", type=_places, metavar="N,N", help="only these layers; -1 is the last")
-    parser.add_argument("--heads", type=_places, metavar="N,N", help="only these heads of each layer")
+    parser.add_argument("--pair", type=options.unicode, metavar="TEXT", help="second text of a pair")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="output file: .html, .png, .svg or .pdf")
+    parser.add_argument("--layers", type=_places, metavar="N,N", help="layers to draw; -1 is the last (default: all)")
+    parser.add_argument("--heads", type=_places, metavar="N,N", help="heads to draw (default: all)")
     options.add_quiet(parser)
 
 
@@ -29,7 +27,7 @@ def _places(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, like 0,3") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,3") from None
 
 
 def run(args: argparse.Namespace) -> int:

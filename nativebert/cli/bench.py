@@ -18,23 +18,28 @@ BUSY = 1.3  # the most that the machine's speed may vary before it is said
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
     parser.description = (
-        "Time a model on this machine: loading, mixed short texts, one short text, full batches; what share of the machine's "
-        "matrix product speed that is; and how near the vectors of other precisions are to those of float32. Takes under a "
-        "minute for a model of MiniLM's size; a larger one takes as much longer as it is larger."
+        "Measure the speed of a model on this machine (loading, mixed short texts, one short text, full batches), its share of the "
+        "machine's matrix multiplication peak, and the similarity of other precisions to float32. Takes less than a "
+        "minute for a model of MiniLM's size, and proportionally longer for larger models."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     options.add_place(parser)
     parser.add_argument(
         "--precision", action="append", choices=(*options.PRECISIONS, "all"), metavar="NAME",
-        help=f"{', '.join(options.PRECISIONS)}, or all; again for more (default: float32 and, on the CPU, int8)",
+        help=f"{', '.join(options.PRECISIONS)}, or all; can be repeated (default: float32 and, on the CPU, int8)",
     )  # fmt: skip
     options.add_threads(parser)
-    parser.add_argument("--rounds", type=options.count, default=5, metavar="N", help="that are counted (default: %(default)s)")
-    options.add_sample(parser, "256 mixed texts, made up")
     parser.add_argument(
-        "--against", choices=("transformers",), metavar="WHAT", help="also time transformers, and say the ratio (extra parity)"
+        "--rounds", type=options.count, default=5, metavar="N", help="number of timed rounds (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of texts and turns (default: %(default)s)")
+    options.add_sample(parser, "256 generated texts of mixed lengths")
+    parser.add_argument(
+        "--against",
+        choices=("transformers",),
+        metavar="WHAT",
+        help="also time transformers and show the ratio (requires the extra parity)",
+    )
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="random seed (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
 
@@ -70,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
             offline=args.offline,
         )
     out = write_report(args.json, found.as_dict())
-    peak = f"{_number(found.peak)} ({_range(found.peak)}) GFLOP/s: the fastest of large float32 products (torch.mm), in turn with the rest"
+    peak = f"{_number(found.peak)} ({_range(found.peak)}) GFLOP/s, large float32 matrix products (torch.mm) in the same rounds"
     facts({"": [*found.facts.items(), ("peak", peak)]}, file=out)
     print(file=out)
-    header = ["", "with", "median", "range", "of peak", *([f"times {found.base}"] if found.base else [])]
+    header = ["", "variant", "median", "range", "of peak", *([f"times {found.base}"] if found.base else [])]
     table([row[: len(header)] for row in _rows(found)], header, file=out)
     print(file=out)
     for line in _legend(found):
@@ -101,7 +106,7 @@ def _measures(key: str) -> list[tuple[str, Callable[[Figure], Sequence[float]]]]
     if key == "load":
         return [("s", lambda f: f.seconds)]
     if key == "one":
-        return [("ms", lambda f: [1000 * s for s in f.seconds]), ("ms, 90%", lambda f: [1000 * f.slow])]
+        return [("ms", lambda f: [1000 * s for s in f.seconds]), ("ms, p90", lambda f: [1000 * f.slow])]
     tokens: tuple[str, Callable[[Figure], Sequence[float]]] = ("tokens/s", lambda f: f.tokens_per_second)
     return [("texts/s", lambda f: f.texts_per_second), tokens] if key == "mixed" else [tokens]
 
@@ -133,24 +138,22 @@ def _legend(found: Report) -> list[str]:
     one, blocks = works["one"], ", ".join(work.title for key, work in works.items() if key[0].isdigit())
     busy = max(found.peak) > BUSY * min(found.peak)
     lines = [
-        f"{name}: cosine to the vectors of float32 {cosine.mean:.5f} in the mean, {cosine.least:.5f} at least"
+        f"{name}: cosine to the float32 vectors: mean {cosine.mean:.5f}, min {cosine.least:.5f}"
         for name, cosine in found.cosines.items()
     ]
     lines += [""] if lines else []
     lines += [
-        "loading: from the files to the first vector; mixed: short texts to vectors; one text: of "
-        f"{one.tokens} tokens, to its vector, and within what nine calls in ten are done.",
-        f"{blocks}: texts of so many tokens, from token ids to the states of all tokens.",
-        "of peak: products and attention of real tokens, over what float32 products (torch.mm) came to in the same round. Other "
-        "precisions have limits of their own, above 100%.",
+        "loading: from the files to the first vector; mixed: short texts to vectors; one text: one text of "
+        f"{one.tokens} tokens to its vector, median and 90th percentile.",
+        f"{blocks}: number of texts x tokens per text, from token ids to the hidden states of all tokens.",
+        "of peak: throughput of matrix products and attention on real tokens, relative to float32 products (torch.mm) in the same round. "
+        "Other precisions can exceed 100%.",
     ]
     if found.base:
-        lines.append(
-            f"times {found.base}: how many times as fast, round by round. A few percent more or less than 1 are noise."
-        )
+        lines.append(f"times {found.base}: speed relative to {found.base}, per round. Differences of a few percent are noise.")
     if busy:
         lines.append(
-            f"The machine was busy: its own speed went from {_digits(min(found.peak))} to {_digits(max(found.peak))} GFLOP/s, and "
-            "these figures are not to be relied on. Run again when it is quiet."
+            f"The machine was busy: its peak varied from {_digits(min(found.peak))} to {_digits(max(found.peak))} GFLOP/s, so "
+            "these figures are unreliable. Run again when the machine is idle."
         )
     return lines

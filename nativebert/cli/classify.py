@@ -19,8 +19,8 @@ HARDLY = 0.1  # of the word that counts most
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
     parser.description = (
-        "Give each text of a file its label, with the score, in the file's order: sentiment, topic, entailment, whatever the model was "
-        "trained for. For a model that allows several labels, or gives a number, see --top-k all."
+        "Classify each text of a file, with scores, in the order of the file: sentiment, topic, entailment, or whatever the model was "
+        "trained for. For multi-label and regression models, use --top-k all."
     )
     options.add_file(parser)
     options.add_column(parser)
@@ -28,25 +28,27 @@ def define(parser: options.Parser) -> None:
         "--pair-column",
         type=options.unicode,
         metavar="NAME",
-        help="column of a second text, to be read together with the first",
+        help="column (or JSON key) of the second text of each pair",
     )
     options.add_results(parser)
     options.add_model(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels of a text: 1 (the default), N, or all"
+        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels per text: 1 (default), N, or all"
     )
-    which.add_argument("--threshold", type=float, metavar="X", help="in place of --top-k: all labels that score X or more")
+    which.add_argument(
+        "--threshold", type=float, metavar="X", help="return all labels with a score of at least X, instead of --top-k"
+    )
     parser.add_argument(
         "--problem", choices=("single", "multi", "regression"),
-        help="one label holds, each by itself may, or the outputs are plain numbers (default: what the model's config says)",
+        help="single-label (softmax), multi-label (sigmoid) or regression (default: from the model's config)",
     )  # fmt: skip
     parser.add_argument(
-        "--explain", action="store_true", help="show the texts, with the words that the label hangs on; takes longer"
+        "--explain", action="store_true", help="show each text with the words that contribute most to its label (slower)"
     )
     long = parser.add_argument_group("long texts")
     options.add_long_texts(long, default="truncate")
-    long.add_argument("--combine", choices=("mean", "max"), help="of the scores of windows (default: mean)")
+    long.add_argument("--combine", choices=("mean", "max"), help="how to combine the scores of windows (default: mean)")
     options.add_speed(parser)
 
 
@@ -96,17 +98,15 @@ def _explain(
     from nativebert import console
     from nativebert.saliency import saliency
 
-    how = "cyan for it, yellow against it" if console.coloured(out) else "behind a word, what it adds to the label's logit"
-    print(f"Why the label: {how}. Words that hardly count are not marked.", file=out)
+    how = "cyan for the label, yellow against it" if console.coloured(out) else "each word's contribution to the label's logit"
+    print(f"Explanation: {how}. Words with little influence are not marked.", file=out)
     for row, labels, cut, windows in zip(texts, found, report.cut.tolist(), report.windows.tolist(), strict=True):
         best = labels if isinstance(labels, dict) else next(iter(labels), None)
         whole = not cut and windows == 1  # what the model saw at once
         words = saliency(model, *row, target=classify.labels.index(best["label"])).words if best and whole else []
         strongest = max((abs(word.score) for word in words), default=0.0)
         title = f"{best['label']} {best['score']:.3f}" if best else "no label"
-        print(
-            f"\n{console.printable(title)}{'' if whole else '  (not explained: longer than the model reads at once)'}", file=out
-        )
+        print(f"\n{console.printable(title)}{'' if whole else '  (not explained: over the maximum length)'}", file=out)
         for part, text in enumerate(row):
             marks = [
                 console.weighed(word.start, word.end, word.score, strongest)

@@ -64,7 +64,7 @@ def read_file(
             path, asked, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
         )
     if not table.rows:
-        raise BadInputError(f"{name(path, 'input')} holds no texts")
+        raise BadInputError(f"{name(path, 'input')} contains no texts")
     return table
 
 
@@ -78,9 +78,9 @@ def queries(args: argparse.Namespace) -> list[str]:
             check_apart(args.output, args.queries)
         asked += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
     elif args.queries_column is not None:
-        raise BadInputError("--queries-column says how to read --queries FILE, which is missing")
+        raise BadInputError("--queries-column requires --queries FILE")
     if not asked:
-        raise BadInputError('what is missing: --query "TEXT", or --queries FILE')
+        raise BadInputError('missing arguments: --query "TEXT" or --queries FILE')
     return asked
 
 
@@ -88,7 +88,7 @@ def check_apart(output: str, *inputs: str) -> None:
     """Refuse to write over a file that was read."""
     for path in inputs:
         if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
-            raise BadInputError(f"{output} is the file that the texts come from: give the results another name")
+            raise BadInputError(f"{output} is the input file: choose another output file")
 
 
 def sample(args: argparse.Namespace) -> list[str] | None:
@@ -96,7 +96,7 @@ def sample(args: argparse.Namespace) -> list[str] | None:
     if args.texts is None:
         for option in ("column", "format"):
             if getattr(args, option) is not None:
-                raise BadInputError(f"--{option} says how to read --texts FILE, which is missing")
+                raise BadInputError(f"--{option} requires --texts FILE")
         return None
     return [text for (text,) in read_file(args, args.texts, {"--column": args.column}, main=True).rows]
 
@@ -104,7 +104,7 @@ def sample(args: argparse.Namespace) -> list[str] | None:
 def say_waiting(source: str) -> None:
     """Tell people whose terminal is read."""
     if source == "-" and sys.stdin is not None and sys.stdin.isatty():
-        print("Reading texts, one a line; Ctrl-D ends.", file=sys.stderr)
+        print("Reading texts from standard input, one per line; press Ctrl-D to end.", file=sys.stderr)
 
 
 def name(path: str, stream: str) -> str:
@@ -118,7 +118,10 @@ def note_unknown(args: argparse.Namespace, path: str) -> None:
     from nativebert.io.made import beside
 
     with notes(args):
-        warn(f"there is no {beside(path)} to say how the vectors in {path} were made: that they fit is not checked", Doubtful)
+        warn(
+            f"{beside(path)} does not exist, so it was not checked that the vectors in {path} match the texts and the model",
+            Doubtful,
+        )
 
 
 # ---- at work
@@ -244,9 +247,9 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
 def tokens(report: Report) -> str:
     """How many tokens were read, and how."""
     cut, texts_cut = int(report.cut.sum()), int((report.cut > 0).sum())
-    left = f"{cut:,} cut off in {plural(texts_cut, 'text')}" if cut else "none cut off"
+    left = f"{cut:,} truncated in {plural(texts_cut, 'text')}" if cut else "none truncated"
     long = report.windows[report.windows > 1]
-    windows = f", {plural(len(long), 'text')} read in {int(long.sum()):,} windows" if len(long) else ""
+    windows = f", {plural(len(long), 'text')} split into {int(long.sum()):,} windows" if len(long) else ""
     return f"{int(report.tokens.sum()):,}, {left}{windows}"
 
 
@@ -305,7 +308,7 @@ def check_report(target: str | None, *others: str | None) -> None:
         check_place(target, "report.json", "write - for standard output")
         for other in others:
             if other is not None and os.path.realpath(other) == os.path.realpath(target):
-                raise BadInputError(f"--json {target} is another file of this command: give the report another name")
+                raise BadInputError(f"--json {target} is already used by this command: choose another file")
 
 
 def write_report(target: str | None, report: dict[str, Any]) -> TextIO:

@@ -10,12 +10,18 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s SOURCE [-o FOLDER] [options]"
     parser.description = (
-        "Read a folder's pytorch_model.bin (or its shards), or one .bin or .pt file, in a process of its own that "
-        "accepts nothing but tensors, and write model.safetensors. A file that holds anything else is refused."
+        "Read a folder's pytorch_model.bin (or its shards), or one .bin or .pt file, in a separate process that "
+        "accepts only tensors, and write model.safetensors. A file that contains anything else is rejected."
     )
     parser.add_argument("source", metavar="SOURCE", help="folder with a pytorch_model.bin, or a .bin, .pt or .pth file")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to (default: beside the source)")
-    parser.add_argument("--time-limit", type=options.count, default=600, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder (default: the folder of the source)")
+    parser.add_argument(
+        "--time-limit",
+        type=options.count,
+        default=600,
+        metavar="SECONDS",
+        help="time limit of the conversion (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
             ("to", f"{one.target}, {one.tensors:,} tensors, {one.bytes:,} bytes"),
         ]
         if one.dropped:
-            lines.append(("left out, tied", ", ".join(f"{a} (is {b})" for a, b in one.dropped.items())))
+            lines.append(("omitted (tied)", ", ".join(f"{a} (same as {b})" for a, b in one.dropped.items())))
         if one.cloned:
-            lines.append(("written apart", ", ".join(one.cloned)))
+            lines.append(("written separately", ", ".join(one.cloned)))
         facts({"": lines})
     if done.copied:
         facts({"": [("copied", ", ".join(done.copied))]})

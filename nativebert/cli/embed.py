@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -o OUT [options]"
-    parser.where = "Say where the vectors go: -o vectors.npy, .csv or .jsonl, or -o - for standard output"
+    parser.where = "Name the output file: -o vectors.npy, .csv or .jsonl, or -o - for standard output"
     parser.description = (
-        "Turn each text of a file into a vector, in the file's order. Pooling, normalisation, prompts and "
-        "the longest text are the model's own. Texts that are too long are cut, and counted, unless you say otherwise."
+        "Compute the embedding of each text of a file, in the order of the file. Pooling, normalization, prompts and "
+        "maximum length are taken from the model's files. Longer texts are truncated and counted by default."
     )
     options.add_file(parser)
     options.add_column(parser)
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True,
-        help="where to: a file ending in .npy, .csv or .jsonl; - writes JSON lines to standard output",
+        help="output file: .npy, .csv or .jsonl; - writes JSON lines to standard output",
     )  # fmt: skip
     options.add_model(parser, options.DEFAULT_MODEL)
     parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")
     options.add_quiet(parser)
 
-    text = parser.add_argument_group("in place of what the model says")
-    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="text to put before each text")
-    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
+    text = parser.add_argument_group("overrides of the model's settings")
+    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each text")
+    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
     options.add_long_texts(text, default="truncate")
     options.add_pooling(text)
     options.add_speed(parser)
@@ -76,7 +76,7 @@ def _print_pairs(embedder: Embedder, vectors: Vectors, texts: list[str], most: i
 
     pairs = paraphrase_mining(vectors, top_k=None, max_pairs=most, measure=embedder.config.similarity)
     if not pairs:
-        print("\nThere is one text, and no pair.", file=out)
+        print("\nNo pairs: there is only one text.", file=out)
         return
     rows = [(f"{pair['score']:.3f}", short(texts[pair["first"]]), short(texts[pair["second"]])) for pair in pairs]
     print(file=out)

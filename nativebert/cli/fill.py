@@ -11,17 +11,17 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
     parser.description = (
-        "Say what could stand in place of each mask token ([MASK], <mask>: the model's own) in the texts of a file, best first. Of several "
-        "masks in a text each is filled by itself. `item` and `mask` in tables count from 0."
+        "Predict the token behind each mask ([MASK] or <mask>, as the model defines it) in the texts of a file, best first. If a text has "
+        "several masks, each is filled independently. `item` and `mask` are numbered from 0."
     )
     options.add_file(parser)
     options.add_column(parser)
     options.add_results(parser)
     options.add_model(parser)
     parser.add_argument(
-        "--top-k", type=options.count, default=5, metavar="N", help="candidates of a mask (default: %(default)s)"
+        "--top-k", type=options.count, default=5, metavar="N", help="candidates per mask (default: %(default)s)"
     )
-    parser.add_argument("--targets", type=options.unicode, metavar="A,B,C", help="only these words, divided by commas")
+    parser.add_argument("--targets", type=options.unicode, metavar="A,B,C", help="only score these words, separated by commas")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
     options.add_speed(parser)
 

@@ -11,14 +11,14 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
     parser.description = (
-        "Sizes, tokenizer, pooling, limits, licence, and the weight map as a table, from the files' "
-        "headers: no weight is read. A model that is not on this machine yet is downloaded, weights included. "
-        "The exit code is 1 if the model would not load, or could not turn texts into vectors."
+        "Show a model's sizes, tokenizer, pooling, limits, license and weight map. Only the headers of the weight files are read. "
+        "A Hub model is downloaded first if it is not in the cache, including its weights. "
+        "The exit code is 1 if the model would not load, or could not compute embeddings."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="all of it as JSON, with a row for every tensor")
-    form.add_argument("--explain", metavar="NAME", help="all about one tensor of the file, or one parameter")
+    form.add_argument("--json", action="store_true", help="print everything as JSON, with a row for every tensor")
+    form.add_argument("--explain", metavar="NAME", help="show the details of one tensor of the file, or of one parameter")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -56,9 +56,9 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
         what = "other weights" if differs("weights") else "another tokenizer"
         theirs = f"{made.get('model')}@{made['commit']}" if made.get("commit") else str(made.get("model"))
         if made.get("model") == ours["model"] and made.get("commit") == ours["commit"]:
-            raise BadInputError(f"{path} was made by {theirs}, which has {what} now: make the vectors anew")
+            raise BadInputError(f"{path} was computed with {theirs}, which now has {what}: compute the vectors again")
         raise BadInputError(
-            f"{path} was made by {theirs}, and {ours['model']} has {what}: say -m {shlex.quote(theirs)}, or make the vectors anew"
+            f"{path} was computed with {theirs}, and {ours['model']} has {what}: use -m {shlex.quote(theirs)}, or compute the vectors again"
         )
     if differs("pooling"):
         say = " ".join(f"--pooling {mode}" for mode in made["pooling"])
@@ -66,7 +66,7 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
     if differs("normalize"):
         say = "--normalize" if made["normalize"] else "--no-normalize"
         theirs, here = ("to unit length" if one["normalize"] else "none" for one in (made, ours))
-        raise _otherwise(path, "normalisation", theirs, here, say)
+        raise _otherwise(path, "normalization", theirs, here, say)
     if differs("steps"):
         theirs, here = (", ".join(one["steps"]) or "none" for one in (made, ours))
         raise _otherwise(path, "steps after pooling", theirs, here, "")
@@ -79,5 +79,5 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
 
 
 def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInputError:
-    way = f"say {say}, or make the vectors anew" if say else "make the vectors anew"
-    return BadInputError(f"{path} was made with another {what}: {theirs} there, {here} here; {way}")
+    way = f"use {say}, or compute the vectors again" if say else "compute the vectors again"
+    return BadInputError(f"{path} was computed with a different {what}: {theirs} in the file, {here} in this command; {way}")

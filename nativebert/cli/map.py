@@ -10,29 +10,29 @@ from nativebert.cli import options
 
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s VECTORS -o OUT [options]"
-    parser.where = "Say where the picture goes: -o map.html, .png, .svg or .pdf"
+    parser.where = "Name the output file: -o map.html, .png, .svg or .pdf"
     parser.description = (
-        "Put vectors on a plane, so that texts that are near in meaning are near on the page: to explore in a browser (.html; it needs no "
-        "network), or as a drawing (.png, .svg, .pdf). Colours come from labels, as `nativebert classify -o labels.csv` writes them. "
-        "Needs the extra plot."
+        "Plot vectors in 2D or 3D, so that texts of similar meaning are close together, as an interactive page (.html; works offline) "
+        "or a static image (.png, .svg, .pdf). Points can be colored by labels, e.g. from `nativebert classify -o labels.csv`. "
+        "Requires the extra plot."
     )
-    parser.add_argument("vectors", metavar="VECTORS", help="a file that `nativebert embed` wrote: .npy, .csv or .jsonl")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="a file ending in .html, .png, .svg or .pdf")
-    parser.add_argument("--labels", metavar="FILE", help="a label for each vector: txt (a label a line), csv, tsv or jsonl")
+    parser.add_argument("vectors", metavar="VECTORS", help="output of `nativebert embed`: .npy, .csv or .jsonl")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="output file: .html, .png, .svg or .pdf")
+    parser.add_argument("--labels", metavar="FILE", help="one label per vector: txt (one per line), csv, tsv or jsonl")
     parser.add_argument(
         "--label-column", type=options.unicode, metavar="NAME", help="column of the labels (default: the only one, or `label`)"
     )
-    parser.add_argument("--scale", action="store_true", help="the labels are numbers: show them as a scale of colours")
-    parser.add_argument("--texts", metavar="FILE", help="the texts, for .npy, which does not hold them")
+    parser.add_argument("--scale", action="store_true", help="the labels are numbers: use a continuous color scale")
+    parser.add_argument("--texts", metavar="FILE", help="one text per vector; needed for .npy, which contains no texts")
     parser.add_argument(
         "--column", type=options.unicode, metavar="NAME", help="column of the texts (default: the only one, or `text`)"
     )
     parser.add_argument(
         "--method", choices=("pca", "umap"), default="pca",
-        help="pca (the default) keeps distances as well as it can; umap keeps neighbours (needs umap-learn)",
+        help="pca (default) preserves distances; umap preserves neighborhoods (requires umap-learn)",
     )  # fmt: skip
-    parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of umap (default: %(default)s)")
+    parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2, help="2D or 3D (default: %(default)s)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="N", help="random seed of umap (default: %(default)s)")
     options.add_tables(parser)
     options.add_quiet(parser)
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         ("column", "texts", args.texts),
     ):
         if getattr(args, option) and file is None:
-            raise BadInputError(f"--{option.replace('_', '-')} says how to read --{of} FILE, which is missing")
+            raise BadInputError(f"--{option.replace('_', '-')} requires --{of} FILE")
     check_target(args.output)  # before the work, not after it
     vectors, texts = read_vectors(args.vectors)
     made = read_made(args.vectors)
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
     for given, file in ((texts, args.texts), (labels, args.labels)):
         if given is not None and len(given) != len(vectors):
             raise BadInputError(
-                f"{file} has {len(given):,} lines or rows and {args.vectors} has {len(vectors):,} vectors: one for each is needed"
+                f"{file} has {len(given):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
             )
     if made is not None and args.texts is not None and made.get("texts") != digest_of(texts or []):
         raise BadInputError(
-            f"{args.vectors} was made of other texts than {args.texts} holds, or of these in another order. To show others beside the same "
+            f"{args.vectors} was computed from other texts than those in {args.texts}, or in another order. To show other texts at the same "
             f"points, delete {beside(args.vectors)}"
         )
     with common.at_work(args):
@@ -98,6 +98,4 @@ def _number(label: str | None, place: int, file: str) -> float:
     try:
         return math.nan if label is None else float(label)
     except ValueError:
-        raise BadInputError(
-            f"{file}: label {place} is {label!r}, not a number: leave --scale out to colour by groups"
-        ) from None
+        raise BadInputError(f"{file}: label {place} is {label!r}, not a number: remove --scale to color by group") from None

@@ -27,14 +27,14 @@ class Parser(argparse.ArgumentParser):
         self.words: Sequence[str] = ()  # of the command line
 
     def error(self, message: str) -> NoReturn:
-        message = message.replace("the following arguments are required:", "what is missing:")
+        message = message.replace("the following arguments are required:", "missing arguments:")
         if message.endswith("expected one argument") and (option := re.search(r"--[\w-]+", message)):
-            message += f"; one that begins with a dash is written {option[0]}=-..."
-        if "missing:" in message and (word := self._dashed()) is not None:
+            message += f"; for a value that begins with a dash, write {option[0]}=-..."
+        if "missing arguments:" in message and (word := self._dashed()) is not None:
             self.refuse(word)
-        if "missing:" in message and "--output" in message and self.where:
+        if "missing arguments:" in message and "--output" in message and self.where:
             message += f". {self.where}"
-        raise SystemExit(fail(f"{message} ({self.prog} --help tells more)"))
+        raise SystemExit(fail(f"{message} (see {self.prog} --help)"))
 
     def _dashed(self) -> str | None:
         """The first word that begins with a dash and is no option: it may be a text or a file, and not be seen as one."""
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
         near = difflib.get_close_matches(word, commands, n=1)
         self.error(
-            f"there is no command {word!r}; " + (f"did you mean {near[0]}?" if near else f"there is {', '.join(commands)}")
+            f"unknown command {word!r}; " + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(commands)}")
         )
 
     def refuse(self, word: str) -> NoReturn:
@@ -59,16 +59,16 @@ class Parser(argparse.ArgumentParser):
         import difflib
 
         if not word.startswith("-"):
-            self.error(f"one argument too many: {word!r}")
+            self.error(f"unexpected argument {word!r}")
         options = [option for action in self._actions for option in action.option_strings]
         near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
         if os.path.exists(word):
-            hint = f"for the file of that name, write ./{word}"
+            hint = f"if it is a file, write ./{word}"
         else:
             hint = (
                 f"did you mean {near[0]}?"
                 if near
-                else "a text or file that begins with a dash comes after all options: write -- before it"
+                else "if it is a text or a file, put it after all options and write -- before it"
             )
         self.error(f"unknown option {word!r}; {hint}")
 
@@ -124,7 +124,7 @@ def delimiter(text: str) -> str:
         character = chr(int(text[2:], 16))
     if len(character) != 1 or character in '"\r\n\0' or "\ud800" <= character <= "\udfff":
         raise argparse.ArgumentTypeError(
-            rf"{text!r} is not one character, like ';' or '|', and not tab or an escape like '\x01'"
+            rf"{text!r} is not a single character such as ';' or '|', the word tab, or an escape such as '\x01'"
         )
     return character
 
@@ -133,7 +133,7 @@ def unicode(text: str) -> str:
     """A text, which must have come as UTF-8, or in what the terminal's locale says."""
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         shown = ascii(text).replace(r"\udc", r"\x")  # the byte that Python could not read
-        raise argparse.ArgumentTypeError(f"{shown} is not UTF-8: set the terminal to UTF-8, or give the text in a file that is")
+        raise argparse.ArgumentTypeError(f"{shown} is not UTF-8: set the terminal to UTF-8, or put the text into a UTF-8 file")
     return text
 
 
@@ -142,17 +142,17 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else count(text)
 
 
-def add_file(parser: Parser, what: str = "txt (a text a line), csv, tsv or jsonl; - for standard input") -> None:
+def add_file(parser: Parser, what: str = "txt (one text per line), csv, tsv or jsonl; - for standard input") -> None:
     """The file that the texts come from."""
     parser.add_argument("file", metavar="FILE", help=what)
-    parser.add_argument("--format", choices=FORMATS, help="of the input (default: by its ending)")
+    parser.add_argument("--format", choices=FORMATS, help="input format (default: from the file extension)")
     add_tables(parser)
 
 
 def add_sample(parser: Parser, default: str) -> None:
     """A file of texts to run a check on."""
-    parser.add_argument("--texts", metavar="FILE", help=f"txt, csv, tsv or jsonl (default: {default})")
-    parser.add_argument("--format", choices=FORMATS, help="of that file (default: by its ending)")
+    parser.add_argument("--texts", metavar="FILE", help=f"texts to use: txt, csv, tsv or jsonl (default: {default})")
+    parser.add_argument("--format", choices=FORMATS, help="format of the --texts file (default: from the file extension)")
     add_column(parser)
     add_tables(parser)
 
@@ -160,84 +160,90 @@ def add_sample(parser: Parser, default: str) -> None:
 def add_tables(parser: Parser) -> None:
     """How csv and tsv files are read."""
     parser.add_argument(
-        "--delimiter", type=delimiter, metavar="C", help="between fields of csv and tsv files (default: a comma; in tsv, a tab)"
+        "--delimiter", type=delimiter, metavar="C", help="field delimiter of csv and tsv files (default: comma; tab for tsv)"
     )
     parser.add_argument(
         "--quoting", choices=QUOTINGS,
-        help="of their fields: double quotes may stand around them, or are letters (default: double; in tsv, none)",
+        help="whether double quotes enclose fields or are ordinary characters (default: double; none for tsv)",
     )  # fmt: skip
 
 
 def add_column(parser: Parser) -> None:
     """Where the texts stand in their file."""
-    parser.add_argument("--column", type=unicode, metavar="NAME", help="column (or JSON key) that holds the text")
+    parser.add_argument("--column", type=unicode, metavar="NAME", help="column (or JSON key) of the texts")
 
 
 def add_model(parser: Parser, default: str | None = None) -> None:
     """The model: one must be named where there is no default."""
-    kind = "default: %(default)s" if default else "folder, or name on the Hub"
+    kind = "folder, or name on the Hub (default: %(default)s)" if default else "folder, or name on the Hub"
     parser.add_argument("-m", "--model", metavar="MODEL", default=default, required=default is None, help=kind)
 
 
 def add_queries(parser: Parser) -> None:
     """One query or more."""
-    parser.add_argument(
-        "--query", action="append", type=unicode, metavar="TEXT", help="what to look for; again for more queries"
-    )
-    parser.add_argument("--queries", metavar="FILE", help="or a file of queries: txt, csv, tsv or jsonl; - for standard input")
-    parser.add_argument("--queries-column", type=unicode, metavar="NAME", help="column (or JSON key) of that file")
+    parser.add_argument("--query", action="append", type=unicode, metavar="TEXT", help="query; can be repeated")
+    parser.add_argument("--queries", metavar="FILE", help="file of queries: txt, csv, tsv or jsonl; - for standard input")
+    parser.add_argument("--queries-column", type=unicode, metavar="NAME", help="column (or JSON key) of the --queries file")
 
 
 def add_results(parser: Parser) -> None:
     """Where results go that are records."""
     parser.add_argument(
         "-o", "--output", metavar="OUT",
-        help="where to: a file ending in .csv or .jsonl; - writes JSON lines to standard output (default: "
-        "a table if that is a terminal, else JSON lines)",
+        help="output file, .csv or .jsonl; - writes JSON lines to standard output (default: "
+        "a table on a terminal, else JSON lines)",
     )  # fmt: skip
     add_quiet(parser)
 
 
 def add_quiet(parser: Parser) -> None:
     """Results and errors, and nothing else."""
-    parser.add_argument("--quiet", action="store_true", help="print no summary and no progress")
+    parser.add_argument("--quiet", action="store_true", help="hide the summary and the progress bar")
 
 
 def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
     """What happens to texts that are longer than the model takes. ``default`` is the task's own."""
-    group.add_argument("--max-tokens", type=count, metavar="N", help="the longest text, special tokens included")
+    group.add_argument(
+        "--max-tokens", type=count, metavar="N", help="maximum length of a text in tokens, including special tokens"
+    )
     policies = ("truncate", "window", "error") if windows else ("truncate", "error")
-    what = "cut longer texts, read them in overlapping windows, or stop" if windows else "cut longer texts, or stop"
+    what = (
+        "truncate longer texts, read them in overlapping windows, or stop with an error"
+        if windows
+        else "truncate longer texts, or stop with an error"
+    )
     group.add_argument("--too-long", choices=policies, default=default, help=f"{what} (default: %(default)s)")
     if windows:
-        group.add_argument("--stride", type=whole, metavar="N", help="tokens that neighbouring windows share")
+        group.add_argument("--stride", type=whole, metavar="N", help="overlap of adjacent windows, in tokens")
 
 
 def add_pooling(group: Any) -> None:
     """How the vectors of tokens become one, in place of what the model says."""
-    group.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; again to concatenate")
-    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
+    group.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; repeat to concatenate")
+    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="scale vectors to unit length")
 
 
 def add_speed(parser: Parser) -> None:
     """How it is computed: what changes the time, and not the results but for ``--precision``."""
-    group = parser.add_argument_group("how it is computed")
+    group = parser.add_argument_group("performance")
     add_device(group)
     add_threads(group)
-    group.add_argument("--batch-tokens", type=count, metavar="N", help="most tokens at once; the result is the same")
+    group.add_argument(
+        "--batch-tokens", type=count, metavar="N", help="maximum number of tokens per batch; does not affect results"
+    )
 
 
 def add_device(group: Any) -> None:
     """Where it is computed, and in what numbers."""
     add_place(group)
-    group.add_argument("--precision", choices=PRECISIONS, help="default: float32")
+    group.add_argument("--precision", choices=PRECISIONS, help="number format of the computation (default: float32)")
 
 
 def add_place(group: Any) -> None:
     """Where it is computed."""
-    group.add_argument("--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda, cuda:1, mps")
+    group.add_argument("--device", default="auto", metavar="NAME", help="device: auto (default), cpu, cuda, cuda:1, mps")
 
 
 def add_threads(group: Any) -> None:
     """On how many cores."""
-    group.add_argument("--threads", type=count, metavar="N", help="on the CPU (default: torch's choice)")
+    group.add_argument("--threads", type=count, metavar="N", help="number of CPU threads (default: set by torch)")

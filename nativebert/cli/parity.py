@@ -10,18 +10,27 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
     parser.description = (
-        "Run a checkpoint through nativebert and through transformers (in float64), compare every layer, the "
-        "outputs, the weights, the settings and the token ids, and say where the two part. The exit code is 1 if they do. "
-        "Needs the extra parity."
+        "Run a model in nativebert and in transformers (in float64), compare every layer, the "
+        "outputs, the weights, the settings and the token ids, and report the first difference. The exit code is 1 if they differ. "
+        "Requires the extra parity."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
-    parser.add_argument("--against", metavar="REF", help="what transformers reads instead: another folder or name")
-    options.add_sample(parser, "eight built in")
-    parser.add_argument("--head", default="auto", metavar="TASK", help="of the model: lm, classify, ...; none for no head")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="default: %(default)s")
-    parser.add_argument("--all", action="store_true", help="also show every operation, not only the outputs of layers")
+    parser.add_argument(
+        "--against", metavar="REF", help="model to load in transformers: folder, or name on the Hub (default: MODEL)"
+    )
+    options.add_sample(parser, "8 built-in texts")
+    parser.add_argument(
+        "--head", default="auto", metavar="TASK", help="head to compare: lm, classify, ...; none for no head (default: auto)"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="dtype of nativebert's model (default: %(default)s)",
+    )
+    parser.add_argument("--all", action="store_true", help="show every operation in addition to the layer outputs")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
-    parser.add_argument("--plot", metavar="FILE", help="draw the differences: .png, .svg or .pdf (extra plot)")
+    parser.add_argument("--plot", metavar="FILE", help="plot the differences: .png, .svg or .pdf (requires the extra plot)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,24 +10,30 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
     parser.description = (
-        "Run texts through a model in int8 (or another precision) and in float32, and say how far the results are apart: the cosine between a "
-        "text's two vectors, whether similarities keep their order, and for a classifier whether labels stay the same."
+        "Run a model in int8 (or another precision) and in float32 and compare the results: the cosine similarity between the two vectors of "
+        "each text, the ranking of similarities, and for classifiers the labels."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
     parser.add_argument(
-        "--against", metavar="REF", help="what float32 is run with (default: MODEL), for a folder from `quantize`"
+        "--against",
+        metavar="REF",
+        help="model to run in float32 (default: MODEL); for a folder written by `quantize`, the original",
     )
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (the default), cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="int8", choices=options.PRECISIONS, help="of MODEL (default: %(default)s)")
-    options.add_sample(parser, "300 made up")
-    group = parser.add_argument_group("is the order the one that people give?")
-    group.add_argument("--pairs", metavar="FILE", help="csv, tsv or jsonl of two texts and their similarity, as STS-B")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="device: cpu (default), cuda, cuda:1, mps")
+    parser.add_argument(
+        "--precision", default="int8", choices=options.PRECISIONS, help="number format of MODEL (default: %(default)s)"
+    )
+    options.add_sample(parser, "300 generated texts")
+    group = parser.add_argument_group("agreement with human scores")
+    group.add_argument(
+        "--pairs", metavar="FILE", help="file of text pairs with similarity scores, such as STS-B: csv, tsv or jsonl"
+    )
     group.add_argument(
         "--columns",
         type=options.unicode,
         default="sentence1,sentence2,score",
         metavar="A,B,SCORE",
-        help="in it (default: %(default)s)",
+        help="columns of the --pairs file (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
 
@@ -54,17 +60,20 @@ def run(args: argparse.Namespace) -> int:
     out = write_report(args.json, found.as_dict())
     lines = []
     if found.cosine_mean is not None:
-        lines.append(("cosine to float32", f"mean {found.cosine_mean:.4f}, least {found.cosine_min:.4f}"))
+        lines.append(("cosine to float32", f"mean {found.cosine_mean:.4f}, min {found.cosine_min:.4f}"))
     if found.ranks is not None:
-        lines.append(("order of similarities", f"rank correlation {found.ranks:.4f} over the pairs of all texts"))
+        lines.append(("ranking of similarities", f"Spearman {found.ranks:.4f} over all pairs of texts"))
     if found.spearman is not None:
         before, after = found.spearman
         lines.append(
-            ("with people's scores", f"rank correlation {before:.2f} in float32, {after:.2f} so: {after - before:+.2f} points")
+            (
+                "agreement with human scores",
+                f"Spearman x 100: float32 {before:.2f}, {args.precision} {after:.2f} ({after - before:+.2f})",
+            )
         )
     if found.labels is not None:
-        lines.append(("labels", f"{found.labels:.1%} the same; scores differ by at most {found.scores:.4f}"))
-    facts({"": list(found.facts.items()), "How far apart": lines}, file=out)
+        lines.append(("labels", f"{found.labels:.1%} equal; maximum difference of a score {found.scores:.4f}"))
+    facts({"": list(found.facts.items()), "Comparison": lines}, file=out)
     return 0
 
 
@@ -75,7 +84,9 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str, float]]:
     path, columns = args.pairs, args.columns
     names = [name.strip() for name in columns.split(",")]
     if len(names) != 3:
-        raise BadInputError(f"--columns names three columns with commas between them, two texts and a score; not {columns!r}")
+        raise BadInputError(
+            f"--columns must be three column names separated by commas (two texts and a score), not {columns!r}"
+        )
     asked = {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}
     table = read_file(args, path, asked, numbers=True)
     found = []

@@ -10,12 +10,12 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL -o FOLDER"
     parser.description = (
-        "Write a model's folder anew with the weights of its layers and its token table in eight bits, and a float32 scale for each row: "
-        "about a quarter of the size of float32. nativebert reads it like any other; run it with --precision int8."
+        "Write a copy of a model with layers and token embeddings in int8, with one float32 scale per row: "
+        "about a quarter of the size of float32. nativebert loads it like any other model; run it with --precision int8."
     )
-    parser.where = "Say where the folder goes: -o NAME"
+    parser.where = "Name the output folder: -o NAME"
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where to")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="output folder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
             "": [
                 ("model", str(args.model)),
                 ("written to", str(Path(args.output))),
-                ("in eight bits", f"{small:,} of {len(before.tensors):,} tensors"),
+                ("int8", f"{small:,} of {len(before.tensors):,} tensors"),
                 (
                     "size",
                     f"{report.megabytes(before.nbytes)} -> {report.megabytes(after.nbytes)} ({after.nbytes / before.nbytes:.0%})",
                 ),
-                ("what it costs", f"nativebert quality {args.output} --against {args.model}"),
+                ("measure accuracy", f"nativebert quality {args.output} --against {args.model}"),
             ]
         }
     )

@@ -10,17 +10,15 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE --query TEXT -m MODEL [-o OUT] [options]"
     parser.description = (
-        "Order the texts of a file by how well they go with a query. A cross-encoder reads each text together with the query: slower than "
-        "`nativebert search`, and more exact. `index` is a text's place in the file, counted from 0."
+        "Rank the texts of a file by relevance to a query. A cross-encoder reads each text together with the query, which is slower and more accurate "
+        "than `nativebert search`. `index` is the position of the text in the file, from 0."
     )
     options.add_file(parser)
     options.add_column(parser)
     options.add_queries(parser)
     options.add_results(parser)
     options.add_model(parser)
-    parser.add_argument(
-        "--top-k", type=options.count_or_all, default=None, metavar="N", help="texts for each query (default: all)"
-    )
+    parser.add_argument("--top-k", type=options.count_or_all, default=None, metavar="N", help="texts per query (default: all)")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
     options.add_speed(parser)
 
@@ -40,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         ranker = Ranker(args.model, **common.task_options(args))
         if ranker.outputs != 1:
             raise RefusedError(
-                f"{args.model} has {ranker.outputs} outputs for a pair, and none of them is the score to rank by; "
-                "`nativebert classify --pair-column` gives the label of each pair"
+                f"{args.model} has {ranker.outputs} outputs per pair, and ranking needs a single score; "
+                "use `nativebert classify --pair-column` to classify the pairs"
             )
         pairs = [(query, text) for query in queries for text in texts]
         scores, report = ranker(pairs, return_report=True, progress=common.progress(args))

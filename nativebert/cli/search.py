@@ -16,24 +16,21 @@ if TYPE_CHECKING:
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE --query TEXT [-o OUT] [options]"
     parser.description = (
-        "Find the texts of a file that are most similar to a query, by their vectors, all of them compared. `index` is a text's place in "
-        "the file, counted from 0. Vectors that `nativebert embed FILE -o vectors.npy` made with the same model save the time to make "
-        "them again: --vectors."
+        "Find the texts of a file that are most similar to a query, by exact search over their embeddings. `index` is the position of the text in "
+        "the file, from 0. Use --vectors to reuse the output of `nativebert embed FILE -o vectors.npy` with the same model."
     )
     options.add_file(parser)
     options.add_column(parser)
     options.add_queries(parser)
     options.add_results(parser)
     options.add_model(parser, options.DEFAULT_MODEL)
-    parser.add_argument(
-        "--top-k", type=options.count, default=10, metavar="N", help="texts for each query (default: %(default)s)"
-    )
-    parser.add_argument("--vectors", metavar="FILE", help="the vectors of the texts, made before: .npy, .csv or .jsonl")
-    text = parser.add_argument_group("in place of what the model says")
-    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="text to put before each text of the file")
-    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
-    text.add_argument("--query-prompt", type=options.unicode, metavar="TEXT", help="text to put before each query")
-    text.add_argument("--query-prompt-name", type=options.unicode, metavar="NAME", help="or one of the model's own prompts")
+    parser.add_argument("--top-k", type=options.count, default=10, metavar="N", help="texts per query (default: %(default)s)")
+    parser.add_argument("--vectors", metavar="FILE", help="precomputed vectors of the texts: .npy, .csv or .jsonl")
+    text = parser.add_argument_group("overrides of the model's settings")
+    text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each text of the file")
+    text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
+    text.add_argument("--query-prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each query")
+    text.add_argument("--query-prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
     options.add_long_texts(text, default="truncate")
     options.add_pooling(text)
     options.add_speed(parser)
@@ -52,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
         if prompted and not os.path.exists(beside(args.vectors)):
-            raise BadInputError("--vectors are made already: --prompt and --prompt-name come too late for them")
+            raise BadInputError("--vectors are already computed, so --prompt and --prompt-name have no effect: remove them")
         known, made = _vectors(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
@@ -85,13 +82,15 @@ def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made 
     made = read_made(path)
     if len(vectors) != len(texts):
         raise BadInputError(
-            f"{path} has {len(vectors):,} vectors, and there are {len(texts):,} texts: they were made of another file"
+            f"{path} has {len(vectors):,} vectors, but there are {len(texts):,} texts: it was computed from another file"
         )
     if theirs is not None and theirs != texts:
         n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if one != other)
-        raise BadInputError(f"{path} was made of other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here")
+        raise BadInputError(
+            f"{path} was computed from other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here"
+        )
     if made is not None and made.get("texts") != digest_of(texts):
         raise BadInputError(
-            f"{path} was made of other texts than {common.name(args.file, 'input')} holds, or of these in another order"
+            f"{path} was computed from other texts than those in {common.name(args.file, 'input')}, or in another order"
         )
     return vectors, made

@@ -13,8 +13,8 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -m MODEL [-o OUT] [options]"
     parser.description = (
-        "Find the entities (names, places, parts of speech, ...) in each text of a file, with the characters where each begins and ends. "
-        "JSON lines hold a text with all its entities; CSV has a row for each entity, and `item` is its text, counted from 0."
+        "Find the entities (names, places, parts of speech, ...) in each text of a file, with their character offsets. "
+        "JSON lines contain each text with all its entities; CSV has one row per entity, and `item` is the number of its text, from 0."
     )
     options.add_file(parser)
     options.add_column(parser)
@@ -22,15 +22,15 @@ def define(parser: options.Parser) -> None:
     options.add_model(parser)
     parser.add_argument(
         "--aggregation", choices=("none", "simple", "first", "average", "max"),
-        help="how tokens become entities (default: simple); none gives every token by itself",
+        help="how tokens are grouped into entities (default: simple); none returns every token",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels of an entity: 1 (the default), N, or all"
+        "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels per entity: 1 (default), N, or all"
     )
     parser.add_argument(
-        "--ignore", type=options.unicode, action="append", metavar="LABEL", help="leave it out; again for more (default: O)"
+        "--ignore", type=options.unicode, action="append", metavar="LABEL", help="label to drop; can be repeated (default: O)"
     )
-    parser.add_argument("--explain", action="store_true", help="show the texts, with their entities marked")
+    parser.add_argument("--explain", action="store_true", help="show the texts with their entities marked")
     options.add_long_texts(parser.add_argument_group("long texts"), default="window")
     options.add_speed(parser)
 

@@ -10,15 +10,15 @@ from nativebert.cli import options
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s TEXT ... [options]"
     parser.description = (
-        "Show the tokens of texts: ids, which characters each stands for, and which word it belongs to. "
-        "Nothing is cut: what is longer than the model takes is said."
+        "Show the tokens of texts, with their ids, character offsets and words. "
+        "Texts are not truncated; the title says if a text is longer than the model's maximum length."
     )
     parser.add_argument(
-        "text", type=options.unicode, nargs="+", metavar="TEXT", help="texts; - for standard input, a text a line"
+        "text", type=options.unicode, nargs="+", metavar="TEXT", help="texts; - for standard input, one text per line"
     )
     options.add_model(parser, options.DEFAULT_MODEL)
-    parser.add_argument("--pair", type=options.unicode, metavar="TEXT", help="a second text, to go with each")
-    parser.add_argument("--json", action="store_true", help="a JSON object for each text, on a line")
+    parser.add_argument("--pair", type=options.unicode, metavar="TEXT", help="second text, paired with each text")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per text, one per line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         ]
         both = short(text) if args.pair is None else f"{short(text)} | {short(args.pair)}"
         long = tokenizer.max_length is not None and len(e) > tokenizer.max_length
-        more = f", and the model takes {tokenizer.max_length:,}" if long else ""
+        more = f", the model's maximum is {tokenizer.max_length:,}" if long else ""
         if n:
             print()
         title = f"{both}  ({len(e):,} tokens{more})"

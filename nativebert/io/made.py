@@ -31,7 +31,7 @@ def check_beside(path: str) -> None:
     check_place(side, Path(side).name)
     if os.path.exists(side) and _read(side) is None:
         raise BadInputError(
-            f"{side} says how {path} was made, and a file of that name with something else in it is there: move it away first"
+            f"{side} will record how {path} was computed, but an unrelated file of that name exists: move it away first"
         )
 
 
@@ -52,13 +52,13 @@ def read_made(path: str) -> Made | None:
     known = _read(side)
     if known is None and os.path.exists(side):
         raise BadInputError(
-            f"{side} should say how the vectors in {path} were made, and does not: it is damaged, or about something else. Make the vectors anew, "
-            f"or move {side} away if you know how they were made"
+            f"{side} should record how the vectors in {path} were computed, but is damaged or unrelated. Compute the vectors again, "
+            f"or move {side} away to use them unchecked"
         )
     if known is not None and known["file"] != _digest(path):
         raise BadInputError(
-            f"{path} is not the file that {side} speaks of, which says how its vectors were made: it was changed since. Make the vectors "
-            f"anew, or delete {side} if they are what you want"
+            f"{path} has changed since {side}, which records how its vectors were computed, was written. Compute the vectors "
+            f"again, or delete {side} to use them unchecked"
         )
     return known
 

@@ -115,11 +115,11 @@ def read_columns(
     name = "standard input" if source == "-" else source
     named = [option for option, column in asked.items() if column is not None]
     if format == "txt" and (named or len(asked) > 1):
-        out = f"leave {' and '.join(named)} out" if len(asked) == 1 else "name a csv, tsv or jsonl file"
-        or_say = f", or say {format_option} csv" if format_option else ""
-        raise BadInputError(f"{name} is read as txt, a text a line, which has no columns: {out}{or_say}")
+        out = f"remove {' and '.join(named)}" if len(asked) == 1 else "use a csv, tsv or jsonl file"
+        or_say = f", or use {format_option} csv" if format_option else ""
+        raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
     if format not in TABLES and (delimiter or quoting):
-        raise BadInputError(f"{name} is read as {format}; --delimiter and --quoting are for csv and tsv: leave them out")
+        raise BadInputError(f"{name} is read as {format}; --delimiter and --quoting apply to csv and tsv only: remove them")
     content = _decode(_bytes(source), source, name)
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
@@ -142,18 +142,18 @@ def _format(source: str, format: str | None, option: str | None) -> str:
     if format not in FORMATS:
         _check_kind(_bytes(source), source)  # that it is not there at all, or packed, is the better message
         say = (
-            f"say {option} {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+            f"use {option} {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
             if option
-            else f"let its name end in .{', .'.join(FORMATS)}"
+            else f"use one of the file extensions .{', .'.join(FORMATS)}"
         )
-        raise BadInputError(f"cannot tell how to read {source}: {say}")
+        raise BadInputError(f"unknown format of {source}: {say}")
     return format
 
 
 def _bytes(source: str) -> bytes:
     if source == "-":
         if sys.stdin is None:
-            raise BadInputError("standard input is closed, and no texts can come from it: name a file")
+            raise BadInputError("standard input is closed: pass a file")
         return sys.stdin.buffer.read()
     path = Path(source)
     try:
@@ -161,11 +161,11 @@ def _bytes(source: str) -> bytes:
     except FileNotFoundError:
         folder = path.parent
         if not folder.is_dir():
-            raise NotFoundError(f"there is no file {source}: the folder {folder} does not exist") from None
+            raise NotFoundError(f"file {source} does not exist: the folder {folder} does not exist") from None
         near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir() if p.is_file()], n=1)
-        raise NotFoundError(f"there is no file {source}" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
+        raise NotFoundError(f"file {source} does not exist" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
     except IsADirectoryError:
-        raise BadInputError(f"{source} is a folder; name a file with texts in it") from None
+        raise BadInputError(f"{source} is a folder: pass a file") from None
     except OSError as error:
         raise BadInputError(f"{source} cannot be read: {error.strerror}") from None
 
@@ -180,7 +180,7 @@ def _decode(data: bytes, source: str, name: str) -> str:
         raise BadInputError(f"{name} is not UTF-8 ({where}): {_how_to_decode(data, source)}") from None
     if "\0" in content:
         line = content.count("\n", 0, content.index("\0")) + 1
-        raise BadInputError(f"{name} is no text file: it holds a NUL byte in line {line}")
+        raise BadInputError(f"{name} is not a text file: line {line} contains a NUL byte")
     return content
 
 
@@ -191,10 +191,10 @@ def _check_kind(data: bytes, source: str) -> None:
         if data.startswith(begin):
             inner = Path(Path(source).stem if Path(source).suffix in (".gz", ".bz2", ".xz", ".zst") else source)
             new = inner.name if inner.name != Path(source).name else f"{inner.stem}.unpacked{inner.suffix}"
-            raise BadInputError(f"{name} is packed with {packer}: unpack it first: {_through(command, source, new)}")
+            raise BadInputError(f"{name} is compressed with {packer}; decompress it first: {_through(command, source, new)}")
     for begin, what in _OTHERS.items():
         if data.startswith(begin):
-            raise BadInputError(f"{name} is no text file but {what}")
+            raise BadInputError(f"{name} is not a text file but {what}")
     for encoding, marks in {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}.items():
         if data.startswith(marks):
             raise BadInputError(f"{name} is not UTF-8 but {encoding}: {_convert(encoding, source)}")
@@ -211,14 +211,12 @@ def _how_to_decode(data: bytes, source: str) -> str:
     """What to do with bytes that are not UTF-8."""
     wrong, right = data.decode("utf-8", "replace").count("\ufffd"), len(re.findall(rb"[\xc2-\xf4][\x80-\xbf]+", data))
     if right > wrong:
-        return f"the rest is, so it is damaged there, or put together from several. Mend it, or drop such bytes: {_through('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
+        return f"most of the file is, so it is damaged there, or joined from several files. Fix it, or drop the invalid bytes: {_through('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
     try:
         data.decode("cp1252")  # a superset of the letters of Latin-1, which lacks the euro sign, dashes and curved quotes
     except UnicodeDecodeError:
-        return (
-            "convert it first: iconv -f ENCODING -t UTF-8, with the encoding that its writer used (`iconv -l` lists them all)"
-        )
-    return f"convert it first. If it is of Windows or of Western Europe: {_convert('CP1252', source)}"
+        return "convert it first: iconv -f ENCODING -t UTF-8, with the encoding of the file (`iconv -l` lists all encodings)"
+    return f"convert it first. For a Windows or Western European encoding: {_convert('CP1252', source)}"
 
 
 def _convert(encoding: str, source: str) -> str:
@@ -233,8 +231,8 @@ def _named(source: str, what: str) -> str:
 def _through(command: str, source: str, new: str) -> str:
     """How to send a file through a command; ``new`` is the name of what comes out, in the same folder."""
     if source == "-":
-        return f"put `{command} |` before this command"
-    return f"`{command} < {shlex.quote(source)} > {shlex.quote(str(Path(source).with_name(new)))}`, and read that"
+        return f"put `{command} |` in front of this command"
+    return f"`{command} < {shlex.quote(source)} > {shlex.quote(str(Path(source).with_name(new)))}`, and pass the new file"
 
 
 def _csv(
@@ -260,19 +258,19 @@ def _csv(
             _check_separator(content, name, delimiter, asked, [])
             raise
         if not header:
-            raise BadInputError(f"{name} is empty: the first line of a {format} file names its columns")
+            raise BadInputError(f"{name} is empty: the first line of a {format} file must contain the column names")
         if len(header) == 1 and header[0] not in asked.values():
             _check_separator(content, name, delimiter, asked, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
             raise BadInputError(
-                f"{name} names its columns in double quotes ({_some(header)}), and a .tsv is read without quoting: say --quoting double, or "
-                "--quoting none if these quotes belong to the names"
+                f"the column names of {name} are in double quotes ({_some(header)}), and .tsv files are read without quoting: use --quoting double, or "
+                "--quoting none if the quotes are part of the names"
             )
         _check_columns(content, name, delimiter, asked, header)
         columns = _columns(asked, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
-                raise BadInputError(f"{name} has {header.count(column)} columns called {column!r}: rename all but one")
+                raise BadInputError(f"{name} has {header.count(column)} columns named {column!r}: rename all but one")
         yield columns
         at = [header.index(column) for column in columns]
         number = 0
@@ -281,7 +279,7 @@ def _csv(
         for row in rows:
             if row and len(row) != len(header):
                 raise BadInputError(
-                    f"{name}, line {line}: {len(row)} fields, and the header has {len(header)}. {_why_not(content, delimiter, plain, header)}"
+                    f"{name}, line {line}: {len(row)} fields, but the header has {len(header)}. {_why_not(content, delimiter, plain, header)}"
                 )
             if row:
                 number += 1
@@ -295,25 +293,25 @@ def _csv(
             of_row.clear()
     except csv.Error as error:
         if "unexpected end" in str(error):
-            hint = "a double quote opens here, and the file ends before it is closed: close it"
+            hint = "a double quote opens here and is never closed: close it"
         else:
-            hint = f"more follows the double quote that ends a field ({error}): within a quoted text, write each double quote twice"
+            hint = f"text after a closing double quote ({error}): inside a quoted field, write each double quote twice"
         raise BadInputError(
-            f"{name}, line {line}: {hint}; or say --quoting none, if double quotes are letters in this file"
+            f"{name}, line {line}: {hint}; or use --quoting none if double quotes are ordinary characters in this file"
         ) from None
     finally:
         csv.field_size_limit(limit)
     if swallowed:
         more = f" and {len(swallowed) - 5:,} more" if len(swallowed) > 5 else ""
         warn(
-            f"{name}: {', '.join(swallowed[:5])}{more}: line breaks between double quotes, each row read as one. If a stray quote has swallowed "
-            "rows there, say --quoting none, or mend it.",
+            f"{name}: {', '.join(swallowed[:5])}{more} contain line breaks inside double quotes and were each read as one row. If a stray quote has swallowed "
+            "rows, use --quoting none, or fix the quote.",
             Doubtful,
         )
     if quoted and quoting is None:
         warn(
-            f"{name}: {len(quoted):,} of {number:,} rows {'has' if len(quoted) == 1 else 'have'} a text that begins with a double quote, the first in line {quoted[0]}. In a .tsv "
-            "it is read as a letter; if texts stand in quotes there, say --quoting double, and if not, --quoting none.",
+            f"{name}: {len(quoted):,} of {number:,} rows {'has' if len(quoted) == 1 else 'have'} a text that begins with a double quote, the first in line {quoted[0]}. In .tsv files "
+            "quotes are read as ordinary characters; use --quoting double if the texts are quoted, else --quoting none.",
             Doubtful,
         )
 
@@ -332,8 +330,8 @@ def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
         return content, 0
     if told[1] != delimiter:
         raise BadInputError(
-            f"{name} says in its first line, {line}, that its separator is {_called(told[1])}, and it is read with {_called(delimiter)}: "
-            f"say --delimiter {_typed(told[1])}"
+            f"the first line of {name}, {line}, sets the separator to {_called(told[1])}, but the file is read with {_called(delimiter)}: "
+            f"use --delimiter {_typed(told[1])}"
         )
     return rest, 1
 
@@ -344,12 +342,12 @@ def _check_separator(content: str, name: str, delimiter: str, asked: Asked, head
         return
     separator, names = other
     option = next((option for option, column in asked.items() if column is None), None)
-    one = f"one column, {_cut(header[0])!r}," if header else "no row of a table"
+    one = f"one column, {_cut(header[0])!r}," if header else "not a valid row"
     offered = option and header and header[0].isprintable()
     only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
     raise BadInputError(
         f"the first line of {name} is {one} with {_called(delimiter)} as the separator, and {len(names)} columns, {_some(names)}, with "
-        f"{_called(separator)}: say --delimiter {_typed(separator)}{only}"
+        f"{_called(separator)}: use --delimiter {_typed(separator)}{only}"
     )
 
 
@@ -361,8 +359,8 @@ def _check_columns(content: str, name: str, delimiter: str, asked: Asked, header
     for separator, names in _as_read(content, delimiter).items():
         if wanted <= set(names):
             raise BadInputError(
-                f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, and has it with "
-                f"{_called(separator)}: say --delimiter {_typed(separator)}"
+                f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, but has it with "
+                f"{_called(separator)}: use --delimiter {_typed(separator)}"
             )
 
 
@@ -382,10 +380,10 @@ def _likely(content: str, delimiter: str, columns: int) -> tuple[str, list[str]]
 def _why_not(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
     """What may be wrong with a row that has another number of fields than the header."""
     if other := _likely(content, delimiter, len(header)):
-        return f"If {_called(other[0])} is the separator, say --delimiter {_typed(other[0])}"
+        return f"If {_called(other[0])} is the separator, use --delimiter {_typed(other[0])}"
     if plain:
-        return "If texts with separators or line breaks stand in double quotes, say --quoting double"
-    return "A text that holds the separator or a line break must stand in double quotes"
+        return "If texts with separators or line breaks are in double quotes, use --quoting double"
+    return "A text that contains the separator or a line break must be in double quotes"
 
 
 def _as_if_swallowed(lines: list[str], delimiter: str, columns: int) -> bool:
@@ -428,10 +426,10 @@ def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbe
             yield (_checked(record, where, numbers),)
             continue
         if not isinstance(record, dict):
-            raise BadInputError(f"{where}: {_shown(record)} is no object with {_some(list(keys))}, as the first line is")
+            raise BadInputError(f"{where}: {_shown(record)} is not an object with {_some(list(keys))} like the first line")
         for key in keys:
             if key not in record:
-                raise BadInputError(f"{where}: no {key!r}; there is {_some(list(record))}")
+                raise BadInputError(f"{where}: the key {key!r} is missing; the keys are {_some(list(record))}")
         yield tuple(_checked(record[key], where, numbers) for key in keys)
     if keys is None:
         yield ()
@@ -443,7 +441,7 @@ def _as_lines(line: str, source: str) -> str:
     if form is None:
         return ""
     new = f"{Path(source).stem}{'.lines' if Path(source).suffix == '.jsonl' else ''}.jsonl"
-    return f" {form[0]}? As JSON lines it can be read: {_through(form[1], source, new)}"
+    return f" {form[0]}? Convert it to JSON lines: {_through(form[1], source, new)}"
 
 
 def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
@@ -452,7 +450,7 @@ def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
         return _columns(asked, usual, list(first), where)
     for option, column in asked.items():
         if column is not None and isinstance(first, str):
-            raise BadInputError(f"{where} is a bare string and has no key {column!r}: leave {option} out")
+            raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
     return ()
 
 
@@ -462,14 +460,16 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     if not isinstance(text, str):
         raise BadInputError(f"{where}: the text is {_shown(text)}, not a string")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise BadInputError(f"{where}: half a character (a lone surrogate, as \\ud83d): it was cut when it was written")
+        raise BadInputError(
+            f"{where}: invalid Unicode (a lone surrogate such as \\ud83d): the text was truncated inside a character when it was written"
+        )
     return text
 
 
 def _columns(asked: Asked, usual: str, there: list[str], where: str) -> tuple[str, ...]:
     found = tuple(_column(option, column, usual, there, where) for option, column in asked.items())
     if len(set(found)) < len(found):
-        raise BadInputError(f"{' and '.join(asked)} are both {found[0]!r}: name two columns of {where}")
+        raise BadInputError(f"{' and '.join(asked)} are both {found[0]!r}: choose two different columns of {where}")
     return found
 
 
@@ -479,11 +479,11 @@ def _column(option: str, column: str | None, usual: str, there: list[str], where
             return there[0]
         if usual in there:
             return usual
-        raise BadInputError(f"{where} has columns {_some(there)}: say with {option} which of them holds the {usual}")
+        raise BadInputError(f"{where} has the columns {_some(there)}: select the {usual} column with {option}")
     if column not in there:
         near = difflib.get_close_matches(column, there, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadInputError(f"{where} has no column {column!r}; there is {_some(there)}{hint}")
+        raise BadInputError(f"{where} has no column {column!r}; the columns are {_some(there)}{hint}")
     return column
 
 

@@ -37,20 +37,20 @@ def read_vectors(path: str) -> TextVectors:
     source = Path(path)
     ending = source.suffix.lower()
     if ending not in ENDINGS:
-        raise BadInputError(f"cannot tell how to read {path}: vectors are in files that end with {', '.join(ENDINGS)}")
+        raise BadInputError(f"unknown format of {path}: vector files have the extension {', '.join(ENDINGS)}")
     try:
         if ending == ".npy":
             return TextVectors(_npy(source), None)
         content = source.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise NotFoundError(f"there is no file {path}") from None
+        raise NotFoundError(f"file {path} does not exist") from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise BadInputError(f"{path} is not UTF-8, and so not a file of vectors with texts") from None
+        raise BadInputError(f"{path} is not UTF-8, so it is not a vector file with texts") from None
     rows = _csv(content, path) if ending == ".csv" else _jsonl(content, path)
     if not rows[0]:
-        raise BadInputError(f"{path} holds no vectors")
+        raise BadInputError(f"{path} contains no vectors")
     return TextVectors(np.array(rows[0], np.float32), rows[1])
 
 
@@ -58,9 +58,9 @@ def _npy(source: Path) -> NDArray[np.float32]:
     try:
         vectors = np.load(source, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise BadInputError(f"{source} is no .npy file of numbers: {error}") from None
+        raise BadInputError(f"{source} is not a numeric .npy file: {error}") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise BadInputError(f"{source} holds no vectors: one row of numbers for each text was expected")
+        raise BadInputError(f"{source} contains no vectors: expected a 2D array with one row per text")
     return vectors.astype(np.float32, copy=False)
 
 
@@ -75,7 +75,7 @@ def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
             if not row:
                 continue
             if len(row) != len(header):
-                raise BadInputError(f"{name}, line {rows.line_num}: {len(row)} fields, and the header has {len(header)}")
+                raise BadInputError(f"{name}, line {rows.line_num}: {len(row)} fields, but the header has {len(header)}")
             if at is not None:
                 texts.append(row.pop(at))
             try:
@@ -102,9 +102,9 @@ def _jsonl(content: str, name: str) -> tuple[list[Any], list[str]]:
         except (ValueError, KeyError, TypeError, RecursionError):
             vector, text = np.empty(0, np.float32), None
         if vector.ndim != 1 or not vector.size or not isinstance(text, str):
-            raise BadInputError(f'{name}, line {number}: not of the form {{"text": "...", "embedding": [numbers]}}')
+            raise BadInputError(f'{name}, line {number}: not in the form {{"text": "...", "embedding": [numbers]}}')
         if vectors and len(vector) != len(vectors[0]):
-            raise BadInputError(f"{name}, line {number}: {len(vector)} numbers, and {len(vectors[0])} in the lines before")
+            raise BadInputError(f"{name}, line {number}: {len(vector)} numbers, but the previous lines have {len(vectors[0])}")
         vectors.append(vector)
         texts.append(text)
     return vectors, texts

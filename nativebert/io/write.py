@@ -55,7 +55,7 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
     write = check_target(target)
     if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
         raise BadInputError(
-            f"{bad:,} of {len(vectors):,} vectors hold numbers that are not finite; nothing was written. "
+            f"{bad:,} of {len(vectors):,} vectors contain NaN or infinity; nothing was written. "
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
     with _opened(target) as file:
@@ -107,8 +107,8 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
     path = Path(target)
     ending = path.suffix.lower()
     if ending not in endings and not path.is_dir():
-        known = f"give it one of the endings {', '.join(endings)}"
-        raise BadInputError(f"cannot tell how to write {target}: {known}{stream and f', or {stream}'}")
+        known = f"use one of the extensions {', '.join(endings)}"
+        raise BadInputError(f"unknown format of {target}: {known}{stream and f', or {stream}'}")
     check_place(target, example, stream)
     return ending
 
@@ -126,12 +126,12 @@ def check_place(target: str, example: str, stream: str = "") -> None:
     """
     path = Path(target)
     if path.is_dir():
-        raise BadInputError(f"{target} is a folder; name a file in it, like {path / example}")
+        raise BadInputError(f"{target} is a folder: name a file in it, such as {path / example}")
     folder = _final(path).parent
     if not folder.is_dir():
-        raise BadInputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+        raise BadInputError(f"folder {path.parent} does not exist: create it first")
     if path.exists() and not path.is_file():
-        raise BadInputError(f"{target} is not a plain file{stream and f'; {stream}'}")
+        raise BadInputError(f"{target} is not a regular file{stream and f'; {stream}'}")
     if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise BadInputError(f"{target} cannot be written: no permission")
 
@@ -158,7 +158,7 @@ def standard_output() -> TextIO:
         BadInputError: it is closed.
     """
     if sys.stdout is None:
-        raise BadInputError("standard output is closed, and results cannot be written to it: name a file")
+        raise BadInputError("standard output is closed: name an output file")
     return sys.stdout
 
 
@@ -192,7 +192,7 @@ def output_file(target: str) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"no room on the disk for {target}; nothing was written") from error
+            raise DiskFullError(f"not enough disk space for {target}; nothing was written") from error
         raise BadInputError(f"{target} cannot be written: {error.strerror}") from error
 
 

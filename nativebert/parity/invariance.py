@@ -83,13 +83,13 @@ class Report:
         """One line of plain words."""
         counted = [kind for kind in self.kinds if kind.counts]
         if self.bitwise:
-            return f"EQUAL to the last bit, in all {sum(kind.compared for kind in counted):,} comparisons."
+            return f"{sum(kind.compared for kind in counted):,} comparisons, 0 differences: bitwise equal."
         most, states = max(kind.vectors for kind in counted), max(kind.states for kind in counted)
-        within = f"vectors within {most:.1e}, token states within {states:.1e}"
+        within = f"vectors differ by up to {most:.1e}, hidden states by up to {states:.1e}"
         return (
-            f"FAIL: not equal to the last bit, as {self.facts['precision']} on the CPU should be: {within}"
+            f"FAIL: not bitwise equal, as {self.facts['precision']} on the CPU should be: {within}"
             if self.promised
-            else f"EQUAL within: {within}."
+            else f"Not bitwise equal (guaranteed only for float32 and int8 on the CPU): {within}."
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def check(
     kinds = (
         _compare("order", alone, order, trials),
         _compare("batch size", alone, size, trials),
-        _compare("company", alone, company, trials),
+        _compare("other texts in the batch", alone, company, trials),
         _compare("unsorted batch", alone, ragged, trials),
-        _compare("padded, through the reference model", alone, padded, min(trials, 3), counts=False),
+        _compare("padded batch, reference model", alone, padded, min(trials, 3), counts=False),
     )
     lengths = list(map(len, rows))
     facts = {

@@ -80,12 +80,12 @@ def check(
     items = list(texts or TEXTS)
     kind: Any = Classifier if _classifies(model, revision, offline) else Embedder
     if kind is Classifier and pairs:
-        raise BadInputError("this model classifies: pairs with a score are for models of sentence vectors")
+        raise BadInputError("this model is a classifier: pairs with scores require an embedding model")
     reference = kind(model if against is None else against, device=device, revision=revision, offline=offline)
     other = kind(model, device=device, precision=precision, revision=revision, offline=offline)
     facts = {
         "model": str(model),
-        "in": f"{precision} on {other.device}",
+        "precision": f"{precision} on {other.device}",
         "against": f"{reference.reference} in float32",
         "texts": f"{len(items):,}",
     }
@@ -96,7 +96,7 @@ def check(
     spearman = None
     if pairs:
         if len(pairs) < 3 or len({score for _, _, score in pairs}) < 2:
-            raise BadInputError("three or more pairs with different scores are needed to compare an order")
+            raise BadInputError("at least three pairs with different scores are needed for a rank correlation")
         facts["pairs"] = f"{len(pairs):,}"
         scores = np.array([score for _, _, score in pairs])
         spearman = (

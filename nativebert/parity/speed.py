@@ -16,7 +16,7 @@ from torch import Tensor
 from nativebert.errors import NativeBertError
 
 BATCHES = (8, 16, 32)
-NEEDED = "comparing with transformers needs transformers: pip install 'nativebert[parity]'"
+NEEDED = "the comparison requires transformers: pip install 'nativebert[parity]'"
 
 
 def require() -> None:
@@ -57,13 +57,13 @@ class Transformers:
             self._tokenizer, self._network = self._open()
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            raise NativeBertError(f"transformers cannot read {folder} ({reason}): leave out against='transformers'") from error
+            raise NativeBertError(f"transformers cannot load {folder} ({reason}): remove against='transformers'") from error
 
     @property
     def about(self) -> str:
         """Its version, its attention, and the batch size of each work that had a choice."""
         sizes = ", ".join(map(str, self._chosen))
-        return f"{version('transformers')}, {self._attention}, sorted by length, batches of {sizes} (the best of {', '.join(map(str, BATCHES))})"
+        return f"{version('transformers')}, {self._attention}, sorted by length, batch sizes {sizes} (best of {', '.join(map(str, BATCHES))})"
 
     def _open(self) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer

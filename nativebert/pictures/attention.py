@@ -81,7 +81,7 @@ class AttentionPicture:
         """
         if self.weights.size > MOST_IN_PAGE:
             raise BadInputError(
-                f"{self.weights.size:,} weights are too many for a page ({MOST_IN_PAGE:,}): choose layers= or heads=, or save a .png"
+                f"{self.weights.size:,} weights are too many for a page (maximum {MOST_IN_PAGE:,}): select layers= or heads=, or save a .png"
             )
         data = {
             "model": self.model,
@@ -163,8 +163,8 @@ def attention(
     encoding = model.tokenizer.encode(text, pair)
     if len(encoding) > config.max_tokens:
         raise TooLongError(
-            f"the text has {len(encoding):,} tokens and {model.reference} takes {config.max_tokens:,}: draw a part of it. "
-            "Nothing is cut here, because what a token attends to depends on all the others"
+            f"the text has {len(encoding):,} tokens, and the maximum length of {model.reference} is {config.max_tokens:,}: use a shorter text. "
+            "It is not truncated, because the attention of a token depends on all other tokens"
         )
     ids = torch.tensor([encoding.ids], device=model.device)
     segments = torch.tensor([encoding.type_ids], device=model.device) if config.segments > 1 else None
@@ -183,12 +183,12 @@ def attention(
 def _chosen(kind: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     listed = range(count) if asked is None else list(asked) if isinstance(asked, Iterable) else [asked]
     if not listed:
-        raise BadInputError(f"there is no {kind} to draw")
+        raise BadInputError(f"no {kind}s selected")
     chosen = []
     for given in listed:
         number = whole(given)
         if number is None or not -count <= number < count:
-            raise BadInputError(f"there is no {kind} {given!r}: the model has {count} of them, 0 to {count - 1}")
+            raise BadInputError(f"{kind} {given!r} does not exist: the model has {kind}s 0 to {count - 1}")
         chosen.append(number % count)
     return tuple(chosen)
 

@@ -27,7 +27,7 @@ def check_target(path: str | PathLike[str]) -> Path:
     """Where to write a picture: ask before it is drawn. Raises :class:`BadInputError`."""
     target, endings = Path(path), (".html", *DRAWN)
     if target.suffix.lower() not in endings:
-        raise BadInputError(f"cannot tell what to draw to {target}: give it one of the endings {', '.join(endings)}")
+        raise BadInputError(f"unknown format of {target}: use one of the extensions {', '.join(endings)}")
     check_place(os.fspath(path), "picture.png")
     return target
 
@@ -43,7 +43,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise NativeBertError("a picture needs matplotlib: pip install 'nativebert[plot]'") from None
+        raise NativeBertError("pictures require matplotlib: pip install 'nativebert[plot]'") from None
     return Figure(figsize=(width, height), layout="compressed")
 
 

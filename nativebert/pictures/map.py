@@ -114,7 +114,7 @@ class MapPicture:
         try:
             import plotly.graph_objects as go
         except ImportError:
-            raise NativeBertError("a page needs plotly: pip install 'nativebert[plot]'") from None
+            raise NativeBertError("HTML pages require plotly: pip install 'nativebert[plot]'") from None
         solid = self.points.shape[1] == 3
         size = _size(len(self.points)) * (0.8 if solid else 1.3)
         looks: list[tuple[str, NDArray[np.int64], dict[str, Any]]]
@@ -229,19 +229,19 @@ def map(
     try:
         x = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
-        raise BadInputError(f"vectors are no table of numbers: {error}") from None
+        raise BadInputError(f"vectors are not a numeric array: {error}") from None
     if whole(dimensions) not in (2, 3):
         raise BadInputError(f"a map has 2 or 3 dimensions, not {dimensions!r}")
     dimensions, seed = int(dimensions), at_least(0, "seed", seed)
     if x.ndim != 2 or len(x) < 2 or x.shape[1] < dimensions:
-        raise BadInputError(f"a map needs 2 or more vectors of {dimensions} or more numbers, not an array of {x.shape}")
-    if not np.isfinite(x).all():
         raise BadInputError(
-            f"row {int((~np.isfinite(x)).any(1).argmax())} of the vectors holds a number that is not finite: drop it"
+            f"a map needs at least 2 vectors of dimension {dimensions} or more, not an array of shape {x.shape}"
         )
+    if not np.isfinite(x).all():
+        raise BadInputError(f"row {int((~np.isfinite(x)).any(1).argmax())} of the vectors contains NaN or infinity: remove it")
     for name, given in (("labels", labels), ("texts", texts)):
         if given is not None and len(given) != len(x):
-            raise BadInputError(f"there are {len(given):,} {name} for {len(x):,} vectors: one for each is needed")
+            raise BadInputError(f"there are {len(given):,} {name} for {len(x):,} vectors: the numbers must be equal")
     explained = None
     if method == "pca":
         points, explained = _pca(x, dimensions)
@@ -273,9 +273,9 @@ def _umap(x: Points, dimensions: int, seed: int) -> Points:
     try:
         import umap
     except ImportError:
-        raise NativeBertError("method='umap' needs umap-learn: pip install umap-learn, or take method='pca'") from None
+        raise NativeBertError("method='umap' requires umap-learn: pip install umap-learn, or use method='pca'") from None
     if len(x) < dimensions + 3:
-        raise BadInputError(f"UMAP needs {dimensions + 3} or more vectors, not {len(x)}: take method='pca'")
+        raise BadInputError(f"UMAP needs at least {dimensions + 3} vectors, not {len(x)}: use method='pca'")
     neighbours = min(15, len(x) - 1)
     reducer = umap.UMAP(n_components=dimensions, n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(x), np.float64)

@@ -540,8 +540,10 @@ def _trusting_nothing(where: Path) -> Iterator[None]:
 
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
     """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
-    named = config.get("tokenizer_class") or model.get("tokenizer_class")
-    return str(named or _default_class(str(model.get("model_type")))).removesuffix("Fast")
+    named, family_name = config.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")
+    if not all(isinstance(name, str | None) for name in (named, family_name)):
+        raise TypeError(f"tokenizer_class and model_type must be strings, not {named!r} and {family_name!r}")
+    return (named or _default_class(str(family_name))).removesuffix("Fast")
 
 
 def _default_class(family_name: str) -> str:

@@ -199,16 +199,16 @@ def test_texts_that_are_given(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> No
     few = ["a dog", "the cat", "a dog " * 30]
     kept, about = bench._mixed(few, embedder, 0)
     assert sorted(kept) == sorted(few)
-    assert about == "3 given, 48 tokens, 1 cut to 40"
+    assert about == "3 provided, 48 tokens, 1 truncated to 40"
     many = [f"a {'dog ' * n}" for n in range(30)]
     kept, about = bench._mixed(many, embedder, 0)
     assert len(set(kept)) == 12
     assert set(kept) < set(many)
     assert kept != many[:12]
-    assert about.startswith("12 drawn from 30, ")
+    assert about.startswith("12 sampled from 30, ")
     monkeypatch.setattr(bench, "TOKENS", 90)
     kept, about = bench._mixed(["a dog " * 30] * 5, embedder, 0)  # 40 tokens each, of which two fit
-    assert about == "2 drawn from 5, 80 tokens, 2 cut to 40"
+    assert about == "2 sampled from 5, 80 tokens, 2 truncated to 40"
     monkeypatch.setattr(bench, "TOKENS", 1)
     assert len(bench._mixed(few, embedder, 0)[0]) == 1  # there is always something to time
 
@@ -237,7 +237,7 @@ def test_measure(tiny: Path) -> None:
     assert found.cosines["int8"].least < 1
     assert found.facts["model"] == str(tiny)
     assert found.facts["threads"].startswith("1 of ")
-    assert found.facts["texts"] == "2 given, 9 tokens"
+    assert found.facts["texts"] == "2 provided, 9 tokens"
 
 
 def test_one_precision_has_nothing_to_be_compared_with(tiny: Path) -> None:
@@ -313,7 +313,7 @@ def test_prompts_and_warnings_stay_out(tmp_path: Path, recwarn: pytest.WarningsR
     assert not np.array_equal(one.vectors(["a dog"])(), nb.Embedder(folder, device="cpu")(["a dog"]))
     recwarn.clear()
     found = bench.measure(folder, device="cpu", precisions=["float32"], rounds=2, texts=["a dog " * 60])
-    assert found.facts["texts"] == "1 given, 40 tokens, 1 cut to 40"
+    assert found.facts["texts"] == "1 provided, 40 tokens, 1 truncated to 40"
     assert not [w for w in recwarn if issubclass(w.category, Truncated)]
     # the first token's vector is not the mean that others give: they are not compared
     assert list(bench.measure(folder, device="cpu", rounds=1, against=Other).cosines) == ["int8"]
@@ -330,7 +330,7 @@ def test_prompts_and_warnings_stay_out(tmp_path: Path, recwarn: pytest.WarningsR
         ({"rounds": 0}, "rounds must be a whole number, 1 or more, not 0"),
         ({"rounds": True}, "rounds must be a whole number, 1 or more, not True"),
         ({"threads": 0}, "threads must be a whole number, 1 or more, not 0"),
-        ({"texts": []}, "texts is empty: give some to time"),
+        ({"texts": []}, "texts is empty: pass at least one text"),
         ({"texts": [1]}, "text 0"),
         ({"device": "nope"}, "not 'nope'"),
     ],
@@ -354,21 +354,21 @@ def test_int8_is_for_the_cpu() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "what is missing: MODEL"),
+        ([], "missing arguments: MODEL"),
         (["{tiny}", "--rounds", "0"], "--rounds: '0' is not a whole number above 0"),
         (["{tiny}", "--threads", "x"], "--threads: 'x' is not a whole number above 0"),
         (["{tiny}", "--precision", "int3"], "--precision: invalid choice: 'int3'.*float32.*all"),
         (["{tiny}", "--against", "onnx"], "--against: invalid choice: 'onnx'.*transformers"),
-        (["{tiny}", "--texts", "{tmp}/none.txt"], "there is no file"),
-        (["{tiny}", "--texts", "{tmp}/empty.txt"], r"empty\.txt holds no texts"),
+        (["{tiny}", "--texts", "{tmp}/none.txt"], "does not exist"),
+        (["{tiny}", "--texts", "{tmp}/empty.txt"], r"empty\.txt contains no texts"),
         (["{tiny}", "--device", "nope"], "device must be .* not 'nope'"),
         (["{tiny}", "--device", "nope", "--precision", "all"], "device must be .* not 'nope'"),
-        (["{tmp}/none"], "there is no folder"),
+        (["{tmp}/none"], "folder .* does not exist"),
         (
             ["{tiny}", "--json", "{tmp}/no/r.json", "--precision", "float32", "--device", "cpu"],
-            "there is no folder .*no to write",
+            "folder .*no does not exist: create it first",
         ),
-        (["{tiny}", "--against", "transformers"], r"needs transformers: pip install 'nativebert\[parity\]'"),
+        (["{tiny}", "--against", "transformers"], r"requires transformers: pip install 'nativebert\[parity\]'"),
     ],
 )
 def test_errors_are_one_line(
@@ -419,7 +419,7 @@ def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     found = json.loads((tmp_path / "r.json").read_text())
     assert list(found) == ["facts", "peak_gflop_per_second", "times_as_fast_as", "figures", "cosines"]
     assert list(found["facts"]) == ["model", "encoder", "device", "threads", "kernels", "versions", "rounds", "texts"]
-    assert found["facts"]["encoder"] == "bert, 2 layers, width 32, reads 40 tokens of a text"
+    assert found["facts"]["encoder"] == "bert, 2 layers, width 32, maximum length 40 tokens"
     assert found["facts"]["rounds"] == "2, seed 0"
     assert found["times_as_fast_as"] == "float32"
     assert list(found["cosines"]["int8"]) == ["mean", "least"]
@@ -433,11 +433,11 @@ def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert (figure["seconds_90"] is None) == (figure["work"] != "one")
         assert (figure["times_as_fast"] is None) == (figure["contender"] == "float32")
         assert (figure["share_of_peak"] is None) == (figure["work"] in ("load", "one"))
-    assert re.search(r"^texts +2 given, 9 tokens$", shown.out, re.M)
-    assert re.search(r"^ +with +median +range +of peak +times float32$", shown.out, re.M)
+    assert re.search(r"^texts +2 provided, 9 tokens$", shown.out, re.M)
+    assert re.search(r"^ +variant +median +range +of peak +times float32$", shown.out, re.M)
     for title in ("loading (s)", "mixed (texts/s)", "32 x 40 (tokens/s)", "8 x 40 (tokens/s)"):
         assert re.search(rf"^{re.escape(title)} +float32 +[\d.,]+ +[\d.,]+-[\d.,]+", shown.out, re.M), title
-    assert re.search(r"^int8: cosine to the vectors of float32 0\.\d{5} in the mean, 0\.\d{5} at least$", shown.out, re.M)
+    assert re.search(r"^int8: cosine to the float32 vectors: mean 0\.\d{5}, min 0\.\d{5}$", shown.out, re.M)
 
 
 def test_json_on_standard_output(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -514,24 +514,24 @@ def test_the_table_says_what_was_measured(capsys: pytest.CaptureFixture[str], mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
         "model  m",
-        "peak   80.0 (60.0-100) GFLOP/s: the fastest of large float32 products (torch.mm), in turn with the rest",
+        "peak   80.0 (60.0-100) GFLOP/s, large float32 matrix products (torch.mm) in the same rounds",
         "",
     ]
     assert [re.split(r"\s{2,}", line) for line in lines[3:12]] == [
-        ["", "with", "median", "range", "of peak", "times float32"],
+        ["", "variant", "median", "range", "of peak", "times float32"],
         ["loading (s)", "float32", "0.50", "0.25-0.75"],
         ["mixed (texts/s)", "float32", "2.50", "2.50-2.50", "15%"],
         ["", "int8", "7.50", "5.00-10.0", "55%", "3.00 (2.00-4.00)"],
         ["mixed (tokens/s)", "float32", "250", "250-250"],
         ["", "int8", "750", "500-1,000"],
         ["one text (ms)", "int8", "2.50", "2.00-3.00", "1.50 (1.00-2.00)"],
-        ["one text (ms, 90%)", "int8", "3.50"],
+        ["one text (ms, p90)", "int8", "3.50"],
         [""],
     ]
-    assert lines[12] == "int8: cosine to the vectors of float32 0.99870 in the mean, 0.99510 at least"
-    assert "one text: of 16 tokens" in "".join(lines)
-    assert any(line.startswith("times float32: how many times as fast") and "noise" in line for line in lines)
-    assert lines[-1].startswith("The machine was busy: its own speed went from 60.0 to 100 GFLOP/s")
+    assert lines[12] == "int8: cosine to the float32 vectors: mean 0.99870, min 0.99510"
+    assert "one text of 16 tokens" in "".join(lines)
+    assert any(line.startswith("times float32: speed relative to float32") and "noise" in line for line in lines)
+    assert lines[-1].startswith("The machine was busy: its peak varied from 60.0 to 100 GFLOP/s")
     monkeypatch.setattr(bench, "measure", lambda *_, **__: replace(report, peak=(100.0, 90.0), base="", cosines={}))
     assert cli.main(["bench", "m"]) == 0
     out = capsys.readouterr().out
@@ -550,12 +550,15 @@ def test_which_kernels(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip(kernels.why_not())
     facts = bench.measure(tiny, device="cpu", rounds=1).facts
     if off:
-        assert facts["kernels"] == "torch's own, without those in C: NATIVEBERT_KERNELS=0 is set"
+        assert facts["kernels"] == "torch; C kernels not used: NATIVEBERT_KERNELS=0 is set"
     else:
         assert facts["kernels"].startswith(f"C, {kernels.levels()[0]} (")
         rotary = write_folder(tmp_path / "rotary", TINY["modernbert"])
         (rotary / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-        assert "neither modernbert" in bench.measure(rotary, device="cpu", precisions=["float32"], rounds=1).facts["kernels"]
+        assert (
+            "modernbert in this precision is not supported"
+            in bench.measure(rotary, device="cpu", precisions=["float32"], rounds=1).facts["kernels"]
+        )
 
 
 # ---- transformers
@@ -587,7 +590,7 @@ def test_transformers_does_the_same_work(tiny: Path, monkeypatch: pytest.MonkeyP
     with pytest.warns(Truncated):
         expected = embedder(texts)
     assert np.abs(other.vectors(texts)() - expected).max() < 1e-5
-    assert re.search(r", sdpa, sorted by length, batches of [235] \(the best of 2, 3, 5\)$", other.about)
+    assert re.search(r", sdpa, sorted by length, batch sizes [235] \(best of 2, 3, 5\)$", other.about)
     assert np.abs(np.asarray(other.load("a dog")) - expected[:1]).max() < 1e-5
     rows = embedder.tokenizer.ids_batch(texts[:2]).ids
     sizes: list[list[int]] = []
@@ -641,7 +644,7 @@ def test_transformers_without_sdpa_and_without_a_model(tiny: Path, tmp_path: Pat
     other = speed.Transformers(tiny, torch.device("cpu"), 40)
     assert ", eager, " in other.about
     assert other._network.config._attn_implementation == "eager"
-    with pytest.raises(NativeBertError, match=r"transformers cannot read .*: leave out against='transformers'"):
+    with pytest.raises(NativeBertError, match=r"transformers cannot load .*: remove against='transformers'"):
         speed.Transformers(tmp_path, torch.device("cpu"), 40)
 
 

@@ -95,7 +95,7 @@ def test_embed_writes_what_the_embedder_gives(run: Run, tiny: Path, lines: Path,
     shown = dict(line.split(None, 1) for line in result.out.splitlines())
     assert shown["model"] == f"{tiny} (from a folder)"
     assert shown["texts"] == f"4 from {lines}"
-    assert shown["tokens"] == "21, none cut off"  # 13 words, 4 [CLS], 4 [SEP]
+    assert shown["tokens"] == "21, none truncated"  # 13 words, 4 [CLS], 4 [SEP]
     assert re.fullmatch(r"[\d.]+ on cpu, float32, 1 batch", shown["seconds"])
     assert shown["vectors"] == f"4 x 32 float32 in {tmp_path / 'v.npy'}"
 
@@ -163,7 +163,7 @@ def test_embed_options_reach_the_embedder(run: Run, tiny: Path, lines: Path, tmp
 def test_embed_counts_what_was_cut(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
     result = run("embed", lines, "-m", tiny, "-o", tmp_path / "v.npy", "--max-tokens", 4)
     assert result.code == 0
-    assert "cut off in 2 texts" in result.out
+    assert "truncated in 2 texts" in result.out
     note = one_line(Result(2, "", result.err))
     assert note.startswith("nativebert: note: 2 of 4 texts are longer than 4 tokens")
     assert "--too-long window" in note  # and not too_long='window', which is for Python
@@ -186,7 +186,7 @@ def test_pairs(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
     assert piped.out.count("\n") == 4
     assert "The 6 most similar pairs:" in piped.err
     alone = run("embed", "-", "-m", tiny, "-o", tmp_path / "v.npy", "--pairs", 1, stdin="a dog")
-    assert "no pair" in alone.out
+    assert "No pairs" in alone.out
 
 
 # ---- errors
@@ -195,35 +195,35 @@ def test_pairs(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["embed"], "what is missing: FILE, -o/--output. Say where the vectors go: -o vectors.npy"),
+        (["embed"], "missing arguments: FILE, -o/--output. Name the output file: -o vectors.npy"),
         (["embed", "{lines}"], "-o vectors.npy, .csv or .jsonl, or -o - for standard output"),
         (["embde", "{lines}"], "'embde'.*embed"),
         (["embed", "{lines}", "-o", "v.npy", "--colum", "x"], "unknown option '--colum'; did you mean --column"),
         (["embed", "{lines}", "-o", "v.npy", "--out=x"], r"unknown option '--out=x'; did you mean --output\?"),
-        (["embed", "{lines}", "more.txt", "-o", "v.npy"], "too many: 'more.txt'"),
+        (["embed", "{lines}", "more.txt", "-o", "v.npy"], "unexpected argument 'more.txt'"),
         (["embed", "{lines}", "-o", "v.npy", "--threads", "0"], "'0' is not a whole number above 0"),
         (["embed", "{lines}", "-o", "v.npy", "--pairs", "two"], "--pairs: 'two' is not a whole number above 0"),
         (["embed", "{lines}", "-o", "v.npy", "--precision", "int3"], "'int3'.*float32"),
-        (["embed", "{lines}", "-o", "v.parquet"], "cannot tell how to write v.parquet"),
-        (["embed", "{lines}", "-o", "{lines}/v.npy"], "there is no folder"),
-        (["embed", "none.txt", "-o", "v.parquet", "-m", "{tmp}/none"], "cannot tell how to write v.parquet"),  # first
-        (["embed", "{lines}s", "-o", "{tmp}/v.npy"], r"there is no file .*; did you mean .*texts\.txt\?"),
-        (["embed", "{lines}", "-o", "{tmp}/v.npy", "--column", "text"], "leave --column out"),
-        (["embed", "{tmp}/empty.txt", "-o", "{tmp}/v.npy"], r"empty\.txt holds no texts"),
-        (["embed", "-", "-o", "{tmp}/v.npy"], "standard input holds no texts"),
-        (["embed", "{tmp}/head.csv", "-o", "{tmp}/v.npy"], r"head\.csv holds no texts"),
-        (["embed", "{tmp}/same.csv", "-o", "{tmp}/same.csv"], "is the file that the texts come from"),
-        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tmp}/none"], "there is no folder"),
-        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "no/model", "--offline"], "no/model is not on this machine"),
+        (["embed", "{lines}", "-o", "v.parquet"], "unknown format of v.parquet"),
+        (["embed", "{lines}", "-o", "{lines}/v.npy"], "folder .* does not exist"),
+        (["embed", "none.txt", "-o", "v.parquet", "-m", "{tmp}/none"], "unknown format of v.parquet"),  # first
+        (["embed", "{lines}s", "-o", "{tmp}/v.npy"], r"file .* does not exist; did you mean .*texts\.txt\?"),
+        (["embed", "{lines}", "-o", "{tmp}/v.npy", "--column", "text"], "remove --column"),
+        (["embed", "{tmp}/empty.txt", "-o", "{tmp}/v.npy"], r"empty\.txt contains no texts"),
+        (["embed", "-", "-o", "{tmp}/v.npy"], "standard input contains no texts"),
+        (["embed", "{tmp}/head.csv", "-o", "{tmp}/v.npy"], r"head\.csv contains no texts"),
+        (["embed", "{tmp}/same.csv", "-o", "{tmp}/same.csv"], "is the input file"),
+        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tmp}/none"], "folder .* does not exist"),
+        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "no/model", "--offline"], "no/model is not in the cache"),
         (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tiny}", "--device", "nope"], "not 'nope'"),
         (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tiny}", "--pooling", "median"], "pooling must be"),
         (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tiny}", "--prompt-name", "z"], "no prompt named 'z'"),
-        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tiny}", "--revision", "z"], "leave out --revision z"),
-        (["inspect"], "what is missing: MODEL"),
+        (["embed", "{lines}", "-o", "{tmp}/v.npy", "-m", "{tiny}", "--revision", "z"], "remove --revision z"),
+        (["inspect"], "missing arguments: MODEL"),
         (["inspect", "{tiny}", "--json", "--explain", "x"], "not allowed with"),
         (["inspect", "{tmp}"], r"has no config\.json"),
         (["inspect", "{tiny}", "--explain", "layers.0.attn.q.wait"], r"did you mean 'layers\.0\.attn\.q\.weight'"),
-        (["tokenize"], "what is missing: TEXT"),
+        (["tokenize"], "missing arguments: TEXT"),
         (["tokenize", "--", "--pair"], None),
         (["tokenize", "-x", "a"], "unknown option '-x'.*write --"),
     ],
@@ -253,7 +253,7 @@ def test_a_weight_file_that_does_not_fit_is_one_line_too(run: Run, lines: Path, 
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyError("x"), 1, "internal error, a bug in nativebert: KeyError: 'x'. Run again with --debug"),
+        (KeyError("x"), 1, "internal error, a bug in nativebert: KeyError: 'x'. Please report it, with the output of --debug"),
         (NativeBertError("two\nlines\x1b[31m"), 2, r"two lines\x1b[31m"),
         (PermissionError(errno.EACCES, "Permission denied", "/a/b"), 2, "/a/b: Permission denied"),
         (MemoryError(), 2, "out of memory: try a smaller --batch-tokens"),
@@ -372,7 +372,7 @@ def test_tokenize_as_the_embedder_does(run: Run, tiny: Path, tmp_path: Path) -> 
     (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
     lowered = run("tokenize", "CAT SAT", "-m", folder).out
     assert "[UNK]" not in lowered
-    assert "(4 tokens, and the model takes 3)" in lowered
+    assert "(4 tokens, the model's maximum is 3)" in lowered
 
 
 def test_text_from_strangers_is_shown_and_not_obeyed(run: Run, tiny: Path) -> None:
@@ -518,7 +518,7 @@ def test_on_a_real_terminal(tiny: Path) -> None:
     with subprocess.Popen(argv, stdin=follower, stdout=follower, stderr=follower, close_fds=True) as process:
         os.close(follower)
         seen = b""
-        while b"Ctrl-D ends" not in seen:
+        while b"Ctrl-D to end" not in seen:
             seen += os.read(leader, 4096)
         os.write(leader, b"a dog\n\x04")
         try:

@@ -124,7 +124,7 @@ def test_rank(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     shown = summary(result.out)
     assert shown["texts"] == f"4 from {lines}"
     assert shown["queries"] == "1"
-    assert shown["tokens"] == "39, none cut off"  # 19 of the texts, 4 times 2 of the query and 3 special ones
+    assert shown["tokens"] == "39, none truncated"  # 19 of the texts, 4 times 2 of the query and 3 special ones
     assert shown["results"] == f"4 texts in {tmp_path / 'r.jsonl'}"
 
     run("rank", lines, "--query", "a cat", "--query", "dog", "-m", models / "rank", "--top-k", 1, "-o", tmp_path / "r.csv")
@@ -166,8 +166,8 @@ def test_search(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("v.jsonl", '{"text": "the dog sat", "embedding": [1]}\n', r"'the dog sat' there, and 'the cat sat' here"),
-        ("v.csv", "text,d1\na,1\n", "has 1 vectors, and there are 4 texts"),
-        ("v.npy", None, "no .npy file"),
+        ("v.csv", "text,d1\na,1\n", "has 1 vectors, but there are 4 texts"),
+        ("v.npy", None, "not a numeric .npy file"),
     ],
 )
 def test_search_refuses_the_vectors_of_other_texts(
@@ -252,9 +252,9 @@ def test_tag_reads_long_texts_in_windows(run: Run, models: Path, lines: Path, tm
     result = run(*argv, "--stride", 1)
     expected = nb.Tagger(models / "tag", device="cpu", max_tokens=5, stride=1)(TEXTS)
     assert [record["entities"] for record in records(result.out)] == list(expected)
-    assert re.fullmatch(r"27, none cut off, 3 texts read in \d+ windows", summary(result.err)["tokens"])
+    assert re.fullmatch(r"27, none truncated, 3 texts split into \d+ windows", summary(result.err)["tokens"])
     cut = run(*argv, "--too-long", "truncate", "-o", tmp_path / "t.csv")
-    assert "cut off in 3 texts" in cut.out
+    assert "truncated in 3 texts" in cut.out
     assert "--too-long window" in one_line(Result(2, "", cut.err))
     assert "the limit is 5" in one_line(run(*argv, "--too-long", "error"))
 
@@ -391,17 +391,17 @@ def test_classify_explains(run: Run, monkeypatch: pytest.MonkeyPatch, models: Pa
     expected += console.printable(text[at:])
     argv = ["classify", tmp_path / "t.txt", "-m", models / "classify", "--too-long", "window", "--explain", "--quiet"]
     legend, _, first, marked, _, second, unmarked = run(*argv).out.splitlines()
-    assert legend.startswith("Why the label: behind a word")
+    assert legend.startswith("Explanation: each word's contribution")
     assert first == console.printable(f"{best['label']} {best['score']:.3f}")
     assert marked == expected
-    assert second.endswith("(not explained: longer than the model reads at once)")
+    assert second.endswith("(not explained: over the maximum length)")
     assert unmarked == "  " + "a dog " * 30
     both = run(*argv, "-o", tmp_path / "c.jsonl")
     assert marked in both.out
     assert records((tmp_path / "c.jsonl").read_text())[0] == {"text": text, **best}
 
     coloured = on_terminal(monkeypatch, *argv, colours=True)
-    assert "cyan for it, yellow against it" in coloured
+    assert "cyan for the label, yellow against it" in coloured
     assert "\x1b[31m" not in coloured
     plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
     assert f"  {console.printable(text)}\n" in plain
@@ -423,7 +423,7 @@ def test_records_as_they_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "r.csv").read_text("utf-8") == 'a,b\n"né",0.1\n"x""\n",""\n" 1",2\n'
     write_records(str(tmp_path / "r.jsonl"), found)
     assert (tmp_path / "r.jsonl").read_text("utf-8") == '{"a": "né", "b": 0.1}\n{"a": "x\\"\\n", "b": null}\n'
-    with pytest.raises(BadInputError, match=r"is a folder; name a file in it, like .*results\.jsonl"):
+    with pytest.raises(BadInputError, match=r"is a folder: name a file in it, such as .*results\.jsonl"):
         write_records(str(tmp_path), found)
 
 
@@ -491,8 +491,8 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
         run_map(tmp_path / "v.npy", "--labels", tmp_path / "w.txt", "--scale")
     )
     (tmp_path / "w.txt").write_text("1\n2\n")
-    assert "has 2 lines or rows and" in one_line(run_map(tmp_path / "v.npy", "--labels", tmp_path / "w.txt"))
-    assert "--label-column says how to read --labels FILE" in one_line(run_map(tmp_path / "v.npy", "--label-column", "x"))
+    assert "has 2 lines or rows, but" in one_line(run_map(tmp_path / "v.npy", "--labels", tmp_path / "w.txt"))
+    assert "--label-column requires --labels FILE" in one_line(run_map(tmp_path / "v.npy", "--label-column", "x"))
     assert len(drawn) == count
     pytest.importorskip("matplotlib")
     assert run("map", tmp_path / "v.npy", "-o", tmp_path / "m.png").code == 0
@@ -505,28 +505,28 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["classify", "{lines}"], r"what is missing: -m/--model"),
+        (["classify", "{lines}"], r"missing arguments: -m/--model"),
         (
             ["classify", "{lines}", "-m", "a", "--top-k", "2", "--threshold", "0.5"],
             "--threshold: not allowed with argument --top-k",
         ),
-        (["clasify", "{lines}"], r"there is no command 'clasify'; did you mean classify\?"),
+        (["clasify", "{lines}"], r"unknown command 'clasify'; did you mean classify\?"),
         (
             ["classify", "{lines}", "-m", "m", "-o", "x.parquet"],
-            r"cannot tell how to write x.parquet.*\.csv, \.jsonl, or write -",
+            r"unknown format of x.parquet.*\.csv, \.jsonl, or write -",
         ),
-        (["classify", "{tmp}/same.csv", "-m", "m", "-o", "{tmp}/same.csv"], "is the file that the texts come from"),
-        (["classify", "{tmp}/empty.txt", "-m", "m"], r"empty\.txt holds no texts"),
+        (["classify", "{tmp}/same.csv", "-m", "m", "-o", "{tmp}/same.csv"], "is the input file"),
+        (["classify", "{tmp}/empty.txt", "-m", "m"], r"empty\.txt contains no texts"),
         (
             ["classify", "{tmp}/same.csv", "-m", "m", "--column", "txt"],
-            "no column 'txt'; there is 'text', 'b'; did you mean 'text'",
+            "no column 'txt'; the columns are 'text', 'b'; did you mean 'text'",
         ),
-        (["classify", "{tmp}/same.csv", "-m", "m", "--pair-column", "c"], "no column 'c'; there is 'text', 'b'"),
+        (["classify", "{tmp}/same.csv", "-m", "m", "--pair-column", "c"], "no column 'c'; the columns are 'text', 'b'"),
         (["classify", "{tmp}/same.csv", "-m", "m", "--pair-column", "text"], "--column and --pair-column are both 'text'"),
-        (["classify", "{lines}", "-m", "m", "--pair-column", "b"], "is read as txt.*name a csv, tsv or jsonl file"),
+        (["classify", "{lines}", "-m", "m", "--pair-column", "b"], "is read as txt.*use a csv, tsv or jsonl file"),
         (
             ["classify", "{tmp}/bare.jsonl", "-m", "m", "--pair-column", "b"],
-            "bare string and has no key 'b': leave --pair-column out",
+            "string without keys, so it has no 'b': remove --pair-column",
         ),
         (["classify", "{lines}", "-m", "m", "--top-k", "some"], "--top-k: 'some' is not a whole number above 0"),
         (["classify", "{lines}", "-m", "{models}/tag"], "`nativebert tag` reads it"),
@@ -539,33 +539,33 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
         (["tag", "{lines}", "-m", "{models}/tag", "--aggregation", "some"], "'some'.*simple"),
         (["tag", "{lines}", "-m", "{models}/answer"], "Take another checkpoint"),
         (["tag", "{lines}", "-m", "{models}/tag", "--stride", "-1"], "expected one argument|'-1' is not a whole number"),
-        (["answer", "{lines}", "-m", "m"], "is read as txt.*; or ask one --question of every context"),
-        (["answer", "{tmp}/same.csv", "-m", "m"], "no column 'question'; there is 'text', 'b'; or ask one --question"),
+        (["answer", "{lines}", "-m", "m"], "is read as txt.*; or pass --question to ask one question of every context"),
+        (["answer", "{tmp}/same.csv", "-m", "m"], "no column 'question'; the columns are 'text', 'b'; or pass --question"),
         (
             ["answer", "{tmp}/same.csv", "-m", "m", "--question", "x"],
-            "say with --context-column which of them holds the context",
+            "select the context column with --context-column",
         ),
-        (["answer", "{lines}", "-m", "m", "--question", "x", "--question-column", "b"], "not both"),
+        (["answer", "{lines}", "-m", "m", "--question", "x", "--question-column", "b"], "cannot be combined"),
         (["fill", "{lines}", "-m", "{models}/fill"], r"text 0 has no mask: write \[MASK\]"),
-        (["search", "{lines}"], 'what is missing: --query "TEXT", or --queries FILE'),
+        (["search", "{lines}"], 'missing arguments: --query "TEXT" or --queries FILE'),
         (["search", "-", "--queries", "-"], "cannot both be standard input"),
-        (["search", "{lines}", "--queries", "{tmp}/q.csv", "-o", "{tmp}/q.csv"], "is the file that the texts come from"),
-        (["search", "{lines}", "--query", "a", "--vectors", "v.npy", "--prompt", "b"], "come too late"),
+        (["search", "{lines}", "--queries", "{tmp}/q.csv", "-o", "{tmp}/q.csv"], "is the input file"),
+        (["search", "{lines}", "--query", "a", "--vectors", "v.npy", "--prompt", "b"], "have no effect"),
         (
             ["search", "{lines}", "--query", "a", "--vectors", "{tmp}/v.csv", "-m", "{models}/embed"],
-            "take both from the same model",
+            "use vectors of the same model",
         ),
         (
             ["rank", "{lines}", "--query", "a", "-m", "{models}/rank", "--max-tokens", "5", "--too-long", "error"],
             "the limit is 5",
         ),
-        (["attention", "{models}/embed", "a"], "what is missing: -o/--output. Say where the picture goes"),
-        (["attention", "{models}/embed", "a", "-o", "a.gif"], r"one of the endings \.html"),
+        (["attention", "{models}/embed", "a"], "missing arguments: -o/--output. Name the output file"),
+        (["attention", "{models}/embed", "a", "-o", "a.gif"], r"one of the extensions \.html"),
         (["attention", "{models}/embed", "a", "-o", "{tmp}/a.html", "--heads", "x"], "'x' is not a list of whole numbers"),
-        (["attention", "{models}/embed", "a", "-o", "{tmp}/a.html", "--heads", "7"], "there is no head 7"),
+        (["attention", "{models}/embed", "a", "-o", "{tmp}/a.html", "--heads", "7"], "head 7 does not exist"),
         (["attention", "{models}/embed", "a b " * 40, "-o", "{tmp}/a.html"], "82 tokens"),
         (["map", "{tmp}/same.csv", "-o", "{tmp}/m.html"], "must be numbers"),
-        (["map", "{tmp}/none.npy", "-o", "{tmp}/m.html"], "there is no file"),
+        (["map", "{tmp}/none.npy", "-o", "{tmp}/m.html"], "does not exist"),
     ],
 )
 def test_errors_are_one_line(run: Run, models: Path, lines: Path, tmp_path: Path, argv: list[str], message: str) -> None:
@@ -652,7 +652,7 @@ def test_tables_with_another_separator(
     argv = argv_of(command, models, tmp_path, file)
     message = one_line(run(*argv))
     assert f"the first line of {file} is one column, 'id;{name}'" in message
-    advice = re.search(rf"say (--delimiter \S+), or (--[\w-]+ 'id;{name}')", message)
+    advice = re.search(rf"use (--delimiter \S+), or (--[\w-]+ 'id;{name}')", message)
     assert advice is not None, message
     read: list[list[str]] = []
 
@@ -687,19 +687,17 @@ def test_stray_quotes(run: Run, models: Path, tmp_path: Path, command: str) -> N
 def test_options_of_tables_are_for_tables(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("n;q\n1;a dog\n")
     argv = ["search", lines, "-m", models / "embed"]
-    assert "--delimiter and --quoting are for csv and tsv: leave them out" in one_line(
+    assert "--delimiter and --quoting apply to csv and tsv only: remove them" in one_line(
         run(*argv, "--query", "a", "--delimiter", ";")
     )
     result = run(*argv, "--queries", tmp_path / "q.csv", "--queries-column", "q", "--delimiter", ";", "--top-k", 1)
     assert records(result.out)[0]["query"] == "a dog"
     message = one_line(run(*argv, "--queries", tmp_path / "q.csv", "--delimiter", ";"))
-    assert "say with --queries-column which" in message
-    assert "--queries FILE, which is missing" in one_line(run(*argv, "--query", "a", "--queries-column", "q"))
+    assert "select the text column with --queries-column" in message
+    assert "--queries-column requires --queries FILE" in one_line(run(*argv, "--query", "a", "--queries-column", "q"))
     for wrong in ("||", "", '"', "\n"):
-        assert "is not one character" in one_line(run(*argv, "--query", "a", "--delimiter", wrong))
-    assert "--column says how to read --texts FILE, which is missing" in one_line(
-        run("bench", models / "embed", "--column", "a")
-    )
+        assert "is not a single character" in one_line(run(*argv, "--query", "a", "--delimiter", wrong))
+    assert "--column requires --texts FILE" in one_line(run("bench", models / "embed", "--column", "a"))
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "jsonl"])
@@ -712,23 +710,23 @@ def test_vectors_that_were_made_otherwise(run: Run, models: Path, lines: Path, t
     vectors, base = tmp_path / f"v.{ending}", ["-m", models / "embed"]
     asked = ["search", lines, "--query", "a dog", "--vectors", vectors, "--quiet"]
     for made, what in [
-        (["--pooling", "cls"], "pooling: cls there, mean here"),
-        (["--pooling", "cls", "--pooling", "max"], "pooling: cls and max there, mean here"),
-        (["--normalize"], "normalisation: to unit length there, none here"),
-        (["--precision", "bfloat16"], "precision: bfloat16 there, float32 here"),
+        (["--pooling", "cls"], "pooling: cls in the file, mean in this command"),
+        (["--pooling", "cls", "--pooling", "max"], "pooling: cls and max in the file, mean in this command"),
+        (["--normalize"], "normalization: to unit length in the file, none in this command"),
+        (["--precision", "bfloat16"], "precision: bfloat16 in the file, float32 in this command"),
         (["-m", other], "other weights"),
     ]:
         assert run("embed", lines, *base, "-o", vectors, *made).code == 0
         message = one_line(run(*asked, *base))
         assert what in message
-        say = re.search(r"say (.+), or make the vectors anew", message)
+        say = re.search(r"use (.+), or compute the vectors again", message)
         assert say is not None
         result = run(*asked, *base, *shlex.split(say[1]))
         assert (result.code, result.err) == (0, ""), result
         plain = run(*[word for word in asked if word not in ("--vectors", vectors)], *base, *made)
         assert result.out == plain.out
     assert run("embed", lines, *base, "-o", vectors, "--prompt", "a ").code == 0
-    assert "prompt: 'a ' there, 'the ' here" in one_line(run(*asked, *base, "--prompt", "the "))
+    assert "prompt: 'a ' in the file, 'the ' in this command" in one_line(run(*asked, *base, "--prompt", "the "))
     assert run(*asked, *base, "--prompt", "a ").code == 0
     known = json.loads((tmp_path / f"v.{ending}.json").read_text())
     assert known["nativebert"] == nb.__version__
@@ -743,9 +741,9 @@ def test_vectors_of_other_texts_or_changed(run: Run, models: Path, lines: Path, 
     assert run("embed", lines, *base, "-o", vectors).code == 0
     (tmp_path / "others.txt").write_text("".join(f"{text}\n" for text in TEXTS[::-1]))
     argv = ["--query", "a", "--vectors", vectors, *base]
-    assert "was made of other texts" in one_line(run("search", tmp_path / "others.txt", *argv))
+    assert "was computed from other texts" in one_line(run("search", tmp_path / "others.txt", *argv))
     drawing = ["map", vectors, "-o", tmp_path / "m.png", "--texts"]
-    assert "was made of other texts" in one_line(run(*drawing, tmp_path / "others.txt"))
+    assert "was computed from other texts" in one_line(run(*drawing, tmp_path / "others.txt"))
     np.save(vectors, np.load(vectors) * 2)
     for command in (["search", lines, *argv], [*drawing, lines]):
         assert f"or delete {vectors}.json" in one_line(run(*command))
@@ -754,7 +752,7 @@ def test_vectors_of_other_texts_or_changed(run: Run, models: Path, lines: Path, 
     assert result.code == 0
     assert (
         result.err
-        == f"nativebert: note: there is no {vectors}.json to say how the vectors in {vectors} were made: that they fit is not checked\n"
+        == f"nativebert: note: {vectors}.json does not exist, so it was not checked that the vectors in {vectors} match the texts and the model\n"
     )
     (tmp_path / "v.npy.json").write_text("{}")
     assert "move it away first" in one_line(run("embed", lines, *base, "-o", vectors))
@@ -763,17 +761,17 @@ def test_vectors_of_other_texts_or_changed(run: Run, models: Path, lines: Path, 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["bench", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
-        (["invariance", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
-        (["quality", "{m}", "--json", "{tmp}"], "is a folder; name a file in it"),
-        (["parity", "{m}", "--json", "{tmp}/no/x.json"], "there is no folder"),
-        (["parity", "{m}", "--plot", "{tmp}/no/x.png"], "there is no folder"),
-        (["parity", "{m}", "--plot", "{tmp}/x.html"], r"one of the endings \.png, \.svg, \.pdf"),
-        (["parity", "{m}", "--plot", "{tmp}/x.png", "--json", "{tmp}/x.png"], "another file of this command"),
-        (["bench", "{m}", "--texts", "{tmp}/texts.txt", "--json", "{tmp}/texts.txt"], "another file of this command"),
-        (["map", "{tmp}/v.npy", "-o", "{tmp}/no/m.png"], "there is no folder"),
-        (["attention", "{m}", "a", "-o", "{tmp}/no/m.png"], "there is no folder"),
-        (["embed", "{tmp}/texts.txt", "-o", "{tmp}/no/v.npy"], "there is no folder"),
+        (["bench", "{m}", "--json", "{tmp}/no/x.json"], "folder .* does not exist"),
+        (["invariance", "{m}", "--json", "{tmp}/no/x.json"], "folder .* does not exist"),
+        (["quality", "{m}", "--json", "{tmp}"], "is a folder: name a file in it"),
+        (["parity", "{m}", "--json", "{tmp}/no/x.json"], "folder .* does not exist"),
+        (["parity", "{m}", "--plot", "{tmp}/no/x.png"], "folder .* does not exist"),
+        (["parity", "{m}", "--plot", "{tmp}/x.html"], r"one of the extensions \.png, \.svg, \.pdf"),
+        (["parity", "{m}", "--plot", "{tmp}/x.png", "--json", "{tmp}/x.png"], "already used by this command"),
+        (["bench", "{m}", "--texts", "{tmp}/texts.txt", "--json", "{tmp}/texts.txt"], "already used by this command"),
+        (["map", "{tmp}/v.npy", "-o", "{tmp}/no/m.png"], "folder .* does not exist"),
+        (["attention", "{m}", "a", "-o", "{tmp}/no/m.png"], "folder .* does not exist"),
+        (["embed", "{tmp}/texts.txt", "-o", "{tmp}/no/v.npy"], "folder .* does not exist"),
         (["quantize", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
         (["quantize", "{m}", "-o", "{tmp}/texts.txt/a/b"], "cannot be a folder"),
         (["convert", "{m}", "-o", "{tmp}/texts.txt"], "cannot be a folder"),
@@ -802,7 +800,7 @@ def test_reports_are_written_whole(run: Run, models: Path, tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        assert "no room on the disk" in one_line(run(*argv))
+        assert "not enough disk space" in one_line(run(*argv))
     assert (target.read_text(), [path.name for path in tmp_path.iterdir()]) == ("old", ["r.json"])
     assert run(*argv).code == 0
     assert "kinds" in json.loads(target.read_text())
@@ -855,12 +853,12 @@ def test_words_that_begin_with_a_dash(run: Run, models: Path, tmp_path: Path, mo
     for name in ("-dash.txt", "-model.txt", "--quiet.txt"):
         Path(name).write_text("the cat\n")
         message = one_line(run("embed", name, "-o", "v.npy"))
-        written = re.search(r"for the file of that name, write (\S+) ", message)
+        written = re.search(r"if it is a file, write (\S+) ", message)
         assert written is not None, message
         assert run("embed", written[1], "-o", "v.npy", "-m", models / "embed").code == 0
         assert run("embed", "-o", "v.npy", "-m", models / "embed", "--", name).code == 0
     message = one_line(run("search", "./-dash.txt", "--query", "-a", "-m", models / "embed"))
-    assert "one that begins with a dash is written --query=-..." in message
+    assert "for a value that begins with a dash, write --query=-..." in message
     assert records(run("search", "./-dash.txt", "--query=-a", "-m", models / "embed").out)[0]["query"] == "-a"
     assert "write -- before it" in one_line(run("tokenize", "-x", "-m", models / "embed"))
     assert run("tokenize", "-m", models / "embed", "--", "-x").out.startswith("-x  (")

@@ -74,8 +74,8 @@ def test_a_quarter_of_the_size_and_what_it_costs(tmp_path: Path, capsys: pytest.
     assert found["spearman"] == pytest.approx([100, 100])
     assert found["labels"] is None
     said = capsys.readouterr().out
-    assert f"mean {found['cosine_mean']:.4f}, least {found['cosine_min']:.4f}" in said
-    assert "rank correlation 100.00 in float32, 100.00 so: +0.00 points" in said
+    assert f"mean {found['cosine_mean']:.4f}, min {found['cosine_min']:.4f}" in said
+    assert "Spearman x 100: float32 100.00, int8 100.00 (+0.00)" in said
 
 
 def test_the_same_model_costs_nothing(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_labels(tmp_path: Path) -> None:
     assert found.scores == pytest.approx(float(np.abs(a - b).max()))
     assert found.scores > 0
     assert found.cosine_mean is None
-    with pytest.raises(BadInputError, match="this model classifies"):
+    with pytest.raises(BadInputError, match="this model is a classifier"):
         quality.check(folder, pairs=[("a", "b", 1.0)])
 
 
@@ -117,11 +117,11 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RefusedError, match=r"layers\.0\.mlp\.up\.weight: changed since .* precision='int8'"):
         small.save(tmp_path / "y")
     small.save(tmp_path / "y", precision="int8")
-    for pairs, why in (([("a", "b", 1.0)], "three or more"), ([("a", "b", 1.0)] * 3, "different scores")):
+    for pairs, why in (([("a", "b", 1.0)], "at least three"), ([("a", "b", 1.0)] * 3, "different scores")):
         with pytest.raises(BadInputError, match=why), pytest.warns(Assumed):
             quality.check(folder, pairs=pairs)
     (tmp_path / "p.csv").write_text("sentence1,sentence2,score\na,b,high\n")
-    for columns, why in ((["--columns", "a,b"], "three columns"), ([], "record 1: the score 'high' is not a number")):
+    for columns, why in ((["--columns", "a,b"], "three column names"), ([], "record 1: the score 'high' is not a number")):
         assert main(["quality", str(folder), "--pairs", str(tmp_path / "p.csv"), *columns]) == 2
         assert why in capsys.readouterr().err
 

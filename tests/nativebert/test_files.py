@@ -57,7 +57,7 @@ def test_json_is_read_or_refused_by_the_name_of_its_file(tmp_path: Path) -> None
     for data in (b"", b"{", b"\xff", b"[" * 10**5):
         with pytest.raises(CorruptError, match=rf"{path} is not JSON in UTF-8: .*Download it again"):
             parse_json(data, path)
-    with pytest.raises(CorruptError, match=f"{path} holds a list where a JSON dict belongs"):
+    with pytest.raises(CorruptError, match=f"{path} contains a list instead of a JSON dict"):
         read_json(path)
 
 

@@ -201,7 +201,7 @@ def test_something_else_under_the_name(folder: Path, refused: Refuses, pretend: 
 
 def test_only_a_pickle(folder: Path, refused: Refuses) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
-    refused(folder, RefusedError, "opens no pickle", "`nativebert convert FOLDER`")
+    refused(folder, RefusedError, "does not open pickle", "`nativebert convert FOLDER`")
 
 
 # ---- shards
@@ -240,7 +240,7 @@ def test_a_shard_is_missing(sharded: Path, refused: Refuses) -> None:
 def test_the_index_names_a_file_outside(sharded: Path, refused: Refuses, place: str) -> None:
     (sharded.parent / "other.safetensors").write_bytes((sharded / "model-00001-of-00002.safetensors").read_bytes())
     reindex(sharded, places_of(sharded) | {NAME: place})
-    refused(sharded, RefusedError, "outside its own folder", "do not trust this model")
+    refused(sharded, RefusedError, "outside its folder", "do not trust this model")
 
 
 @pytest.mark.parametrize(
@@ -402,9 +402,9 @@ def test_a_key_is_missing(folder: Path, refused: Refuses, key: str) -> None:
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON in UTF-8"),
-        (b"[1, 2]", "holds a list where a JSON dict belongs"),
-        (b'"bert"', "holds a str"),
-        (b"null", "holds a NoneType"),
+        (b"[1, 2]", "contains a list instead of a JSON dict"),
+        (b'"bert"', "contains a str"),
+        (b"null", "contains a NoneType"),
         (b"{}", "no usable 'model_type'"),
         (b"[" * 100_000 + b"]" * 100_000, "is not JSON"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "is not JSON"),
@@ -444,13 +444,13 @@ def modules(folder: Path, content: object) -> None:
 @pytest.mark.parametrize("path", ["../1_Pooling", "/etc", "a/../../b", "..", "C:\\x"])
 def test_modules_lead_outside(folder: Path, refused: Refuses, path: str) -> None:
     modules(folder, [{"path": path, "type": "sentence_transformers.models.Pooling"}])
-    refused(folder, RefusedError, "outside its own folder", "do not trust this model")
+    refused(folder, RefusedError, "outside its folder", "do not trust this model")
 
 
 @pytest.mark.parametrize("content", [{}, "x", [1], [[]], None])
 def test_modules_of_another_shape(folder: Path, refused: Refuses, content: object) -> None:
     modules(folder, content)
-    refused(folder, CorruptError, "modules.json", "Fetch it again")
+    refused(folder, CorruptError, "modules.json", "Download it again")
 
 
 # ---- chance

@@ -116,31 +116,31 @@ def test_format_wins_over_the_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "message"),
     [
-        ("t.md", "a", None, "say --format txt, csv, tsv or jsonl"),
-        ("t.txt", "a", "text", "leave --column out, or say --format csv"),
+        ("t.md", "a", None, "use --format txt, csv, tsv or jsonl"),
+        ("t.txt", "a", "text", "remove --column, or use --format csv"),
         ("t.txt", b"one\ncaf\xe9\n", None, r"not UTF-8 \(line 2: byte 0xe9 at 7\).*iconv"),
         ("t.txt", b"x" * 9000 + b"\n\x93NUMPY", None, r"line 2: byte 0x93 at 9001"),  # beyond the first buffer
         ("t.txt", "\ufeffa".encode("utf-16-le"), None, "UTF-16"),
-        ("t.txt", "a\nb\0", None, "NUL byte in line 2"),
+        ("t.txt", "a\nb\0", None, "line 2 contains a NUL byte"),
         ("t.csv", "", None, "t.csv is empty"),
-        ("t.csv", "a,b\n1,2\n", None, "columns 'a', 'b': say with --column"),
-        ("t.csv", "a,bee\n1,2\n", "be", "no column 'be'; there is 'a', 'bee'; did you mean 'bee'"),
-        ("t.csv", "text,text\n1,2\n", None, "2 columns called 'text'"),
-        ("t.csv", "text\na\nHello, world\n", None, "line 3: 2 fields, and the header has 1.*double quotes"),
-        ("t.csv", 'n,text\n1,"two\nlines"\n2\n', None, "line 4: 1 fields, and the header has 2"),
+        ("t.csv", "a,b\n1,2\n", None, "columns 'a', 'b': select the text column with --column"),
+        ("t.csv", "a,bee\n1,2\n", "be", "no column 'be'; the columns are 'a', 'bee'; did you mean 'bee'"),
+        ("t.csv", "text,text\n1,2\n", None, "2 columns named 'text'"),
+        ("t.csv", "text\na\nHello, world\n", None, "line 3: 2 fields, but the header has 1.*double quotes"),
+        ("t.csv", 'n,text\n1,"two\nlines"\n2\n', None, "line 4: 1 fields, but the header has 2"),
         ("t.csv", 'text\na\n"open\nb\nc\n', None, "line 3: a double quote opens here"),
         ("t.csv", 'text\n"a"b\n', None, "line 2"),
         ("t.jsonl", '{"text": "a"}\n{"text": }\n', None, "line 2: not JSON"),
         ("t.json", '[\n{"text": "a"}\n]', None, "line 1: not JSON.*jq -c"),
         ("t.jsonl", '["a"]\n', None, r'line 1: the text is \["a"\], not a string'),
         ("t.jsonl", '{"text": null}\n', None, "line 1: the text is null, not a string"),
-        ("t.jsonl", '{"text": "a"}\n{"test": "b"}\n', None, "line 2: no 'text'; there is 'test'"),
-        ("t.jsonl", '{"text": "a"}\n"b"\n', None, 'line 2: "b" is no object'),
-        ("t.jsonl", '"a"\n', "text", "leave --column out"),
+        ("t.jsonl", '{"text": "a"}\n{"test": "b"}\n', None, "line 2: the key 'text' is missing; the keys are 'test'"),
+        ("t.jsonl", '{"text": "a"}\n"b"\n', None, 'line 2: "b" is not an object'),
+        ("t.jsonl", '"a"\n', "text", "remove --column"),
         ("t.jsonl", '"a"\n{"text": "b"}\n', None, "line 2: the text is"),
-        ("t.jsonl", '"\\ud83d"\n', None, "line 1: half a character"),
+        ("t.jsonl", '"\\ud83d"\n', None, "line 1: invalid Unicode"),
         ("t.jsonl", "[" * 100_000, None, "line 1: not JSON"),
-        ("t.jsonl", '{"a": "x", "b": "y"}\n', None, "line 1 has columns 'a', 'b'"),
+        ("t.jsonl", '{"a": "x", "b": "y"}\n', None, "line 1 has the columns 'a', 'b'"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, name: str, content: str | bytes, column: str | None, message: str) -> None:
@@ -152,7 +152,7 @@ def test_no_such_file(tmp_path: Path) -> None:
     put(tmp_path, "sentences.txt", "a")
     with pytest.raises(NotFoundError, match=r"did you mean .*sentences\.txt"):
         read_texts(str(tmp_path / "sentence.txt"))
-    with pytest.raises(NotFoundError, match="there is no file"):  # and not that its ending is unknown
+    with pytest.raises(NotFoundError, match="does not exist"):  # and not that its ending is unknown
         read_texts(str(tmp_path / "sentences.tx"))
     with pytest.raises(NotFoundError, match=r"the folder .*nowhere does not exist"):
         read_texts(str(tmp_path / "nowhere" / "a.txt"))
@@ -208,7 +208,7 @@ def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"1 of 2 vectors hold numbers that are not finite.*bfloat16"):
+    with pytest.raises(BadInputError, match=r"1 of 2 vectors contain NaN or infinity.*bfloat16"):
         write_vectors(str(tmp_path / "v.csv"), np.array([[1, 2], [np.inf, np.nan]], np.float32), ["a", "b"])
     assert not list(tmp_path.iterdir())
 
@@ -216,7 +216,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "no room on the disk for .*v.csv"),
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "not enough disk space for .*v.csv"),
         (OSError(errno.EIO, "Input/output error"), BadInputError, "v.csv cannot be written: Input/output error"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
@@ -262,12 +262,12 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(BadInputError, match=message):
             check_target(str(target))
 
-    refused(tmp_path, "is a folder; name a file in it")
-    refused(tmp_path / "v.parquet", r"one of the endings .npy, .csv, .jsonl, or write -")
-    refused(tmp_path / "v", "cannot tell how to write")
-    refused(tmp_path / "nowhere" / "v.npy", "there is no folder .*nowhere.*make it first")
+    refused(tmp_path, "is a folder: name a file in it")
+    refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, or write -")
+    refused(tmp_path / "v", "unknown format of")
+    refused(tmp_path / "nowhere" / "v.npy", "folder .*nowhere.* does not exist: create it first")
     os.mkfifo(tmp_path / "pipe.npy")
-    refused(tmp_path / "pipe.npy", "not a plain file")
+    refused(tmp_path / "pipe.npy", "not a regular file")
     assert check_target("-") is check_target(str(tmp_path / "V.JSONL"))
     put(tmp_path, "there.npy", "")
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).is_dir())  # root may write anywhere
@@ -306,7 +306,7 @@ def tables(folder: Path, name: str, content: str | bytes, column: str | None = N
 )
 def test_another_separator(tmp_path: Path, name: str, content: str, separator: str, typed: str) -> None:
     for column in (None, "text"):
-        with pytest.raises(BadInputError, match=re.escape(f"say --delimiter {typed}")):
+        with pytest.raises(BadInputError, match=re.escape(f"use --delimiter {typed}")):
             tables(tmp_path, name, content, column)
     assert tables(tmp_path, name, content, "text", delimiter=separator) == ["Der Film war gut"]
 
@@ -324,11 +324,11 @@ def test_one_column_that_holds_separators(tmp_path: Path) -> None:
     ):  # what was said is doubted too
         tables(tmp_path, "t.csv", "id,text\n1,a\n", delimiter=";")
     with pytest.raises(
-        BadInputError, match=r"line 2: 1 fields, and the header has 2. If ';' is the separator, say --delimiter ';'"
+        BadInputError, match=r"line 2: 1 fields, but the header has 2. If ';' is the separator, use --delimiter ';'"
     ):
         tables(tmp_path, "t.csv", "id;text, long;label\n1;a;x\n", " long;label")
     for name in ("t.txt", "t.jsonl"):
-        with pytest.raises(BadInputError, match="are for csv and tsv: leave them out"):
+        with pytest.raises(BadInputError, match="apply to csv and tsv only: remove them"):
             tables(tmp_path, name, '"a"\n', delimiter=";")
 
 
@@ -344,9 +344,9 @@ def test_quotes_in_a_tsv_are_letters(tmp_path: Path) -> None:
     assert tables(tmp_path, "t.csv", STRAY.replace("\t", ","), quoting="none") == expected
     assert tables(tmp_path, "t.tsv", 'n\ttext\n1\t5" long\n') == ['5" long']
     assert tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a ""b""\tc"\n', quoting="double") == ['a "b"\tc']
-    with pytest.raises(BadInputError, match=r"in double quotes.*say --quoting double, or --quoting none"):
+    with pytest.raises(BadInputError, match=r"in double quotes.*use --quoting double, or --quoting none"):
         tables(tmp_path, "t.tsv", '"n"\t"text"\n1\t"a"\n')
-    with pytest.raises(BadInputError, match=r"line 3: 1 fields, and the header has 2.*say --quoting double"):
+    with pytest.raises(BadInputError, match=r"line 3: 1 fields, but the header has 2.*use --quoting double"):
         tables(tmp_path, "t.tsv", 'n\ttext\n1\t"a\nb"\n')
 
 
@@ -374,8 +374,8 @@ def test_paragraphs_within_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('id,text\n1,a\n2,"b\n3,c\n', "line 3: a double quote opens here, and the file ends.*say --quoting none"),
-        ('id,text\n1,"a" b\n', "line 2: more follows the double quote that ends a field.*say --quoting none"),
+        ('id,text\n1,a\n2,"b\n3,c\n', "line 3: a double quote opens here and is never closed.*use --quoting none"),
+        ('id,text\n1,"a" b\n', "line 2: text after a closing double quote.*use --quoting none"),
         ('text\n"', "line 2: a double quote opens here"),
     ],
 )
@@ -417,7 +417,7 @@ def test_advice_works_when_it_is_typed(
     Path(name).write_bytes(data)
     with pytest.raises(BadInputError, match=what) as refused:
         read_texts(name)
-    command = re.search("`(.+)`, and read that", str(refused.value))[1]  # type: ignore[index]
+    command = re.search("`(.+)`, and pass the new file", str(refused.value))[1]  # type: ignore[index]
     if shutil.which(command.split()[0]) is None:
         pytest.skip(f"no {command.split()[0]} here")
     subprocess.run(["bash", "-c", command], check=what != "damaged", timeout=20)  # iconv complains of what it drops
@@ -462,13 +462,13 @@ def test_made(tmp_path: Path) -> None:
     assert len({digest_of(texts) for texts in (["a", "b"], ["b", "a"], ["ab"], ["a\nb"], ["a", "b", ""])}) == 5
     check_beside(path)  # it may be written anew
     write_vectors(path, np.ones((2, 3), np.float32), ["a", "b"])
-    with pytest.raises(BadInputError, match=r"is not the file that .*v.npy.json speaks of"):
+    with pytest.raises(BadInputError, match=r"has changed since .*v.npy.json"):
         read_made(path)
     for other in ("{}", "[1]", "no json"):
         put(tmp_path, "v.npy.json", other)
-        with pytest.raises(BadInputError, match="damaged, or about something else"):
+        with pytest.raises(BadInputError, match="damaged or unrelated"):
             read_made(path)
-        with pytest.raises(BadInputError, match="with something else in it is there: move it away"):
+        with pytest.raises(BadInputError, match="unrelated file of that name exists: move it away"):
             check_beside(path)
 
 
@@ -476,8 +476,8 @@ def test_a_column_that_another_separator_gives(tmp_path: Path) -> None:
     """Also where the first line has several columns with the one that the ending says."""
     path = put(tmp_path, "mix.csv", "id;text, de\n1;Hallo, Welt\n")
     with pytest.raises(
-        BadInputError, match=r"no column 'text, de' with ',' as the separator, and has it with ';': say --delimiter ';'"
+        BadInputError, match=r"no column 'text, de' with ',' as the separator, but has it with ';': use --delimiter ';'"
     ):
         read_texts(str(path), column="text, de")
-    with pytest.raises(BadInputError, match="no column 'gone'; there is"):
+    with pytest.raises(BadInputError, match="no column 'gone'; the columns are"):
         read_texts(str(path), column="gone")

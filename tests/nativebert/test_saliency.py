@@ -138,21 +138,21 @@ def test_many_steps_are_taken_in_parts(tokenizer: Tokenizer, monkeypatch: pytest
 def test_what_cannot_be_explained(tokenizer: Tokenizer, tmp_path: Path) -> None:
     model, tag = model_of("bert", "classify", tokenizer), model_of("bert", "tag", tokenizer)
     for given, message in [
-        ({"target": 3}, "no class 3"),
-        ({"target": -1}, "no class -1"),
-        ({"token": 1}, "leave token= out"),
-        ({"target": 0.5}, "no class 0.5"),
+        ({"target": 3}, "class 3 does not exist"),
+        ({"target": -1}, "class -1 does not exist"),
+        ({"token": 1}, "remove token="),
+        ({"target": 0.5}, "class 0.5 does not exist"),
         ({"steps": 0}, "steps must be"),
         ({"baseline": "none"}, "baseline must be"),
     ]:
         with pytest.raises(BadInputError, match=message):
             saliency(model, TEXT, **given)
     assert saliency(model, TEXT, target=1.0, steps=8.0) == saliency(model, TEXT, target=1, steps=8)  # type: ignore[arg-type]
-    with pytest.raises(BadInputError, match="say which token="):
+    with pytest.raises(BadInputError, match="select one with token="):
         saliency(tag, TEXT)
-    with pytest.raises(BadInputError, match="no token 99"):
+    with pytest.raises(BadInputError, match="token 99 does not exist"):
         saliency(tag, TEXT, token=99)
-    with pytest.raises(BadInputError, match="no logit to explain"):
+    with pytest.raises(BadInputError, match="no logits to explain"):
         saliency(write_folder(tmp_path / "bare", TINY["bert"]), TEXT)
-    with pytest.raises(TooLongError, match=r"62 tokens and .* takes 40"):
+    with pytest.raises(TooLongError, match=r"62 tokens, and the maximum length of .* is 40"):
         saliency(model, "cat " * 60)
