@@ -322,12 +322,12 @@ def measure(
         torch.set_num_threads(before)
 
 
-def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
-    if asked is None:
+def _precisions(precisions: Sequence[str] | None, device: torch.device) -> list[str]:
+    if precisions is None:
         return ["float32", "int8"] if device.type == "cpu" else ["float32"]
-    names = list(dict.fromkeys(as_list(asked, "precisions")))
+    names = list(dict.fromkeys(as_list(precisions, "precisions")))
     if not names or any(name not in PRECISIONS for name in names):
-        raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
+        raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {precisions!r}")
     if "int8" in names and device.type != "cpu":
         raise BadInputError(
             f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there, or device='cpu'"
@@ -493,11 +493,11 @@ def _short(tokenizer: Tokenizer, seed: int) -> str:
 
 def _rows(tokenizer: Tokenizer, count: int, length: int, seed: int) -> list[list[int]]:
     """Token ids of ``count`` texts of exactly ``length`` tokens: any order of tokens costs the same."""
-    before, after = tokenizer.frame
-    words = [token for ids in tokenizer.ids_batch(WORDS).ids for token in ids[len(before) : len(ids) - len(after)]]
+    prefix, suffix = tokenizer.frame
+    words = [token for ids in tokenizer.ids_batch(WORDS).ids for token in ids[len(prefix) : len(ids) - len(suffix)]]
     r = random.Random(seed)
-    inside = max(length - len(before) - len(after), 0)
-    return [[*before, *r.choices(words, k=inside), *after][:length] for _ in range(count)]
+    inside = max(length - len(prefix) - len(suffix), 0)
+    return [[*prefix, *r.choices(words, k=inside), *suffix][:length] for _ in range(count)]
 
 
 def _cosines(

@@ -247,7 +247,7 @@ def resolve(
 
 
 def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> tuple[str, str | None]:
-    name, at, asked = text.partition("@")
+    name, at, named_revision = text.partition("@")
     if os.path.isfile(folder):
         raise NotFoundError(f"{text} is a file: pass its folder, {folder.parent}.")
     if "://" in text:
@@ -257,9 +257,11 @@ def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> t
         raise _no_folder(text, folder)
     if not HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
         raise NotFoundError(f"{text!r} is neither a local folder nor a valid model name such as owner/name.")
-    if at and revision is not None and revision != asked:
-        raise RefusedError(f"{text} specifies revision {asked!r}, and revision= specifies {revision!r}: remove one of them.")
-    revision = asked if at else revision
+    if at and revision is not None and revision != named_revision:
+        raise RefusedError(
+            f"{text} specifies revision {named_revision!r}, and revision= specifies {revision!r}: remove one of them."
+        )
+    revision = named_revision if at else revision
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
         raise NotFoundError(f"{revision!r} is not a valid revision of {name}: pass a branch, a tag or a commit.")
     return SHORT.get(name, name), revision
@@ -537,7 +539,7 @@ def _explained(ask: _Ask, endpoint: str | None, needed: int = 0) -> Iterator[Non
 def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> NativeBertError | None:
     from huggingface_hub import errors
 
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
     code = error.errno if isinstance(error, OSError) else None
     check = "Check the network, the proxy and HF_ENDPOINT, or copy the model's folder to this machine and pass its path."
     login = "pass the token of an account with access (token= or HF_TOKEN)"
@@ -555,12 +557,12 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, errors.RevisionNotFoundError):
         return NotFoundError(f"{ask.repo} has no revision {ask.revision!r} at {hub}: pass a branch, a tag or a commit.")
     if isinstance(error, errors.EntryNotFoundError):
-        return NotFoundError(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
+        return NotFoundError(f"{ask} lists a file that {hub} does not have ({message}). Choose another revision.")
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
             return UnreachableError(f"{hub} responds to the request for {ask} with HTTP {status}. {check}")
-        detail = error.response.headers.get("X-Error-Message") or said
+        detail = error.response.headers.get("X-Error-Message") or message
         return UnauthorizedError(
             f"{hub} denies access to {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
             "`hf auth login`) is wrong, expired or lacks permission: renew it, or remove it if the model is public."
@@ -571,13 +573,13 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
             "with cache_dir= or HF_HOME."
         )
     if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return NativeBertError(f"cannot write to the cache: {said}. Choose another with cache_dir= or HF_HOME.")
-    if isinstance(error, OSError) and said.startswith("Consistency check failed"):
-        return CorruptError(f"the download of {ask} has the wrong size: {said} Run this again.")
+        return NativeBertError(f"cannot write to the cache: {message}. Choose another with cache_dir= or HF_HOME.")
+    if isinstance(error, OSError) and message.startswith("Consistency check failed"):
+        return CorruptError(f"the download of {ask} has the wrong size: {message} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
         return UnreachableError(f"the response of {hub} to the request for {ask} is not that of a Hub server. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return UnreachableError(f"{hub} does not respond to the request for {ask} ({type(error).__name__}: {said}). {check}")
+        return UnreachableError(f"{hub} does not respond to the request for {ask} ({type(error).__name__}: {message}). {check}")
     return None
 
 

@@ -63,17 +63,17 @@ class Saliency(list[Score]):
     @property
     def words(self) -> list[Score]:
         """The scores of each word's tokens summed up; tokens of the template stand by themselves."""
-        found: list[Score] = []
+        merged: list[Score] = []
         for token in self:
-            last = found[-1] if found else None
+            last = merged[-1] if merged else None
             if last is None or token.part is None or token.word is None or (last.part, last.word) != (token.part, token.word):
-                found.append(
+                merged.append(
                     token if token.part is None else token._replace(text=self.parts[token.part][token.start : token.end])
                 )
                 continue
             text = self.parts[token.part][last.start : token.end]
-            found[-1] = last._replace(text=text, end=token.end, score=last.score + token.score)
-        return found
+            merged[-1] = last._replace(text=text, end=token.end, score=last.score + token.score)
+        return merged
 
 
 def saliency(
@@ -128,14 +128,14 @@ def saliency(
             if token is None
             else "this head has one prediction for the whole text: remove token="
         )
-    place = whole(token)
-    if token is not None and (place is None or not 0 <= place < len(encoding)):
+    position = whole(token)
+    if token is not None and (position is None or not 0 <= position < len(encoding)):
         raise BadInputError(f"token {token!r} does not exist: the text has tokens 0 to {len(encoding) - 1}")
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             model.eval()
-            path = _Path(model, encoding, place, baseline)
+            path = _Path(model, encoding, position, baseline)
             logits = path.logits(path.text[None])[0].detach()
             chosen = int(logits.argmax()) if target is None else whole(target)
             if chosen is None or not 0 <= chosen < len(logits):
@@ -151,7 +151,7 @@ def saliency(
     return Saliency(
         (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in found),
         target=chosen,
-        token=place,
+        token=position,
         logit=float(logits[chosen]),
         baseline=before,
         parts=(text,) if pair is None else (text, pair),
@@ -180,10 +180,10 @@ class _Path:
         hook = self.model.embed.token.register_forward_hook(lambda *_: points.flatten(0, 1))
         try:
             segments = None if self.segments is None else self.segments.expand(n, -1)
-            found: Tensor = self.model(self.ids.expand(n, -1), None, segments).logits
+            outputs: Tensor = self.model(self.ids.expand(n, -1), None, segments).logits
         finally:
             hook.remove()
-        return found if self.token is None else found[:, self.token]
+        return outputs if self.token is None else outputs[:, self.token]
 
     def integrate(self, target: int, steps: int) -> NDArray[np.float64]:
         """The score of each token, ``(L,)``."""
@@ -193,8 +193,8 @@ class _Path:
         for start in range(0, steps, size):
             at = torch.tensor((places[start : start + size] + 1) / 2).to(self.text)
             points = (self.nothing + at[:, None, None] * (self.text - self.nothing)).requires_grad_()
-            (found,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
+            (gradients,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
             share = torch.tensor(weights[start : start + size] / 2).to(gradient)
-            gradient += (share[:, None, None] * found.to(gradient)).sum(0)
+            gradient += (share[:, None, None] * gradients.to(gradient)).sum(0)
         scores: NDArray[np.float64] = ((self.text - self.nothing).to(gradient) * gradient).sum(-1).cpu().double().numpy()
         return scores

@@ -117,8 +117,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.no_command(command, COMMANDS)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        asked: Parser = args.parser
-        asked.refuse(unknown[0])
+        subparser: Parser = args.parser
+        subparser.refuse(unknown[0])
     return args
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nativebert import console
 from nativebert.cli.options import as_options
 from nativebert.errors import BadInputError
-from nativebert.io.read import TABLES, Asked, Table, format_of, read_columns
+from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
@@ -32,27 +32,27 @@ TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride
 # ---- texts in
 
 
-def read(args: argparse.Namespace, asked: Asked, usual: str = "text") -> Table:
+def read(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> Table:
     """The texts of ``args.file``: what the named options ask for. An output that cannot be written is told first."""
     from nativebert.io.write import check_ending
 
     if args.output is not None or not (args.explain if "explain" in args else False):
         check_ending(args.output or "-")  # before the work, not after it
-    table = read_file(args, args.file, asked, usual=usual, main=True)
+    table = read_file(args, args.file, wanted, usual=usual, main=True)
     if args.output is not None:
         check_apart(args.output, args.file)
     return table
 
 
 def read_file(
-    args: argparse.Namespace, path: str, asked: Asked, *, usual: str = "text", numbers: bool = False, main: bool = False
+    args: argparse.Namespace, path: str, wanted: Columns, *, usual: str = "text", numbers: bool = False, main: bool = False
 ) -> Table:
     """Texts of a file (see :func:`nativebert.io.read.read_columns`), which must hold some.
 
     Args:
         args: with ``delimiter`` and ``quoting``, which are for all tables of a command.
         path: of the file.
-        asked, usual, numbers: as of ``read_columns``.
+        wanted, usual, numbers: as of ``read_columns``.
         main: whether ``--format`` is about this file; among several, it need not be the table that ``--delimiter`` is about.
     """
     say_waiting(path)
@@ -61,7 +61,7 @@ def read_file(
     how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
     with notes(args):
         table = read_columns(
-            path, asked, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
+            path, wanted, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
         )
     if not table.rows:
         raise BadInputError(f"{name(path, 'input')} contains no texts")
@@ -70,18 +70,18 @@ def read_file(
 
 def queries(args: argparse.Namespace) -> list[str]:
     """What ``--query`` and ``--queries`` ask for."""
-    asked = list(args.query or [])
+    texts = list(args.query or [])
     if args.queries == args.file == "-":
         raise BadInputError("--queries and FILE cannot both be standard input: name a file for one of them")
     if args.queries is not None:
         if args.output is not None:
             check_apart(args.output, args.queries)
-        asked += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
+        texts += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
     elif args.queries_column is not None:
         raise BadInputError("--queries-column requires --queries FILE")
-    if not asked:
+    if not texts:
         raise BadInputError('missing arguments: --query "TEXT" or --queries FILE')
-    return asked
+    return texts
 
 
 def check_apart(output: str, *inputs: str) -> None:
@@ -115,11 +115,11 @@ def name(path: str, stream: str) -> str:
 def note_unknown(args: argparse.Namespace, path: str) -> None:
     """Say that nothing tells how the vectors in a file were made."""
     from nativebert.errors import Doubtful, warn
-    from nativebert.io.made import beside
+    from nativebert.io.provenance import provenance_file
 
     with notes(args):
         warn(
-            f"{beside(path)} does not exist, so it was not checked that the vectors in {path} match the texts and the model",
+            f"{provenance_file(path)} does not exist, so it was not checked that the vectors in {path} match the texts and the model",
             Doubtful,
         )
 
@@ -147,8 +147,8 @@ def at_work(args: argparse.Namespace) -> Iterator[None]:
 
 def task_options(args: argparse.Namespace, *own: str) -> dict[str, Any]:
     """The arguments that every task takes, and this one's own; those that nobody asked for are left to the task."""
-    given = vars(args)
-    return {option: given[option] for option in (*TASK, *own) if given.get(option) is not None}
+    values = vars(args)
+    return {option: values[option] for option in (*TASK, *own) if values.get(option) is not None}
 
 
 def progress(args: argparse.Namespace) -> bool | None:
@@ -159,12 +159,12 @@ def progress(args: argparse.Namespace) -> bool | None:
 # ---- results out
 
 
-def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], None], *, explain: bool = False) -> TextIO:
+def deliver(args: argparse.Namespace, results: Records, show: Callable[[TextIO], None], *, explain: bool = False) -> TextIO:
     """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe.
 
     Args:
         args: with ``output`` and ``quiet``.
-        found: the results.
+        results: the results.
         show: prints them for people, to a stream.
         explain: show them in any case, and leave JSON lines to those who ask for them.
 
@@ -175,7 +175,7 @@ def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], N
 
     shown = explain or (args.output is None and console.is_terminal(sys.stdout))
     if args.output is not None or not shown:
-        write_records(args.output or "-", found)
+        write_records(args.output or "-", results)
     out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
     if shown:
         show(out)
@@ -184,15 +184,15 @@ def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], N
     return out
 
 
-def show_table(found: Records, keys: int, out: TextIO) -> None:
+def show_table(results: Records, keys: int, out: TextIO) -> None:
     """Print results as a table. The first ``keys`` columns say which text a row belongs to: that is said once."""
     before: Sequence[Any] = []
     rows = []
-    for row in found.rows:
+    for row in results.rows:
         same = list(row[:keys]) == list(before[:keys])
         rows.append([cell(value) if n >= keys or not same else "" for n, value in enumerate(row)])
         before = row
-    console.table(rows, found.columns, file=out)
+    console.table(rows, results.columns, file=out)
 
 
 def cell(value: str | float | None) -> str:
@@ -288,10 +288,10 @@ def finish_hits(
             rows = [[cell(value) for value in hit.values()] for hit in of_query]
             console.table(rows, ["index", "score", "text"], title=console.short(query), file=out)
 
-    found = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
-    out = deliver(args, Records(found, list(found[0]), [list(hit.values()) for hit in found]), show)
+    records = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
+    out = deliver(args, Records(records, list(records[0]), [list(hit.values()) for hit in records]), show)
     inputs = [*source(args.file, table), ("queries", f"{len(queries):,}")]
-    summarize(args, report, snapshot, inputs, target(args, plural(len(found), "text")), out)
+    summarize(args, report, snapshot, inputs, target(args, plural(len(records), "text")), out)
     return 0
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     check_report(args.json, args.texts)
     texts = sample(args)
     with notes(args):
-        found = invariance.check(
+        report = invariance.check(
             args.model,
             device=args.device,
             precision=args.precision or "float32",
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
             revision=args.revision,
             offline=args.offline,
         )
-    out = write_report(args.json, found.as_dict())
-    facts({"": list(found.facts.items())}, file=out)
+    out = write_report(args.json, report.as_dict())
+    facts({"": list(report.facts.items())}, file=out)
     print(file=out)
     rows = [
         (
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             f"{k.vectors:.1e}" if k.vectors else "0",
             f"{k.states:.1e}" if k.states else "0",
         )
-        for k in found.kinds
+        for k in report.kinds
     ]
     table(
         rows,
@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
         file=out,
     )
     print(file=out)
-    print(found.verdict(), file=out)
-    return 0 if found.passed else BAD
+    print(report.verdict(), file=out)
+    return 0 if report.passed else BAD

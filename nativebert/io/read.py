@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
 
 # What the option is called that names a column -> the column's name, or None for the one that holds the text
-Asked = Mapping[str, str | None]
+Columns = Mapping[str, str | None]
 
 
 def read_texts(source: str, *, column: str | None = None, format: str | None = None) -> Texts:
@@ -80,7 +80,7 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
 
 def read_columns(
     source: str,
-    asked: Asked,
+    wanted: Columns,
     *,
     format: str | None = None,
     delimiter: str | None = None,
@@ -93,7 +93,7 @@ def read_columns(
 
     Args:
         source: a path, or ``-`` for standard input.
-        asked: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
+        wanted: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
             None, for at most one of them, stands for the only column, or the one with the usual name.
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
         delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
@@ -113,9 +113,9 @@ def read_columns(
     """
     format = _format(source, format, format_option)
     name = "standard input" if source == "-" else source
-    named = [option for option, column in asked.items() if column is not None]
-    if format == "txt" and (named or len(asked) > 1):
-        out = f"remove {' and '.join(named)}" if len(asked) == 1 else "use a csv, tsv or jsonl file"
+    named = [option for option, column in wanted.items() if column is not None]
+    if format == "txt" and (named or len(wanted) > 1):
+        out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
         or_say = f", or use {format_option} csv" if format_option else ""
         raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
     if format not in TABLES and (delimiter or quoting):
@@ -124,11 +124,11 @@ def read_columns(
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
     if format == "jsonl":
-        rows = _jsonl(content, source, name, asked, usual, numbers)
+        rows = _jsonl(content, source, name, wanted, usual, numbers)
     else:
-        rows = _csv(content, name, asked, usual, format, delimiter, quoting)
-    found = next(rows)
-    return Table(list(rows), found)
+        rows = _csv(content, name, wanted, usual, format, delimiter, quoting)
+    names = next(rows)
+    return Table(list(rows), names)
 
 
 def format_of(source: str, format: str | None = None) -> str:
@@ -236,7 +236,7 @@ def _through(command: str, source: str, new: str) -> str:
 
 
 def _csv(
-    content: str, name: str, asked: Asked, usual: str, format: str, delimiter: str | None, quoting: str | None
+    content: str, name: str, wanted: Columns, usual: str, format: str, delimiter: str | None, quoting: str | None
 ) -> Iterator[tuple[str, ...]]:
     """The columns' names, then their values."""
     delimiter = delimiter or ("\t" if format == "tsv" else ",")
@@ -255,24 +255,24 @@ def _csv(
             header = next(rows, None)
         except csv.Error:
             header = None
-            _check_separator(content, name, delimiter, asked, [])
+            _check_separator(content, name, delimiter, wanted, [])
             raise
         if not header:
             raise BadInputError(f"{name} is empty: the first line of a {format} file must contain the column names")
-        if len(header) == 1 and header[0] not in asked.values():
-            _check_separator(content, name, delimiter, asked, header)
+        if len(header) == 1 and header[0] not in wanted.values():
+            _check_separator(content, name, delimiter, wanted, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
             raise BadInputError(
                 f"the column names of {name} are in double quotes ({_some(header)}), and .tsv files are read without quoting: use --quoting double, or "
                 "--quoting none if the quotes are part of the names"
             )
-        _check_columns(content, name, delimiter, asked, header)
-        columns = _columns(asked, usual, header, name)
+        _check_columns(content, name, delimiter, wanted, header)
+        columns = _columns(wanted, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
                 raise BadInputError(f"{name} has {header.count(column)} columns named {column!r}: rename all but one")
         yield columns
-        at = [header.index(column) for column in columns]
+        indices = [header.index(column) for column in columns]
         number = 0
         line = rows.line_num + 1 + skipped
         of_row.clear()
@@ -285,10 +285,10 @@ def _csv(
                 number += 1
                 if len(of_row) > 1 and _as_if_swallowed(of_row, delimiter, len(header)):
                     swallowed.append(f"row {number} (lines {line} to {rows.line_num + skipped})")
-                found = tuple(row[place] for place in at)
-                if plain and any(field.startswith('"') for field in found):
+                fields = tuple(row[index] for index in indices)
+                if plain and any(field.startswith('"') for field in fields):
                     quoted.append(line)
-                yield found
+                yield fields
             line = rows.line_num + 1 + skipped
             of_row.clear()
     except csv.Error as error:
@@ -316,9 +316,9 @@ def _csv(
         )
 
 
-def _kept(content: str, seen: list[str]) -> Iterator[str]:
+def _kept(content: str, lines: list[str]) -> Iterator[str]:
     for line in io.StringIO(content, newline=""):
-        seen.append(line)
+        lines.append(line)
         yield line
 
 
@@ -336,12 +336,12 @@ def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
     return rest, 1
 
 
-def _check_separator(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+def _check_separator(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has more columns with another separator than with the one it is read with."""
     if (other := _likely(content, delimiter, len(header))) is None:
         return
     separator, names = other
-    option = next((option for option, column in asked.items() if column is None), None)
+    option = next((option for option, column in wanted.items() if column is None), None)
     one = f"one column, {_cut(header[0])!r}," if header else "not a valid row"
     offered = option and header and header[0].isprintable()
     only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
@@ -351,15 +351,15 @@ def _check_separator(content: str, name: str, delimiter: str, asked: Asked, head
     )
 
 
-def _check_columns(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+def _check_columns(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has the columns that were asked for with another separator, and not with the one it is read with."""
-    wanted = {column for column in asked.values() if column is not None}
-    if wanted <= set(header):
+    columns = {column for column in wanted.values() if column is not None}
+    if columns <= set(header):
         return
     for separator, names in _as_read(content, delimiter).items():
-        if wanted <= set(names):
+        if columns <= set(names):
             raise BadInputError(
-                f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, but has it with "
+                f"{name} has no column {min(columns - set(header))!r} with {_called(delimiter)} as the separator, but has it with "
                 f"{_called(separator)}: use --delimiter {_typed(separator)}"
             )
 
@@ -406,7 +406,7 @@ def _typed(separator: str) -> str:
     return "tab" if separator == "\t" else f"'{separator}'" if separator.isprintable() else f"'\\x{ord(separator):02x}'"
 
 
-def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
+def _jsonl(content: str, source: str, name: str, wanted: Columns, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
     """The keys (none where the lines are bare strings), then the texts."""
     keys: tuple[str, ...] | None = None
     for number, line in enumerate(io.StringIO(content, newline=None), 1):
@@ -420,7 +420,7 @@ def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbe
         if keys is None:
             if isinstance(record, list):
                 raise BadInputError(f"{where}: the text is {_shown(record)}, not a string.{_as_lines(line, source)}")
-            keys = _keys(asked, usual, record, where)
+            keys = _keys(wanted, usual, record, where)
             yield keys
         if not keys:
             yield (_checked(record, where, numbers),)
@@ -444,11 +444,11 @@ def _as_lines(line: str, source: str) -> str:
     return f" {form[0]}? Convert it to JSON lines: {_through(form[1], source, new)}"
 
 
-def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
+def _keys(wanted: Columns, usual: str, first: Any, where: str) -> tuple[str, ...]:
     """The keys to look for, by the first line of a file."""
     if isinstance(first, dict):
-        return _columns(asked, usual, list(first), where)
-    for option, column in asked.items():
+        return _columns(wanted, usual, list(first), where)
+    for option, column in wanted.items():
         if column is not None and isinstance(first, str):
             raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
     return ()
@@ -466,11 +466,11 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     return text
 
 
-def _columns(asked: Asked, usual: str, there: list[str], where: str) -> tuple[str, ...]:
-    found = tuple(_column(option, column, usual, there, where) for option, column in asked.items())
-    if len(set(found)) < len(found):
-        raise BadInputError(f"{' and '.join(asked)} are both {found[0]!r}: choose two different columns of {where}")
-    return found
+def _columns(wanted: Columns, usual: str, there: list[str], where: str) -> tuple[str, ...]:
+    names = tuple(_column(option, column, usual, there, where) for option, column in wanted.items())
+    if len(set(names)) < len(names):
+        raise BadInputError(f"{' and '.join(wanted)} are both {names[0]!r}: choose two different columns of {where}")
+    return names
 
 
 def _column(option: str, column: str | None, usual: str, there: list[str], where: str) -> str:

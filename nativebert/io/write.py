@@ -62,7 +62,7 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
         write(file, vectors, texts)
 
 
-def write_records(target: str, found: Records) -> None:
+def write_records(target: str, records: Records) -> None:
     """Write results in the format that the file's ending names: ``.jsonl`` a record a line, ``.csv`` the table, with its header.
 
     Numbers are written with as many digits as bring the same float back; None is an empty cell. A file that was there is replaced when
@@ -70,7 +70,7 @@ def write_records(target: str, found: Records) -> None:
 
     Args:
         target: a path, or ``-`` for JSON lines on standard output.
-        found: the results.
+        records: the results.
 
     Raises:
         BadInputError: an ending that says nothing, or a place that cannot be written to.
@@ -78,7 +78,7 @@ def write_records(target: str, found: Records) -> None:
     """
     write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
     with _opened(target) as file:
-        write(file, found)
+        write(file, records)
 
 
 def check_target(target: str) -> Writer:
@@ -219,19 +219,19 @@ def _digits(value: float) -> str:
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 
 
-def _record_csv(file: IO[bytes], found: Records) -> None:
+def _record_csv(file: IO[bytes], records: Records) -> None:
     # Texts in quotes, numbers without; None is empty
     text = io.TextIOWrapper(file, "utf-8", newline="")
     try:
         table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        text.write(",".join(found.columns) + "\n")
-        table.writerows(found.rows)
+        text.write(",".join(records.columns) + "\n")
+        table.writerows(records.rows)
     finally:
         text.detach()
 
 
-def _record_jsonl(file: IO[bytes], found: Records) -> None:
-    for record in found.records:
+def _record_jsonl(file: IO[bytes], records: Records) -> None:
+    for record in records.records:
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 

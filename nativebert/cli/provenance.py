@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from nativebert import __version__
 from nativebert.errors import BadInputError
-from nativebert.io.made import Made
+from nativebert.io.provenance import Provenance
 
 if TYPE_CHECKING:
     from nativebert.tasks.embed import Embedder
 
 
-def made_by(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
+def provenance_of(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
     """How an embedder makes vectors of texts behind a prompt."""
     files = embed.snapshot
     assert files is not None
@@ -36,12 +36,12 @@ def made_by(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
     }
 
 
-def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
+def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: str | None) -> None:
     """Refuse to compare the vectors in ``path`` with what this command makes.
 
     Args:
         path: their file.
-        made: how they were made.
+        recorded: how they were made.
         ours: how the command makes its own; what is not in both is not compared.
         prompt: what stood before each of their texts, as far as the command was told.
 
@@ -50,32 +50,32 @@ def check_alike(path: str, made: Made, ours: Made, prompt: str | None) -> None:
     """
 
     def differs(*keys: str) -> bool:
-        return any(key in made and key in ours and made[key] != ours[key] for key in keys)
+        return any(key in recorded and key in ours and recorded[key] != ours[key] for key in keys)
 
     if differs("weights", "tokenizer", "lowercase"):
         what = "other weights" if differs("weights") else "another tokenizer"
-        theirs = f"{made.get('model')}@{made['commit']}" if made.get("commit") else str(made.get("model"))
-        if made.get("model") == ours["model"] and made.get("commit") == ours["commit"]:
+        theirs = f"{recorded.get('model')}@{recorded['commit']}" if recorded.get("commit") else str(recorded.get("model"))
+        if recorded.get("model") == ours["model"] and recorded.get("commit") == ours["commit"]:
             raise BadInputError(f"{path} was computed with {theirs}, which now has {what}: compute the vectors again")
         raise BadInputError(
             f"{path} was computed with {theirs}, and {ours['model']} has {what}: use -m {shlex.quote(theirs)}, or compute the vectors again"
         )
     if differs("pooling"):
-        say = " ".join(f"--pooling {mode}" for mode in made["pooling"])
-        raise _otherwise(path, "pooling", " and ".join(made["pooling"]), " and ".join(ours["pooling"]), say)
+        say = " ".join(f"--pooling {mode}" for mode in recorded["pooling"])
+        raise _otherwise(path, "pooling", " and ".join(recorded["pooling"]), " and ".join(ours["pooling"]), say)
     if differs("normalize"):
-        say = "--normalize" if made["normalize"] else "--no-normalize"
-        theirs, here = ("to unit length" if one["normalize"] else "none" for one in (made, ours))
+        say = "--normalize" if recorded["normalize"] else "--no-normalize"
+        theirs, here = ("to unit length" if one["normalize"] else "none" for one in (recorded, ours))
         raise _otherwise(path, "normalization", theirs, here, say)
     if differs("steps"):
-        theirs, here = (", ".join(one["steps"]) or "none" for one in (made, ours))
+        theirs, here = (", ".join(one["steps"]) or "none" for one in (recorded, ours))
         raise _otherwise(path, "steps after pooling", theirs, here, "")
     if differs("precision"):
-        raise _otherwise(path, "precision", made["precision"], ours["precision"], f"--precision {made['precision']}")
-    if prompt is not None and "prompt" in made and made["prompt"] != prompt:
-        raise _otherwise(path, "prompt", repr(made["prompt"]), repr(prompt), "")
+        raise _otherwise(path, "precision", recorded["precision"], ours["precision"], f"--precision {recorded['precision']}")
+    if prompt is not None and "prompt" in recorded and recorded["prompt"] != prompt:
+        raise _otherwise(path, "prompt", repr(recorded["prompt"]), repr(prompt), "")
     if differs("width"):
-        raise _otherwise(path, "width", made["width"], ours["width"], "")
+        raise _otherwise(path, "width", recorded["width"], ours["width"], "")
 
 
 def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInputError:
