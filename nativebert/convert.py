@@ -61,7 +61,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert` did: files written, and names of files copied beside them."""
+    """Result of :func:`convert`: files written, and names of files copied beside them."""
 
     files: tuple[Converted, ...]
     copied: tuple[str, ...]

@@ -321,7 +321,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
 
 
 def _encoder_in(names: set[str], where: str, get: Callable[[str], Path]) -> str:
-    """Where the encoder's files are, of a folder with these names: see :attr:`Snapshot.inside`."""
+    """Subfolder of the encoder's files, by a folder's file names: see :attr:`Snapshot.inside`."""
     if "config.json" in names or "modules.json" not in names:
         return ""
     modules = _read_modules(get("modules.json"))
@@ -433,7 +433,7 @@ class _Ask:
         return self.cache / ("models--" + self.repo.replace("/", "--"))
 
     def lacks_config(self, commit: str) -> Path:
-        """Where huggingface_hub notes that a commit has no config.json: then a copy without it can be whole."""
+        """Marker of huggingface_hub that a commit has no config.json: a copy without it can be complete."""
         return self.home / ".no_exist" / commit / "config.json"
 
     @property
@@ -588,7 +588,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
 
 @cache
 def _absolute(path: str) -> Path:
-    """A folder that a variable names: a relative one means what it meant when it was first read, wherever the program goes from there."""
+    """Folder that an environment variable names; a relative path is resolved when it is first read."""
     return Path(path).absolute()
 
 

@@ -1,4 +1,4 @@
-"""What a model is, from its files alone: no torch, no weight byte read."""
+"""Facts about a model from its files alone, without torch and without reading weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Facts = dict[str, Any]  # a name -> what json can write; a dictionary is a list 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found.
+    """Result of :func:`inspect`.
 
     Attributes:
         facts: group -> name -> value, as JSON has it.
@@ -42,7 +42,7 @@ class Inspection:
     ledger: Ledger
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` has it."""
+        """All fields as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` has it."""
         ledger = json.loads(report.as_json(self.ledger))
         facts = {group: {_key(name): value for name, value in facts.items()} for group, facts in self.facts.items()}
         return {**facts, "problems": list(self.problems), "ledger": ledger}

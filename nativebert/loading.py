@@ -75,12 +75,12 @@ class LoadedModel(Model):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
+        """State for pickling, without the ledger, which holds a mapped file: a copy cannot be saved."""
         return {**self.__dict__, "ledger": None}
 
     @property
     def reference(self) -> str:
-        """Where the model came from, as its user wrote it."""
+        """Source of the model, as its user wrote it."""
         return self.snapshot.reference if self.snapshot else f"a new {self.config.family} model"
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Which tokens a prediction rests on: integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365)."""
+"""Token attributions by integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOKENS_AT_ONCE = 2048
 
 
 class Score(NamedTuple):
-    """What a token (or a word) adds to the logit, beside a baseline that says nothing.
+    """Contribution of a token (or word) to the logit, relative to an uninformative baseline.
 
     ``text[start:end]`` is where it came from; ``part`` says of which text of a pair, 0 or 1, and is None for a token of the template, which
     has no place. ``word`` counts the words of each text.
@@ -57,7 +57,7 @@ class Saliency(list[Score]):
 
     @property
     def error(self) -> float:
-        """How far the sum of the scores is from ``logit - baseline``, which it would equal with infinitely many steps."""
+        """Distance of the scores' sum from ``logit - baseline``, which it equals with infinitely many steps."""
         return abs(sum(score.score for score in self) - (self.logit - self.baseline))
 
     @property
@@ -159,7 +159,7 @@ def saliency(
 
 
 class _Path:
-    """From a baseline's embeddings to a text's, with the model's logits on the way."""
+    """Straight path from a baseline's embeddings to a text's, and the model's logits along it."""
 
     def __init__(self, model: LoadedModel, encoding: Any, token: int | None, baseline: str) -> None:
         self.model, self.token = model, token
@@ -174,7 +174,7 @@ class _Path:
         self.nothing[special] = self.text[special]
 
     def logits(self, points: Tensor) -> Tensor:
-        """Of embeddings ``(n, L, E)``: ``(n, classes)``, of the one token if the head is on tokens."""
+        """Logits ``(n, classes)`` of embeddings ``(n, L, E)``; of one token if the head is on tokens."""
         n = len(points)
         # the table is asked as ever, and its answer exchanged: nothing else of the model knows about this
         hook = self.model.embed.token.register_forward_hook(lambda *_: points.flatten(0, 1))

@@ -102,7 +102,7 @@ def _matrices(model: Model) -> set[str]:
 
 
 def _described(ledger: Ledger, small: set[str]) -> dict[str, object]:
-    """What is in eight bits, and how, in the words of compressed-tensors: transformers then loads it by that package, or refuses."""
+    """``quantization_config`` of the int8 tensors, as compressed-tensors defines it: transformers loads it with that package, or refuses."""
     sources = [source for row in ledger.rows if small.intersection(row.targets) for source in row.sources]
     how = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
     group = {"targets": [source.removesuffix(".weight") for source in sources], "weights": how, "input_activations": None}

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says about turning token vectors into sentence vectors.
+"""Settings of a sentence-transformers folder: pooling, steps after it, prompts, limits.
 
 Data only: no torch, no import of what the files name."""
 
@@ -72,7 +72,7 @@ class Dense:
     bias: bool
     activation: str
     residual: bool = False
-    """Whether its input is added to what it gives, through a matrix of its own where the two differ in width."""
+    """Whether its input is added to its output, through a matrix of its own where the two differ in width."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Truncate:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What sentence_bert_config.json says of the encoder and its tokenizer.
+    """Settings of the encoder and its tokenizer in sentence_bert_config.json.
 
     Attributes:
         max_tokens: most tokens of a text, special tokens included; None where it does not say.
@@ -112,7 +112,7 @@ Step = Dense | LayerNorm | Truncate | Literal["normalize"]
 
 @dataclass(frozen=True)
 class SentenceConfig:
-    """From token vectors to sentence vectors.
+    """All settings for sentence vectors.
 
     Attributes:
         pooling: modes of :data:`nativebert.nn.pool.POOLS`; several are concatenated.
@@ -245,7 +245,7 @@ _OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "se
 
 
 def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:
-    """What stands in a file under the first of these names that it has: key, where it stands, value."""
+    """Entries of the first section with one of these names: key, section, value."""
     where = next((where for where in names if where in data), names[0])
     section = data.get(where) or {}
     if not isinstance(section, dict):

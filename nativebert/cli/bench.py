@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(report: Report) -> list[list[str]]:
-    """The lines of the table. What is measured is said once."""
+    """Rows of the table; the title of a workload stands in its first row."""
     rows = []
     for key in dict.fromkeys(figure.work.key for figure in report.figures):
         figures = [figure for figure in report.figures if figure.work.key == key]
@@ -104,7 +104,7 @@ def _rows(report: Report) -> list[list[str]]:
 
 
 def _measures(key: str) -> list[tuple[str, Callable[[Figure], Sequence[float]]]]:
-    """What is told of a work, and how it comes from a figure: a value for each round, or one."""
+    """Measures of a workload: unit, and the values of a figure (one per round, or a single one)."""
     if key == "load":
         return [("s", lambda f: f.seconds)]
     if key == "one":
@@ -135,7 +135,7 @@ def _times(values: Sequence[float]) -> str:
 
 
 def _legend(report: Report) -> list[str]:
-    """What the table's reader must know."""
+    """Explanations below the table."""
     works = {figure.work.key: figure.work for figure in report.figures}
     one, blocks = works["one"], ", ".join(work.title for key, work in works.items() if key[0].isdigit())
     busy = max(report.peak) > BUSY * min(report.peak)

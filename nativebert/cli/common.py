@@ -1,4 +1,4 @@
-"""What commands share when they run."""
+"""Shared code of the commands."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_file(
 
 
 def queries(args: argparse.Namespace) -> list[str]:
-    """What ``--query`` and ``--queries`` ask for."""
+    """Queries of ``--query`` and ``--queries``."""
     texts = list(args.query or [])
     if args.queries == args.file == "-":
         raise BadInputError("--queries and FILE cannot both be standard input: name a file for one of them")
@@ -108,12 +108,12 @@ def say_waiting(source: str) -> None:
 
 
 def name(path: str, stream: str) -> str:
-    """What to call a file; ``stream`` is ``input`` or ``output``."""
+    """Display name of a file; ``stream`` is ``input`` or ``output``."""
     return f"standard {stream}" if path == "-" else path
 
 
 def note_unknown(args: argparse.Namespace, path: str) -> None:
-    """Say that nothing tells how the vectors in a file were made."""
+    """Warn that a file of vectors has no provenance record."""
     from nativebert.errors import Doubtful, warn
     from nativebert.io.provenance import provenance_file
 
@@ -128,13 +128,13 @@ def note_unknown(args: argparse.Namespace, path: str) -> None:
 
 
 def notes(args: argparse.Namespace) -> AbstractContextManager[None]:
-    """While it lasts, nativebert's warnings are one line each, and speak of options."""
+    """Context that prints nativebert's warnings in one line each, in terms of options."""
     return console.notes(partial(as_options, args))
 
 
 @contextmanager
 def at_work(args: argparse.Namespace) -> Iterator[None]:
-    """While it lasts, ``--threads`` and ``--quiet`` hold, and warnings are notes."""
+    """Context in which ``--threads`` and ``--quiet`` apply, and warnings are notes."""
     if args.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with notes(args):
@@ -146,13 +146,13 @@ def at_work(args: argparse.Namespace) -> Iterator[None]:
 
 
 def task_options(args: argparse.Namespace, *own: str) -> dict[str, Any]:
-    """The arguments that every task takes, and this one's own; those that nobody asked for are left to the task."""
+    """Arguments common to all tasks, and this task's own, without those that were not set."""
     values = vars(args)
     return {option: values[option] for option in (*TASK, *own) if values.get(option) is not None}
 
 
 def progress(args: argparse.Namespace) -> bool | None:
-    """Of a task's call: a bar on a terminal, or none."""
+    """``progress`` argument of a task's call: a bar on a terminal, or none."""
     return False if args.quiet else None
 
 
@@ -245,7 +245,7 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
 
 
 def tokens(report: Report) -> str:
-    """How many tokens were read, and how."""
+    """Summary of token counts: total, truncated, in windows."""
     cut, texts_cut = int(report.cut.sum()), int((report.cut > 0).sum())
     left = f"{cut:,} truncated in {plural(texts_cut, 'text')}" if cut else "none truncated"
     long = report.windows[report.windows > 1]
@@ -254,14 +254,14 @@ def tokens(report: Report) -> str:
 
 
 def source(path: str, table: Table) -> Lines:
-    """Where the texts came from."""
+    """Summary line of the input."""
     columns = ", ".join(map(repr, table.columns))
     of = f", column{'s' * (len(table.columns) > 1)} {columns}" if columns else ""
     return [("texts", f"{len(table.rows):,} from {name(path, 'input')}{of}")]
 
 
 def target(args: argparse.Namespace, what: str) -> Lines:
-    """Where the results went; nothing for those that stand on the screen."""
+    """Summary line of the output file; none for results on the terminal."""
     return [] if args.output is None else [("results", f"{what} in {name(args.output, 'output')}")]
 
 

@@ -1,4 +1,4 @@
-"""How vectors are made by a command, and whether others were made alike."""
+"""Provenance of the vectors that a command computes, and its comparison with that of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def provenance_of(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
-    """How an embedder makes vectors of texts behind a prompt."""
+    """Provenance of an embedder's vectors of texts with a prompt."""
     files = embed.snapshot
     assert files is not None
     return {
@@ -37,16 +37,16 @@ def provenance_of(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
 
 
 def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: str | None) -> None:
-    """Refuse to compare the vectors in ``path`` with what this command makes.
+    """Refuse vectors that were computed in another way than this command would.
 
     Args:
-        path: their file.
-        recorded: how they were made.
-        ours: how the command makes its own; what is not in both is not compared.
-        prompt: what stood before each of their texts, as far as the command was told.
+        path: file of the vectors.
+        recorded: their provenance.
+        ours: provenance of the command's own vectors; only keys in both are compared.
+        prompt: prompt of the file's vectors, if the command specifies one.
 
     Raises:
-        BadInputError: they were made otherwise; names how, and what to say.
+        BadInputError: they differ; names the difference and the options to use.
     """
 
     def differs(*keys: str) -> bool:

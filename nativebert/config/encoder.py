@@ -44,7 +44,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """What an encoder is, the same for every family.
+    """Configuration of an encoder, in the same terms for every family.
 
     Attributes:
         family: name of the family, as in ``model_type``.

@@ -1,4 +1,4 @@
-"""How vectors were made: a JSON file beside theirs (``vectors.npy.json``), so that nobody compares them with vectors made otherwise."""
+"""Provenance of vectors: a JSON file beside theirs (``vectors.npy.json``) that records how they were computed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Provenance = Mapping[str, Any]
 
 
 def provenance_file(path: str) -> str:
-    """The file that says how the vectors in ``path`` were made."""
+    """Path of the provenance of the vectors in ``path``."""
     return f"{path}.json"
 
 
 def check_writable(path: str) -> None:
-    """Before the work: can that file be written?
+    """Check that the provenance of ``path`` can be written, before the work.
 
     Raises:
-        BadInputError: it cannot, or there is a file of that name which is about something else.
+        BadInputError: it cannot, or an unrelated file has its name.
     """
     side = provenance_file(path)
     check_place(side, Path(side).name)
@@ -36,17 +36,17 @@ def check_writable(path: str) -> None:
 
 
 def write_provenance(path: str, provenance: Provenance, texts: Iterable[str]) -> None:
-    """Write, beside a file of vectors, how they were made, of which texts, and what that file is."""
+    """Write the provenance of a file of vectors, with digests of their texts and of the file."""
     record = {**provenance, "texts": digest_of(texts), "file": _digest(path)}
     with output_file(provenance_file(path)) as file:
         file.write(dump_json(record).encode())
 
 
 def read_provenance(path: str) -> Provenance | None:
-    """How the vectors in ``path`` were made; None where nothing says so.
+    """Provenance of the vectors in ``path``; None where there is no record.
 
     Raises:
-        BadInputError: what is said is about another file than the one that is there now, or cannot be read.
+        BadInputError: the record is damaged, or of another version of the file.
     """
     side = provenance_file(path)
     record = _read(side)

@@ -53,7 +53,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
 
 
-# What the option is called that names a column -> the column's name, or None for the one that holds the text
+# Name of the option that selects a column -> the column, or None for the default one
 Columns = Mapping[str, str | None]
 
 
@@ -132,7 +132,7 @@ def read_columns(
 
 
 def format_of(source: str, format: str | None = None) -> str:
-    """What a file is read as: one of :data:`FORMATS`, or its ending where that says nothing. ``format`` overrides the ending."""
+    """Format of a file: one of :data:`FORMATS`, or its ending if that is none of them. ``format`` overrides the ending."""
     ending = Path(source).suffix.lower().lstrip(".")
     return format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
 
@@ -208,7 +208,7 @@ def _check_kind(data: bytes, source: str) -> None:
 
 
 def _how_to_decode(data: bytes, source: str) -> str:
-    """What to do with bytes that are not UTF-8."""
+    """Advice for bytes that are not UTF-8."""
     wrong, right = data.decode("utf-8", "replace").count("\ufffd"), len(re.findall(rb"[\xc2-\xf4][\x80-\xbf]+", data))
     if right > wrong:
         return f"most of the file is, so it is damaged there, or joined from several files. Fix it, or drop the invalid bytes: {_through('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
@@ -229,7 +229,7 @@ def _named(source: str, what: str) -> str:
 
 
 def _through(command: str, source: str, new: str) -> str:
-    """How to send a file through a command; ``new`` is the name of what comes out, in the same folder."""
+    """Shell command that converts a file; ``new`` is the name of the output, in the same folder."""
     if source == "-":
         return f"put `{command} |` in front of this command"
     return f"`{command} < {shlex.quote(source)} > {shlex.quote(str(Path(source).with_name(new)))}`, and pass the new file"
@@ -378,7 +378,7 @@ def _likely(content: str, delimiter: str, columns: int) -> tuple[str, list[str]]
 
 
 def _why_not(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
-    """What may be wrong with a row that has another number of fields than the header."""
+    """Likely cause of a row with another number of fields than the header."""
     if other := _likely(content, delimiter, len(header)):
         return f"If {_called(other[0])} is the separator, use --delimiter {_typed(other[0])}"
     if plain:
@@ -436,7 +436,7 @@ def _jsonl(content: str, source: str, name: str, wanted: Columns, usual: str, nu
 
 
 def _as_lines(line: str, source: str) -> str:
-    """What to do with JSON that is not one value a line."""
+    """Advice for JSON that is not one value per line."""
     form = {"[": ("A JSON array", "jq -c '.[]'"), "{": ("An object over several lines", "jq -c .")}.get(line.lstrip()[0])
     if form is None:
         return ""

@@ -82,7 +82,7 @@ def write_records(target: str, records: Records) -> None:
 
 
 def check_target(target: str) -> Writer:
-    """The writer of vectors for ``target``: ask before a long job, not after. Raises :class:`BadInputError`."""
+    """The writer of vectors for ``target``: checked before a long job. Raises :class:`BadInputError`."""
     return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
 
 
@@ -114,7 +114,7 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
 
 
 def check_place(target: str, example: str, stream: str = "") -> None:
-    """That a file can be written: ask before a long job, not after.
+    """Check that a file can be written, before a long job.
 
     Args:
         target: a path.
@@ -137,7 +137,7 @@ def check_place(target: str, example: str, stream: str = "") -> None:
 
 
 def check_folder(target: str) -> None:
-    """That a folder can be made, or written to: ask before a long job, not after.
+    """Check that a folder can be created or written to, before a long job.
 
     Raises:
         BadInputError: something else is in its place, or there is no permission.
@@ -163,7 +163,7 @@ def standard_output() -> TextIO:
 
 
 def _final(path: Path) -> Path:
-    """Where a link leads: the file it names is replaced, not the link."""
+    """Target of a symbolic link: the file is replaced, not the link."""
     return Path(os.path.realpath(path))
 
 

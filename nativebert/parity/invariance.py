@@ -1,4 +1,4 @@
-"""Does what a text gives depend on what it is batched with? Asked on the user's own device and precision."""
+"""Batch invariance: whether a text's results depend on the rest of its batch, on the user's own device and precision."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def bitwise(self) -> bool:
-        """Whether all that counts was equal to the last bit."""
+        """Whether everything compared was bitwise equal."""
         return all(kind.equal == kind.compared for kind in self.kinds if kind.counts)
 
     @property
@@ -80,7 +80,7 @@ class Report:
         return self.bitwise or not self.promised
 
     def verdict(self) -> str:
-        """One line of plain words."""
+        """The verdict in one line."""
         counted = [kind for kind in self.kinds if kind.counts]
         if self.bitwise:
             return f"{sum(kind.compared for kind in counted):,} comparisons, 0 differences: bitwise equal."
@@ -93,7 +93,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All fields, for JSON."""
         return {
             "passed": self.passed,
             "bitwise": self.bitwise,
@@ -203,7 +203,7 @@ def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int,
 
 
 def _run(embedder: Embedder, rows: list[list[int]], which: list[int], batch_tokens: int) -> Results:
-    """As the embedder does it: sorted by length, in batches of at most so many tokens."""
+    """Batch as the embedder does: sorted by length, at most ``batch_tokens`` tokens each."""
     results: Results = {}
     lengths = np.array([len(rows[n]) for n in which], np.int64)
     for batch in batches_by_length(lengths, batch_tokens):

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that both models computed.
+    """One tensor that both models computed.
 
     Attributes:
         name: ``embeddings``, ``layers.3.attention`` (its weights), ``layers.3``, ``pooler``, ``logits.classify``; or an operation by our name.
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def first(self) -> Step | None:
-        """Where the two part: the first operation, or else the first output, that is too far off."""
+        """The first operation beyond its limit, or else the first such output."""
         off = [step for step in self.steps if not step.passed]
         return next((step for step in off if step.kind == "operation"), off[0] if off else None)
 
@@ -80,7 +80,7 @@ class Report:
         )
 
     def verdict(self) -> str:
-        """One or more lines of plain words."""
+        """The verdict and its reasons, one per line."""
         if self.passed:
             worst = self.worst
             return (
@@ -105,7 +105,7 @@ class Report:
         return "FAIL: " + "\n      ".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All fields, for JSON."""
         return {
             "passed": self.passed,
             "verdict": self.verdict(),

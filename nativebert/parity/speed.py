@@ -79,7 +79,7 @@ class Transformers:
         return tokenizer, network.to(self._device).eval()
 
     def load(self, text: str) -> object:
-        """From the files to the vector of one text, anew."""
+        """Load the model from its files and embed one text."""
         return self._vectors([text], 1, *self._open())
 
     def vectors(self, texts: list[str]) -> Callable[[], NDArray[np.float32]]:

@@ -52,7 +52,7 @@ class AttentionPicture:
 
     @property
     def received(self) -> Weights:
-        """How much attention each token gets, the mean over all tokens, ``(layers, heads, tokens)``; each head's sum is 1."""
+        """Attention that each token receives, mean over all tokens, ``(layers, heads, tokens)``; each head's sum is 1."""
         mean: Weights = self.weights.mean(2, dtype=np.float64).astype(np.float32)
         return mean
 

@@ -160,7 +160,7 @@ class MapPicture:
         return page.replace("<head>", _HEAD, 1)
 
     def _words(self, i: int) -> str:
-        """What is shown of a point when it is pointed at. Texts come from strangers, and plotly reads tags in them."""
+        """Tooltip of a point. Texts come from strangers, and plotly reads tags in them."""
         parts = []
         if self.labels is not None:
             label = self.labels[i]
@@ -296,12 +296,12 @@ def _missing(label: Any) -> bool:
 
 
 def _size(count: int) -> float:
-    """How wide a point is, in printer's points; less where there are many."""
+    """Diameter of a point, in typographic points; smaller where there are many."""
     return min(7.0, max(2.5, 100 / math.sqrt(count)))
 
 
 def _natural(name: str) -> list[str | int]:
-    """A key that sorts "cluster 10" after "cluster 9"."""
+    """Sort key that puts "cluster 10" after "cluster 9"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 

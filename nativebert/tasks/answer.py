@@ -161,7 +161,7 @@ def _characters(e: Encoding, token: int, by_words: bool) -> tuple[int, int]:
 
 
 class _Spans(NamedTuple):
-    """What the windows of one context say about its spans.
+    """Candidate spans of one context, collected over its windows.
 
     Attributes:
         parts: for each window its span, the start logits of the tokens that it owns, and the end logits of these and of those after them
@@ -178,7 +178,7 @@ class _Spans(NamedTuple):
 
     @classmethod
     def of(cls, read: list[tuple[Window, Logits, Logits]], longest: int) -> _Spans:
-        """From each window with its logits ``(tokens, 2)`` and those of the sequence's first token, ``(2,)``.
+        """Build from each window's logits ``(tokens, 2)`` and those of the sequence's first token, ``(2,)``.
 
         An answer begins in a token that its window owns, and may end beyond. So each token has one start logit; as its end logit the
         sum takes the highest of the windows in which an answer may end there. The null logits are those of the window where their sum is

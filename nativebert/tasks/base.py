@@ -129,12 +129,12 @@ class Task:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """Device that the model runs on."""
         return self._options.device
 
     @property
     def precision(self) -> str:
-        """What the encoder computes in."""
+        """Precision of the encoder's computations."""
         return self._options.precision
 
     @property
@@ -144,7 +144,7 @@ class Task:
 
     @property
     def too_long(self) -> str:
-        """What happens to longer texts."""
+        """Handling of texts longer than ``max_tokens``."""
         return self._options.too_long
 
     @property
@@ -185,7 +185,7 @@ class Task:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: the settings, and of the model where its files are, or its weights if it was passed as a model.
+        """State for pickling: the settings, and the location of the model's files, or its weights if it was passed as a model.
 
         Raises:
             RefusedError: the passed model's weights are not those any more that the task was made with.
@@ -293,7 +293,7 @@ class Task:
         return None
 
     def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute) -> list[Tensor]:
-        """What ``compute`` makes of the tokens, float32 ``(tokens, ...)`` on the CPU for each sequence."""
+        """Results of ``compute`` per token: float32 ``(tokens, ...)`` on the CPU for each sequence."""
         out: list[Tensor] = [torch.empty(0)] * len(sequences.ids)
         for rows, batch, x in self._run(sequences, chunk, compute):
             for n, states in zip(rows.tolist(), torch.split(x.float().cpu(), list(batch.lengths)), strict=True):
@@ -301,7 +301,7 @@ class Task:
         return out
 
     def _sequence_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, width: int) -> Tensor:
-        """What ``compute`` makes of the sequences, float32 ``(sequences, width)`` on the CPU."""
+        """Results of ``compute`` per sequence: float32 ``(sequences, width)`` on the CPU."""
         out = torch.empty(len(sequences.ids), width)
         for rows, _, x in self._run(sequences, chunk, compute):
             out[torch.from_numpy(rows)] = x.cpu()

@@ -154,7 +154,7 @@ def _problem(problem: str | None) -> Problem | None:
 
 
 def checked_top_k(top_k: Any) -> int | None:
-    """How many labels to give, or None for all; anything else is refused."""
+    """Validated number of labels to return, or None for all."""
     return None if top_k is None else at_least(1, "top_k", top_k, ", or None for all labels")
 
 

@@ -92,7 +92,7 @@ class Embedder(Task):
         self._finish, _ = self._steps()
 
     def _steps(self) -> tuple[list[steps.Apply], int]:
-        """What follows pooling, and the width of its vectors."""
+        """Steps after pooling, and the width of the resulting vectors."""
         width, chain = self.encoder.width * len(self.pooling), []
         for step in self.steps:
             apply, width = steps.make(step, width, self.snapshot)
@@ -204,7 +204,7 @@ class Embedder(Task):
         return self._vectors_of_tokens(texts, layers, options, words=True)
 
     def similarity(self, a: Vectors | Tensor, b: Vectors | Tensor | None = None) -> Vectors:
-        """How similar each vector of ``a`` is to each of ``b``, by the model's own measure (``config.similarity``).
+        """Similarity of each vector of ``a`` to each of ``b``, by the model's own measure (``config.similarity``).
 
         Args:
             a: ``(n, dimension)``; a single vector counts as one row.

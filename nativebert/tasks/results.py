@@ -1,4 +1,4 @@
-"""What a call gives back: results that become tables, and a report of what was done."""
+"""Return types of task calls: results that convert to tables, and the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Report:
-    """What a call did.
+    """Report of one call of a task.
 
     Attributes:
         tokens: tokens of each text that the model saw, special tokens included, ``(n,)``; what windows share is counted once.

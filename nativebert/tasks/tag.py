@@ -254,7 +254,7 @@ class Tagger(Task):
 
 
 class Tag(NamedTuple):
-    """What a label says.
+    """A label parsed by the BIO, BIOES or BILOU scheme.
 
     Attributes:
         label: the type of entity.
@@ -314,7 +314,7 @@ def merge_tags(tags: Sequence[Tag | None]) -> list[tuple[int, int, str]]:
 
 
 def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str]) -> list[bool]:
-    """Which labels are left out. A name that is a label means that label alone, not a type of the same name (``"O"`` and ``"B-O"``)."""
+    """Labels to leave out. A name that is a label means that label alone, not a type of the same name (``"O"`` and ``"B-O"``)."""
     types = {tag.label for tag in tags} - set(labels)
     for name in ignore:
         if name != "O" and name not in labels and name not in types:
@@ -326,7 +326,7 @@ def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str])
 
 
 def _word_starts(owners: Sequence[int | None]) -> list[int]:
-    """Where another word begins."""
+    """Index of the first token of each word."""
     return [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
 
 
