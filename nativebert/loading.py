@@ -198,7 +198,7 @@ def _gc_disabled() -> Iterator[None]:
 
 _ADVICE = {
     "unexpected": "if the model is right without these tensors: nativebert.load(folder, unexpected=[pattern]), and pass the model to a task in "
-    "place of the folder",
+    "place of the folder"
 }
 
 

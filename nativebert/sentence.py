@@ -301,9 +301,7 @@ def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
     return prompts, default
 
 
-def _modules(
-    snapshot: Snapshot,
-) -> tuple[tuple[str, ...], bool, tuple[Step, ...], tuple[str, ...]]:
+def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...], tuple[str, ...]]:
     path = snapshot.path("modules.json")
     if path is None:
         assumed = "it has no modules.json, so pooling was assumed: the mean of all tokens, not normalised"

@@ -70,10 +70,8 @@ def run(args: argparse.Namespace) -> int:
     names = ["answer", "score", "start", "end"]
     rows = [[n, questions[n], *(one[name] for name in names)] for n, answers in enumerate(candidates) for one in answers]
     output = Records(records, ["item", "question", *names], rows)
-    out = common.deliver(args, output, partial(common.show_table, output, 2))
-    lines = common.target(args, common.plural(len(rows), "answer"))
-    common.summarize(args, report, answer.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    show, inputs = partial(common.show_table, output, 2), common.source(args.file, table)
+    return common.finish(args, output, show, answer, report, inputs, common.plural(len(rows), "answer"))
 
 
 def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:

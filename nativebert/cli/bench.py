@@ -45,7 +45,7 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert import bench
-    from nativebert.cli.common import check_report, notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.engine import choose_device
 
@@ -62,18 +62,8 @@ def run(args: argparse.Namespace) -> int:
         on_cpu = choose_device(args.device).type == "cpu"
         precisions = [name for name in options.PRECISIONS if on_cpu or name != "int8"]
     with notes(args):
-        report = bench.measure(
-            args.model,
-            device=args.device,
-            precisions=precisions,
-            threads=args.threads,
-            rounds=args.rounds,
-            texts=texts,
-            against=against,
-            seed=args.seed,
-            revision=args.revision,
-            offline=args.offline,
-        )
+        how = selected(args, "device", "threads", "rounds", "seed", "revision", "offline")
+        report = bench.measure(args.model, precisions=precisions, texts=texts, against=against, **how)
     out = write_report(args.json, report.as_dict())
     peak = (
         f"{_number(report.peak)} ({_range(report.peak)}) GFLOP/s, large float32 matrix products (torch.mm) in the same rounds"

@@ -25,10 +25,7 @@ def define(parser: options.Parser) -> None:
     options.add_file(parser)
     options.add_column(parser)
     parser.add_argument(
-        "--pair-column",
-        type=options.unicode,
-        metavar="NAME",
-        help="column (or JSON key) of the second text of each pair",
+        "--pair-column", type=options.unicode, metavar="NAME", help="column (or JSON key) of the second text of each pair"
     )
     options.add_results(parser)
     options.add_model(parser)
@@ -85,10 +82,8 @@ def run(args: argparse.Namespace) -> int:
     show = partial(common.show_table, output, 0 if one_label else len(columns) - 2)
     if args.explain:
         show = partial(_explain, model, classify, table.rows, labels, report)
-    out = common.deliver(args, output, show, explain=args.explain)
-    lines = common.target(args, common.plural(len(rows), "label"))
-    common.summarize(args, report, classify.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    inputs, what = common.source(args.file, table), common.plural(len(rows), "label")
+    return common.finish(args, output, show, classify, report, inputs, what, explain=args.explain)
 
 
 def _explain(

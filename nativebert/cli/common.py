@@ -19,6 +19,7 @@ from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
     from nativebert.io.write import Records
+    from nativebert.tasks.base import Task
     from nativebert.tasks.results import Report
 
 Lines = list[tuple[str, str]]  # of a summary: name, value
@@ -147,8 +148,12 @@ def at_work(args: argparse.Namespace) -> Iterator[None]:
 
 def task_options(args: argparse.Namespace, *own: str) -> dict[str, Any]:
     """Arguments common to all tasks, and this task's own, without those that were not set."""
-    values = vars(args)
-    return {option: values[option] for option in (*TASK, *own) if values.get(option) is not None}
+    return selected(args, *TASK, *own)
+
+
+def selected(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of these names that the command has and that were set, as keyword arguments."""
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
 def progress(args: argparse.Namespace) -> bool | None:
@@ -203,12 +208,7 @@ def cell(value: str | float | None) -> str:
 
 
 def summarize(
-    args: argparse.Namespace,
-    report: Report,
-    snapshot: Snapshot | None,
-    inputs: Lines,
-    results: Lines,
-    out: TextIO,
+    args: argparse.Namespace, report: Report, snapshot: Snapshot | None, inputs: Lines, results: Lines, out: TextIO
 ) -> None:
     """Print what was done, unless ``--quiet``.
 
@@ -270,13 +270,37 @@ def plural(count: int, one: str, more: str = "") -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
+def finish(
+    args: argparse.Namespace,
+    results: Records,
+    show: Callable[[TextIO], None],
+    task: Task,
+    report: Report,
+    inputs: Lines,
+    what: str,
+    *,
+    explain: bool = False,
+) -> int:
+    """Write the results of a task's call, and the summary; returns the exit code.
+
+    Args:
+        args, results, show, explain: as of :func:`deliver`.
+        task, report: the task, and the report of its call.
+        inputs: summary lines of the input.
+        what: number and kind of the results, as ``"3 labels"``.
+    """
+    out = deliver(args, results, show, explain=explain)
+    summarize(args, report, task.snapshot, inputs, target(args, what), out)
+    return 0
+
+
 def finish_hits(
     args: argparse.Namespace,
     table: Table,
     queries: Sequence[str],
     hits: Sequence[Sequence[Mapping[str, Any]]],
+    task: Task,
     report: Report,
-    snapshot: Snapshot | None,
 ) -> int:
     """Write the hits of each query (``index``, ``score``, ``text``), and what was done; returns the exit code."""
     from nativebert.io.write import Records
@@ -289,10 +313,9 @@ def finish_hits(
             console.table(rows, ["index", "score", "text"], title=console.short(query), file=out)
 
     records = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
-    out = deliver(args, Records(records, list(records[0]), [list(hit.values()) for hit in records]), show)
+    results = Records(records, list(records[0]), [list(hit.values()) for hit in records])
     inputs = [*source(args.file, table), ("queries", f"{len(queries):,}")]
-    summarize(args, report, snapshot, inputs, target(args, plural(len(records), "text")), out)
-    return 0
+    return finish(args, results, show, task, report, inputs, plural(len(records), "text"))
 
 
 # ---- reports

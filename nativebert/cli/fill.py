@@ -48,10 +48,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     output = Records(records, ["item", "mask", *names], rows)
     near = [[*row[:4], _around(row[4], texts[row[0]])] for row in rows]
-    out = common.deliver(args, output, partial(common.show_table, output._replace(rows=near), 2))
-    lines = common.target(args, common.plural(len(rows), "candidate"))
-    common.summarize(args, report, fill.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    show, inputs = partial(common.show_table, output._replace(rows=near), 2), common.source(args.file, table)
+    return common.finish(args, output, show, fill, report, inputs, common.plural(len(rows), "candidate"))
 
 
 def _around(filled: str, text: str) -> str:

@@ -24,23 +24,15 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.parity import invariance
 
     check_report(args.json, args.texts)
     texts = sample(args)
     with notes(args):
-        report = invariance.check(
-            args.model,
-            device=args.device,
-            precision=args.precision or "float32",
-            trials=args.trials,
-            texts=texts,
-            seed=args.seed,
-            revision=args.revision,
-            offline=args.offline,
-        )
+        how = selected(args, "device", "precision", "trials", "seed", "revision", "offline")
+        report = invariance.check(args.model, texts=texts, **how)
     out = write_report(args.json, report.as_dict())
     facts({"": list(report.facts.items())}, file=out)
     print(file=out)

@@ -34,7 +34,7 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.parity.check import check
     from nativebert.pictures.differences import check_plot, plot
@@ -44,15 +44,8 @@ def run(args: argparse.Namespace) -> int:
         check_plot(args.plot)
     texts = sample(args)
     with notes(args):
-        report = check(
-            args.model,
-            against=args.against,
-            texts=texts,
-            head=None if args.head == "none" else args.head,
-            dtype=args.dtype,
-            revision=args.revision,
-            offline=args.offline,
-        )
+        head = None if args.head == "none" else args.head
+        report = check(args.model, texts=texts, head=head, **selected(args, "against", "dtype", "revision", "offline"))
     out = write_report(args.json, report.as_dict())
     if args.plot:
         outputs = [step for step in report.steps if step.kind == "output"]

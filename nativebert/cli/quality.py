@@ -40,23 +40,15 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.bench import sentences
-    from nativebert.cli.common import check_report, notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, selected, write_report
     from nativebert.console import facts
     from nativebert.parity import quality
 
     check_report(args.json, args.texts, args.pairs)
     texts, pairs = sample(args) or sentences(300, seed=0), None if args.pairs is None else _pairs(args)
     with notes(args):
-        result = quality.check(
-            args.model,
-            against=args.against,
-            precision=args.precision,
-            device=args.device,
-            texts=texts,
-            pairs=pairs,
-            revision=args.revision,
-            offline=args.offline,
-        )
+        how = selected(args, "against", "precision", "device", "revision", "offline")
+        result = quality.check(args.model, texts=texts, pairs=pairs, **how)
     out = write_report(args.json, result.as_dict())
     lines = []
     if result.cosine_mean is not None:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.vectors is not None and recorded is None:
         common.note_unknown(args, args.vectors)
     hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
-    return common.finish_hits(args, table, queries, hits, report, embed.snapshot)
+    return common.finish_hits(args, table, queries, hits, embed, report)
 
 
 def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:

@@ -51,10 +51,8 @@ def run(args: argparse.Namespace) -> int:
     columns = list(dict.fromkeys([*keys, "text", "label", "score", "start", "end"]))
     output = Records(records, columns, [[row[name] for name in columns] for row in results.rows()])
     show = partial(_explain, texts, results) if args.explain else partial(common.show_table, output, len(keys))
-    out = common.deliver(args, output, show, explain=args.explain)
-    lines = common.target(args, common.plural(sum(map(len, results)), "entity", "entities"))
-    common.summarize(args, report, tag.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    inputs, what = common.source(args.file, table), common.plural(sum(map(len, results)), "entity", "entities")
+    return common.finish(args, output, show, tag, report, inputs, what, explain=args.explain)
 
 
 def _explain(texts: Sequence[str], results: Sequence[Sequence[Mapping[str, Any]]], out: TextIO) -> None:

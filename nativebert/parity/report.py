@@ -119,3 +119,12 @@ class Report:
     def json(self) -> str:
         """:meth:`as_dict` as JSON text."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+
+
+def __getattr__(name: str) -> Any:
+    # The names of version 0.1, for one version more.
+    if name in ("check", "TEXTS"):
+        from nativebert.parity import check
+
+        return getattr(check, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -114,11 +114,7 @@ class Classifier(Task):
         return call.results(results, one if threshold is None and top_k == 1 else [one])
 
     def scores(
-        self,
-        texts: Iterable[str] | Iterable[tuple[str, str]],
-        *,
-        problem: str | None = None,
-        **options: Unpack[CallOptions],
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, problem: str | None = None, **options: Unpack[CallOptions]
     ) -> Any:
         """The score of every label, as an array: probabilities, or the raw outputs of a regression.
 

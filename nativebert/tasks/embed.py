@@ -158,13 +158,7 @@ class Embedder(Task):
             pooled = apply(pooled)
         return pooled
 
-    def tokens(
-        self,
-        texts: Iterable[str],
-        *,
-        layers: int | Sequence[int] = -1,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
 
         Args:
@@ -182,13 +176,7 @@ class Embedder(Task):
         """
         return self._vectors_of_tokens(texts, layers, options, words=False)
 
-    def words(
-        self,
-        texts: Iterable[str],
-        *,
-        layers: int | Sequence[int] = -1,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
@@ -276,13 +264,7 @@ class Embedder(Task):
             out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width).numpy()
         return out
 
-    def _vectors_of_tokens(
-        self,
-        texts: Iterable[str],
-        layers: int | Sequence[int],
-        options: CallOptions,
-        words: bool,
-    ) -> Any:
+    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:
         chosen = self._layers(layers)
 
         def mean_of_layers(batch: Packed) -> Tensor:

@@ -87,12 +87,7 @@ class Tagger(Task):
         )
 
     def __call__(
-        self,
-        texts: Iterable[str],
-        *,
-        aggregation: str | None = None,
-        top_k: int | None = 1,
-        **options: Unpack[CallOptions],
+        self, texts: Iterable[str], *, aggregation: str | None = None, top_k: int | None = 1, **options: Unpack[CallOptions]
     ) -> Any:
         """The entities in texts.
 
