@@ -99,7 +99,7 @@ def saliency(
             for ``"answer"``.
         token: which token's logit (0 is the first, mostly ``[CLS]``), for heads that give one to each.
         steps: points of the integral. Look at :attr:`Saliency.error` to see whether they are enough.
-        baseline: what says nothing: the embedding of the padding token (``"pad"``), of the mask token (``"mask"``), or ``"zero"``.
+        baseline: uninformative input that scores are relative to: the embedding of the padding token (``"pad"``), of the mask token (``"mask"``), or ``"zero"``.
 
     Returns:
         A list of :class:`Score`, one for each token, whose sum is the logit less the baseline's; ``.words`` has them by word.
@@ -142,14 +142,14 @@ def saliency(
                 raise BadInputError(
                     f"class {target!r} does not exist: the head {model.tasks[0]!r} has classes 0 to {len(logits) - 1}"
                 )
-            before = float(path.logits(path.nothing[None])[0, chosen].detach())
+            before = float(path.logits(path.uninformative[None])[0, chosen].detach())
             scores = path.integrate(chosen, steps)
     finally:
         for module, training in modes:
             module.training = training
-    found = zip(encoding.tokens, encoding.offsets, scores.tolist(), encoding.sequence_ids, encoding.word_ids)
+    columns = zip(encoding.tokens, encoding.offsets, scores.tolist(), encoding.sequence_ids, encoding.word_ids)
     return Saliency(
-        (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in found),
+        (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in columns),
         target=chosen,
         token=position,
         logit=float(logits[chosen]),
@@ -167,16 +167,16 @@ class _Path:
         self.segments = torch.tensor([encoding.type_ids], device=model.device) if model.config.segments > 1 else None
         table = model.embed.token.weight.detach()
         self.text = table[self.ids[0]]  # (L, E)
-        self.nothing = torch.zeros_like(self.text)
+        self.uninformative = torch.zeros_like(self.text)
         if baseline != "zero":
-            self.nothing += table[model.tokenizer.mask_id if baseline == "mask" else model.config.pad_id]
+            self.uninformative += table[model.tokenizer.mask_id if baseline == "mask" else model.config.pad_id]
         special = torch.tensor(encoding.special, device=model.device)
-        self.nothing[special] = self.text[special]
+        self.uninformative[special] = self.text[special]
 
     def logits(self, points: Tensor) -> Tensor:
         """Logits ``(n, classes)`` of embeddings ``(n, L, E)``; of one token if the head is on tokens."""
         n = len(points)
-        # the table is asked as ever, and its answer exchanged: nothing else of the model knows about this
+        # the hook replaces the output of the token table, so that the rest of the model runs unchanged
         hook = self.model.embed.token.register_forward_hook(lambda *_: points.flatten(0, 1))
         try:
             segments = None if self.segments is None else self.segments.expand(n, -1)
@@ -187,14 +187,14 @@ class _Path:
 
     def integrate(self, target: int, steps: int) -> NDArray[np.float64]:
         """The score of each token, ``(L,)``."""
-        places, weights = np.polynomial.legendre.leggauss(steps)
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
         gradient = torch.zeros_like(self.text, dtype=torch.float64 if self.text.device.type != "mps" else None)
         size = max(1, _TOKENS_AT_ONCE // len(self.text))
         for start in range(0, steps, size):
-            at = torch.tensor((places[start : start + size] + 1) / 2).to(self.text)
-            points = (self.nothing + at[:, None, None] * (self.text - self.nothing)).requires_grad_()
+            position = torch.tensor((nodes[start : start + size] + 1) / 2).to(self.text)
+            points = (self.uninformative + position[:, None, None] * (self.text - self.uninformative)).requires_grad_()
             (gradients,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
             share = torch.tensor(weights[start : start + size] / 2).to(gradient)
             gradient += (share[:, None, None] * gradients.to(gradient)).sum(0)
-        scores: NDArray[np.float64] = ((self.text - self.nothing).to(gradient) * gradient).sum(-1).cpu().double().numpy()
+        scores: NDArray[np.float64] = ((self.text - self.uninformative).to(gradient) * gradient).sum(-1).cpu().double().numpy()
         return scores

@@ -62,22 +62,22 @@ def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: 
         )
     if differs("pooling"):
         say = " ".join(f"--pooling {mode}" for mode in recorded["pooling"])
-        raise _otherwise(path, "pooling", " and ".join(recorded["pooling"]), " and ".join(ours["pooling"]), say)
+        raise _mismatch(path, "pooling", " and ".join(recorded["pooling"]), " and ".join(ours["pooling"]), say)
     if differs("normalize"):
         say = "--normalize" if recorded["normalize"] else "--no-normalize"
         theirs, here = ("to unit length" if one["normalize"] else "none" for one in (recorded, ours))
-        raise _otherwise(path, "normalization", theirs, here, say)
+        raise _mismatch(path, "normalization", theirs, here, say)
     if differs("steps"):
         theirs, here = (", ".join(one["steps"]) or "none" for one in (recorded, ours))
-        raise _otherwise(path, "steps after pooling", theirs, here, "")
+        raise _mismatch(path, "steps after pooling", theirs, here, "")
     if differs("precision"):
-        raise _otherwise(path, "precision", recorded["precision"], ours["precision"], f"--precision {recorded['precision']}")
+        raise _mismatch(path, "precision", recorded["precision"], ours["precision"], f"--precision {recorded['precision']}")
     if prompt is not None and "prompt" in recorded and recorded["prompt"] != prompt:
-        raise _otherwise(path, "prompt", repr(recorded["prompt"]), repr(prompt), "")
+        raise _mismatch(path, "prompt", repr(recorded["prompt"]), repr(prompt), "")
     if differs("width"):
-        raise _otherwise(path, "width", recorded["width"], ours["width"], "")
+        raise _mismatch(path, "width", recorded["width"], ours["width"], "")
 
 
-def _otherwise(path: str, what: str, theirs: object, here: object, say: str) -> BadInputError:
+def _mismatch(path: str, what: str, theirs: object, here: object, say: str) -> BadInputError:
     way = f"use {say}, or compute the vectors again" if say else "compute the vectors again"
     return BadInputError(f"{path} was computed with a different {what}: {theirs} in the file, {here} in this command; {way}")

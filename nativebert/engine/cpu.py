@@ -271,7 +271,6 @@ class CpuHead:
             self._norm = None if head.norm is None else _Norm(head.norm)
             self._last = Product.of(last)
 
-    @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
         """What the head reads, float32 ``(n, H)`` -> logits ``(n, C)``."""
         rows = len(x)

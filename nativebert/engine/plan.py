@@ -116,13 +116,13 @@ class ExecutionPlan(ABC):
         if on == "mean":
             x = READS[on](x, batch.to(x.device))
         if reduce is None:
-            return self.head_logits(task, x)
+            return self._head_logits(task, x)
         cu_seqlens = batch.cu_seqlens.to(x.device)
         owner = torch.arange(len(batch.lengths), device=x.device).repeat_interleave(cu_seqlens.diff(), output_size=len(x))
         out = x.new_full((len(batch.lengths), spec.classes), -torch.inf)
         rows = max(self.min_rows, LOGITS_AT_ONCE // spec.classes)
         for part, sequences in zip(torch.split(x, rows), torch.split(owner, rows)):
-            out.index_reduce_(0, sequences, self.head_logits(task, part), "amax")
+            out.index_reduce_(0, sequences, self._head_logits(task, part), "amax")
         return out
 
     @torch.inference_mode()
@@ -139,7 +139,10 @@ class ExecutionPlan(ABC):
         Raises:
             NotFiniteError: they hold infinities or NaN.
         """
-        logits = self.heads[task].logits(x.float())
+        return self._head_logits(task, x.float())
+
+    def _head_logits(self, task: str, x: Tensor) -> Tensor:
+        logits = self.heads[task].logits(x)
         if not is_finite(logits):
             raise NotFiniteError(
                 f"the head {self.heads[task].spec.name!r} gives infinities or NaN, in float32, of states that are finite: its weights are damaged, "

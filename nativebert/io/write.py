@@ -58,7 +58,7 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
             f"{bad:,} of {len(vectors):,} vectors contain NaN or infinity; nothing was written. "
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
-    with _opened(target) as file:
+    with _output_stream(target) as file:
         write(file, vectors, texts)
 
 
@@ -77,7 +77,7 @@ def write_records(target: str, records: Records) -> None:
         DiskFullError: no room.
     """
     write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
-    with _opened(target) as file:
+    with _output_stream(target) as file:
         write(file, records)
 
 
@@ -127,7 +127,7 @@ def check_place(target: str, example: str, stream: str = "") -> None:
     path = Path(target)
     if path.is_dir():
         raise BadInputError(f"{target} is a folder: name a file in it, such as {path / example}")
-    folder = _final(path).parent
+    folder = _resolved(path).parent
     if not folder.is_dir():
         raise BadInputError(f"folder {path.parent} does not exist: create it first")
     if path.exists() and not path.is_file():
@@ -142,7 +142,7 @@ def check_folder(target: str) -> None:
     Raises:
         BadInputError: something else is in its place, or there is no permission.
     """
-    there = _final(Path(target))
+    there = _resolved(Path(target))
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
@@ -162,13 +162,13 @@ def standard_output() -> TextIO:
     return sys.stdout
 
 
-def _final(path: Path) -> Path:
+def _resolved(path: Path) -> Path:
     """Target of a symbolic link: the file is replaced, not the link."""
     return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
-def _opened(target: str) -> Iterator[IO[bytes]]:
+def _output_stream(target: str) -> Iterator[IO[bytes]]:
     if target != "-":
         with output_file(target) as file:
             yield file
@@ -188,7 +188,7 @@ def output_file(target: str) -> Iterator[IO[bytes]]:
         DiskFullError: no room.
     """
     try:
-        with replacing(_final(Path(target))) as file:
+        with replacing(_resolved(Path(target))) as file:
             yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

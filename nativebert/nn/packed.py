@@ -29,7 +29,6 @@ class Packed:
         segments: token type ids, int64 ``(T,)``, or None for all zeros.
         cu_seqlens: first token of each sequence, and ``T``, int32 ``(B + 1,)``.
         lengths: tokens of each sequence, on the host; they add up to ``T``.
-        largest: largest token id, position and token type id, on the host; a negative one counts as beyond any other.
         attention_mask: which tokens may be attended to, bool ``(T,)``; None for all, as it is wherever padding is dropped.
         spans: for each sequence its last column minus its first, on the host; None where columns have no holes.
     """
@@ -40,7 +39,6 @@ class Packed:
     segments: Tensor | None
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
-    largest: tuple[int, int, int]
     attention_mask: Tensor | None = None
     spans: tuple[int, ...] | None = None
 
@@ -66,7 +64,7 @@ class Packed:
         def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             return np.fromiter(chain.from_iterable(rows), np.int64, total)
 
-        ids, kinds = flat(sequences), None if segments is None else flat(segments)
+        ids = flat(sequences)
         columns = positions = np.arange(total)
         if len(lengths) > 1:
             columns = positions = columns - np.repeat(cu_seqlens[:-1], lengths)
@@ -76,21 +74,25 @@ class Packed:
             starts = cu_seqlens[:-1][lengths > 0]
             before = counts[starts] - real[starts]  # real tokens of the sequences that come earlier
             positions = (counts - np.repeat(before, lengths[lengths > 0])) * real + position_pad_id
-        highest = int(lengths.max(initial=0)) - 1 if position_pad_id is None else _largest(positions)
+        columns_tensor = torch.from_numpy(columns)
         return cls(
             torch.from_numpy(ids),
-            torch.from_numpy(positions),
-            torch.from_numpy(columns),
-            None if kinds is None else torch.from_numpy(kinds),
+            columns_tensor if position_pad_id is None else torch.from_numpy(positions),
+            columns_tensor,
+            None if segments is None else torch.from_numpy(flat(segments)),
             torch.from_numpy(cu_seqlens),
             tuple(lengths.tolist()),
-            (_largest(ids), highest, 0 if kinds is None else _largest(kinds)),
         )
 
     @cached_property
     def max_length(self) -> int:
         """Tokens of the longest sequence."""
         return max(self.lengths, default=0)
+
+    @cached_property
+    def largest(self) -> tuple[int, int, int]:
+        """Largest token id, position and token type id, measured before a batch leaves the CPU; a negative one counts as beyond any other."""
+        return _largest(self.ids), _largest(self.positions), 0 if self.segments is None else _largest(self.segments)
 
     @cached_property
     def equal_length_groups(self) -> list[tuple[int, int, int]]:
@@ -105,14 +107,18 @@ class Packed:
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on ``device``."""
+        if self.ids.device == torch.device(device):
+            return self
         names = ("ids", "positions", "columns", "segments", "cu_seqlens", "attention_mask")
         tensors = {name: t.to(device) for name in names if (t := getattr(self, name)) is not None}
-        return replace(self, **tensors)
+        moved = replace(self, **tensors)
+        vars(moved)["largest"] = self.largest
+        return moved
 
 
-def _largest(values: NDArray[np.int64]) -> int:
+def _largest(values: Tensor) -> int:
     """The largest; a negative one, read as an unsigned number, is larger than any other. -1 for none."""
-    return int(values.view(np.uint64).max()) if values.size else -1
+    return int(values.numpy().view(np.uint64).max()) if len(values) else -1
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,6 @@ def pack(
         segments,
         cu_seqlens,
         tuple(lengths[order].tolist()),
-        (_largest(ids.numpy()), _largest(positions.numpy()), 0 if segments is None else _largest(segments.numpy())),
         None if attended is None else attended[order].flatten(),
         _spans(real[order]),
     )

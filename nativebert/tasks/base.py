@@ -242,10 +242,10 @@ class Task:
         return Packed.of(ids, segments, position_pad_id=self.encoder.position_pad_id)
 
     def _run(
-        self, sequences: Windows, chunk: Chunk, compute: Compute | None = None
+        self, sequences: Windows, chunk: Chunk, compute: Compute | None = None, *, checked: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
         """Compute sequences, batch by batch: indices of a batch's sequences, the batch, and its hidden states ``(T, H)`` or what
-        ``compute`` makes of it."""
+        ``compute`` makes of it; ``checked`` says that it refuses states that are not finite itself."""
         compute, call = compute or self.plan.hidden, chunk.call
         done, waiting = 0, deque(batches_by_length(sequences.lengths, call.options.batch_tokens))
         while waiting:
@@ -254,7 +254,7 @@ class Task:
             batch = self.pack([sequences.ids[n] for n in rows], segments)
             try:
                 out = self._run_or_halve(compute, batch, call)
-                if out is not None and not is_finite(out):
+                if not checked and out is not None and not is_finite(out):
                     raise NonFiniteStates(out)
             except BadInputError:
                 self._check_vocabulary(sequences, chunk)
@@ -292,31 +292,34 @@ class Task:
             torch.accelerator.empty_cache()  # only now: until here the error held what the batch had come to
         return None
 
-    def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute) -> list[Tensor]:
+    def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, *, checked: bool = False) -> list[Tensor]:
         """Results of ``compute`` per token: float32 ``(tokens, ...)`` on the CPU for each sequence."""
         out: list[Tensor] = [torch.empty(0)] * len(sequences.ids)
-        for rows, batch, x in self._run(sequences, chunk, compute):
+        for rows, batch, x in self._run(sequences, chunk, compute, checked=checked):
             for n, states in zip(rows.tolist(), torch.split(x.float().cpu(), list(batch.lengths)), strict=True):
                 out[n] = states
         return out
 
-    def _sequence_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, width: int) -> Tensor:
-        """Results of ``compute`` per sequence: float32 ``(sequences, width)`` on the CPU."""
-        out = torch.empty(len(sequences.ids), width)
-        for rows, _, x in self._run(sequences, chunk, compute):
-            out[torch.from_numpy(rows)] = x.cpu()
+    def _sequence_rows(
+        self, sequences: Windows, chunk: Chunk, compute: Compute, width: int, *, checked: bool = False
+    ) -> NDArray[np.float32]:
+        """Results of ``compute`` per sequence, ``(sequences, width)``."""
+        out = np.empty((len(sequences.ids), width), np.float32)
+        for rows, _, x in self._run(sequences, chunk, compute, checked=checked):
+            out[rows] = x.cpu().numpy()
         return out
 
     def _logits(self, sequences: Windows, chunk: Chunk) -> Tensor:
         """Logits of a head on sequences, float32 ``(sequences, C)`` on the CPU."""
         assert self.head is not None
         classes = self.encoder.heads[self.head].classes
-        return self._sequence_rows(sequences, chunk, partial(self.plan.logits, task=self.head), classes)
+        compute = partial(self.plan.logits, task=self.head)
+        return torch.from_numpy(self._sequence_rows(sequences, chunk, compute, classes, checked=True))
 
     def _token_logits(self, sequences: Windows, chunk: Chunk) -> list[Tensor]:
         """Logits of a head on tokens, float32 ``(tokens, C)`` on the CPU for each sequence."""
         assert self.head is not None
-        return self._token_rows(sequences, chunk, partial(self.plan.logits, task=self.head))
+        return self._token_rows(sequences, chunk, partial(self.plan.logits, task=self.head), checked=True)
 
     # -- errors
 

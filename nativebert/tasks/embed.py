@@ -261,7 +261,7 @@ class Embedder(Task):
         for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             indices = np.flatnonzero(skips == skip)
             pooled = partial(self.plan.pooled, modes=self.pooling, skip=skip)
-            out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width).numpy()
+            out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width)
         return out
 
     def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:

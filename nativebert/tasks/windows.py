@@ -127,7 +127,9 @@ def to_windows(
         n = min(long)
         raise TooLongError(
             f"{noun} {start + n} has {lengths[n]} tokens and the limit is {limit} ({len(long)} {noun}s are too long). Shorten them, or "
-            "pass too_long='window' or 'truncate'."
+            "pass too_long='window' or 'truncate'.",
+            int(lengths[n]),
+            limit,
         )
     if long and options.too_long == "truncate" and task.tokenizer.settings.get("truncation_side", "right") != "right":
         n = min(long)

@@ -259,5 +259,5 @@ def test_extras_that_are_missing(run: Callable[..., Result], tmp_path: Path, mon
         patch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(NativeBertError, match=r"nativebert\[plot\]"):
             plot(found.steps, "tiny", tmp_path / "x.png")
-    with pytest.raises(BadInputError, match="cannot tell how to write"):
+    with pytest.raises(BadInputError, match="unknown format of"):
         plot(found.steps, "tiny", tmp_path / "x.nothing")
