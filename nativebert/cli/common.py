@@ -164,31 +164,6 @@ def progress(args: argparse.Namespace) -> bool | None:
 # ---- results out
 
 
-def deliver(args: argparse.Namespace, results: Records, show: Callable[[TextIO], None], *, explain: bool = False) -> TextIO:
-    """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe.
-
-    Args:
-        args: with ``output`` and ``quiet``.
-        results: the results.
-        show: prints them for people, to a stream.
-        explain: show them in any case, and leave JSON lines to those who ask for them.
-
-    Returns:
-        The stream for what people read: it must not mix with what programs read.
-    """
-    from nativebert.io.write import write_records
-
-    shown = explain or (args.output is None and console.is_terminal(sys.stdout))
-    if args.output is not None or not shown:
-        write_records(args.output or "-", results)
-    out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
-    if shown:
-        show(out)
-        if not args.quiet:
-            print(file=out)
-    return out
-
-
 def show_table(results: Records, keys: int, out: TextIO) -> None:
     """Print results as a table. The first ``keys`` columns say which text a row belongs to: that is said once."""
     before: Sequence[Any] = []
@@ -281,15 +256,31 @@ def finish(
     *,
     explain: bool = False,
 ) -> int:
-    """Write the results of a task's call, and the summary; returns the exit code.
+    """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe. Then print the summary.
 
     Args:
-        args, results, show, explain: as of :func:`deliver`.
+        args: with ``output``, ``quiet`` and ``model``.
+        results: the results.
+        show: prints them for people, to a stream.
         task, report: the task, and the report of its call.
         inputs: summary lines of the input.
         what: number and kind of the results, as ``"3 labels"``.
+        explain: show them in any case, and leave JSON lines to those who ask for them.
+
+    Returns:
+        The exit code.
     """
-    out = deliver(args, results, show, explain=explain)
+    from nativebert.io.write import write_records
+
+    shown = explain or (args.output is None and console.is_terminal(sys.stdout))
+    if args.output is not None or not shown:
+        write_records(args.output or "-", results)
+    # what people read must not mix with what programs read
+    out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
+    if shown:
+        show(out)
+        if not args.quiet:
+            print(file=out)
     summarize(args, report, task.snapshot, inputs, target(args, what), out)
     return 0
 

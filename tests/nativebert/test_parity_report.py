@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import nativebert as nb
 from nativebert import cli
 from nativebert.errors import BadInputError, NativeBertError
+from nativebert.parity import report
 from nativebert.parity.check import check
 from nativebert.pictures.differences import plot
 
@@ -261,3 +262,9 @@ def test_extras_that_are_missing(run: Callable[..., Result], tmp_path: Path, mon
             plot(found.steps, "tiny", tmp_path / "x.png")
     with pytest.raises(BadInputError, match="unknown format of"):
         plot(found.steps, "tiny", tmp_path / "x.nothing")
+
+
+def test_the_former_names_of_the_comparison() -> None:
+    assert report.check is check
+    with pytest.raises(AttributeError, match="'plod'"):
+        report.plod  # noqa: B018
