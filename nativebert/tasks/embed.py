@@ -207,10 +207,10 @@ class Embedder(Task):
         try:
             x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
         except (TypeError, ValueError):
-            raise BadInputError("similarity is of vectors, numbers of the shape (n, dimension): embed texts first") from None
+            raise BadInputError("vectors must be numeric with shape (n, dimension): embed texts first") from None
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
             raise BadInputError(
-                f"vectors of the shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared: both must be (n, dimension)"
+                f"vectors of shape {tuple(x.shape)} and {tuple(y.shape)} cannot be compared: both must have shape (n, dimension)"
             )
         measure = self.config.similarity
         if measure in ("cosine", "dot"):
