@@ -1,4 +1,4 @@
-"""How fast is a model on this machine? Loading, texts a second, the wait for one text, and how much of the machine is used.
+"""Speed of a model on this machine. Loading, texts a second, the wait for one text, and how much of the machine is used.
 
 Speeds drift while a machine works, so the contenders take turns, in another order in each round, and only ratios within a round count.
 """
@@ -32,7 +32,7 @@ from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder, Vectors
-from nativebert.text.pack import plan
+from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
 
 WORDS = (
@@ -68,7 +68,7 @@ class Contender(Protocol):
     def about(self) -> str: ...
 
     def load(self, text: str) -> object:
-        """From the files to the vector of one text, anew."""
+        """Load the model from its files and embed one text."""
 
     def vectors(self, texts: list[str]) -> Callable[[], Vectors]:
         """A run over these texts, at its best setting: float32 ``(n, dimension)``, on the CPU."""
@@ -82,14 +82,14 @@ Make = Callable[[Path, torch.device, int], Contender]
 
 
 class Turn(NamedTuple):
-    """What a contender does when its turn comes: ``run``, timed each of ``calls`` times."""
+    """One contender's turn: ``run``, timed each of ``calls`` times."""
 
     run: Callable[[], object]
     calls: int = 1
 
 
 class Work(NamedTuple):
-    """What is timed.
+    """One workload.
 
     Attributes:
         key: for programs.
@@ -127,7 +127,7 @@ class Figure:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Of one call, for each round."""
+        """Seconds of one call, for each round."""
         return tuple(statistics.median(calls) for calls in self.rounds)
 
     @property
@@ -147,16 +147,16 @@ class Figure:
 
     @property
     def share(self) -> tuple[float, ...]:
-        """What share of the peak the products and the attention come to, for each round."""
+        """Share of the peak that matrix products and attention reach, for each round."""
         return tuple(self.work.gflop / s / peak for s, peak in zip(self.seconds, self.peak))
 
     @property
     def ratio(self) -> tuple[float, ...]:
-        """How many times as fast as the base, for each round."""
+        """Speed relative to the base, for each round."""
         return tuple(base / s for s, base in zip(self.seconds, self.base))
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON; what there is not is null."""
+        """All fields, for JSON; missing values are null."""
         return {
             "work": self.work.key,
             "contender": self.name,
@@ -199,7 +199,7 @@ class Report:
     facts: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON. Rates and seconds are ``{"median": ..., "least": ..., "most": ...}`` over the rounds."""
+        """All fields, for JSON. Rates and seconds are ``{"median": ..., "least": ..., "most": ...}`` over the rounds."""
         return {
             "facts": self.facts,
             "peak_gflop_per_second": spread(self.peak),
@@ -215,7 +215,7 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def gflop(config: EncoderConfig, lengths: Iterable[int]) -> float:
-    """What the layers' products and attention come to for sequences of these lengths, in 10^9 multiplications and additions.
+    """Work of the layers' matrix products and attention for sequences of these lengths, in 10^9 multiplications and additions.
 
     Embeddings, norms, activations and softmax are not counted; in layers with a window, only what a token sees.
     """
@@ -322,12 +322,12 @@ def measure(
         torch.set_num_threads(before)
 
 
-def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
-    if asked is None:
+def _precisions(precisions: Sequence[str] | None, device: torch.device) -> list[str]:
+    if precisions is None:
         return ["float32", "int8"] if device.type == "cpu" else ["float32"]
-    names = list(dict.fromkeys(as_list(asked, "precisions")))
+    names = list(dict.fromkeys(as_list(precisions, "precisions")))
     if not names or any(name not in PRECISIONS for name in names):
-        raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {asked!r}")
+        raise BadInputError(f"precisions must be one or more of {', '.join(PRECISIONS)}, not {precisions!r}")
     if "int8" in names and device.type != "cpu":
         raise BadInputError(
             f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there, or device='cpu'"
@@ -363,7 +363,7 @@ class _Ours:
         embedder, lengths = self.embedder, np.fromiter(map(len, rows), np.int64, len(rows))
 
         def run() -> None:
-            for batch in plan(lengths, embedder.batch_tokens):
+            for batch in batches_by_length(lengths, embedder.batch_tokens):
                 embedder.plan.hidden(embedder.pack([rows[n] for n in batch]))
             wait(embedder.plan.device)
 
@@ -371,7 +371,7 @@ class _Ours:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given: GPUs answer before that."""
+    """Wait until the device has finished: GPU calls return before that."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -440,7 +440,7 @@ def _measure(
 def _turns(
     contenders: Sequence[Contender], first: Embedder, mixed: list[str], short: str, seed: int
 ) -> tuple[list[Work], dict[str, dict[str, Turn]]]:
-    """What is timed, and what each contender does for it."""
+    """Each workload, and each contender's turn at it."""
     config, tokenizer = first.encoder, first.tokenizer
     lengths = _lengths(first, mixed)
     (one,) = _lengths(first, [short])
@@ -493,17 +493,17 @@ def _short(tokenizer: Tokenizer, seed: int) -> str:
 
 def _rows(tokenizer: Tokenizer, count: int, length: int, seed: int) -> list[list[int]]:
     """Token ids of ``count`` texts of exactly ``length`` tokens: any order of tokens costs the same."""
-    before, after = tokenizer.frame
-    words = [token for ids in tokenizer.ids_batch(WORDS).ids for token in ids[len(before) : len(ids) - len(after)]]
+    prefix, suffix = tokenizer.frame
+    words = [token for ids in tokenizer.ids_batch(WORDS).ids for token in ids[len(prefix) : len(ids) - len(suffix)]]
     r = random.Random(seed)
-    inside = max(length - len(before) - len(after), 0)
-    return [[*before, *r.choices(words, k=inside), *after][:length] for _ in range(count)]
+    inside = max(length - len(prefix) - len(suffix), 0)
+    return [[*prefix, *r.choices(words, k=inside), *suffix][:length] for _ in range(count)]
 
 
 def _cosines(
     snapshot: Snapshot, device: torch.device, ours: list[_Ours], contenders: Sequence[Contender], texts: list[str]
 ) -> dict[str, Cosine]:
-    """How near the vectors of each contender are to those of float32."""
+    """Cosine similarity of each contender's vectors to those of float32."""
     others = [contender for contender in contenders if contender.name != "float32"]
     steps = set(ours[0].embedder.steps)
     if ours[0].embedder.pooling != ("mean",) or not steps <= {"normalize"}:
@@ -516,7 +516,7 @@ def _cosines(
 
 
 def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> Cosine:
-    """Of each row of ``a`` to the same row of ``b``, both ``(n, dimension)``."""
+    """Cosine of each row of ``a`` to the same row of ``b``, both ``(n, dimension)``."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     each = (x * y).sum(1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
     return Cosine(float(each.mean()), float(each.min()))

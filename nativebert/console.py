@@ -143,12 +143,12 @@ def coloured(out: TextIO) -> bool:
 
 
 def is_terminal(out: TextIO | None) -> bool:
-    """Is it a terminal? None, for a stream that is closed, is not."""
+    """Whether a stream is a terminal; a closed one (None) is not."""
     return out is not None and out.isatty()
 
 
 def _coloured(out: TextIO) -> Any:
-    """A console that shows colours; None where there is none, or none are wanted."""
+    """A console with colours; None where colours are not available or not wanted."""
     console = _rich(out) if is_terminal(out) else None
     return None if console is None or console.no_color or console.color_system is None else console
 

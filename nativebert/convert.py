@@ -61,7 +61,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert` did: files written, and names of files copied beside them."""
+    """Result of :func:`convert`: files written, and names of files copied beside them."""
 
     files: tuple[Converted, ...]
     copied: tuple[str, ...]
@@ -180,9 +180,9 @@ def _convert(sources: list[Path], target: Path, ties: dict[str, str], time_limit
                 str(answer["error"])
             )
         if ended.returncode or not draft.is_file():
-            said = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+            message = (ended.stderr.strip().splitlines() or ["no message"])[-1]
             raise CorruptError(
-                f"reading {sources[0]} ended with code {ended.returncode} ({said[:200]}): the file is damaged or hostile"
+                f"reading {sources[0]} ended with code {ended.returncode} ({message[:200]}): the file is damaged or hostile"
             )
         tensors = _check(draft)
         size = draft.stat().st_size
@@ -282,38 +282,38 @@ def _read(path: Path) -> dict[str, Tensor]:
                 f"{path.name} is a compressed archive, as torch writes none: what it would unpack to is not known"
             )
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
+        loaded = torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # a damaged pickle may raise anything at all
-        said = str(error)
-        if named := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global|operand|type)[^\n]*?([\w.]+\.[\w.]+)", said):
+        message = str(error)
+        if named := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global|operand|type)[^\n]*?([\w.]+\.[\w.]+)", message):
             what = named[1] or named[2]
             raise RefusedError(
                 f"{path.name} holds more than tensors: it asks for {what}. Opening it could run code hidden in it, so it stays closed. Take "
                 "the weights from a source that you trust, as safetensors."
             ) from error
-        if ".tar" in said:
+        if ".tar" in message:
             raise RefusedError(
                 f"{path.name} is in the .tar format that torch wrote before 2018, which cannot be read without running it. Take the weights "
                 "from elsewhere."
             ) from error
-        if isinstance(error, RuntimeError) and "memory" in said:
+        if isinstance(error, RuntimeError) and "memory" in message:
             raise MemoryError from error
-        if "weights_only" in said or "Weights only" in said:
-            reason = re.sub(r"(?s).*WeightsUnpickler error:\s*", "", said).strip().splitlines() or [""]
+        if "weights_only" in message or "Weights only" in message:
+            reason = re.sub(r"(?s).*WeightsUnpickler error:\s*", "", message).strip().splitlines() or [""]
             raise RefusedError(f"{path.name} is a pickle of more than tensors, and stays closed ({reason[0][:160]})") from error
-        reason = said.strip().splitlines() or [type(error).__name__]
+        reason = message.strip().splitlines() or [type(error).__name__]
         raise CorruptError(f"{path.name} cannot be read: {reason[0][:200]}. Download it again.") from error
-    return _tensors(found, path.name)
+    return _tensors(loaded, path.name)
 
 
-def _tensors(found: object, file: str) -> dict[str, Tensor]:
+def _tensors(loaded: object, file: str) -> dict[str, Tensor]:
     import torch
 
-    if not isinstance(found, Mapping):
-        raise RefusedError(f"{file} holds a {type(found).__name__}, where names with tensors belong")
-    for name, t in found.items():
+    if not isinstance(loaded, Mapping):
+        raise RefusedError(f"{file} holds a {type(loaded).__name__}, where names with tensors belong")
+    for name, t in loaded.items():
         if not isinstance(name, str):
             raise RefusedError(f"{file} has a name that is no text: {name!r}"[:200])
         if not isinstance(t, torch.Tensor):
@@ -324,7 +324,7 @@ def _tensors(found: object, file: str) -> dict[str, Tensor]:
             raise RefusedError(f"{name} in {file} is no plain tensor: {t.layout}, {t.dtype}, {t.device}")
         if t.numel() * t.element_size() > t.untyped_storage().nbytes():
             raise RefusedError(f"{name} in {file} says that it is larger than its bytes in the file")
-    return {name: t.detach() for name, t in found.items()}
+    return {name: t.detach() for name, t in loaded.items()}
 
 
 def _apart(tensors: dict[str, Tensor], name: str | None) -> tuple[dict[str, str], list[str]]:

@@ -64,7 +64,7 @@ class RefusedError(NativeBertError):
 
 
 class NotFiniteError(RefusedError):
-    """What the model computes of a text overflows the precision: infinities or NaN, of which no result can be made."""
+    """Hidden states of a text are infinite or NaN in this precision, so there is no result."""
 
 
 class TooLongError(NativeBertError):
@@ -125,7 +125,7 @@ class Doubtful(NativeBertWarning):
 
 
 def heard() -> bool:
-    """Whether standard error leads anywhere: programs without a console have none (pythonw, PyInstaller), and some close it."""
+    """Whether standard error is open: programs without a console have none (pythonw, PyInstaller), and some close it."""
     return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 

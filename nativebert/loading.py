@@ -75,12 +75,12 @@ class LoadedModel(Model):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the ledger, which holds a mapped file, stays behind, and with it the way to save."""
+        """State for pickling, without the ledger, which holds a mapped file: a copy cannot be saved."""
         return {**self.__dict__, "ledger": None}
 
     @property
     def reference(self) -> str:
-        """Where the model came from, as its user wrote it."""
+        """Source of the model, as its user wrote it."""
         return self.snapshot.reference if self.snapshot else f"a new {self.config.family} model"
 
     @cached_property
@@ -161,11 +161,11 @@ def _load(
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
-    given = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = select_heads(config, head, given)
+    targets = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
+    tasks = select_heads(config, head, targets)
     with torch.device("meta"):
-        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in given), tasks=tasks)
-    names = config.checkpoint_names(model.state_dict(), given)
+        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in targets), tasks=tasks)
+    names = config.checkpoint_names(model.state_dict(), targets)
     ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
         warn(
@@ -198,7 +198,7 @@ def _gc_disabled() -> Iterator[None]:
 
 _ADVICE = {
     "unexpected": "if the model is right without these tensors: nativebert.load(folder, unexpected=[pattern]), and pass the model to a task in "
-    "place of the folder",
+    "place of the folder"
 }
 
 

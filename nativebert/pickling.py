@@ -1,5 +1,5 @@
-"""How the model of a task travels in the task's pickle: as where its files are, with a fingerprint of them; with its weights only where
-it is not, or no longer, what files hold.
+"""Pickling of a task's model: the location of its files, with a fingerprint of them; its weights only where
+the files do not hold them, or no longer.
 
 So a task of a model of gigabytes goes to another process in a few kilobytes, and the processes of one machine share the file's memory. A
 model that is pickled by itself is pickled with its weights, like any torch module.

@@ -1,4 +1,4 @@
-"""Which tokens a prediction rests on: integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365)."""
+"""Token attributions by integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOKENS_AT_ONCE = 2048
 
 
 class Score(NamedTuple):
-    """What a token (or a word) adds to the logit, beside a baseline that says nothing.
+    """Contribution of a token (or word) to the logit, relative to an uninformative baseline.
 
     ``text[start:end]`` is where it came from; ``part`` says of which text of a pair, 0 or 1, and is None for a token of the template, which
     has no place. ``word`` counts the words of each text.
@@ -57,23 +57,23 @@ class Saliency(list[Score]):
 
     @property
     def error(self) -> float:
-        """How far the sum of the scores is from ``logit - baseline``, which it would equal with infinitely many steps."""
+        """Distance of the scores' sum from ``logit - baseline``, which it equals with infinitely many steps."""
         return abs(sum(score.score for score in self) - (self.logit - self.baseline))
 
     @property
     def words(self) -> list[Score]:
         """The scores of each word's tokens summed up; tokens of the template stand by themselves."""
-        found: list[Score] = []
+        merged: list[Score] = []
         for token in self:
-            last = found[-1] if found else None
+            last = merged[-1] if merged else None
             if last is None or token.part is None or token.word is None or (last.part, last.word) != (token.part, token.word):
-                found.append(
+                merged.append(
                     token if token.part is None else token._replace(text=self.parts[token.part][token.start : token.end])
                 )
                 continue
             text = self.parts[token.part][last.start : token.end]
-            found[-1] = last._replace(text=text, end=token.end, score=last.score + token.score)
-        return found
+            merged[-1] = last._replace(text=text, end=token.end, score=last.score + token.score)
+        return merged
 
 
 def saliency(
@@ -99,7 +99,7 @@ def saliency(
             for ``"answer"``.
         token: which token's logit (0 is the first, mostly ``[CLS]``), for heads that give one to each.
         steps: points of the integral. Look at :attr:`Saliency.error` to see whether they are enough.
-        baseline: what says nothing: the embedding of the padding token (``"pad"``), of the mask token (``"mask"``), or ``"zero"``.
+        baseline: uninformative input that scores are relative to: the embedding of the padding token (``"pad"``), of the mask token (``"mask"``), or ``"zero"``.
 
     Returns:
         A list of :class:`Score`, one for each token, whose sum is the logit less the baseline's; ``.words`` has them by word.
@@ -128,30 +128,30 @@ def saliency(
             if token is None
             else "this head has one prediction for the whole text: remove token="
         )
-    place = whole(token)
-    if token is not None and (place is None or not 0 <= place < len(encoding)):
+    position = whole(token)
+    if token is not None and (position is None or not 0 <= position < len(encoding)):
         raise BadInputError(f"token {token!r} does not exist: the text has tokens 0 to {len(encoding) - 1}")
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             model.eval()
-            path = _Path(model, encoding, place, baseline)
+            path = _Path(model, encoding, position, baseline)
             logits = path.logits(path.text[None])[0].detach()
             chosen = int(logits.argmax()) if target is None else whole(target)
             if chosen is None or not 0 <= chosen < len(logits):
                 raise BadInputError(
                     f"class {target!r} does not exist: the head {model.tasks[0]!r} has classes 0 to {len(logits) - 1}"
                 )
-            before = float(path.logits(path.nothing[None])[0, chosen].detach())
+            before = float(path.logits(path.uninformative[None])[0, chosen].detach())
             scores = path.integrate(chosen, steps)
     finally:
         for module, training in modes:
             module.training = training
-    found = zip(encoding.tokens, encoding.offsets, scores.tolist(), encoding.sequence_ids, encoding.word_ids)
+    columns = zip(encoding.tokens, encoding.offsets, scores.tolist(), encoding.sequence_ids, encoding.word_ids)
     return Saliency(
-        (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in found),
+        (Score(name, start, end, score, part, word) for name, (start, end), score, part, word in columns),
         target=chosen,
-        token=place,
+        token=position,
         logit=float(logits[chosen]),
         baseline=before,
         parts=(text,) if pair is None else (text, pair),
@@ -159,7 +159,7 @@ def saliency(
 
 
 class _Path:
-    """From a baseline's embeddings to a text's, with the model's logits on the way."""
+    """Straight path from a baseline's embeddings to a text's, and the model's logits along it."""
 
     def __init__(self, model: LoadedModel, encoding: Any, token: int | None, baseline: str) -> None:
         self.model, self.token = model, token
@@ -167,34 +167,34 @@ class _Path:
         self.segments = torch.tensor([encoding.type_ids], device=model.device) if model.config.segments > 1 else None
         table = model.embed.token.weight.detach()
         self.text = table[self.ids[0]]  # (L, E)
-        self.nothing = torch.zeros_like(self.text)
+        self.uninformative = torch.zeros_like(self.text)
         if baseline != "zero":
-            self.nothing += table[model.tokenizer.mask_id if baseline == "mask" else model.config.pad_id]
+            self.uninformative += table[model.tokenizer.mask_id if baseline == "mask" else model.config.pad_id]
         special = torch.tensor(encoding.special, device=model.device)
-        self.nothing[special] = self.text[special]
+        self.uninformative[special] = self.text[special]
 
     def logits(self, points: Tensor) -> Tensor:
-        """Of embeddings ``(n, L, E)``: ``(n, classes)``, of the one token if the head is on tokens."""
+        """Logits ``(n, classes)`` of embeddings ``(n, L, E)``; of one token if the head is on tokens."""
         n = len(points)
-        # the table is asked as ever, and its answer exchanged: nothing else of the model knows about this
+        # the hook replaces the output of the token table, so that the rest of the model runs unchanged
         hook = self.model.embed.token.register_forward_hook(lambda *_: points.flatten(0, 1))
         try:
             segments = None if self.segments is None else self.segments.expand(n, -1)
-            found: Tensor = self.model(self.ids.expand(n, -1), None, segments).logits
+            outputs: Tensor = self.model(self.ids.expand(n, -1), None, segments).logits
         finally:
             hook.remove()
-        return found if self.token is None else found[:, self.token]
+        return outputs if self.token is None else outputs[:, self.token]
 
     def integrate(self, target: int, steps: int) -> NDArray[np.float64]:
         """The score of each token, ``(L,)``."""
-        places, weights = np.polynomial.legendre.leggauss(steps)
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
         gradient = torch.zeros_like(self.text, dtype=torch.float64 if self.text.device.type != "mps" else None)
         size = max(1, _TOKENS_AT_ONCE // len(self.text))
         for start in range(0, steps, size):
-            at = torch.tensor((places[start : start + size] + 1) / 2).to(self.text)
-            points = (self.nothing + at[:, None, None] * (self.text - self.nothing)).requires_grad_()
-            (found,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
+            position = torch.tensor((nodes[start : start + size] + 1) / 2).to(self.text)
+            points = (self.uninformative + position[:, None, None] * (self.text - self.uninformative)).requires_grad_()
+            (gradients,) = torch.autograd.grad(self.logits(points)[:, target].sum(), points)
             share = torch.tensor(weights[start : start + size] / 2).to(gradient)
-            gradient += (share[:, None, None] * found.to(gradient)).sum(0)
-        scores: NDArray[np.float64] = ((self.text - self.nothing).to(gradient) * gradient).sum(-1).cpu().double().numpy()
+            gradient += (share[:, None, None] * gradients.to(gradient)).sum(0)
+        scores: NDArray[np.float64] = ((self.text - self.uninformative).to(gradient) * gradient).sum(-1).cpu().double().numpy()
         return scores

@@ -56,17 +56,17 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
     state = model.state_dict()
     names = model.config.checkpoint_names(state, {target for row in ledger.rows if row.sources for target in row.targets})
     tensors = _in_file_dtypes(ledger, {name: state[ours] for name, ours in names.items()})
-    _fits(ledger, tensors)
+    _check_shapes(ledger, tensors)
     companions = snapshot.companions()
     foreign_files = [name for name in _model_files(to, snapshot.inside) if name not in companions]
     if foreign_files:
         raise RefusedError(
             f"{to} holds {', '.join(foreign_files)} of another model, which would be loaded together with this one. Save to another folder."
         )
-    asked = _matrices(model) if precision == "int8" else set()
-    small = {name for name, ours in names.items() if ours in asked} | (ledger.eight_bits & tensors.keys())
+    quantized = _matrices(model) if precision == "int8" else set()
+    small = {name for name, ours in names.items() if ours in quantized} | (ledger.eight_bits & tensors.keys())
     if precision is None:
-        _exact(small, tensors)
+        _check_unchanged(small, tensors)
     views.save(ledger, tensors, within, small)
     for name in companions:
         source, copy = snapshot.require(name), to / name
@@ -76,13 +76,13 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
     stored = {target: views.DTYPES.get(row.dtype) for row in ledger.rows for target in row.targets if row.sources}
     if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
         declare_dtype(within / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
-    elif _narrower(model, stored.values()):
+    elif _loses_precision(model, stored.values()):
         declare_dtype(within / "config.json", model.dtype)
-    if asked:
-        update_json(within / "config.json", {"quantization_config": _described(ledger, small)})
+    if quantized:
+        update_json(within / "config.json", {"quantization_config": _quantization_config(ledger, small)})
 
 
-def _narrower(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
+def _loses_precision(model: Model, stored: Iterable[torch.dtype | None]) -> bool:
     """Whether the model is in 16 bits and its file in more, or in the other 16 bits."""
     return model.dtype in (torch.float16, torch.bfloat16) and any(
         dtype is not None and dtype.is_floating_point and dtype != model.dtype for dtype in stored
@@ -101,15 +101,15 @@ def _matrices(model: Model) -> set[str]:
     return {f"{name}.weight" for name in layers} | {"embed.token.weight"}
 
 
-def _described(ledger: Ledger, small: set[str]) -> dict[str, object]:
-    """What is in eight bits, and how, in the words of compressed-tensors: transformers then loads it by that package, or refuses."""
+def _quantization_config(ledger: Ledger, small: set[str]) -> dict[str, object]:
+    """``quantization_config`` of the int8 tensors, as compressed-tensors defines it: transformers loads it with that package, or refuses."""
     sources = [source for row in ledger.rows if small.intersection(row.targets) for source in row.sources]
     how = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
     group = {"targets": [source.removesuffix(".weight") for source in sources], "weights": how, "input_activations": None}
     return EIGHT_BITS | {"quantization_status": "compressed", "config_groups": {"group_0": group}, "ignore": []}
 
 
-def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
+def _check_unchanged(small: set[str], tensors: Mapping[str, Tensor]) -> None:
     """Weights that are stored in eight bits must be what they were, or their training would be rounded away unsaid."""
     if changed := [name for name in sorted(small) if not views.fits_eight_bits(tensors[name])]:
         raise RefusedError(
@@ -120,12 +120,12 @@ def _exact(small: set[str], tensors: Mapping[str, Tensor]) -> None:
 
 def _model_files(folder: Path, inside: str) -> list[str]:
     """Files of a model in a folder, and in the folder of the encoder within it, beside weights and config.json."""
-    places = {folder, folder / inside}
-    found = {path for place in places for name in (*hub.SETTINGS, hub.ADAPTER) for path in place.glob(name) if path.is_file()}
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    patterns = (*hub.SETTINGS, hub.ADAPTER)
+    paths = {path for parent in {folder, folder / inside} for name in patterns for path in parent.glob(name) if path.is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def _fits(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
+def _check_shapes(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
     """A tensor of another size than config.json says makes a folder that nobody can load."""
     for row in ledger.rows:
         if row.shape is None or not row.targets:

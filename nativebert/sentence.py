@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says about turning token vectors into sentence vectors.
+"""Settings of a sentence-transformers folder: pooling, steps after it, prompts, limits.
 
 Data only: no torch, no import of what the files name."""
 
@@ -72,7 +72,7 @@ class Dense:
     bias: bool
     activation: str
     residual: bool = False
-    """Whether its input is added to what it gives, through a matrix of its own where the two differ in width."""
+    """Whether its input is added to its output, through a matrix of its own where the two differ in width."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Truncate:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What sentence_bert_config.json says of the encoder and its tokenizer.
+    """Settings of the encoder and its tokenizer in sentence_bert_config.json.
 
     Attributes:
         max_tokens: most tokens of a text, special tokens included; None where it does not say.
@@ -112,7 +112,7 @@ Step = Dense | LayerNorm | Truncate | Literal["normalize"]
 
 @dataclass(frozen=True)
 class SentenceConfig:
-    """From token vectors to sentence vectors.
+    """All settings for sentence vectors.
 
     Attributes:
         pooling: modes of :data:`nativebert.nn.pool.POOLS`; several are concatenated.
@@ -245,45 +245,45 @@ _OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "se
 
 
 def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:
-    """What stands in a file under the first of these names that it has: key, where it stands, value."""
+    """Entries of the first section with one of these names: key, section, value."""
     where = next((where for where in names if where in data), names[0])
-    given = data.get(where) or {}
-    if not isinstance(given, dict):
-        raise CorruptError(f"{name}: {where!r} must be an object, not {given!r}")
-    return [(key, where, value) for key, value in given.items()]
+    section = data.get(where) or {}
+    if not isinstance(section, dict):
+        raise CorruptError(f"{name}: {where!r} must be an object, not {section!r}")
+    return [(key, where, value) for key, value in section.items()]
 
 
-def _tokenizer(given: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:
-    found = {}
-    for key, where, value in given:
+def _tokenizer(entries: list[tuple[str, str, Any]], name: str) -> dict[str, Any]:
+    settings = {}
+    for key, where, value in entries:
         if key in _TOKENIZER:
             if key == "model_max_length" and not (is_number(value) and value >= 1):
                 raise CorruptError(f"{name}: {where} says model_max_length is {value!r}, not a length")
             if key != "model_max_length" and not isinstance(value, bool | None):
                 raise CorruptError(f"{name}: {where} says {key} is {value!r}, and it must be true or false")
-            found[key] = value
+            settings[key] = value
         elif key in _HARMLESS or value is None or (key in ("padding_side", "truncation_side") and value == "right"):
             continue
         else:
             raise _changes(
                 f"{name}: {where} sets {key} to {value!r}", "write it into tokenizer_config.json, if it belongs there"
             )
-    return found
+    return settings
 
 
-def _dtype(given: list[tuple[str, str, Any]], name: str) -> str | None:
-    found = None
-    for key, where, value in given:
+def _dtype(entries: list[tuple[str, str, Any]], name: str) -> str | None:
+    dtype = None
+    for key, where, value in entries:
         if key in ("dtype", "torch_dtype"):
-            said = str(value).removeprefix("torch.")
-            if said not in (*_DTYPES, "auto", "None"):
+            text = str(value).removeprefix("torch.")
+            if text not in (*_DTYPES, "auto", "None"):
                 raise RefusedError(f"{name}: {where} sets {key} to {value!r}; nativebert computes in {', '.join(_DTYPES)}")
-            found = said if said in _DTYPES else found
+            dtype = text if text in _DTYPES else dtype
         elif key in _HARMLESS or value is None or (key == "attn_implementation" and value in _ATTENTION):
             continue
         else:
             raise _changes(f"{name}: {where} sets {key} to {value!r}")
-    return found
+    return dtype
 
 
 def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
@@ -301,9 +301,7 @@ def _prompts(extra: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
     return prompts, default
 
 
-def _modules(
-    snapshot: Snapshot,
-) -> tuple[tuple[str, ...], bool, tuple[Step, ...], tuple[str, ...]]:
+def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...], tuple[str, ...]]:
     path = snapshot.path("modules.json")
     if path is None:
         assumed = "it has no modules.json, so pooling was assumed: the mean of all tokens, not normalised"
@@ -311,7 +309,7 @@ def _modules(
     pooling: tuple[str, ...] | None = None
     include_prompt = True
     then: list[Step] = []
-    for place, module in enumerate(snapshot.modules()):
+    for position, module in enumerate(snapshot.modules()):
         folder, written = module.get("path", ""), str(module.get("type", ""))
         if not isinstance(folder, str):
             raise CorruptError(f"{path}: module path {folder!r} is no string")
@@ -322,10 +320,10 @@ def _modules(
                 f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "
                 "Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout"
             )
-        expected = {0: "Transformer", 1: "Pooling"}.get(place)
+        expected = {0: "Transformer", 1: "Pooling"}.get(position)
         if expected != kind and (expected or kind in ("Transformer", "Pooling")):
             raise RefusedError(
-                f"{path} has {kind} as module {place}; nativebert computes "
+                f"{path} has {kind} as module {position}; nativebert computes "
                 "one Transformer, then one Pooling, then any number of Dense, LayerNorm and Normalize"
             )
         if kind == "Transformer":

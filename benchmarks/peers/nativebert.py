@@ -45,11 +45,11 @@ class NativeBert(Peer):
         return vectors
 
     def hidden(self, ids: list[list[int]], batch: int) -> list[Any]:
-        from nativebert.text.pack import plan
+        from nativebert.text.batching import batches_by_length
 
         out: list[Any] = [None] * len(ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        for rows in plan(lengths, batch):
+        for rows in batches_by_length(lengths, batch):
             packed = self.embedder.pack([ids[n] for n in rows])
             for n, x in zip(rows.tolist(), self.embedder.plan.hidden(packed).split(packed.lengths)):
                 out[n] = x.numpy()

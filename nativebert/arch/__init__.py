@@ -69,7 +69,7 @@ CLASSES = ("Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePre
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """All that nativebert knows of a family.
+    """Description of a model family: its weight map, its config reader, its defaults.
 
     Attributes:
         name: ``model_type`` in config.json.
@@ -101,7 +101,7 @@ class Family:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What its class names in transformers end in."""
+        """Suffixes of its class names in transformers."""
         return (*CLASSES, *self.more_classes)
 
     def config(self, hf: Mapping[str, Any]) -> EncoderConfig:
@@ -120,15 +120,15 @@ class Family:
         return names
 
     def wrapper(self, names: Collection[str]) -> str:
-        """What stands before the names of a file and only says that the model was part of something else when it was saved: ``module.``,
-        ``_orig_mod.``, ``0.auto_model.``, several of them; "" where there is none, or where the names do not all make sense without it.
+        """Prefix of a file's tensor names from a wrapper that the model was saved in: ``module.``, ``_orig_mod.``, ``0.auto_model.``, or several.
+        "" where there is none, or where some names without it belong to no known tensor.
         """
         if any(self._of_encoder(name) for name in names):
             return ""
-        found = max((_WRAPPED.match(name) for name in names), key=lambda match: match.end() if match else 0, default=None)
-        ends = [part.end() for part in _WRAPPER.finditer(found[0])] if found else []
+        longest = max((_WRAPPED.match(name) for name in names), key=lambda match: match.end() if match else 0, default=None)
+        ends = [part.end() for part in _WRAPPER.finditer(longest[0])] if longest else []
         for end in ends:
-            before = found[0][:end] if found else ""
+            before = longest[0][:end] if longest else ""
             inside = [_unscaled(name.removeprefix(before)) for name in names if name.startswith(before)]
             rest = [name for name in names if not name.startswith(before)]
             if any(map(self._of_encoder, inside)) and all(self.map.claim(n) or self.stray(n) for n in (*inside, *rest)):
@@ -212,12 +212,12 @@ def family(name: str) -> Family:
 
 
 def families() -> list[Family]:
-    """All families."""
+    """All supported families."""
     return [family(name) for name in FAMILIES]
 
 
 def _unknown(name: str) -> str:
-    """What to say of a family that is not here: what differs where that is known, the nearest one, and what to do."""
+    """Error text for an unsupported family: the known differences, the nearest supported family, and what to do."""
     what = OTHERS.get(name) or OTHERS.get(name.replace("_", "-"))
     why = f": {what}" if what else ""
     near = NEAREST.get(name) or next(iter(difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)), "")

@@ -56,11 +56,7 @@ DEFAULTS = {
 
 def config(f: Fields) -> EncoderConfig:
     """Translate a DistilBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    layer = Layer(
-        heads=f.integer("n_heads"),
-        intermediate_size=f.integer("hidden_dim"),
-        activation=f.activation("activation"),
-    )
+    layer = Layer(heads=f.integer("n_heads"), intermediate_size=f.integer("hidden_dim"), activation=f.activation("activation"))
     common = f.common()
     width, vocab, labels = f.integer("dim"), f.integer("vocab_size"), len(common["labels"])
     drop = f.number("seq_classif_dropout", high=1.0)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 where ``inspect`` finds that a model would not work, where ``parity`` or ``invariance`` fail, or for a bug in
     nativebert; 2 for an error, which is told in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
     """
-    _occupy()
+    _reserve_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter still shows the rest
@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        return _tell(error, args)
+        return _print_error(error, args)
 
 
-def _tell(error: Exception, args: argparse.Namespace) -> int:
+def _print_error(error: Exception, args: argparse.Namespace) -> int:
     """Tell an error in one line."""
     from nativebert.errors import NativeBertError
     from weights_map import MismatchError, WeightsMapError
@@ -84,7 +84,7 @@ def _tell(error: Exception, args: argparse.Namespace) -> int:
     return BUG
 
 
-def _occupy() -> None:
+def _reserve_streams() -> None:
     """Give the numbers of streams that are closed to nowhere, before a file is opened under them; a closed stream is None in Python.
 
     What is said on standard error goes nowhere too: ``print(file=None)`` would print it among the results."""
@@ -117,8 +117,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.no_command(command, COMMANDS)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        asked: Parser = args.parser
-        asked.refuse(unknown[0])
+        subparser: Parser = args.parser
+        subparser.refuse(unknown[0])
     return args
 
 

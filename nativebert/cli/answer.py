@@ -58,22 +58,20 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.tasks.answer import Answerer
 
         answer = Answerer(args.model, **common.task_options(args, "max_answer_tokens", "align_to_words"))
-        found, report = answer(
+        results, report = answer(
             questions, contexts, top_k=args.top_k, no_answer=args.no_answer, return_report=True, progress=common.progress(args)
         )
     keys = [{"question": question, "context": context} for question, context in zip(questions, contexts, strict=True)]
-    several = found if args.top_k > 1 else [[one] for one in found]
+    candidates = results if args.top_k > 1 else [[one] for one in results]
     if args.top_k == 1:
-        records = [key | one for key, one in zip(keys, found, strict=True)]
+        records = [key | one for key, one in zip(keys, results, strict=True)]
     else:
-        records = [key | {"answers": answers} for key, answers in zip(keys, found, strict=True)]
+        records = [key | {"answers": answers} for key, answers in zip(keys, results, strict=True)]
     names = ["answer", "score", "start", "end"]
-    rows = [[n, questions[n], *(one[name] for name in names)] for n, answers in enumerate(several) for one in answers]
-    results = Records(records, ["item", "question", *names], rows)
-    out = common.deliver(args, results, partial(common.show_table, results, 2))
-    lines = common.target(args, common.plural(len(rows), "answer"))
-    common.summarize(args, report, answer.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    rows = [[n, questions[n], *(one[name] for name in names)] for n, answers in enumerate(candidates) for one in answers]
+    output = Records(records, ["item", "question", *names], rows)
+    show, inputs = partial(common.show_table, output, 2), common.source(args.file, table)
+    return common.finish(args, output, show, answer, report, inputs, common.plural(len(rows), "answer"))
 
 
 def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
@@ -82,9 +80,12 @@ def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
     from nativebert.errors import BadInputError
 
     if args.question is None:
-        asked = {"--question-column": args.question_column or "question", "--context-column": args.context_column or "context"}
+        columns = {
+            "--question-column": args.question_column or "question",
+            "--context-column": args.context_column or "context",
+        }
         try:
-            table = common.read(args, asked)
+            table = common.read(args, columns)
         except BadInputError as error:
             raise (
                 error

@@ -45,7 +45,7 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert import bench
-    from nativebert.cli.common import check_report, notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.engine import choose_device
 
@@ -62,35 +62,27 @@ def run(args: argparse.Namespace) -> int:
         on_cpu = choose_device(args.device).type == "cpu"
         precisions = [name for name in options.PRECISIONS if on_cpu or name != "int8"]
     with notes(args):
-        found = bench.measure(
-            args.model,
-            device=args.device,
-            precisions=precisions,
-            threads=args.threads,
-            rounds=args.rounds,
-            texts=texts,
-            against=against,
-            seed=args.seed,
-            revision=args.revision,
-            offline=args.offline,
-        )
-    out = write_report(args.json, found.as_dict())
-    peak = f"{_number(found.peak)} ({_range(found.peak)}) GFLOP/s, large float32 matrix products (torch.mm) in the same rounds"
-    facts({"": [*found.facts.items(), ("peak", peak)]}, file=out)
+        how = selected(args, "device", "threads", "rounds", "seed", "revision", "offline")
+        report = bench.measure(args.model, precisions=precisions, texts=texts, against=against, **how)
+    out = write_report(args.json, report.as_dict())
+    peak = (
+        f"{_number(report.peak)} ({_range(report.peak)}) GFLOP/s, large float32 matrix products (torch.mm) in the same rounds"
+    )
+    facts({"": [*report.facts.items(), ("peak", peak)]}, file=out)
     print(file=out)
-    header = ["", "variant", "median", "range", "of peak", *([f"times {found.base}"] if found.base else [])]
-    table([row[: len(header)] for row in _rows(found)], header, file=out)
+    header = ["", "variant", "median", "range", "of peak", *([f"times {report.base}"] if report.base else [])]
+    table([row[: len(header)] for row in _rows(report)], header, file=out)
     print(file=out)
-    for line in _legend(found):
+    for line in _legend(report):
         print(line, file=out)
     return 0
 
 
-def _rows(found: Report) -> list[list[str]]:
-    """The lines of the table. What is measured is said once."""
+def _rows(report: Report) -> list[list[str]]:
+    """Rows of the table; the title of a workload stands in its first row."""
     rows = []
-    for key in dict.fromkeys(figure.work.key for figure in found.figures):
-        figures = [figure for figure in found.figures if figure.work.key == key]
+    for key in dict.fromkeys(figure.work.key for figure in report.figures):
+        figures = [figure for figure in report.figures if figure.work.key == key]
         for n, (measured, values) in enumerate(_measures(key)):
             title = f"{figures[0].work.title} ({measured})"
             for figure in figures:
@@ -102,7 +94,7 @@ def _rows(found: Report) -> list[list[str]]:
 
 
 def _measures(key: str) -> list[tuple[str, Callable[[Figure], Sequence[float]]]]:
-    """What is told of a work, and how it comes from a figure: a value for each round, or one."""
+    """Measures of a workload: unit, and the values of a figure (one per round, or a single one)."""
     if key == "load":
         return [("s", lambda f: f.seconds)]
     if key == "one":
@@ -132,14 +124,14 @@ def _times(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else ""
 
 
-def _legend(found: Report) -> list[str]:
-    """What the table's reader must know."""
-    works = {figure.work.key: figure.work for figure in found.figures}
+def _legend(report: Report) -> list[str]:
+    """Explanations below the table."""
+    works = {figure.work.key: figure.work for figure in report.figures}
     one, blocks = works["one"], ", ".join(work.title for key, work in works.items() if key[0].isdigit())
-    busy = max(found.peak) > BUSY * min(found.peak)
+    busy = max(report.peak) > BUSY * min(report.peak)
     lines = [
         f"{name}: cosine to the float32 vectors: mean {cosine.mean:.5f}, min {cosine.least:.5f}"
-        for name, cosine in found.cosines.items()
+        for name, cosine in report.cosines.items()
     ]
     lines += [""] if lines else []
     lines += [
@@ -149,11 +141,13 @@ def _legend(found: Report) -> list[str]:
         "of peak: throughput of matrix products and attention on real tokens, relative to float32 products (torch.mm) in the same round. "
         "Other precisions can exceed 100%.",
     ]
-    if found.base:
-        lines.append(f"times {found.base}: speed relative to {found.base}, per round. Differences of a few percent are noise.")
+    if report.base:
+        lines.append(
+            f"times {report.base}: speed relative to {report.base}, per round. Differences of a few percent are noise."
+        )
     if busy:
         lines.append(
-            f"The machine was busy: its peak varied from {_digits(min(found.peak))} to {_digits(max(found.peak))} GFLOP/s, so "
+            f"The machine was busy: its peak varied from {_digits(min(report.peak))} to {_digits(max(report.peak))} GFLOP/s, so "
             "these figures are unreliable. Run again when the machine is idle."
         )
     return lines

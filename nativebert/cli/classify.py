@@ -25,10 +25,7 @@ def define(parser: options.Parser) -> None:
     options.add_file(parser)
     options.add_column(parser)
     parser.add_argument(
-        "--pair-column",
-        type=options.unicode,
-        metavar="NAME",
-        help="column (or JSON key) of the second text of each pair",
+        "--pair-column", type=options.unicode, metavar="NAME", help="column (or JSON key) of the second text of each pair"
     )
     options.add_results(parser)
     options.add_model(parser)
@@ -56,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
     from nativebert.io.write import Records
 
-    asked = {"--column": args.column} | ({} if args.pair_column is None else {"--pair-column": args.pair_column})
-    table = common.read(args, asked)
+    wanted = {"--column": args.column} | ({} if args.pair_column is None else {"--pair-column": args.pair_column})
+    table = common.read(args, wanted)
     texts: list[Any] = [row[0] if len(row) == 1 else row for row in table.rows]
     with common.at_work(args):
         from nativebert.loading import load, open_snapshot
@@ -67,32 +64,30 @@ def run(args: argparse.Namespace) -> int:
         if args.explain:
             model = load(open_snapshot(model, revision=args.revision, offline=args.offline), head="classify")
         classify = Classifier(model, **common.task_options(args, "combine", "problem"))
-        found, report = classify(
+        labels, report = classify(
             texts, top_k=args.top_k, threshold=args.threshold, return_report=True, progress=common.progress(args)
         )
-    names = ("text", "pair")[: len(asked)]
+    names = ("text", "pair")[: len(wanted)]
     keys = [dict(zip(names, row)) for row in table.rows]
     one_label = args.top_k == 1 and args.threshold is None
     if one_label:
-        records = [key | one for key, one in zip(keys, found, strict=True)]
+        records = [key | one for key, one in zip(keys, labels, strict=True)]
         columns = [*names, "label", "score"]
-        rows = [[*row, one["label"], one["score"]] for row, one in zip(table.rows, found, strict=True)]
+        rows = [[*row, one["label"], one["score"]] for row, one in zip(table.rows, labels, strict=True)]
     else:
-        records = [key | {"labels": several} for key, several in zip(keys, found, strict=True)]
+        records = [key | {"labels": several} for key, several in zip(keys, labels, strict=True)]
         columns = ["item", *names, "label", "score"]
-        rows = [[n, *table.rows[n], one["label"], one["score"]] for n, several in enumerate(found) for one in several]
-    results = Records(records, columns, rows)
-    show = partial(common.show_table, results, 0 if one_label else len(columns) - 2)
+        rows = [[n, *table.rows[n], one["label"], one["score"]] for n, several in enumerate(labels) for one in several]
+    output = Records(records, columns, rows)
+    show = partial(common.show_table, output, 0 if one_label else len(columns) - 2)
     if args.explain:
-        show = partial(_explain, model, classify, table.rows, found, report)
-    out = common.deliver(args, results, show, explain=args.explain)
-    lines = common.target(args, common.plural(len(rows), "label"))
-    common.summarize(args, report, classify.snapshot, common.source(args.file, table), lines, out)
-    return 0
+        show = partial(_explain, model, classify, table.rows, labels, report)
+    inputs, what = common.source(args.file, table), common.plural(len(rows), "label")
+    return common.finish(args, output, show, classify, report, inputs, what, explain=args.explain)
 
 
 def _explain(
-    model: Any, classify: Classifier, texts: Sequence[tuple[str, ...]], found: Sequence[Any], report: Report, out: TextIO
+    model: Any, classify: Classifier, texts: Sequence[tuple[str, ...]], results: Sequence[Any], report: Report, out: TextIO
 ) -> None:
     """Print each text under its best label, with what its words add to that label's logit."""
     from nativebert import console
@@ -100,7 +95,7 @@ def _explain(
 
     how = "cyan for the label, yellow against it" if console.coloured(out) else "each word's contribution to the label's logit"
     print(f"Explanation: {how}. Words with little influence are not marked.", file=out)
-    for row, labels, cut, windows in zip(texts, found, report.cut.tolist(), report.windows.tolist(), strict=True):
+    for row, labels, cut, windows in zip(texts, results, report.cut.tolist(), report.windows.tolist(), strict=True):
         best = labels if isinstance(labels, dict) else next(iter(labels), None)
         whole = not cut and windows == 1  # what the model saw at once
         words = saliency(model, *row, target=classify.labels.index(best["label"])).words if best and whole else []

@@ -1,4 +1,4 @@
-"""What commands share when they run."""
+"""Shared code of the commands."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nativebert import console
 from nativebert.cli.options import as_options
 from nativebert.errors import BadInputError
-from nativebert.io.read import TABLES, Asked, Table, format_of, read_columns
+from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
     from nativebert.io.write import Records
+    from nativebert.tasks.base import Task
     from nativebert.tasks.results import Report
 
 Lines = list[tuple[str, str]]  # of a summary: name, value
@@ -32,27 +33,27 @@ TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride
 # ---- texts in
 
 
-def read(args: argparse.Namespace, asked: Asked, usual: str = "text") -> Table:
+def read(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> Table:
     """The texts of ``args.file``: what the named options ask for. An output that cannot be written is told first."""
     from nativebert.io.write import check_ending
 
     if args.output is not None or not (args.explain if "explain" in args else False):
         check_ending(args.output or "-")  # before the work, not after it
-    table = read_file(args, args.file, asked, usual=usual, main=True)
+    table = read_file(args, args.file, wanted, usual=usual, main=True)
     if args.output is not None:
         check_apart(args.output, args.file)
     return table
 
 
 def read_file(
-    args: argparse.Namespace, path: str, asked: Asked, *, usual: str = "text", numbers: bool = False, main: bool = False
+    args: argparse.Namespace, path: str, wanted: Columns, *, usual: str = "text", numbers: bool = False, main: bool = False
 ) -> Table:
     """Texts of a file (see :func:`nativebert.io.read.read_columns`), which must hold some.
 
     Args:
         args: with ``delimiter`` and ``quoting``, which are for all tables of a command.
         path: of the file.
-        asked, usual, numbers: as of ``read_columns``.
+        wanted, usual, numbers: as of ``read_columns``.
         main: whether ``--format`` is about this file; among several, it need not be the table that ``--delimiter`` is about.
     """
     say_waiting(path)
@@ -61,7 +62,7 @@ def read_file(
     how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
     with notes(args):
         table = read_columns(
-            path, asked, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
+            path, wanted, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
         )
     if not table.rows:
         raise BadInputError(f"{name(path, 'input')} contains no texts")
@@ -69,19 +70,19 @@ def read_file(
 
 
 def queries(args: argparse.Namespace) -> list[str]:
-    """What ``--query`` and ``--queries`` ask for."""
-    asked = list(args.query or [])
+    """Queries of ``--query`` and ``--queries``."""
+    texts = list(args.query or [])
     if args.queries == args.file == "-":
         raise BadInputError("--queries and FILE cannot both be standard input: name a file for one of them")
     if args.queries is not None:
         if args.output is not None:
             check_apart(args.output, args.queries)
-        asked += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
+        texts += [text for (text,) in read_file(args, args.queries, {"--queries-column": args.queries_column}).rows]
     elif args.queries_column is not None:
         raise BadInputError("--queries-column requires --queries FILE")
-    if not asked:
+    if not texts:
         raise BadInputError('missing arguments: --query "TEXT" or --queries FILE')
-    return asked
+    return texts
 
 
 def check_apart(output: str, *inputs: str) -> None:
@@ -108,18 +109,18 @@ def say_waiting(source: str) -> None:
 
 
 def name(path: str, stream: str) -> str:
-    """What to call a file; ``stream`` is ``input`` or ``output``."""
+    """Display name of a file; ``stream`` is ``input`` or ``output``."""
     return f"standard {stream}" if path == "-" else path
 
 
 def note_unknown(args: argparse.Namespace, path: str) -> None:
-    """Say that nothing tells how the vectors in a file were made."""
+    """Warn that a file of vectors has no provenance record."""
     from nativebert.errors import Doubtful, warn
-    from nativebert.io.made import beside
+    from nativebert.io.provenance import provenance_file
 
     with notes(args):
         warn(
-            f"{beside(path)} does not exist, so it was not checked that the vectors in {path} match the texts and the model",
+            f"{provenance_file(path)} does not exist, so it was not checked that the vectors in {path} match the texts and the model",
             Doubtful,
         )
 
@@ -128,13 +129,13 @@ def note_unknown(args: argparse.Namespace, path: str) -> None:
 
 
 def notes(args: argparse.Namespace) -> AbstractContextManager[None]:
-    """While it lasts, nativebert's warnings are one line each, and speak of options."""
+    """Context that prints nativebert's warnings in one line each, in terms of options."""
     return console.notes(partial(as_options, args))
 
 
 @contextmanager
 def at_work(args: argparse.Namespace) -> Iterator[None]:
-    """While it lasts, ``--threads`` and ``--quiet`` hold, and warnings are notes."""
+    """Context in which ``--threads`` and ``--quiet`` apply, and warnings are notes."""
     if args.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with notes(args):
@@ -146,53 +147,32 @@ def at_work(args: argparse.Namespace) -> Iterator[None]:
 
 
 def task_options(args: argparse.Namespace, *own: str) -> dict[str, Any]:
-    """The arguments that every task takes, and this one's own; those that nobody asked for are left to the task."""
-    given = vars(args)
-    return {option: given[option] for option in (*TASK, *own) if given.get(option) is not None}
+    """Arguments common to all tasks, and this task's own, without those that were not set."""
+    return selected(args, *TASK, *own)
+
+
+def selected(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of these names that the command has and that were set, as keyword arguments."""
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
 def progress(args: argparse.Namespace) -> bool | None:
-    """Of a task's call: a bar on a terminal, or none."""
+    """``progress`` argument of a task's call: a bar on a terminal, or none."""
     return False if args.quiet else None
 
 
 # ---- results out
 
 
-def deliver(args: argparse.Namespace, found: Records, show: Callable[[TextIO], None], *, explain: bool = False) -> TextIO:
-    """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe.
-
-    Args:
-        args: with ``output`` and ``quiet``.
-        found: the results.
-        show: prints them for people, to a stream.
-        explain: show them in any case, and leave JSON lines to those who ask for them.
-
-    Returns:
-        The stream for what people read: it must not mix with what programs read.
-    """
-    from nativebert.io.write import write_records
-
-    shown = explain or (args.output is None and console.is_terminal(sys.stdout))
-    if args.output is not None or not shown:
-        write_records(args.output or "-", found)
-    out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
-    if shown:
-        show(out)
-        if not args.quiet:
-            print(file=out)
-    return out
-
-
-def show_table(found: Records, keys: int, out: TextIO) -> None:
+def show_table(results: Records, keys: int, out: TextIO) -> None:
     """Print results as a table. The first ``keys`` columns say which text a row belongs to: that is said once."""
     before: Sequence[Any] = []
     rows = []
-    for row in found.rows:
+    for row in results.rows:
         same = list(row[:keys]) == list(before[:keys])
         rows.append([cell(value) if n >= keys or not same else "" for n, value in enumerate(row)])
         before = row
-    console.table(rows, found.columns, file=out)
+    console.table(rows, results.columns, file=out)
 
 
 def cell(value: str | float | None) -> str:
@@ -203,12 +183,7 @@ def cell(value: str | float | None) -> str:
 
 
 def summarize(
-    args: argparse.Namespace,
-    report: Report,
-    snapshot: Snapshot | None,
-    inputs: Lines,
-    results: Lines,
-    out: TextIO,
+    args: argparse.Namespace, report: Report, snapshot: Snapshot | None, inputs: Lines, results: Lines, out: TextIO
 ) -> None:
     """Print what was done, unless ``--quiet``.
 
@@ -245,7 +220,7 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
 
 
 def tokens(report: Report) -> str:
-    """How many tokens were read, and how."""
+    """Summary of token counts: total, truncated, in windows."""
     cut, texts_cut = int(report.cut.sum()), int((report.cut > 0).sum())
     left = f"{cut:,} truncated in {plural(texts_cut, 'text')}" if cut else "none truncated"
     long = report.windows[report.windows > 1]
@@ -254,14 +229,14 @@ def tokens(report: Report) -> str:
 
 
 def source(path: str, table: Table) -> Lines:
-    """Where the texts came from."""
+    """Summary line of the input."""
     columns = ", ".join(map(repr, table.columns))
     of = f", column{'s' * (len(table.columns) > 1)} {columns}" if columns else ""
     return [("texts", f"{len(table.rows):,} from {name(path, 'input')}{of}")]
 
 
 def target(args: argparse.Namespace, what: str) -> Lines:
-    """Where the results went; nothing for those that stand on the screen."""
+    """Summary line of the output file; none for results on the terminal."""
     return [] if args.output is None else [("results", f"{what} in {name(args.output, 'output')}")]
 
 
@@ -270,13 +245,53 @@ def plural(count: int, one: str, more: str = "") -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
+def finish(
+    args: argparse.Namespace,
+    results: Records,
+    show: Callable[[TextIO], None],
+    task: Task,
+    report: Report,
+    inputs: Lines,
+    what: str,
+    *,
+    explain: bool = False,
+) -> int:
+    """Write results where ``--output`` says; without it, show them on a terminal, and write JSON lines to a pipe. Then print the summary.
+
+    Args:
+        args: with ``output``, ``quiet`` and ``model``.
+        results: the results.
+        show: prints them for people, to a stream.
+        task, report: the task, and the report of its call.
+        inputs: summary lines of the input.
+        what: number and kind of the results, as ``"3 labels"``.
+        explain: show them in any case, and leave JSON lines to those who ask for them.
+
+    Returns:
+        The exit code.
+    """
+    from nativebert.io.write import write_records
+
+    shown = explain or (args.output is None and console.is_terminal(sys.stdout))
+    if args.output is not None or not shown:
+        write_records(args.output or "-", results)
+    # what people read must not mix with what programs read
+    out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
+    if shown:
+        show(out)
+        if not args.quiet:
+            print(file=out)
+    summarize(args, report, task.snapshot, inputs, target(args, what), out)
+    return 0
+
+
 def finish_hits(
     args: argparse.Namespace,
     table: Table,
     queries: Sequence[str],
     hits: Sequence[Sequence[Mapping[str, Any]]],
+    task: Task,
     report: Report,
-    snapshot: Snapshot | None,
 ) -> int:
     """Write the hits of each query (``index``, ``score``, ``text``), and what was done; returns the exit code."""
     from nativebert.io.write import Records
@@ -288,11 +303,10 @@ def finish_hits(
             rows = [[cell(value) for value in hit.values()] for hit in of_query]
             console.table(rows, ["index", "score", "text"], title=console.short(query), file=out)
 
-    found = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
-    out = deliver(args, Records(found, list(found[0]), [list(hit.values()) for hit in found]), show)
+    records = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
+    results = Records(records, list(records[0]), [list(hit.values()) for hit in records])
     inputs = [*source(args.file, table), ("queries", f"{len(queries):,}")]
-    summarize(args, report, snapshot, inputs, target(args, plural(len(found), "text")), out)
-    return 0
+    return finish(args, results, show, task, report, inputs, plural(len(records), "text"))
 
 
 # ---- reports

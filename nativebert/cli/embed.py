@@ -39,16 +39,16 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.cli.made import made_by
-    from nativebert.io.made import beside, check_beside, write_made
+    from nativebert.cli.provenance import provenance_of
+    from nativebert.io.provenance import check_writable, provenance_file, write_provenance
     from nativebert.io.write import check_target, write_vectors
 
     check_target(args.output)  # before the work, not after it
     if args.output != "-":
-        check_beside(args.output)
+        check_writable(args.output)
     table = common.read_file(args, args.file, {"--column": args.column}, main=True)
     common.check_apart(args.output, args.file)
-    common.check_apart(beside(args.output), args.file)
+    common.check_apart(provenance_file(args.output), args.file)
     texts = [text for (text,) in table.rows]
     with common.at_work(args):
         from nativebert.tasks.embed import Embedder
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     write_vectors(args.output, vectors, texts)
     if args.output != "-":
         prompt = embedder.prompt_text(args.prompt, args.prompt_name)
-        write_made(args.output, made_by(embedder, prompt, vectors.shape[1]), texts)
+        write_provenance(args.output, provenance_of(embedder, prompt, vectors.shape[1]), texts)
     out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
     where = common.name(args.output, "output")
     results = [("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]

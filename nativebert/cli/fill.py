@@ -37,21 +37,19 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.tasks.fill import MaskFiller
 
         fill = MaskFiller(args.model, **common.task_options(args))
-        found, report = fill(texts, top_k=args.top_k, targets=targets, return_report=True, progress=common.progress(args))
-    records = [{"text": text, "masks": masks} for text, masks in zip(texts, found, strict=True)]
+        results, report = fill(texts, top_k=args.top_k, targets=targets, return_report=True, progress=common.progress(args))
+    records = [{"text": text, "masks": masks} for text, masks in zip(texts, results, strict=True)]
     names = ["token", "score", "text"]
     rows = [
-        [n, place, *(one[name] for name in names)]
-        for n, masks in enumerate(found)
-        for place, mask in enumerate(masks)
+        [n, number, *(one[name] for name in names)]
+        for n, masks in enumerate(results)
+        for number, mask in enumerate(masks)
         for one in mask
     ]
-    results = Records(records, ["item", "mask", *names], rows)
+    output = Records(records, ["item", "mask", *names], rows)
     near = [[*row[:4], _around(row[4], texts[row[0]])] for row in rows]
-    out = common.deliver(args, results, partial(common.show_table, results._replace(rows=near), 2))
-    lines = common.target(args, common.plural(len(rows), "candidate"))
-    common.summarize(args, report, fill.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    show, inputs = partial(common.show_table, output._replace(rows=near), 2), common.source(args.file, table)
+    return common.finish(args, output, show, fill, report, inputs, common.plural(len(rows), "candidate"))
 
 
 def _around(filled: str, text: str) -> str:

@@ -29,19 +29,19 @@ def run(args: argparse.Namespace) -> int:
     from weights_map import report
 
     with notes(args):
-        found = inspect(resolve(args.model, revision=args.revision, offline=args.offline))
+        inspection = inspect(resolve(args.model, revision=args.revision, offline=args.offline))
     if args.explain:
-        print(found.ledger.explain(args.explain))
+        print(inspection.ledger.explain(args.explain))
         return 0
     if args.json:
-        print_json(found.as_dict(), indent=2)
+        print_json(inspection.as_dict(), indent=2)
     else:
-        facts(found.shown())
+        facts(inspection.shown())
         print()
-        header, *rows = report.table(found.ledger.rows)
-        table(rows, header, title=f"weight map {found.ledger.map.name}: {report.summary(found.ledger.rows)}")
+        header, *rows = report.table(inspection.ledger.rows)
+        table(rows, header, title=f"weight map {inspection.ledger.map.name}: {report.summary(inspection.ledger.rows)}")
     if sys.stdout is not None:
         sys.stdout.flush()
-    for problem in found.problems:
+    for problem in inspection.problems:
         say(problem)
-    return BAD if found.problems else 0
+    return BAD if inspection.problems else 0

@@ -24,25 +24,17 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.parity import invariance
 
     check_report(args.json, args.texts)
     texts = sample(args)
     with notes(args):
-        found = invariance.check(
-            args.model,
-            device=args.device,
-            precision=args.precision or "float32",
-            trials=args.trials,
-            texts=texts,
-            seed=args.seed,
-            revision=args.revision,
-            offline=args.offline,
-        )
-    out = write_report(args.json, found.as_dict())
-    facts({"": list(found.facts.items())}, file=out)
+        how = selected(args, "device", "precision", "trials", "seed", "revision", "offline")
+        report = invariance.check(args.model, texts=texts, **how)
+    out = write_report(args.json, report.as_dict())
+    facts({"": list(report.facts.items())}, file=out)
     print(file=out)
     rows = [
         (
@@ -52,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             f"{k.vectors:.1e}" if k.vectors else "0",
             f"{k.states:.1e}" if k.states else "0",
         )
-        for k in found.kinds
+        for k in report.kinds
     ]
     table(
         rows,
@@ -60,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
         file=out,
     )
     print(file=out)
-    print(found.verdict(), file=out)
-    return 0 if found.passed else BAD
+    print(report.verdict(), file=out)
+    return 0 if report.passed else BAD

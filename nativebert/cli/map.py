@@ -40,7 +40,7 @@ def define(parser: options.Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
     from nativebert.errors import BadInputError
-    from nativebert.io.made import beside, digest_of, read_made
+    from nativebert.io.provenance import digest_of, provenance_file, read_provenance
     from nativebert.io.vectors import read_vectors
     from nativebert.pictures.figure import check_target
     from nativebert.pictures.map import map
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadInputError(f"--{option.replace('_', '-')} requires --{of} FILE")
     check_target(args.output)  # before the work, not after it
     vectors, texts = read_vectors(args.vectors)
-    made = read_made(args.vectors)
+    recorded = read_provenance(args.vectors)
     if args.texts is not None:
         texts = [text for (text,) in common.read_file(args, args.texts, {"--column": args.column}).rows]
     labels: list[str | None] | list[float] | None = None
@@ -63,24 +63,24 @@ def run(args: argparse.Namespace) -> int:
         labels = [label or None for (label,) in table.rows]
         if args.scale:
             labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]
-    for given, file in ((texts, args.texts), (labels, args.labels)):
-        if given is not None and len(given) != len(vectors):
+    for values, file in ((texts, args.texts), (labels, args.labels)):
+        if values is not None and len(values) != len(vectors):
             raise BadInputError(
-                f"{file} has {len(given):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
+                f"{file} has {len(values):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
             )
-    if made is not None and args.texts is not None and made.get("texts") != digest_of(texts or []):
+    if recorded is not None and args.texts is not None and recorded.get("texts") != digest_of(texts or []):
         raise BadInputError(
             f"{args.vectors} was computed from other texts than those in {args.texts}, or in another order. To show other texts at the same "
-            f"points, delete {beside(args.vectors)}"
+            f"points, delete {provenance_file(args.vectors)}"
         )
     with common.at_work(args):
         picture = map(vectors, labels, texts, method=args.method, seed=args.seed, dimensions=args.dimensions)
         picture.save(args.output)
-    if made is None:
+    if recorded is None:
         common.note_unknown(args, args.vectors)
     if not args.quiet:
         of = f"{len(vectors):,} x {vectors.shape[1]:,} from {args.vectors}"
-        by = [] if made is None else [("model", str(made.get("model")))]
+        by = [] if recorded is None else [("model", str(recorded.get("model")))]
         common.show(
             [
                 *by,
@@ -92,10 +92,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _number(label: str | None, place: int, file: str) -> float:
+def _number(label: str | None, line: int, file: str) -> float:
     from nativebert.errors import BadInputError
 
     try:
         return math.nan if label is None else float(label)
     except ValueError:
-        raise BadInputError(f"{file}: label {place} is {label!r}, not a number: remove --scale to color by group") from None
+        raise BadInputError(f"{file}: label {line} is {label!r}, not a number: remove --scale to color by group") from None

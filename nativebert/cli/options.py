@@ -88,7 +88,7 @@ def fail(message: str) -> int:
 
 
 def as_options(args: argparse.Namespace, message: str) -> str:
-    """A message that speaks of the library's arguments (too_long='window'), in terms of options (--too-long window)."""
+    """A message with the library's arguments (too_long='window') rewritten as options (--too-long window)."""
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1], match[2].strip("'")
@@ -158,7 +158,7 @@ def add_sample(parser: Parser, default: str) -> None:
 
 
 def add_tables(parser: Parser) -> None:
-    """How csv and tsv files are read."""
+    """Options for csv and tsv files."""
     parser.add_argument(
         "--delimiter", type=delimiter, metavar="C", help="field delimiter of csv and tsv files (default: comma; tab for tsv)"
     )
@@ -169,7 +169,7 @@ def add_tables(parser: Parser) -> None:
 
 
 def add_column(parser: Parser) -> None:
-    """Where the texts stand in their file."""
+    """Options that select the texts of a file."""
     parser.add_argument("--column", type=unicode, metavar="NAME", help="column (or JSON key) of the texts")
 
 
@@ -187,7 +187,7 @@ def add_queries(parser: Parser) -> None:
 
 
 def add_results(parser: Parser) -> None:
-    """Where results go that are records."""
+    """Options for the output of records."""
     parser.add_argument(
         "-o", "--output", metavar="OUT",
         help="output file, .csv or .jsonl; - writes JSON lines to standard output (default: "
@@ -202,7 +202,7 @@ def add_quiet(parser: Parser) -> None:
 
 
 def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
-    """What happens to texts that are longer than the model takes. ``default`` is the task's own."""
+    """Options for texts longer than the model's maximum. ``default`` is the task's own."""
     group.add_argument(
         "--max-tokens", type=count, metavar="N", help="maximum length of a text in tokens, including special tokens"
     )
@@ -218,13 +218,13 @@ def add_long_texts(group: Any, *, default: str, windows: bool = True) -> None:
 
 
 def add_pooling(group: Any) -> None:
-    """How the vectors of tokens become one, in place of what the model says."""
+    """Options for pooling, in place of the model's own."""
     group.add_argument("--pooling", action="append", metavar="MODE", help="mean, cls, max, ...; repeat to concatenate")
     group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="scale vectors to unit length")
 
 
 def add_speed(parser: Parser) -> None:
-    """How it is computed: what changes the time, and not the results but for ``--precision``."""
+    """Options for the computation; only ``--precision`` changes results."""
     group = parser.add_argument_group("performance")
     add_device(group)
     add_threads(group)
@@ -234,13 +234,13 @@ def add_speed(parser: Parser) -> None:
 
 
 def add_device(group: Any) -> None:
-    """Where it is computed, and in what numbers."""
+    """Options for device and precision."""
     add_place(group)
     group.add_argument("--precision", choices=PRECISIONS, help="number format of the computation (default: float32)")
 
 
 def add_place(group: Any) -> None:
-    """Where it is computed."""
+    """Option for the device."""
     group.add_argument("--device", default="auto", metavar="NAME", help="device: auto (default), cpu, cuda, cuda:1, mps")
 
 

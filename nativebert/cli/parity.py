@@ -34,31 +34,26 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli.common import BAD, check_report, notes, sample, write_report
+    from nativebert.cli.common import BAD, check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
-    from nativebert.parity import report
+    from nativebert.parity.check import check
+    from nativebert.pictures.differences import check_plot, plot
 
     check_report(args.json, args.texts, args.plot)
     if args.plot is not None:
-        report.check_plot(args.plot)
+        check_plot(args.plot)
     texts = sample(args)
     with notes(args):
-        found = report.check(
-            args.model,
-            against=args.against,
-            texts=texts,
-            head=None if args.head == "none" else args.head,
-            dtype=args.dtype,
-            revision=args.revision,
-            offline=args.offline,
-        )
-    out = write_report(args.json, found.as_dict())
+        head = None if args.head == "none" else args.head
+        report = check(args.model, texts=texts, head=head, **selected(args, "against", "dtype", "revision", "offline"))
+    out = write_report(args.json, report.as_dict())
     if args.plot:
-        report.plot(found, args.plot)
-    facts({"": list(found.facts.items())}, file=out)
+        outputs = [step for step in report.steps if step.kind == "output"]
+        plot(outputs, f"{report.facts['model']}, {report.facts['dtype']}: {'pass' if report.passed else 'fail'}", args.plot)
+    facts({"": list(report.facts.items())}, file=out)
     print(file=out)
-    failing = {step.name for step in found.steps if not step.passed}
-    shown = [step for step in found.steps if step.kind == "output" or args.all or step.name in failing]
+    failing = {step.name for step in report.steps if not step.passed}
+    shown = [step for step in report.steps if step.kind == "output" or args.all or step.name in failing]
     rows = []
     for s in shown:
         # of an operation that is wrong by itself, that is what matters
@@ -67,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         rows.append((s.name, s.kind, *numbers, "" if s.passed else "differs"))
     table(rows, ["step", "", "max abs", "allowed", "relative", "ULP", "1 - cosine", ""], file=out)
     print(file=out)
-    print(found.verdict(), file=out)
-    return 0 if found.passed else BAD
+    print(report.verdict(), file=out)
+    return 0 if report.passed else BAD
 
 
 def _cosine(cosine: float) -> str:

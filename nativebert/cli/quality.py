@@ -40,40 +40,32 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.bench import sentences
-    from nativebert.cli.common import check_report, notes, sample, write_report
+    from nativebert.cli.common import check_report, notes, sample, selected, write_report
     from nativebert.console import facts
     from nativebert.parity import quality
 
     check_report(args.json, args.texts, args.pairs)
     texts, pairs = sample(args) or sentences(300, seed=0), None if args.pairs is None else _pairs(args)
     with notes(args):
-        found = quality.check(
-            args.model,
-            against=args.against,
-            precision=args.precision,
-            device=args.device,
-            texts=texts,
-            pairs=pairs,
-            revision=args.revision,
-            offline=args.offline,
-        )
-    out = write_report(args.json, found.as_dict())
+        how = selected(args, "against", "precision", "device", "revision", "offline")
+        result = quality.check(args.model, texts=texts, pairs=pairs, **how)
+    out = write_report(args.json, result.as_dict())
     lines = []
-    if found.cosine_mean is not None:
-        lines.append(("cosine to float32", f"mean {found.cosine_mean:.4f}, min {found.cosine_min:.4f}"))
-    if found.ranks is not None:
-        lines.append(("ranking of similarities", f"Spearman {found.ranks:.4f} over all pairs of texts"))
-    if found.spearman is not None:
-        before, after = found.spearman
+    if result.cosine_mean is not None:
+        lines.append(("cosine to float32", f"mean {result.cosine_mean:.4f}, min {result.cosine_min:.4f}"))
+    if result.ranks is not None:
+        lines.append(("ranking of similarities", f"Spearman {result.ranks:.4f} over all pairs of texts"))
+    if result.spearman is not None:
+        reference, score = result.spearman
         lines.append(
             (
                 "agreement with human scores",
-                f"Spearman x 100: float32 {before:.2f}, {args.precision} {after:.2f} ({after - before:+.2f})",
+                f"Spearman x 100: float32 {reference:.2f}, {args.precision} {score:.2f} ({score - reference:+.2f})",
             )
         )
-    if found.labels is not None:
-        lines.append(("labels", f"{found.labels:.1%} equal; maximum difference of a score {found.scores:.4f}"))
-    facts({"": list(found.facts.items()), "Comparison": lines}, file=out)
+    if result.labels is not None:
+        lines.append(("labels", f"{result.labels:.1%} equal; maximum difference of a score {result.scores:.4f}"))
+    facts({"": list(result.facts.items()), "Comparison": lines}, file=out)
     return 0
 
 
@@ -87,12 +79,12 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str, float]]:
         raise BadInputError(
             f"--columns must be three column names separated by commas (two texts and a score), not {columns!r}"
         )
-    asked = {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}
-    table = read_file(args, path, asked, numbers=True)
-    found = []
+    wanted = {"--columns (first)": names[0], "--columns (second)": names[1], "--columns (third)": names[2]}
+    table = read_file(args, path, wanted, numbers=True)
+    pairs = []
     for number, (one, two, score) in enumerate(table.rows, 1):
         try:
-            found.append((one, two, float(score)))
+            pairs.append((one, two, float(score)))
         except ValueError:
             raise BadInputError(f"{path}, record {number}: the score {score!r} is not a number") from None
-    return found
+    return pairs

@@ -32,17 +32,17 @@ def run(args: argparse.Namespace) -> int:
         model = load(args.model, revision=args.revision, offline=args.offline)
         model.save(args.output, precision="int8")
     assert model.ledger is not None
-    before, after = model.ledger.checkpoint, Checkpoint.open(args.output)
-    small = sum(info.dtype == "I8" for info in after.tensors.values())
+    original, written = model.ledger.checkpoint, Checkpoint.open(args.output)
+    small = sum(info.dtype == "I8" for info in written.tensors.values())
     facts(
         {
             "": [
                 ("model", str(args.model)),
                 ("written to", str(Path(args.output))),
-                ("int8", f"{small:,} of {len(before.tensors):,} tensors"),
+                ("int8", f"{small:,} of {len(original.tensors):,} tensors"),
                 (
                     "size",
-                    f"{report.megabytes(before.nbytes)} -> {report.megabytes(after.nbytes)} ({after.nbytes / before.nbytes:.0%})",
+                    f"{report.megabytes(original.nbytes)} -> {report.megabytes(written.nbytes)} ({written.nbytes / original.nbytes:.0%})",
                 ),
                 ("measure accuracy", f"nativebert quality {args.output} --against {args.model}"),
             ]

@@ -47,4 +47,4 @@ def run(args: argparse.Namespace) -> int:
         [{"index": n, "score": float(row[n]), "text": texts[n]} for n in np.argsort(-row, kind="stable")[: args.top_k].tolist()]
         for row in scores.reshape(len(queries), len(texts))
     ]
-    return common.finish_hits(args, table, queries, hits, report, ranker.snapshot)
+    return common.finish_hits(args, table, queries, hits, ranker, report)

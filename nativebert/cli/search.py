@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nativebert.cli import options
 
 if TYPE_CHECKING:
-    from nativebert.io.made import Made
+    from nativebert.io.provenance import Provenance
     from nativebert.tasks.embed import Vectors
 
 
@@ -38,48 +38,48 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.cli.made import check_alike, made_by
+    from nativebert.cli.provenance import check_provenance, provenance_of
     from nativebert.errors import BadInputError
-    from nativebert.io.made import beside
+    from nativebert.io.provenance import provenance_file
 
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
     texts = [text for (text,) in table.rows]
-    known, made = None, None
+    vectors, recorded = None, None
     prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
-        if prompted and not os.path.exists(beside(args.vectors)):
+        if prompted and not os.path.exists(provenance_file(args.vectors)):
             raise BadInputError("--vectors are already computed, so --prompt and --prompt-name have no effect: remove them")
-        known, made = _vectors(args, texts)
+        vectors, recorded = _vectors(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
 
         embed = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
-        if made is not None:
+        if recorded is not None:
             prompt = embed.prompt_text(args.prompt, args.prompt_name) if prompted else None
-            check_alike(args.vectors, made, made_by(embed, "", embed.dimension), prompt)
+            check_provenance(args.vectors, recorded, provenance_of(embed, "", embed.dimension), prompt)
         show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
-        asked, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
-        if known is None:
-            known, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
-        near = semantic_search(asked, known, top_k=args.top_k, measure=embed.config.similarity)
-    if args.vectors is not None and made is None:
+        query_vectors, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
+        if vectors is None:
+            vectors, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
+        near = semantic_search(query_vectors, vectors, top_k=args.top_k, measure=embed.config.similarity)
+    if args.vectors is not None and recorded is None:
         common.note_unknown(args, args.vectors)
     hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
-    return common.finish_hits(args, table, queries, hits, report, embed.snapshot)
+    return common.finish_hits(args, table, queries, hits, embed, report)
 
 
-def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made | None]:
+def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
     """Vectors that were made of these texts, as far as their file tells, and how they were made."""
     from nativebert.cli import common
     from nativebert.errors import BadInputError
-    from nativebert.io.made import digest_of, read_made
+    from nativebert.io.provenance import digest_of, read_provenance
     from nativebert.io.vectors import read_vectors
 
     path = args.vectors
     vectors, theirs = read_vectors(path)
-    made = read_made(path)
+    recorded = read_provenance(path)
     if len(vectors) != len(texts):
         raise BadInputError(
             f"{path} has {len(vectors):,} vectors, but there are {len(texts):,} texts: it was computed from another file"
@@ -89,8 +89,8 @@ def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Made 
         raise BadInputError(
             f"{path} was computed from other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here"
         )
-    if made is not None and made.get("texts") != digest_of(texts):
+    if recorded is not None and recorded.get("texts") != digest_of(texts):
         raise BadInputError(
             f"{path} was computed from other texts than those in {common.name(args.file, 'input')}, or in another order"
         )
-    return vectors, made
+    return vectors, recorded

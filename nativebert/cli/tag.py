@@ -45,21 +45,19 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.tasks.tag import Tagger
 
         tag = Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
-        found, report = tag(texts, top_k=args.top_k, return_report=True, progress=common.progress(args))
-    records = [{"text": text, "entities": entities} for text, entities in zip(texts, found, strict=True)]
+        results, report = tag(texts, top_k=args.top_k, return_report=True, progress=common.progress(args))
+    records = [{"text": text, "entities": entities} for text, entities in zip(texts, results, strict=True)]
     keys = ["item"] if args.top_k == 1 else ["item", "entity", "text"]
     columns = list(dict.fromkeys([*keys, "text", "label", "score", "start", "end"]))
-    results = Records(records, columns, [[row[name] for name in columns] for row in found.rows()])
-    show = partial(_explain, texts, found) if args.explain else partial(common.show_table, results, len(keys))
-    out = common.deliver(args, results, show, explain=args.explain)
-    lines = common.target(args, common.plural(sum(map(len, found)), "entity", "entities"))
-    common.summarize(args, report, tag.snapshot, common.source(args.file, table), lines, out)
-    return 0
+    output = Records(records, columns, [[row[name] for name in columns] for row in results.rows()])
+    show = partial(_explain, texts, results) if args.explain else partial(common.show_table, output, len(keys))
+    inputs, what = common.source(args.file, table), common.plural(sum(map(len, results)), "entity", "entities")
+    return common.finish(args, output, show, tag, report, inputs, what, explain=args.explain)
 
 
-def _explain(texts: Sequence[str], found: Sequence[Sequence[Mapping[str, Any]]], out: TextIO) -> None:
+def _explain(texts: Sequence[str], results: Sequence[Sequence[Mapping[str, Any]]], out: TextIO) -> None:
     from nativebert.console import labelled, passage
 
     colours: dict[str, str] = {}
-    for text, entities in zip(texts, found, strict=True):
+    for text, entities in zip(texts, results, strict=True):
         passage(text, [labelled(e["start"], e["end"], e["label"], colours) for e in entities], file=out)

@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
             continue
         rows = [
             (
-                str(place),
+                str(position),
                 str(number),
                 token,
                 "" if special else f"{start}:{end}",
                 "" if word is None else str(word),
                 str(segment),
             )
-            for place, (number, token, (start, end), word, segment, special) in enumerate(
+            for position, (number, token, (start, end), word, segment, special) in enumerate(
                 zip(e.ids, e.tokens, e.offsets, e.word_ids, e.type_ids, e.special)
             )
         ]

@@ -44,7 +44,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """What an encoder is, the same for every family.
+    """Configuration of an encoder, in the same terms for every family.
 
     Attributes:
         family: name of the family, as in ``model_type``.
@@ -147,14 +147,14 @@ class EncoderConfig:
         named = next((tasks for end, tasks in ARCHITECTURES.items() if self.architecture.endswith(end)), ())
         return tuple(task for task in named if task in self.heads)
 
-    def checkpoint_names(self, names: Iterable[str], given: Collection[str]) -> dict[str, str]:
+    def checkpoint_names(self, names: Iterable[str], targets: Collection[str]) -> dict[str, str]:
         """Name of each parameter in the weight map -> its name in the model.
 
         They differ in one case. A file with the masked-LM output tied has its bias twice; with ``tie_word_embeddings=false`` the two
         are different, and the reference reads the second.
         """
         bias, second = "head.lm.out.bias", "head.lm.bias_again"
-        read_second = not self.tied and second in given
+        read_second = not self.tied and second in targets
         return {second if read_second and name == bias else name: name for name in names}
 
     def dims_with(self, tasks: Iterable[str]) -> dict[str, int]:

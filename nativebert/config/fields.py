@@ -132,7 +132,7 @@ class Fields:
             )
 
     def for_heads(self, tasks: Iterable[str], read: Callable[[], T], otherwise: T) -> T:
-        """What ``read`` gives, of something that only the heads for these tasks use: what it raises is kept for where such a head is loaded."""
+        """The result of ``read``, for fields that only the heads for these tasks use: its error is raised when such a head is loaded."""
         try:
             return read()
         except (CorruptError, RefusedError) as error:
@@ -177,7 +177,7 @@ class Fields:
         return str(self.data.get("problem_type") or "")
 
     def common(self) -> dict[str, Any]:
-        """What reads the same in every family: labels, problem type, architecture, ties, and the source itself. Read it last."""
+        """Fields that are the same in every family: labels, problem type, architecture, ties, and the source itself. Read them last."""
         self.encoder_only()
         none: tuple[str, ...] = ()
         return {

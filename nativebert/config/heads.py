@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What turns hidden states into logits: maybe a dense layer, its activation and a norm; then the last linear layer.
+    """A task head: an optional dense layer with activation and norm, then the output layer.
 
     Attributes:
         name: where its parameters stand, ``head.<name>.*``.

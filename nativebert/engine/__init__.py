@@ -50,7 +50,7 @@ def prepare(
     precision: str = "float32",
     *,
     heads: Sequence[str] | None = None,
-    after: Callable[[], None] | None = None,
+    on_copied: Callable[[], None] | None = None,
 ) -> ExecutionPlan:
     """Prepare a model to run.
 
@@ -59,7 +59,7 @@ def prepare(
         device: a torch device or its name.
         precision: one of :data:`PRECISIONS`; int8 (see :mod:`nativebert.engine.int8`) on the CPU only, tf32 on NVIDIA GPUs only.
         heads: the tasks of the heads to prepare; None for all that the model has.
-        after: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
+        on_copied: called whenever more of a layer's weights have been copied, for a caller that wants its own gone: with a checkpoint's ``release``
             the two never stand in memory together. The embedding tables are then not copied.
 
     Raises:
@@ -80,15 +80,15 @@ def prepare(
     heads = model.tasks if heads is None else heads
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and supports(model):
-            return CKernelPlan(model, precision, heads, after)
-        return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, after)
+            return CKernelPlan(model, precision, heads, on_copied)
+        return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, on_copied)
     if precision == "tf32" and device.type != "cuda":
         raise BadInputError(f"precision='tf32' is for NVIDIA GPUs, not for {device}; use 'float32' there")
     if device.type == "cuda":
         if not (reason := cuda.why_not(model, device)):
             from nativebert.engine.cuda.plan import CudaPlan
 
-            return CudaPlan(model, device, precision, heads, after)
+            return CudaPlan(model, device, precision, heads, on_copied)
         if precision == "tf32":
             raise BadInputError(f"precision='tf32' needs nativebert's own kernels: {reason}")
         warn(f"nativebert's own kernels for {device} are not used, and it will be slower without them: {reason}", Slower)

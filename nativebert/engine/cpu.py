@@ -178,13 +178,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 class CpuPlan(ExecutionPlan):
     """A model prepared for the CPU. See the module's docstring.
 
-    All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training.
+    All is a copy, but for the embedding tables of a model that nobody else has (``on_copied``): prepare again after training.
 
     Args:
         model: the model.
         product: how the layers multiply: in fp32, or :class:`~nativebert.engine.int8.Int8Product`.
         heads: the tasks of the heads to prepare.
-        after: called after each layer.
+        on_copied: called after each layer.
     """
 
     device = torch.device("cpu")
@@ -197,21 +197,21 @@ class CpuPlan(ExecutionPlan):
         model: Model,
         product: type[Product] = Product,
         heads: Sequence[str] = (),
-        after: Callable[[], None] | None = None,
+        on_copied: Callable[[], None] | None = None,
     ) -> None:
         self.precision = product.precision
         self.heads = {task: CpuHead(model, task) for task in heads}
         model = float32_on_cpu(model)
         self._config = model.config  # and not the model: its other weights are free to go
-        self._tables = model.embed if after is not None else copy.deepcopy(model.embed)
+        self._tables = model.embed if on_copied is not None else copy.deepcopy(model.embed)
         self._distance = None if model.distance is None else model.distance.weight.detach().clone()
         with torch.no_grad():
             prepared: dict[int, _Block] = {}
             for block, layer in zip(model.blocks(), model.config.layers, strict=True):
                 if id(block) not in prepared:
                     prepared[id(block)] = _Block(block, layer.activation, product)
-                    if after is not None:
-                        after()
+                    if on_copied is not None:
+                        on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
         self._embedding_norm = _Norm(model.embed.norm)

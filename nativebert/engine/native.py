@@ -68,14 +68,14 @@ def _neutral(description: EncoderConfig | Layer, listed: frozenset[str]) -> bool
 class CKernelPlan(ExecutionPlan):
     """A model packed for the C kernels. See the module's docstring.
 
-    All is a copy, but for the embedding tables of a model that nobody else has (``after``): prepare again after training. The model itself is not
+    All is a copy, but for the embedding tables of a model that nobody else has (``on_copied``): prepare again after training. The model itself is not
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
 
     Args:
         model: the model, one that the kernels compute (:func:`supports`).
         heads: the tasks of the heads to prepare.
         precision: ``"float32"``, or ``"int8"`` for the layers' products as :mod:`nativebert.engine.int8` defines them.
-        after: called after each product of each layer.
+        on_copied: called after each product of each layer.
 
     Raises:
         BadInputError: the kernels are not available.
@@ -88,7 +88,7 @@ class CKernelPlan(ExecutionPlan):
         model: Model,
         precision: str = "float32",
         heads: Sequence[str] = (),
-        after: Callable[[], None] | None = None,
+        on_copied: Callable[[], None] | None = None,
     ) -> None:
         self.precision = precision
         self.heads = {task: CpuHead(model, task) for task in heads}
@@ -116,9 +116,9 @@ class CKernelPlan(ExecutionPlan):
             structures: dict[int, kernels.Layer] = {}
             for block, layer in zip(blocks, model.config.layers, strict=True):
                 if id(block) not in structures:
-                    structures[id(block)] = self._layer(block, layer.heads, layer.activation, panels, after)
+                    structures[id(block)] = self._layer(block, layer.heads, layer.activation, panels, on_copied)
             layers = (kernels.Layer * len(model.config.layers))(*(structures[id(block)] for block in blocks))
-            embedding = self._embedding(model, own=after is not None)
+            embedding = self._embedding(model, own=on_copied is not None)
             first = kernels.FirstQkv()
             if len(layers) and not self._int8 and not embedding.project.inward:
                 first = self._first_qkv(embedding, layers[0].qkv)
@@ -201,14 +201,14 @@ class CKernelPlan(ExecutionPlan):
         return tensor.data_ptr()
 
     def _layer(
-        self, block: PostNormBlock, heads: int, activation: str, panels: Iterator[Tensor], after: Callable[[], None] | None
+        self, block: PostNormBlock, heads: int, activation: str, panels: Iterator[Tensor], on_copied: Callable[[], None] | None
     ) -> kernels.Layer:
         make = self._linear8 if self._int8 else self._linear
         products = []
         for of in _products(block):
             products.append(make(of, next(panels)))
-            if after is not None:
-                after()
+            if on_copied is not None:
+                on_copied()
         norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
         return kernels.Layer(*products, *norms, heads, kernels.ACTIVATION[activation])
 

@@ -1,4 +1,4 @@
-"""What the adapters share."""
+"""Shared code of the adapters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def missing(package: str, error: ImportError) -> ImportError:
 
 
 class Backend:
-    """What a backend of BERTopic or KeyBERT does; the class that makes it one stands behind it among the bases.
+    """Mixin with the methods of a BERTopic or KeyBERT backend; the class that makes it one stands behind it among the bases.
 
     Args:
         model: an :class:`~nativebert.Embedder`; or a folder, or a model on the Hub.

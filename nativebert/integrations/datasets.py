@@ -45,7 +45,7 @@ class Apply:
 
 
 def _files(snapshot: Snapshot | None) -> str:
-    """What the files of a model hold: the commit of one on the Hub, or a digest of those in its folder. Nothing for a model in memory, whose
+    """Fingerprint of a model's files: the commit of one on the Hub, or a digest of those in its folder. Nothing for a model in memory, whose
     weights are in the pickle."""
     if snapshot is None:
         return ""

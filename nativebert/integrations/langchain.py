@@ -37,12 +37,7 @@ class NativeBertEmbeddings(Embeddings):
     """
 
     def __init__(
-        self,
-        model: Any = DEFAULT_MODEL,
-        *,
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        **options: Any,
+        self, model: Any = DEFAULT_MODEL, *, query_prompt: str | None = None, document_prompt: str | None = None, **options: Any
     ) -> None:
         self.embedder = prepared(Embedder, model, options)
         prompts = self.embedder.config.prompts or {}

@@ -73,12 +73,12 @@ class NativeBertVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """The Embedder that the parameters say."""
         params = self.get_params(deep=False)
         model, _, _ = (params.pop(name) for name in ("model", "prompt", "prompt_name"))
-        made: tuple[Any, Embedder] | None = self.__dict__.get("_made")
-        if made is None or made[0] != (model, params):
+        cached: tuple[Any, Embedder] | None = self.__dict__.get("_made")
+        if cached is None or cached[0] != (model, params):
             usual = inspect.signature(type(self)).parameters
             options = {name: value for name, value in params.items() if value != usual[name].default}
-            made = self._made = (model, params), prepared(Embedder, model, options)
-        return made[1]
+            cached = self._made = (model, params), prepared(Embedder, model, options)
+        return cached[1]
 
     # -- what scikit-learn asks of an estimator
 

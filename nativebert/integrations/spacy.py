@@ -76,7 +76,7 @@ class Entities(_Component):
 
     def _annotate(self, docs: list[Doc]) -> None:
         results = self.tagger([doc.text for doc in docs], progress=False)
-        left_out = sum(self._set(doc, found) for doc, found in zip(docs, results, strict=True))
+        left_out = sum(self._set(doc, entities) for doc, entities in zip(docs, results, strict=True))
         if left_out:
             warn(
                 f"{left_out:,} of {sum(map(len, results)):,} entities share a token of spaCy with another entity: doc.ents has the first of them, "
@@ -84,20 +84,20 @@ class Entities(_Component):
                 NativeBertWarning,
             )
 
-    def _set(self, doc: Doc, found: list[dict[str, Any]]) -> int:
+    def _set(self, doc: Doc, entities: list[dict[str, Any]]) -> int:
         """Set the entities of a document; returns how many have no place in ``doc.ents``."""
-        doc._.set(ENTITIES, found)
+        doc._.set(ENTITIES, entities)
         spans = [] if self.overwrite else list(doc.ents)
         taken = {token.i for span in spans for token in span}
         before = len(spans)
-        for entity in found:
+        for entity in entities:
             span = doc.char_span(entity["start"], entity["end"], label=entity["label"], alignment_mode="expand")
             if taken.isdisjoint(places := range(span.start, span.end)):
                 taken.update(places)
                 span._.set(SCORE, entity["score"])
                 spans.append(span)
         doc.ents = spans
-        return len(found) - (len(spans) - before)
+        return len(entities) - (len(spans) - before)
 
 
 @Language.factory("nativebert_vectors", default_config={"model": DEFAULT_MODEL, "options": {}})

@@ -53,8 +53,8 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
 
 
-# What the option is called that names a column -> the column's name, or None for the one that holds the text
-Asked = Mapping[str, str | None]
+# Name of the option that selects a column -> the column, or None for the default one
+Columns = Mapping[str, str | None]
 
 
 def read_texts(source: str, *, column: str | None = None, format: str | None = None) -> Texts:
@@ -80,7 +80,7 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
 
 def read_columns(
     source: str,
-    asked: Asked,
+    wanted: Columns,
     *,
     format: str | None = None,
     delimiter: str | None = None,
@@ -93,7 +93,7 @@ def read_columns(
 
     Args:
         source: a path, or ``-`` for standard input.
-        asked: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
+        wanted: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
             None, for at most one of them, stands for the only column, or the one with the usual name.
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
         delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
@@ -113,9 +113,9 @@ def read_columns(
     """
     format = _format(source, format, format_option)
     name = "standard input" if source == "-" else source
-    named = [option for option, column in asked.items() if column is not None]
-    if format == "txt" and (named or len(asked) > 1):
-        out = f"remove {' and '.join(named)}" if len(asked) == 1 else "use a csv, tsv or jsonl file"
+    named = [option for option, column in wanted.items() if column is not None]
+    if format == "txt" and (named or len(wanted) > 1):
+        out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
         or_say = f", or use {format_option} csv" if format_option else ""
         raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
     if format not in TABLES and (delimiter or quoting):
@@ -124,15 +124,15 @@ def read_columns(
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
     if format == "jsonl":
-        rows = _jsonl(content, source, name, asked, usual, numbers)
+        rows = _jsonl(content, source, name, wanted, usual, numbers)
     else:
-        rows = _csv(content, name, asked, usual, format, delimiter, quoting)
-    found = next(rows)
-    return Table(list(rows), found)
+        rows = _csv(content, name, wanted, usual, format, delimiter, quoting)
+    names = next(rows)
+    return Table(list(rows), names)
 
 
 def format_of(source: str, format: str | None = None) -> str:
-    """What a file is read as: one of :data:`FORMATS`, or its ending where that says nothing. ``format`` overrides the ending."""
+    """Format of a file: one of :data:`FORMATS`, or its ending if that is none of them. ``format`` overrides the ending."""
     ending = Path(source).suffix.lower().lstrip(".")
     return format or ("txt" if source == "-" else _ENDINGS.get(ending, ending))
 
@@ -177,7 +177,7 @@ def _decode(data: bytes, source: str, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"line {line}: byte 0x{data[error.start]:02x} at {error.start}"
-        raise BadInputError(f"{name} is not UTF-8 ({where}): {_how_to_decode(data, source)}") from None
+        raise BadInputError(f"{name} is not UTF-8 ({where}): {_encoding_advice(data, source)}") from None
     if "\0" in content:
         line = content.count("\n", 0, content.index("\0")) + 1
         raise BadInputError(f"{name} is not a text file: line {line} contains a NUL byte")
@@ -191,7 +191,7 @@ def _check_kind(data: bytes, source: str) -> None:
         if data.startswith(begin):
             inner = Path(Path(source).stem if Path(source).suffix in (".gz", ".bz2", ".xz", ".zst") else source)
             new = inner.name if inner.name != Path(source).name else f"{inner.stem}.unpacked{inner.suffix}"
-            raise BadInputError(f"{name} is compressed with {packer}; decompress it first: {_through(command, source, new)}")
+            raise BadInputError(f"{name} is compressed with {packer}; decompress it first: {_conversion(command, source, new)}")
     for begin, what in _OTHERS.items():
         if data.startswith(begin):
             raise BadInputError(f"{name} is not a text file but {what}")
@@ -207,11 +207,11 @@ def _check_kind(data: bytes, source: str) -> None:
         raise BadInputError(f"{name} seems to be {unmarked[zero]}, not UTF-8: {_convert(unmarked[zero], source)}")
 
 
-def _how_to_decode(data: bytes, source: str) -> str:
-    """What to do with bytes that are not UTF-8."""
+def _encoding_advice(data: bytes, source: str) -> str:
+    """Advice for bytes that are not UTF-8."""
     wrong, right = data.decode("utf-8", "replace").count("\ufffd"), len(re.findall(rb"[\xc2-\xf4][\x80-\xbf]+", data))
     if right > wrong:
-        return f"most of the file is, so it is damaged there, or joined from several files. Fix it, or drop the invalid bytes: {_through('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
+        return f"most of the file is, so it is damaged there, or joined from several files. Fix it, or drop the invalid bytes: {_conversion('iconv -c -f UTF-8 -t UTF-8', source, _named(source, 'mended'))}"
     try:
         data.decode("cp1252")  # a superset of the letters of Latin-1, which lacks the euro sign, dashes and curved quotes
     except UnicodeDecodeError:
@@ -220,7 +220,7 @@ def _how_to_decode(data: bytes, source: str) -> str:
 
 
 def _convert(encoding: str, source: str) -> str:
-    return _through(f"iconv -f {encoding} -t UTF-8", source, _named(source, "utf8"))
+    return _conversion(f"iconv -f {encoding} -t UTF-8", source, _named(source, "utf8"))
 
 
 def _named(source: str, what: str) -> str:
@@ -228,24 +228,24 @@ def _named(source: str, what: str) -> str:
     return f"{path.stem}.{what}{path.suffix}"
 
 
-def _through(command: str, source: str, new: str) -> str:
-    """How to send a file through a command; ``new`` is the name of what comes out, in the same folder."""
+def _conversion(command: str, source: str, new: str) -> str:
+    """Shell command that converts a file; ``new`` is the name of the output, in the same folder."""
     if source == "-":
         return f"put `{command} |` in front of this command"
     return f"`{command} < {shlex.quote(source)} > {shlex.quote(str(Path(source).with_name(new)))}`, and pass the new file"
 
 
 def _csv(
-    content: str, name: str, asked: Asked, usual: str, format: str, delimiter: str | None, quoting: str | None
+    content: str, name: str, wanted: Columns, usual: str, format: str, delimiter: str | None, quoting: str | None
 ) -> Iterator[tuple[str, ...]]:
     """The columns' names, then their values."""
     delimiter = delimiter or ("\t" if format == "tsv" else ",")
     plain = (quoting or ("none" if format == "tsv" else "double")) == "none"
-    content, skipped = _without_excels(content, name, delimiter)
+    content, skipped = _strip_sep_line(content, name, delimiter)
     limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
     of_row: list[str] = []  # the lines of the present row
     rows = csv.reader(
-        _kept(content, of_row), delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        _recording(content, of_row), delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
     )
     line = 1 + skipped  # where the present row begins
     swallowed: list[str] = []
@@ -255,40 +255,40 @@ def _csv(
             header = next(rows, None)
         except csv.Error:
             header = None
-            _check_separator(content, name, delimiter, asked, [])
+            _check_separator(content, name, delimiter, wanted, [])
             raise
         if not header:
             raise BadInputError(f"{name} is empty: the first line of a {format} file must contain the column names")
-        if len(header) == 1 and header[0] not in asked.values():
-            _check_separator(content, name, delimiter, asked, header)
+        if len(header) == 1 and header[0] not in wanted.values():
+            _check_separator(content, name, delimiter, wanted, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
             raise BadInputError(
-                f"the column names of {name} are in double quotes ({_some(header)}), and .tsv files are read without quoting: use --quoting double, or "
+                f"the column names of {name} are in double quotes ({_quoted_list(header)}), and .tsv files are read without quoting: use --quoting double, or "
                 "--quoting none if the quotes are part of the names"
             )
-        _check_columns(content, name, delimiter, asked, header)
-        columns = _columns(asked, usual, header, name)
+        _check_columns(content, name, delimiter, wanted, header)
+        columns = _columns(wanted, usual, header, name)
         for column in columns:
             if header.count(column) > 1:
                 raise BadInputError(f"{name} has {header.count(column)} columns named {column!r}: rename all but one")
         yield columns
-        at = [header.index(column) for column in columns]
+        indices = [header.index(column) for column in columns]
         number = 0
         line = rows.line_num + 1 + skipped
         of_row.clear()
         for row in rows:
             if row and len(row) != len(header):
                 raise BadInputError(
-                    f"{name}, line {line}: {len(row)} fields, but the header has {len(header)}. {_why_not(content, delimiter, plain, header)}"
+                    f"{name}, line {line}: {len(row)} fields, but the header has {len(header)}. {_likely_cause(content, delimiter, plain, header)}"
                 )
             if row:
                 number += 1
-                if len(of_row) > 1 and _as_if_swallowed(of_row, delimiter, len(header)):
+                if len(of_row) > 1 and _may_hold_several_rows(of_row, delimiter, len(header)):
                     swallowed.append(f"row {number} (lines {line} to {rows.line_num + skipped})")
-                found = tuple(row[place] for place in at)
-                if plain and any(field.startswith('"') for field in found):
+                fields = tuple(row[index] for index in indices)
+                if plain and any(field.startswith('"') for field in fields):
                     quoted.append(line)
-                yield found
+                yield fields
             line = rows.line_num + 1 + skipped
             of_row.clear()
     except csv.Error as error:
@@ -316,13 +316,13 @@ def _csv(
         )
 
 
-def _kept(content: str, seen: list[str]) -> Iterator[str]:
+def _recording(content: str, lines: list[str]) -> Iterator[str]:
     for line in io.StringIO(content, newline=""):
-        seen.append(line)
+        lines.append(line)
         yield line
 
 
-def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
+def _strip_sep_line(content: str, name: str, delimiter: str) -> tuple[str, int]:
     """The content without the line ``sep=;``, in which Excel is told the separator, and how many lines that is."""
     line, _, rest = re.split(r"(\r\n|\r|\n|\Z)", content, maxsplit=1)
     told = re.fullmatch(r'"?sep=(.)"?', line, re.IGNORECASE)
@@ -330,63 +330,63 @@ def _without_excels(content: str, name: str, delimiter: str) -> tuple[str, int]:
         return content, 0
     if told[1] != delimiter:
         raise BadInputError(
-            f"the first line of {name}, {line}, sets the separator to {_called(told[1])}, but the file is read with {_called(delimiter)}: "
-            f"use --delimiter {_typed(told[1])}"
+            f"the first line of {name}, {line}, sets the separator to {_separator_name(told[1])}, but the file is read with {_separator_name(delimiter)}: "
+            f"use --delimiter {_separator_argument(told[1])}"
         )
     return rest, 1
 
 
-def _check_separator(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+def _check_separator(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has more columns with another separator than with the one it is read with."""
-    if (other := _likely(content, delimiter, len(header))) is None:
+    if (other := _likely_separator(content, delimiter, len(header))) is None:
         return
     separator, names = other
-    option = next((option for option, column in asked.items() if column is None), None)
+    option = next((option for option, column in wanted.items() if column is None), None)
     one = f"one column, {_cut(header[0])!r}," if header else "not a valid row"
     offered = option and header and header[0].isprintable()
     only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
     raise BadInputError(
-        f"the first line of {name} is {one} with {_called(delimiter)} as the separator, and {len(names)} columns, {_some(names)}, with "
-        f"{_called(separator)}: use --delimiter {_typed(separator)}{only}"
+        f"the first line of {name} is {one} with {_separator_name(delimiter)} as the separator, and {len(names)} columns, {_quoted_list(names)}, with "
+        f"{_separator_name(separator)}: use --delimiter {_separator_argument(separator)}{only}"
     )
 
 
-def _check_columns(content: str, name: str, delimiter: str, asked: Asked, header: list[str]) -> None:
+def _check_columns(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has the columns that were asked for with another separator, and not with the one it is read with."""
-    wanted = {column for column in asked.values() if column is not None}
-    if wanted <= set(header):
+    columns = {column for column in wanted.values() if column is not None}
+    if columns <= set(header):
         return
-    for separator, names in _as_read(content, delimiter).items():
-        if wanted <= set(names):
+    for separator, names in _columns_by_separator(content, delimiter).items():
+        if columns <= set(names):
             raise BadInputError(
-                f"{name} has no column {min(wanted - set(header))!r} with {_called(delimiter)} as the separator, but has it with "
-                f"{_called(separator)}: use --delimiter {_typed(separator)}"
+                f"{name} has no column {min(columns - set(header))!r} with {_separator_name(delimiter)} as the separator, but has it with "
+                f"{_separator_name(separator)}: use --delimiter {_separator_argument(separator)}"
             )
 
 
-def _as_read(content: str, delimiter: str) -> dict[str, list[str]]:
+def _columns_by_separator(content: str, delimiter: str) -> dict[str, list[str]]:
     """The columns of the first line, with each other separator."""
     line = re.split(r"[\r\n]", content, maxsplit=1)[0]
     return {other: next(csv.reader([line], delimiter=other), []) for other in _SEPARATORS if other != delimiter}
 
 
-def _likely(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
+def _likely_separator(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
     """The separator that gives the first line the most columns, more than it has, and their names."""
-    read = _as_read(content, delimiter)
+    read = _columns_by_separator(content, delimiter)
     best = max(read, key=lambda other: len(read[other]))
     return (best, read[best]) if len(read[best]) > max(columns, 1) else None
 
 
-def _why_not(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
-    """What may be wrong with a row that has another number of fields than the header."""
-    if other := _likely(content, delimiter, len(header)):
-        return f"If {_called(other[0])} is the separator, use --delimiter {_typed(other[0])}"
+def _likely_cause(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
+    """Likely cause of a row with another number of fields than the header."""
+    if other := _likely_separator(content, delimiter, len(header)):
+        return f"If {_separator_name(other[0])} is the separator, use --delimiter {_separator_argument(other[0])}"
     if plain:
         return "If texts with separators or line breaks are in double quotes, use --quoting double"
     return "A text that contains the separator or a line break must be in double quotes"
 
 
-def _as_if_swallowed(lines: list[str], delimiter: str, columns: int) -> bool:
+def _may_hold_several_rows(lines: list[str], delimiter: str, columns: int) -> bool:
     """Whether the lines of one row look as if they had been several rows."""
     counts = [line.count(delimiter) for line in lines]
     alike = set(counts) == {columns - 1} if len(lines) == 2 else min(counts) >= columns - 1
@@ -397,16 +397,16 @@ def _in_quotes(field: str) -> bool:
     return len(field) > 1 and field[0] == field[-1] == '"'
 
 
-def _called(separator: str) -> str:
+def _separator_name(separator: str) -> str:
     return {"\t": "a tab", " ": "a space"}.get(separator, repr(separator))
 
 
-def _typed(separator: str) -> str:
+def _separator_argument(separator: str) -> str:
     """A separator as it is written on the command line."""
     return "tab" if separator == "\t" else f"'{separator}'" if separator.isprintable() else f"'\\x{ord(separator):02x}'"
 
 
-def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
+def _jsonl(content: str, source: str, name: str, wanted: Columns, usual: str, numbers: bool) -> Iterator[tuple[str, ...]]:
     """The keys (none where the lines are bare strings), then the texts."""
     keys: tuple[str, ...] | None = None
     for number, line in enumerate(io.StringIO(content, newline=None), 1):
@@ -416,39 +416,43 @@ def _jsonl(content: str, source: str, name: str, asked: Asked, usual: str, numbe
         try:
             record: Any = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInputError(f"{where}: not JSON ({error}).{_as_lines(line, source)}") from None
+            raise BadInputError(f"{where}: not JSON ({error}).{_json_lines_advice(line, source)}") from None
         if keys is None:
             if isinstance(record, list):
-                raise BadInputError(f"{where}: the text is {_shown(record)}, not a string.{_as_lines(line, source)}")
-            keys = _keys(asked, usual, record, where)
+                raise BadInputError(
+                    f"{where}: the text is {_short_json(record)}, not a string.{_json_lines_advice(line, source)}"
+                )
+            keys = _keys(wanted, usual, record, where)
             yield keys
         if not keys:
             yield (_checked(record, where, numbers),)
             continue
         if not isinstance(record, dict):
-            raise BadInputError(f"{where}: {_shown(record)} is not an object with {_some(list(keys))} like the first line")
+            raise BadInputError(
+                f"{where}: {_short_json(record)} is not an object with {_quoted_list(list(keys))} like the first line"
+            )
         for key in keys:
             if key not in record:
-                raise BadInputError(f"{where}: the key {key!r} is missing; the keys are {_some(list(record))}")
+                raise BadInputError(f"{where}: the key {key!r} is missing; the keys are {_quoted_list(list(record))}")
         yield tuple(_checked(record[key], where, numbers) for key in keys)
     if keys is None:
         yield ()
 
 
-def _as_lines(line: str, source: str) -> str:
-    """What to do with JSON that is not one value a line."""
+def _json_lines_advice(line: str, source: str) -> str:
+    """Advice for JSON that is not one value per line."""
     form = {"[": ("A JSON array", "jq -c '.[]'"), "{": ("An object over several lines", "jq -c .")}.get(line.lstrip()[0])
     if form is None:
         return ""
     new = f"{Path(source).stem}{'.lines' if Path(source).suffix == '.jsonl' else ''}.jsonl"
-    return f" {form[0]}? Convert it to JSON lines: {_through(form[1], source, new)}"
+    return f" {form[0]}? Convert it to JSON lines: {_conversion(form[1], source, new)}"
 
 
-def _keys(asked: Asked, usual: str, first: Any, where: str) -> tuple[str, ...]:
+def _keys(wanted: Columns, usual: str, first: Any, where: str) -> tuple[str, ...]:
     """The keys to look for, by the first line of a file."""
     if isinstance(first, dict):
-        return _columns(asked, usual, list(first), where)
-    for option, column in asked.items():
+        return _columns(wanted, usual, list(first), where)
+    for option, column in wanted.items():
         if column is not None and isinstance(first, str):
             raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
     return ()
@@ -458,7 +462,7 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     if numbers and (text is None or isinstance(text, (int, float))):
         return "" if text is None else json.dumps(text)
     if not isinstance(text, str):
-        raise BadInputError(f"{where}: the text is {_shown(text)}, not a string")
+        raise BadInputError(f"{where}: the text is {_short_json(text)}, not a string")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise BadInputError(
             f"{where}: invalid Unicode (a lone surrogate such as \\ud83d): the text was truncated inside a character when it was written"
@@ -466,11 +470,11 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     return text
 
 
-def _columns(asked: Asked, usual: str, there: list[str], where: str) -> tuple[str, ...]:
-    found = tuple(_column(option, column, usual, there, where) for option, column in asked.items())
-    if len(set(found)) < len(found):
-        raise BadInputError(f"{' and '.join(asked)} are both {found[0]!r}: choose two different columns of {where}")
-    return found
+def _columns(wanted: Columns, usual: str, there: list[str], where: str) -> tuple[str, ...]:
+    names = tuple(_column(option, column, usual, there, where) for option, column in wanted.items())
+    if len(set(names)) < len(names):
+        raise BadInputError(f"{' and '.join(wanted)} are both {names[0]!r}: choose two different columns of {where}")
+    return names
 
 
 def _column(option: str, column: str | None, usual: str, there: list[str], where: str) -> str:
@@ -479,19 +483,19 @@ def _column(option: str, column: str | None, usual: str, there: list[str], where
             return there[0]
         if usual in there:
             return usual
-        raise BadInputError(f"{where} has the columns {_some(there)}: select the {usual} column with {option}")
+        raise BadInputError(f"{where} has the columns {_quoted_list(there)}: select the {usual} column with {option}")
     if column not in there:
         near = difflib.get_close_matches(column, there, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadInputError(f"{where} has no column {column!r}; the columns are {_some(there)}{hint}")
+        raise BadInputError(f"{where} has no column {column!r}; the columns are {_quoted_list(there)}{hint}")
     return column
 
 
-def _some(names: list[str]) -> str:
+def _quoted_list(names: list[str]) -> str:
     return (", ".join(map(repr, names[:8])) or "none") + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _shown(value: object) -> str:
+def _short_json(value: object) -> str:
     return _cut(json.dumps(value))
 
 

@@ -58,11 +58,11 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
             f"{bad:,} of {len(vectors):,} vectors contain NaN or infinity; nothing was written. "
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
-    with _opened(target) as file:
+    with _output_stream(target) as file:
         write(file, vectors, texts)
 
 
-def write_records(target: str, found: Records) -> None:
+def write_records(target: str, records: Records) -> None:
     """Write results in the format that the file's ending names: ``.jsonl`` a record a line, ``.csv`` the table, with its header.
 
     Numbers are written with as many digits as bring the same float back; None is an empty cell. A file that was there is replaced when
@@ -70,19 +70,19 @@ def write_records(target: str, found: Records) -> None:
 
     Args:
         target: a path, or ``-`` for JSON lines on standard output.
-        found: the results.
+        records: the results.
 
     Raises:
         BadInputError: an ending that says nothing, or a place that cannot be written to.
         DiskFullError: no room.
     """
     write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
-    with _opened(target) as file:
-        write(file, found)
+    with _output_stream(target) as file:
+        write(file, records)
 
 
 def check_target(target: str) -> Writer:
-    """The writer of vectors for ``target``: ask before a long job, not after. Raises :class:`BadInputError`."""
+    """The writer of vectors for ``target``: checked before a long job. Raises :class:`BadInputError`."""
     return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
 
 
@@ -114,7 +114,7 @@ def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), examp
 
 
 def check_place(target: str, example: str, stream: str = "") -> None:
-    """That a file can be written: ask before a long job, not after.
+    """Check that a file can be written, before a long job.
 
     Args:
         target: a path.
@@ -127,7 +127,7 @@ def check_place(target: str, example: str, stream: str = "") -> None:
     path = Path(target)
     if path.is_dir():
         raise BadInputError(f"{target} is a folder: name a file in it, such as {path / example}")
-    folder = _final(path).parent
+    folder = _resolved(path).parent
     if not folder.is_dir():
         raise BadInputError(f"folder {path.parent} does not exist: create it first")
     if path.exists() and not path.is_file():
@@ -137,12 +137,12 @@ def check_place(target: str, example: str, stream: str = "") -> None:
 
 
 def check_folder(target: str) -> None:
-    """That a folder can be made, or written to: ask before a long job, not after.
+    """Check that a folder can be created or written to, before a long job.
 
     Raises:
         BadInputError: something else is in its place, or there is no permission.
     """
-    there = _final(Path(target))
+    there = _resolved(Path(target))
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
@@ -162,13 +162,13 @@ def standard_output() -> TextIO:
     return sys.stdout
 
 
-def _final(path: Path) -> Path:
-    """Where a link leads: the file it names is replaced, not the link."""
+def _resolved(path: Path) -> Path:
+    """Target of a symbolic link: the file is replaced, not the link."""
     return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
-def _opened(target: str) -> Iterator[IO[bytes]]:
+def _output_stream(target: str) -> Iterator[IO[bytes]]:
     if target != "-":
         with output_file(target) as file:
             yield file
@@ -188,7 +188,7 @@ def output_file(target: str) -> Iterator[IO[bytes]]:
         DiskFullError: no room.
     """
     try:
-        with replacing(_final(Path(target))) as file:
+        with replacing(_resolved(Path(target))) as file:
             yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -219,19 +219,19 @@ def _digits(value: float) -> str:
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 
 
-def _record_csv(file: IO[bytes], found: Records) -> None:
+def _record_csv(file: IO[bytes], records: Records) -> None:
     # Texts in quotes, numbers without; None is empty
     text = io.TextIOWrapper(file, "utf-8", newline="")
     try:
         table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        text.write(",".join(found.columns) + "\n")
-        table.writerows(found.rows)
+        text.write(",".join(records.columns) + "\n")
+        table.writerows(records.rows)
     finally:
         text.detach()
 
 
-def _record_jsonl(file: IO[bytes], found: Records) -> None:
-    for record in found.records:
+def _record_jsonl(file: IO[bytes], records: Records) -> None:
+    for record in records.records:
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 

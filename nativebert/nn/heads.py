@@ -42,7 +42,7 @@ class Head(nn.Module):
         return self.logits(READS[self.spec.on](hidden, batch))
 
     def logits(self, x: Tensor) -> Tensor:
-        """What the head reads, ``(n, H)`` -> ``(n, C)``."""
+        """Logits of the head's input, ``(n, H)`` -> ``(n, C)``."""
         if self.dense is not None:
             x = ACTIVATION[self.spec.activation](self.dense(self.dropout(x) if self.spec.dropout_first else x))
         if self.norm is not None:
@@ -76,4 +76,4 @@ READS: dict[str, Callable[[Tensor, Packed], Tensor]] = {
     "pooled": first_tokens,  # the pooler reads them, and the head what it makes of them
     "mean": mean_tokens,
 }
-"""What a head, or the pooler before it, reads of the hidden states, by :attr:`nativebert.config.Head.on`."""
+"""Input of a head, or of the pooler before it, by :attr:`nativebert.config.Head.on`."""

@@ -28,7 +28,7 @@ class Pooler(nn.Module):
 
 @dataclass
 class Output:
-    """What a model returns. Cells that hold no token are zero, unless they were asked for (``keep_padding``).
+    """Output of a model's forward pass. Padding positions are zero, unless ``keep_padding`` was set.
 
     Attributes:
         last_hidden_state: ``(B, L, H)``.
@@ -49,12 +49,12 @@ class Output:
 
     @property
     def start_logits(self) -> Tensor | None:
-        """Of question answering: that the answer begins at a token, ``(B, L)``."""
+        """Question answering: logits of the answer's first token, ``(B, L)``."""
         return self.all_logits["answer"][..., 0] if "answer" in self.all_logits else None
 
     @property
     def end_logits(self) -> Tensor | None:
-        """Of question answering: that the answer ends with a token, ``(B, L)``."""
+        """Question answering: logits of the answer's last token, ``(B, L)``."""
         return self.all_logits["answer"][..., 1] if "answer" in self.all_logits else None
 
     def __repr__(self) -> str:

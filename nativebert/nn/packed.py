@@ -123,7 +123,7 @@ def _largest(values: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Padding:
-    """How a packed batch stands in a padded ``(B, L)`` one.
+    """Indices that map a packed batch to a padded ``(B, L)`` one and back.
 
     Sequences are packed from the shortest to the longest, so that equal lengths are neighbours.
 

@@ -1,4 +1,4 @@
-"""From token vectors to one vector for each text. Reference: sentence-transformers ``Pooling``."""
+"""Pooling of token vectors to one vector per text. Reference: sentence-transformers ``Pooling``."""
 
 from __future__ import annotations
 

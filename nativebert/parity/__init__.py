@@ -1,1 +1,1 @@
-"""Is it the same model? Layer by layer, on full tensors, against a reference run in float64."""
+"""Comparison with transformers, layer by layer on full tensors, against a float64 reference; batch invariance; quality of a precision."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 TOLERANCE = 1e-5  # fp32 on the CPU, maximum absolute difference on full tensors
 SLACK = 1.5  # or this many times the reference's own fp32 error, where that is larger
@@ -68,31 +69,31 @@ def steps(output: object, mask: Tensor | None = None) -> dict[str, Tensor]:
     def at_tokens(x: Tensor) -> Tensor:
         return x if mask is None else x.masked_fill(mask[..., None] == 0, 0.0)
 
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for n, state in enumerate(states):
         if n and n <= len(weights):
             w = weights[n - 1]
-            found[f"layers.{n - 1}.attention"] = w if mask is None else w.masked_fill(mask[:, None, :, None] == 0, 0.0)
-        found["embeddings" if n == 0 else f"layers.{n - 1}"] = at_tokens(state)
+            tensors[f"layers.{n - 1}.attention"] = w if mask is None else w.masked_fill(mask[:, None, :, None] == 0, 0.0)
+        tensors["embeddings" if n == 0 else f"layers.{n - 1}"] = at_tokens(state)
     if pooled is not None:
-        found["pooler"] = pooled
-    return found
+        tensors["pooler"] = pooled
+    return tensors
 
 
-def compare(found: Steps, truth: Steps, reference: Steps | None = None, tolerance: float = TOLERANCE) -> Verdict:
+def compare(ours: Steps, exact: Steps, reference: Steps | None = None, tolerance: float = TOLERANCE) -> Verdict:
     """Compare full tensors. A step that only one of the two has is infinitely far off: nothing passes by being left out.
 
     Args:
-        found: the steps to judge.
-        truth: the reference's steps in float64.
-        reference: the reference's steps in the precision of ``found``: its own error is allowed too, times :data:`SLACK`.
+        ours: the steps to judge.
+        exact: the reference's steps in float64.
+        reference: the reference's steps in the precision of ``ours``: its own error is allowed too, times :data:`SLACK`.
         tolerance: allowed maximum absolute difference.
     """
     rows = []
-    for name in [*truth, *(name for name in found if name not in truth)]:
-        own = _distance(reference.get(name), truth.get(name)) if reference is not None else 0.0
+    for name in [*exact, *(name for name in ours if name not in exact)]:
+        own = _distance(reference.get(name), exact.get(name)) if reference is not None else 0.0
         allowed = max(tolerance, SLACK * own) if math.isfinite(own) else tolerance
-        rows.append(Difference(name, _distance(found.get(name), truth.get(name)), allowed))
+        rows.append(Difference(name, _distance(ours.get(name), exact.get(name)), allowed))
     return Verdict(tuple(rows))
 
 
@@ -102,9 +103,21 @@ def _distance(a: Tensor | None, b: Tensor | None) -> float:
     return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
 
 
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Rows of token ids padded to the longest: ids and mask, each ``(B, L)``."""
+    tensors = [torch.tensor(row) for row in rows]
+    ids = pad_sequence(tensors, batch_first=True, padding_value=pad_id)
+    return ids, pad_sequence([torch.ones_like(row) for row in tensors], batch_first=True)
+
+
+def model_inputs(ids: Tensor, mask: Tensor | None, segments: Tensor | None) -> dict[str, Tensor]:
+    """Keyword arguments of a forward call, without those that are None."""
+    named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
 def run(model: torch.nn.Module, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> dict[str, Tensor]:
     """The steps of one forward pass of a model, ours or of transformers."""
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
     with torch.no_grad():
-        output = model(**{k: v for k, v in given.items() if v is not None}, output_hidden_states=True, output_attentions=True)
+        output = model(**model_inputs(ids, mask, segments), output_hidden_states=True, output_attentions=True)
     return steps(output, mask)

@@ -1,4 +1,4 @@
-"""Does what a text gives depend on what it is batched with? Asked on the user's own device and precision."""
+"""Batch invariance: whether a text's results depend on the rest of its batch, on the user's own device and precision."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from nativebert.engine import choose_device, cuda
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.pool import pool
-from nativebert.parity.report import TEXTS
+from nativebert.parity.check import TEXTS
+from nativebert.parity.compare import pad_rows
 from nativebert.tasks.embed import Embedder
-from nativebert.text.pack import plan
+from nativebert.text.batching import batches_by_length
 
 COUNT = 32  # texts by default
 PADDED = 8  # texts of a padded batch
@@ -72,7 +73,7 @@ class Report:
 
     @property
     def bitwise(self) -> bool:
-        """Whether all that counts was equal to the last bit."""
+        """Whether everything compared was bitwise equal."""
         return all(kind.equal == kind.compared for kind in self.kinds if kind.counts)
 
     @property
@@ -80,7 +81,7 @@ class Report:
         return self.bitwise or not self.promised
 
     def verdict(self) -> str:
-        """One line of plain words."""
+        """The verdict in one line."""
         counted = [kind for kind in self.kinds if kind.counts]
         if self.bitwise:
             return f"{sum(kind.compared for kind in counted):,} comparisons, 0 differences: bitwise equal."
@@ -93,7 +94,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All fields, for JSON."""
         return {
             "passed": self.passed,
             "bitwise": self.bitwise,
@@ -206,10 +207,10 @@ def _compare(name: str, truth: Results, run: Callable[[], Results], trials: int,
 
 
 def _run(embedder: Embedder, rows: list[list[int]], which: list[int], batch_tokens: int) -> Results:
-    """As the embedder does it: sorted by length, in batches of at most so many tokens."""
+    """Batch as the embedder does: sorted by length, at most ``batch_tokens`` tokens each."""
     results: Results = {}
     lengths = np.array([len(rows[n]) for n in which], np.int64)
-    for batch in plan(lengths, batch_tokens):
+    for batch in batches_by_length(lengths, batch_tokens):
         results |= _one_batch(embedder, rows, [which[i] for i in batch])
     return results
 
@@ -225,16 +226,11 @@ def _one_batch(embedder: Embedder, rows: list[list[int]], which: list[int]) -> R
 @torch.inference_mode()
 def _padded(model: Model, embedder: Embedder, rows: list[list[int]], which: list[int]) -> Results:
     """One padded batch through the plain modules, in place of the prepared plan."""
-    longest = max(len(rows[n]) for n in which)
-    ids = torch.full((len(which), longest), model.config.pad_id)
-    mask = torch.zeros_like(ids)
-    for at, n in enumerate(which):
-        ids[at, : len(rows[n])], mask[at, : len(rows[n])] = torch.tensor(rows[n]), 1
-    hidden = model(ids, mask).last_hidden_state
+    hidden = model(*pad_rows([rows[n] for n in which], model.config.pad_id)).last_hidden_state  # (B, L, H)
     results: Results = {}
-    for at, n in enumerate(which):
+    for row, n in enumerate(which):
         packed = embedder.pack([rows[n]])
-        states = hidden[at, : len(rows[n])]
+        states = hidden[row, : len(rows[n])]
         vector = embedder.finish(pool(states, packed, embedder.pooling, 0).cpu().numpy())
         results[n] = (states.float().cpu(), torch.from_numpy(vector[0].copy()))
     return results

@@ -1,4 +1,4 @@
-"""What a precision costs: the same texts through a model twice, and how far the results are apart."""
+"""Quality of a precision: the same texts through a model in two precisions, and the difference of the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError
 from nativebert.loading import open_snapshot
-from nativebert.parity.report import TEXTS
+from nativebert.parity.check import TEXTS
 from nativebert.tasks.classify import Classifier
 from nativebert.tasks.embed import Embedder, Vectors
 
@@ -46,7 +46,7 @@ class Quality:
     facts: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All fields, for JSON."""
         return asdict(self)
 
 
@@ -131,7 +131,7 @@ def _cosine(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 
 def _ranks(a: Vectors, b: Vectors, most: int = 1000) -> float | None:
-    """How alike the order of all pairs is, among the first texts."""
+    """Rank correlation of the similarities of all pairs, among the first texts."""
     if len(a) < 3:
         return None
     of_pairs = np.triu_indices(min(len(a), most), 1)

@@ -79,7 +79,7 @@ class Transformers:
         return tokenizer, network.to(self._device).eval()
 
     def load(self, text: str) -> object:
-        """From the files to the vector of one text, anew."""
+        """Load the model from its files and embed one text."""
         return self._vectors([text], 1, *self._open())
 
     def vectors(self, texts: list[str]) -> Callable[[], NDArray[np.float32]]:
@@ -130,5 +130,5 @@ def _batches(rows: list[list[int]], size: int, network: Any) -> Iterator[tuple[N
         mask = (np.arange(lengths[which[0]]) < lengths[which][:, None]).astype(np.int64)
         ids = np.full(mask.shape, pad)
         ids[mask.astype(bool)] = np.concatenate([rows[n] for n in which])
-        given = [torch.from_numpy(x).to(network.device) for x in (ids, mask)]
-        yield which, network(input_ids=given[0], attention_mask=given[1]).last_hidden_state, given[1]
+        inputs = [torch.from_numpy(x).to(network.device) for x in (ids, mask)]
+        yield which, network(input_ids=inputs[0], attention_mask=inputs[1]).last_hidden_state, inputs[1]

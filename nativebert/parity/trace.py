@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from nativebert.nn.model import Model
 from nativebert.nn.packed import pack
+from nativebert.parity.compare import model_inputs
 from weights_map import WeightMap
 
 Outputs = dict[str, list[Tensor]]
-"""Module -> what it gave at each of its calls (more than one where layers share weights)."""
+"""Module -> its output at each of its calls (more than one where layers share weights)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Operations:
-    """What the operations of both models gave, under our names.
+    """Outputs of the operations of both models, under our names.
 
     Attributes:
         ours, theirs: outputs for real tokens.
@@ -48,20 +49,20 @@ class Operations:
 
 @contextmanager
 def listening(modules: Mapping[str, nn.Module], inputs: Outputs | None = None) -> Iterator[Outputs]:
-    """Record what modules give (and are given, in ``inputs``) while the block runs, in the order of their first call."""
-    heard: Outputs = defaultdict(list)
+    """Record the outputs of modules (and their inputs, in ``inputs``) while the block runs, in the order of their first call."""
+    outputs: Outputs = defaultdict(list)
 
-    def hear(name: str) -> object:
-        def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            heard[name].append(output.detach())
+    def recorder(name: str) -> object:
+        def hook(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs[name].append(output.detach())
             if inputs is not None:
-                inputs.setdefault(name, []).append(given[0].detach())
+                inputs.setdefault(name, []).append(arguments[0].detach())
 
         return hook
 
-    handles = [module.register_forward_hook(hear(name)) for name, module in modules.items()]  # type: ignore[arg-type]
+    handles = [module.register_forward_hook(recorder(name)) for name, module in modules.items()]  # type: ignore[arg-type]
     try:
-        yield heard
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -74,12 +75,8 @@ def operations(model: nn.Module) -> dict[str, nn.Linear | nn.LayerNorm]:
 
 def same_operations(theirs: nn.Module, weight_map: WeightMap) -> dict[str, tuple[str, ...]]:
     """Each of the reference's operations -> ours; several where the reference computes them in one product."""
-    found = {}
-    for name in operations(theirs):
-        targets = weight_map.targets_of(f"{name}.weight")
-        if targets:
-            found[name] = tuple(target.removesuffix(".weight") for target in targets)
-    return found
+    targets = {name: weight_map.targets_of(f"{name}.weight") for name in operations(theirs)}
+    return {name: tuple(target.removesuffix(".weight") for target in ours) for name, ours in targets.items() if ours}
 
 
 def operations_of(
@@ -97,26 +94,20 @@ def operations_of(
     """
     names, modules = same_operations(theirs, weight_map), operations(theirs)
     mine = {name: module for name, module in operations(ours).items() if any(name in parts for parts in names.values())}
-    given = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": segments} if segments is not None else {})}
     inputs: Outputs = {}
-    with (
-        torch.no_grad(),
-        listening(mine, inputs) as heard,
-        listening({n: modules[n] for n in names}) as reference,
-    ):
+    with torch.no_grad(), listening(mine, inputs) as our_calls, listening({n: modules[n] for n in names}) as their_calls:
         ours(ids, mask, segments)
-        theirs(**given)
+        theirs(**model_inputs(ids, mask, segments))
     _, padding = pack(ids, mask, segments)
-    cells = padding.indices
-    T, padded = len(cells), ids.numel()
+    T = len(padding.indices)
     renamed: Outputs = {}
-    for name, calls in reference.items():
-        parts = [_at_tokens(call, cells, padded).chunk(len(names[name]), dim=-1) for call in calls]
+    for name, calls in their_calls.items():
+        parts = [_at_tokens(call, padding.indices, ids.numel()).chunk(len(names[name]), dim=-1) for call in calls]
         for number, target in enumerate(names[name]):
             renamed[target] = [part[number] for part in parts]
     tokens = {
         name: calls
-        for name, calls in heard.items()
+        for name, calls in our_calls.items()
         if name in renamed and all(call.shape == (T, call.shape[-1]) for call in calls)
     }
     local: dict[str, list[Local]] = {}
@@ -154,7 +145,7 @@ def _local(module: nn.Linear | nn.LayerNorm, number: int, parts: int, x: Tensor,
     return Local(float((y.double() - exact).abs().max()) if y.shape == exact.shape else math.inf, allowed)
 
 
-def _at_tokens(output: Tensor, cells: Tensor, padded: int) -> Tensor:
+def _at_tokens(output: Tensor, indices: Tensor, padded: int) -> Tensor:
     """``(B, L, N)`` -> ``(T, N)``; outputs of another shape are left as they are."""
     flat = output.flatten(0, -2)
-    return flat[cells] if len(flat) == padded else flat
+    return flat[indices] if len(flat) == padded else flat

@@ -52,7 +52,7 @@ class AttentionPicture:
 
     @property
     def received(self) -> Weights:
-        """How much attention each token gets, the mean over all tokens, ``(layers, heads, tokens)``; each head's sum is 1."""
+        """Attention that each token receives, mean over all tokens, ``(layers, heads, tokens)``; each head's sum is 1."""
         mean: Weights = self.weights.mean(2, dtype=np.float64).astype(np.float32)
         return mean
 
@@ -171,24 +171,24 @@ def attention(
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode():
-            found = model.eval()(ids, None, segments, output_attentions=True).attentions
+            attentions = model.eval()(ids, None, segments, output_attentions=True).attentions
     finally:
         for module, training in modes:
             module.training = training
-    assert found is not None
-    weights = np.stack([found[layer][0, list(heads)].float().cpu().numpy() for layer in layers])
+    assert attentions is not None
+    weights = np.stack([attentions[layer][0, list(heads)].float().cpu().numpy() for layer in layers])
     return AttentionPicture(tuple(encoding.tokens), weights, layers, heads, model.reference)
 
 
-def _chosen(kind: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    listed = range(count) if asked is None else list(asked) if isinstance(asked, Iterable) else [asked]
+def _chosen(kind: str, wanted: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    listed = range(count) if wanted is None else list(wanted) if isinstance(wanted, Iterable) else [wanted]
     if not listed:
         raise BadInputError(f"no {kind}s selected")
     chosen = []
-    for given in listed:
-        number = whole(given)
+    for value in listed:
+        number = whole(value)
         if number is None or not -count <= number < count:
-            raise BadInputError(f"{kind} {given!r} does not exist: the model has {kind}s 0 to {count - 1}")
+            raise BadInputError(f"{kind} {value!r} does not exist: the model has {kind}s 0 to {count - 1}")
         chosen.append(number % count)
     return tuple(chosen)
 

@@ -1,4 +1,4 @@
-"""What all pictures share: where they are written, and how matplotlib is asked to draw."""
+"""Output files and matplotlib figures, for all pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FONTS = (
 
 
 def check_target(path: str | PathLike[str]) -> Path:
-    """Where to write a picture: ask before it is drawn. Raises :class:`BadInputError`."""
+    """The checked output path of a picture, before it is drawn. Raises :class:`BadInputError`."""
     target, endings = Path(path), (".html", *DRAWN)
     if target.suffix.lower() not in endings:
         raise BadInputError(f"unknown format of {target}: use one of the extensions {', '.join(endings)}")

@@ -98,12 +98,12 @@ class MapPicture:
         without = where.pop(None, [])
         order = [name for name, _ in Counter(n for n in names if n is not None).most_common()]
         shown, rest = sorted(order[:MOST_LABELS], key=_natural), order[MOST_LABELS:]
-        found = [(name, np.array(where[name]), COLOURS[i % len(COLOURS)], i // len(COLOURS)) for i, name in enumerate(shown)]
+        looks = [(name, np.array(where[name]), COLOURS[i % len(COLOURS)], i // len(COLOURS)) for i, name in enumerate(shown)]
         if rest:
-            found.append((f"{len(rest)} other labels", np.array(sorted(i for name in rest for i in where[name])), GREY, 0))
+            looks.append((f"{len(rest)} other labels", np.array(sorted(i for name in rest for i in where[name])), GREY, 0))
         if without:
-            found.append(("no label", np.array(without), GREY, 0))
-        return found
+            looks.append(("no label", np.array(without), GREY, 0))
+        return looks
 
     def html(self) -> str:
         """The page that :meth:`save` writes.
@@ -160,7 +160,7 @@ class MapPicture:
         return page.replace("<head>", _HEAD, 1)
 
     def _words(self, i: int) -> str:
-        """What is shown of a point when it is pointed at. Texts come from strangers, and plotly reads tags in them."""
+        """Tooltip of a point. Texts come from strangers, and plotly reads tags in them."""
         parts = []
         if self.labels is not None:
             label = self.labels[i]
@@ -239,9 +239,9 @@ def map(
         )
     if not np.isfinite(x).all():
         raise BadInputError(f"row {int((~np.isfinite(x)).any(1).argmax())} of the vectors contains NaN or infinity: remove it")
-    for name, given in (("labels", labels), ("texts", texts)):
-        if given is not None and len(given) != len(x):
-            raise BadInputError(f"there are {len(given):,} {name} for {len(x):,} vectors: the numbers must be equal")
+    for name, values in (("labels", labels), ("texts", texts)):
+        if values is not None and len(values) != len(x):
+            raise BadInputError(f"there are {len(values):,} {name} for {len(x):,} vectors: the numbers must be equal")
     explained = None
     if method == "pca":
         points, explained = _pca(x, dimensions)
@@ -296,12 +296,12 @@ def _missing(label: Any) -> bool:
 
 
 def _size(count: int) -> float:
-    """How wide a point is, in printer's points; less where there are many."""
+    """Diameter of a point, in typographic points; smaller where there are many."""
     return min(7.0, max(2.5, 100 / math.sqrt(count)))
 
 
 def _natural(name: str) -> list[str | int]:
-    """A key that sorts "cluster 10" after "cluster 9"."""
+    """Sort key that puts "cluster 10" after "cluster 9"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 

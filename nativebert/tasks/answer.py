@@ -104,7 +104,7 @@ class Answerer(Task):
             longest = at_least(1, "max_answer_tokens", max_answer_tokens)
         by_words = self.align_to_words if align_to_words is None else align_to_words
         pairs = _pairs(questions, contexts)
-        found: list[Any] = []
+        results: list[Any] = []
         with Call(self, pairs, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
@@ -114,9 +114,9 @@ class Answerer(Task):
                 spans_of = _spans(windows, self._token_logits(windows, chunk), longest)
                 for (_, context), e, (first, _), spans in zip(chunk.items, encodings, tokens, spans_of, strict=True):
                     answers = _answers(context, e, first, spans, top_k, no_answer, by_words)
-                    found.append(answers[0] if top_k == 1 else answers)
+                    results.append(answers[0] if top_k == 1 else answers)
         one = {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        return call.results(found, one if top_k == 1 else [one])
+        return call.results(results, one if top_k == 1 else [one])
 
 
 def _answers(
@@ -161,7 +161,7 @@ def _characters(e: Encoding, token: int, by_words: bool) -> tuple[int, int]:
 
 
 class _Spans(NamedTuple):
-    """What the windows of one context say about its spans.
+    """Candidate spans of one context, collected over its windows.
 
     Attributes:
         parts: for each window its span, the start logits of the tokens that it owns, and the end logits of these and of those after them
@@ -178,7 +178,7 @@ class _Spans(NamedTuple):
 
     @classmethod
     def of(cls, read: list[tuple[Window, Logits, Logits]], longest: int) -> _Spans:
-        """From each window with its logits ``(tokens, 2)`` and those of the sequence's first token, ``(2,)``.
+        """Build from each window's logits ``(tokens, 2)`` and those of the sequence's first token, ``(2,)``.
 
         An answer begins in a token that its window owns, and may end beyond. So each token has one start logit; as its end logit the
         sum takes the highest of the windows in which an answer may end there. The null logits are those of the window where their sum is
@@ -245,17 +245,18 @@ def _context(e: Encoding) -> tuple[int, int]:
 
 
 def _pairs(questions: Any, contexts: Any) -> list[tuple[str, str]]:
-    asked, read = as_list(questions, "questions"), as_list(contexts, "contexts")
-    for name, texts in (("question", asked), ("context", read)):
+    pairs = as_list(questions, "questions"), as_list(contexts, "contexts")
+    for name, texts in zip(("question", "context"), pairs):
         for n, text in enumerate(texts):
             if not isinstance(text, str):
                 raise BadInputError(f"{name} {n} must be a string, not {type(text).__name__}")
+    first, second = pairs
     if isinstance(questions, str):
-        asked = asked * len(read)
+        first = first * len(second)
     elif isinstance(contexts, str):
-        read = read * len(asked)
-    if len(asked) != len(read):
+        second = second * len(first)
+    if len(first) != len(second):
         raise BadInputError(
-            f"there are {len(asked)} questions and {len(read)} contexts: pass as many of both, or a single string"
+            f"there are {len(first)} questions and {len(second)} contexts: pass as many of both, or a single string"
         )
-    return list(zip(asked, read))
+    return list(zip(first, second))

@@ -29,7 +29,7 @@ from nativebert.sentence import TransformerConfig
 from nativebert.tasks.call import Call, Chunk, as_list
 from nativebert.tasks.options import CALL_OPTIONS, DEFAULTS, TASK_OPTIONS, CallOptions, Options, TaskOptions, check
 from nativebert.tasks.windows import Windows, of_texts
-from nativebert.text.pack import plan as plan_batches
+from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
 
 Compute = Callable[[Packed], Tensor]  # a batch -> (T, ...) of its tokens, or (B, ...) of its sequences
@@ -66,12 +66,12 @@ class Task:
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
-        asked = DEFAULTS | self.defaults | options
-        device = str(choose_device(asked["device"]))
-        checked = check(asked["too_long"], asked["stride"], asked["batch_tokens"])  # before the model is loaded
+        settings = DEFAULTS | self.defaults | options
+        device = str(choose_device(settings["device"]))
+        checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
-            snapshot = open_snapshot(model, revision=asked["revision"], offline=asked["offline"], token=asked["token"])
+            snapshot = open_snapshot(model, revision=settings["revision"], offline=settings["offline"], token=settings["token"])
             model = load(snapshot, head=self.head)
         if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
@@ -84,13 +84,13 @@ class Task:
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
-        self._prepare(model, device, asked["precision"])
+        self._prepare(model, device, settings["precision"])
         positions = self.encoder.max_tokens
         self.file_max_tokens = min(self._file_settings.max_tokens or self.tokenizer.max_length or positions, positions)
-        limit = self.file_max_tokens if asked["max_tokens"] is None else asked["max_tokens"]
+        limit = self.file_max_tokens if settings["max_tokens"] is None else settings["max_tokens"]
         batch_tokens = checked.pop("batch_tokens") or self.plan.batch_tokens
         self._options = Options(
-            device=device, precision=asked["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
+            device=device, precision=settings["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
             special_tokens=self.tokenizer.n_special(), **checked,
         )  # fmt: skip
         dtype = self._file_settings.dtype
@@ -112,7 +112,7 @@ class Task:
             assert model.ledger is not None
             release = model.ledger.checkpoint.release
         heads = () if self.head is None else (self.head,)
-        self.plan = prepare(model, device, precision, heads=heads, after=release)
+        self.plan = prepare(model, device, precision, heads=heads, on_copied=release)
         if release is not None:
             release()
 
@@ -130,12 +130,12 @@ class Task:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """Device that the model runs on."""
         return self._options.device
 
     @property
     def precision(self) -> str:
-        """What the encoder computes in."""
+        """Precision of the encoder's computations."""
         return self._options.precision
 
     @property
@@ -145,7 +145,7 @@ class Task:
 
     @property
     def too_long(self) -> str:
-        """What happens to longer texts."""
+        """Handling of texts longer than ``max_tokens``."""
         return self._options.too_long
 
     @property
@@ -186,7 +186,7 @@ class Task:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: the settings, and of the model where its files are, or its weights if it was passed as a model.
+        """State for pickling: the settings, and the location of the model's files, or its weights if it was passed as a model.
 
         Raises:
             RefusedError: the passed model's weights are not those any more that the task was made with.
@@ -248,7 +248,7 @@ class Task:
         """Compute sequences, batch by batch: indices of a batch's sequences, the batch, and its hidden states ``(T, H)`` or what
         ``compute`` makes of it; ``checked`` says that it refuses states that are not finite itself."""
         compute, call = compute or self.plan.hidden, chunk.call
-        done, waiting = 0, deque(plan_batches(sequences.lengths, call.options.batch_tokens))
+        done, waiting = 0, deque(batches_by_length(sequences.lengths, call.options.batch_tokens))
         running: deque[tuple[NDArray[np.int64], Packed, Fetch]] = deque()
         ahead = self.plan.device.type == "cuda"  # one more batch is packed and launched while one is computed
         while waiting or running:
@@ -267,7 +267,7 @@ class Task:
                     running.append((rows, batch, Fetch(computed)))
                     continue
                 left = np.concatenate([rows, *waiting])
-                waiting = deque(left[batch] for batch in plan_batches(sequences.lengths[left], call.options.batch_tokens))
+                waiting = deque(left[batch] for batch in batches_by_length(sequences.lengths[left], call.options.batch_tokens))
                 continue
             rows, batch, fetch = running.popleft()
             out = fetch.result()
@@ -301,7 +301,7 @@ class Task:
         return None
 
     def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, *, checked: bool = False) -> list[Tensor]:
-        """What ``compute`` makes of the tokens, float32 ``(tokens, ...)`` on the CPU for each sequence."""
+        """Results of ``compute`` per token: float32 ``(tokens, ...)`` on the CPU for each sequence."""
         out: list[Tensor] = [torch.empty(0)] * len(sequences.ids)
         for rows, batch, x in self._run(sequences, chunk, compute, checked=checked):
             for n, states in zip(rows.tolist(), torch.split(x.float().cpu(), list(batch.lengths)), strict=True):
@@ -311,7 +311,7 @@ class Task:
     def _sequence_rows(
         self, sequences: Windows, chunk: Chunk, compute: Compute, width: int, *, checked: bool = False
     ) -> NDArray[np.float32]:
-        """What ``compute`` makes of the sequences, ``(sequences, width)``."""
+        """Results of ``compute`` per sequence, ``(sequences, width)``."""
         out = np.empty((len(sequences.ids), width), np.float32)
         for rows, _, x in self._run(sequences, chunk, compute, checked=checked):
             out[rows] = x.cpu().numpy()

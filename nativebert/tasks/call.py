@@ -100,7 +100,7 @@ class Call:
         self.task.shrink_batches(tokens)
 
     def report(self) -> Report:
-        """What was done; with a warning where texts were cut, and where batches had to be smaller."""
+        """Report of the call; warns where texts were truncated, and where batches had to be smaller."""
         task, options = self.task, self.options
         if options.batch_tokens < self._batch_tokens:
             warn(
@@ -124,12 +124,12 @@ class Call:
         )
 
     def returned(self, value: Any) -> Any:
-        """What the call returns: ``value``, with the report if asked for."""
+        """Return value of the call: ``value``, with the report if requested."""
         report = self.report()
         return (value, report) if self._return_report else value
 
     def results(self, items: Iterable[Any], like: Any) -> Any:
-        """What the call returns: the items as :class:`~nativebert.tasks.results.Results`, with the report if asked for."""
+        """Return value of the call: the items as :class:`~nativebert.tasks.results.Results`, with the report if requested."""
         results = Results(items, self.report(), like)
         return (results, results.report) if self._return_report else results
 

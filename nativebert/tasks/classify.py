@@ -60,11 +60,11 @@ class Classifier(Task):
     ) -> None:
         if combine not in ("mean", "max"):
             raise BadInputError(f"combine must be 'mean' or 'max', not {combine!r}")
-        asked = _problem(problem)
+        chosen = _problem(problem)
         super().__init__(model, **options)
         self.combine, self.labels = combine, self.encoder.labels
         usual: Problem = "multi" if len(self.labels) == 1 else "single"
-        self.problem = asked or _PROBLEMS.get(self.encoder.problem_type, usual)
+        self.problem = chosen or _PROBLEMS.get(self.encoder.problem_type, usual)
         if self.problem == "single" and len(self.labels) == 1:
             raise RefusedError(
                 f"{self.reference} has one label, which as the only one of its kind would score 1 for every text: "
@@ -105,20 +105,16 @@ class Classifier(Task):
         if threshold is not None and not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
             raise BadInputError(f"threshold must be a number, not {threshold!r}")
         scores, call = self._scores(texts, problem, options)
-        found: list[Any] = best_labels(scores, self.labels, top_k if threshold is None else None)
+        results: list[Any] = best_labels(scores, self.labels, top_k if threshold is None else None)
         if threshold is not None:
-            found = [[one for one in best if one["score"] >= threshold] for best in found]
+            results = [[one for one in best if one["score"] >= threshold] for best in results]
         elif top_k == 1:
-            found = [best[0] for best in found]
+            results = [best[0] for best in results]
         one = {"label": "", "score": 0.0}
-        return call.results(found, one if threshold is None and top_k == 1 else [one])
+        return call.results(results, one if threshold is None and top_k == 1 else [one])
 
     def scores(
-        self,
-        texts: Iterable[str] | Iterable[tuple[str, str]],
-        *,
-        problem: str | None = None,
-        **options: Unpack[CallOptions],
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, problem: str | None = None, **options: Unpack[CallOptions]
     ) -> Any:
         """The score of every label, as an array: probabilities, or the raw outputs of a regression.
 
@@ -154,7 +150,7 @@ def _problem(problem: str | None) -> Problem | None:
 
 
 def checked_top_k(top_k: Any) -> int | None:
-    """How many labels to give, or None for all; anything else is refused."""
+    """Validated number of labels to return, or None for all."""
     return None if top_k is None else at_least(1, "top_k", top_k, ", or None for all labels")
 
 

@@ -92,7 +92,7 @@ class Embedder(Task):
         self._finish, _ = self._steps()
 
     def _steps(self) -> tuple[list[steps.Apply], int]:
-        """What follows pooling, and the width of its vectors."""
+        """Steps after pooling, and the width of the resulting vectors."""
         width, chain = self.encoder.width * len(self.pooling), []
         for step in self.steps:
             apply, width = steps.make(step, width, self.snapshot)
@@ -156,13 +156,7 @@ class Embedder(Task):
             pooled = apply(pooled)
         return pooled
 
-    def tokens(
-        self,
-        texts: Iterable[str],
-        *,
-        layers: int | Sequence[int] = -1,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
 
         Args:
@@ -180,13 +174,7 @@ class Embedder(Task):
         """
         return self._vectors_of_tokens(texts, layers, options, words=False)
 
-    def words(
-        self,
-        texts: Iterable[str],
-        *,
-        layers: int | Sequence[int] = -1,
-        **options: Unpack[CallOptions],
-    ) -> Any:
+    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
@@ -202,7 +190,7 @@ class Embedder(Task):
         return self._vectors_of_tokens(texts, layers, options, words=True)
 
     def similarity(self, a: Vectors | Tensor, b: Vectors | Tensor | None = None) -> Vectors:
-        """How similar each vector of ``a`` is to each of ``b``, by the model's own measure (``config.similarity``).
+        """Similarity of each vector of ``a`` to each of ``b``, by the model's own measure (``config.similarity``).
 
         Args:
             a: ``(n, dimension)``; a single vector counts as one row.
@@ -274,26 +262,20 @@ class Embedder(Task):
             out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width)
         return out
 
-    def _vectors_of_tokens(
-        self,
-        texts: Iterable[str],
-        layers: int | Sequence[int],
-        options: CallOptions,
-        words: bool,
-    ) -> Any:
+    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:
         chosen = self._layers(layers)
 
         def mean_of_layers(batch: Packed) -> Tensor:
             states = self.plan.states(batch)
             return torch.stack([states[layer] for layer in chosen]).float().mean(0)  # (T, H)
 
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         with Call(self, as_list(texts), options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(as_single_items(chunk.items, chunk.start), first=chunk.start)
                 windows = of_ids(chunk, [e.ids for e in encodings])
                 vectors = windows.merge(self._token_rows(windows, chunk, mean_of_layers), len(encodings))
-                found += [
+                results += [
                     (_words if words else _tokens)(text, e, x.numpy())
                     for text, e, x in zip(chunk.items, encodings, vectors, strict=True)
                 ]
@@ -302,7 +284,7 @@ class Embedder(Task):
             "offsets": [(0, 0)],
             "vectors": np.zeros((1, self.encoder.width), np.float32),
         }
-        return call.results(found, like)
+        return call.results(results, like)
 
     def _layers(self, layers: int | Sequence[int]) -> list[int]:
         most = len(self.encoder.layers)

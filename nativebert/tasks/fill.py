@@ -105,7 +105,7 @@ class MaskFiller(Task):
                 raise BadInputError(f"text {n} must be a string, not {type(text).__name__}")
         targets = None if targets is None else as_list(targets, "targets")
         ids_of: dict[Stands, Ids] = {}  # the tokens that may fill a mask, by how it stands
-        found: list[list[list[dict[str, Any]]]] = []
+        results: list[list[list[dict[str, Any]]]] = []
         with Call(self, items, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
@@ -119,8 +119,8 @@ class MaskFiller(Task):
                 by_text: list[list[list[dict[str, Any]]]] = [[] for _ in encodings]
                 for n, candidates in zip(windows.text, filled, strict=True):
                     by_text[n] += candidates
-                found += by_text
-        return call.results(found, [[{"token": "", "id": 0, "score": 0.0, "text": ""}]])
+                results += by_text
+        return call.results(results, [[{"token": "", "id": 0, "score": 0.0, "text": ""}]])
 
     def _masks(self, text: str, e: Encoding, n: int) -> list[_Mask]:
         """The masks of text ``n``."""

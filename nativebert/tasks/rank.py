@@ -140,7 +140,7 @@ class Ranker(Task):
 
 
 def _settings(snapshot: Snapshot) -> Mapping[str, Any]:
-    """What config_sentence_transformers.json says.
+    """Settings of a cross-encoder in config_sentence_transformers.json.
 
     Raises:
         RefusedError: the files ask for something that would change the scores and that is not computed.
@@ -163,7 +163,7 @@ def _settings(snapshot: Snapshot) -> Mapping[str, Any]:
 
 
 def _activation(settings: Mapping[str, Any], config: Mapping[str, Any], outputs: int) -> str:
-    """What outputs go through, as sentence-transformers decides it, by its own file before config.json."""
+    """Activation on the outputs, as sentence-transformers selects it: its own file takes precedence over config.json."""
     section = config.get("sentence_transformers")
     paths = (
         settings.get("activation_fn"),

@@ -1,4 +1,4 @@
-"""What a call gives back: results that become tables, and a report of what was done."""
+"""Return types of task calls: results that convert to tables, and the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Report:
-    """What a call did.
+    """Report of one call of a task.
 
     Attributes:
         tokens: tokens of each text that the model saw, special tokens included, ``(n,)``; what windows share is counted once.
@@ -73,7 +73,7 @@ class Results(list[T]):
         Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
         in those lists are ``rank``, or ``mask`` and ``rank`` where there are two, or ``entity`` and ``rank`` for entities with several labels.
         """
-        return [record for item, found in enumerate(self) for record in _flat(found, {"item": item})]
+        return [record for item, result in enumerate(self) for record in _flat(result, {"item": item})]
 
     def to_pandas(self) -> pandas.DataFrame:
         """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
@@ -94,25 +94,25 @@ class Results(list[T]):
         return list(_flat(self._like, {"item": 0}))
 
 
-def _flat(found: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if isinstance(found, dict):
-        lists = _lists(found)
+def _flat(result: Any, indices: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(result, dict):
+        lists = _lists(result)
         if not lists:
-            yield {**place, **found}
+            yield {**indices, **result}
             return
-        single = {name: value for name, value in found.items() if name not in lists}
-        for rank, values in enumerate(zip(*(found[name] for name in lists), strict=True)):
-            record = {**place, **single, "rank": rank}
+        single = {name: value for name, value in result.items() if name not in lists}
+        for rank, values in enumerate(zip(*(result[name] for name in lists), strict=True)):
+            record = {**indices, **single, "rank": rank}
             for name, value in zip(lists, values):
                 # the list of labels becomes a column "label", or what its entries hold
                 record |= value if isinstance(value, dict) else {name.removesuffix("s"): value}
             yield record
         return
-    for number, inner in enumerate(found):
+    for number, inner in enumerate(result):
         name = "mask" if isinstance(inner, list) else "entity" if _lists(inner) else "rank"
-        yield from _flat(inner, {**place, name: number})
+        yield from _flat(inner, {**indices, name: number})
 
 
-def _lists(found: dict[str, Any]) -> list[str]:
-    """Which of its values are lists."""
-    return [name for name, value in found.items() if isinstance(value, (list, np.ndarray))]
+def _lists(result: dict[str, Any]) -> list[str]:
+    """Names of the values that are lists."""
+    return [name for name, value in result.items() if isinstance(value, (list, np.ndarray))]

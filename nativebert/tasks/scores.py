@@ -1,4 +1,4 @@
-"""From logits to scores, and to the highest of them."""
+"""Softmax and sigmoid scores of logits, and the highest of them."""
 
 from __future__ import annotations
 

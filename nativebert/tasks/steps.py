@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder puts after pooling: modules on sentence vectors, with their weights."""
+"""Modules of a sentence-transformers folder after pooling, with their weights."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def make(step: sentence.Step, width: int, snapshot: Snapshot | None) -> tuple[Ap
 
 
 def normalize(x: Vectors) -> Vectors:
-    """To unit length; zeros stay zeros."""
+    """L2 normalization; zero vectors stay zero."""
     length: Vectors = np.sqrt(np.add.reduce(x * x, 1, keepdims=True))
     return np.divide(x, np.maximum(length, 1e-12), dtype=np.float32)  # as torch.nn.functional.normalize
 

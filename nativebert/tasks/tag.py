@@ -87,12 +87,7 @@ class Tagger(Task):
         )
 
     def __call__(
-        self,
-        texts: Iterable[str],
-        *,
-        aggregation: str | None = None,
-        top_k: int | None = 1,
-        **options: Unpack[CallOptions],
+        self, texts: Iterable[str], *, aggregation: str | None = None, top_k: int | None = 1, **options: Unpack[CallOptions]
     ) -> Any:
         """The entities in texts.
 
@@ -116,16 +111,16 @@ class Tagger(Task):
         how = self.aggregation if aggregation is None else _one_of(AGGREGATIONS, aggregation)
         top_k = checked_top_k(top_k)
         items = _running_texts(texts)
-        found: list[list[dict[str, Any]]] = []
+        results: list[list[dict[str, Any]]] = []
         with Call(self, items, options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 rows = self._probabilities(encodings, chunk)
-                found += [
+                results += [
                     self._entities(text, e, p, how, top_k) for text, e, p in zip(chunk.items, encodings, rows, strict=True)
                 ]
         like = {"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}
-        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
+        return call.results(results, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
     def words(
         self,
@@ -158,18 +153,18 @@ class Tagger(Task):
         how = _one_of(OF_WORDS, aggregation)
         top_k = checked_top_k(top_k)
         items = [_words_of(n, sentence) for n, sentence in enumerate(as_list(sentences, "sentences"))]
-        found: list[list[dict[str, Any]]] = []
+        results: list[list[dict[str, Any]]] = []
         with Call(self, items, options) as call:
             for chunk in call.chunks():
                 texts = [" ".join(words) for words in chunk.items]
                 encodings = self.tokenizer.encode_batch(texts, first=chunk.start)
                 rows = self._probabilities(encodings, chunk)
-                found += [
+                results += [
                     self._labelled(words, text, e, p, how, top_k)
                     for words, text, e, p in zip(chunk.items, texts, encodings, rows, strict=True)
                 ]
         like = {"word": "", "label": "", "score": 0.0}
-        return call.results(found, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
+        return call.results(results, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
     def probabilities(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
         """Probabilities of the labels for each token, before aggregation.
@@ -184,12 +179,12 @@ class Tagger(Task):
         Raises:
             BadInputError, TooLongError: as a call.
         """
-        found: list[tuple[Encoding, Scores]] = []
+        results: list[tuple[Encoding, Scores]] = []
         with Call(self, _running_texts(texts), options) as call:
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
-                found += zip(encodings, self._probabilities(encodings, chunk), strict=True)
-        return call.returned(found)
+                results += zip(encodings, self._probabilities(encodings, chunk), strict=True)
+        return call.returned(results)
 
     # -- the steps of a call
 
@@ -219,20 +214,20 @@ class Tagger(Task):
             groups = [(n, n + 1, self.labels[label]) for n, label in enumerate(labels) if self._tags[label]]
         else:
             groups = merge_tags([self._tags[label] for label in labels])
-        found = []
+        entities = []
         for a, b, name in groups:
             start, end = spans[visible[a]][0], spans[visible[b - 1]][1]
             entity = {"text": text[start:end], "label": name, "score": _mean(scores[a:b]), "start": start, "end": end}
             if top_k != 1:
                 names = self._of_label if how == "none" else self._of_type
                 entity["labels"] = _best(_scores(p[visible[a:b]], names), name, top_k)
-            found.append(entity)
-        return found
+            entities.append(entity)
+        return entities
 
     def _labelled(
         self, words: list[str], text: str, e: Encoding, p: Probabilities, how: str, top_k: int | None
     ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = [{"word": word, "label": self._outside, "score": 0.0} for word in words]
+        labelled: list[dict[str, Any]] = [{"word": word, "label": self._outside, "score": 0.0} for word in words]
         spans = _visible(text, e.offsets[self._prefix_len : self._prefix_len + len(p)])
         visible = [n for n, (start, end) in enumerate(spans) if start < end]
         begins = list(accumulate((len(word) + 1 for word in words[:-1]), initial=0))
@@ -240,21 +235,21 @@ class Tagger(Task):
         first = _word_starts(owners)
         p = _merged(p[visible], first, how)
         for start, label, score in zip(first, p.argmax(1).tolist(), p.max(1).tolist(), strict=True):
-            found[owners[start]] |= {"label": self.labels[label], "score": score}
+            labelled[owners[start]] |= {"label": self.labels[label], "score": score}
         if top_k != 1:
             each = [{self._outside: 0.0} for _ in words]
             for n, start in enumerate(first):
                 each[owners[start]] = _scores(p[n : n + 1], self._of_label)
-            for item, scores in zip(found, each, strict=True):
+            for item, scores in zip(labelled, each, strict=True):
                 item["labels"] = _best(scores, item["label"], top_k)
-        return found
+        return labelled
 
 
 # -- labels to entities
 
 
 class Tag(NamedTuple):
-    """What a label says.
+    """A label parsed by the BIO, BIOES or BILOU scheme.
 
     Attributes:
         label: the type of entity.
@@ -314,7 +309,7 @@ def merge_tags(tags: Sequence[Tag | None]) -> list[tuple[int, int, str]]:
 
 
 def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str]) -> list[bool]:
-    """Which labels are left out. A name that is a label means that label alone, not a type of the same name (``"O"`` and ``"B-O"``)."""
+    """Labels to leave out. A name that is a label means that label alone, not a type of the same name (``"O"`` and ``"B-O"``)."""
     types = {tag.label for tag in tags} - set(labels)
     for name in ignore:
         if name != "O" and name not in labels and name not in types:
@@ -326,7 +321,7 @@ def _left_out(labels: Sequence[str], tags: Sequence[Tag], ignore: Sequence[str])
 
 
 def _word_starts(owners: Sequence[int | None]) -> list[int]:
-    """Where another word begins."""
+    """Index of the first token of each word."""
     return [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
 
 
@@ -382,8 +377,8 @@ def _without_marks(tokens: Sequence[str], spans: Sequence[Span]) -> list[Span]:
     know with their mark, and gives it the first character of the word, which is that of the next token, too."""
     follows = [start for start, _ in spans[1:]] + [-1]
     return [
-        (start, start) if start == after and not token.strip("▁Ġ") else (start, end)
-        for token, (start, end), after in zip(tokens, spans, follows, strict=True)
+        (start, start) if start == following and not token.strip("▁Ġ") else (start, end)
+        for token, (start, end), following in zip(tokens, spans, follows, strict=True)
     ]
 
 

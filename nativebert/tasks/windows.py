@@ -1,4 +1,4 @@
-"""From texts to the token sequences that the model reads: cut, windowed or refused where a text is too long."""
+"""Token sequences of texts: truncated, split into windows, or refused where a text is too long."""
 
 from __future__ import annotations
 

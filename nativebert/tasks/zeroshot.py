@@ -23,7 +23,7 @@ from nativebert.text.tokenizer import Tokenizer
 
 
 class ZeroShot(Task):
-    """How well labels of your own fit texts (Yin et al. 2019, arXiv:1909.00161).
+    """Zero-shot classification with labels of your own (Yin et al. 2019, arXiv:1909.00161).
 
     The model is one of natural language inference: it reads a text together with "This example is <label>." and says whether the one
     entails the other.
@@ -79,7 +79,7 @@ class ZeroShot(Task):
         hypothesis: str = "This example is {}.",
         **options: Unpack[CallOptions],
     ) -> Any:
-        """How well each label fits each text.
+        """Scores of each label for each text.
 
         Args:
             texts: a list (tuple, array, series, iterator) of strings; a single string is taken as a list of one.
@@ -110,7 +110,7 @@ class ZeroShot(Task):
         hypotheses = self.tokenizer.ids_batch(sentences, special_tokens=False).ids
         longest = max(range(len(names)), key=lambda n: len(hypotheses[n]))
         items = as_list(texts)
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         with Call(self, items, options, copies=len(names)) as call:
             needed, limit = len(self._frame) + len(hypotheses[longest]), call.options.max_tokens
             if needed >= limit:
@@ -124,18 +124,18 @@ class ZeroShot(Task):
                 scores = self._scores(premises, hypotheses, several, chunk)
                 order = np.argsort(-scores, axis=1, kind="stable")
                 values = np.take_along_axis(scores, order, axis=1)
-                found += [
+                results += [
                     {"text": text, "labels": [names[n] for n in best], "scores": row}
                     for text, best, row in zip(single, order.tolist(), values.tolist(), strict=True)
                 ]
-        return call.results(found, {"text": "", "labels": [""], "scores": [0.0]})
+        return call.results(results, {"text": "", "labels": [""], "scores": [0.0]})
 
     # -- the steps of a call
 
     def _scores(self, premises: list[list[int]], hypotheses: list[list[int]], several: bool, chunk: Chunk) -> Scores:
         """Scores ``(texts, labels)`` of texts and labels as token ids."""
         frame, longest = self._frame, max(hypotheses, key=len)
-        start = len(frame.before.ids)
+        start = len(frame.prefix.ids)
         # errors and counts are those of each text with the label that leaves it the least room
         ids = [frame.ids(premise, longest) for premise in premises]
         windows = to_windows(chunk, ids, None, lambda n: (start, start + len(premises[n])))
@@ -148,7 +148,7 @@ class ZeroShot(Task):
         return over_windows(scores, windows.starts, "mean")
 
     def _pair(self, windows: Windows, premises: list[list[int]], hypotheses: list[list[int]], chunk: Chunk) -> Windows:
-        """What is read of each text, with every label; labels run fastest."""
+        """Premise and hypothesis pairs of each text with every label; labels vary fastest."""
         frame, options = self._frame, chunk.call.options
         pairs = Windows([], [] if self.encoder.segments > 1 and frame.segmented else None, [], [], [])
         for n, span in zip(windows.text, windows.spans, strict=True):
@@ -163,13 +163,13 @@ class ZeroShot(Task):
                     pairs.segments.append(frame.segments(premise, hypothesis))
         return pairs
 
-    def _output(self, name: str, asked: int | None) -> int | None:
+    def _output(self, name: str, index: int | None) -> int | None:
         """The output of that name: the caller's choice first, then the config's ``label2id`` and ``id2label``."""
         begin, count = {"entailment": "entail", "contradiction": "contradict"}[name], len(self.encoder.labels)
-        if asked is not None:
-            output = whole(asked)
+        if index is not None:
+            output = whole(index)
             if output is None or not 0 <= output < count:
-                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {asked!r}")
+                raise BadInputError(f"{name} must be an output between 0 and {count - 1}, not {index!r}")
             return output
         ids = self.encoder.source.get("label2id")
         outputs = {n for label, n in ids.items() if label.lower().startswith(begin)} if isinstance(ids, dict) else set()
@@ -193,16 +193,16 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class PairFrame:
-    """What the tokenizer's template puts around and between two texts, so that a pair can be made of texts tokenised already.
+    """Special tokens that the tokenizer's template puts around and between two texts, to build pairs from tokenized texts.
 
     Attributes:
-        before, between, after: the special tokens.
+        prefix, separator, suffix: the special tokens.
         first, second: segments of the two texts.
     """
 
-    before: Part
-    between: Part
-    after: Part
+    prefix: Part
+    separator: Part
+    suffix: Part
     first: int
     second: int
 
@@ -211,24 +211,24 @@ class PairFrame:
         e = tokenizer.encode("a", "a")
         a, b = ([i for i, text in enumerate(e.sequence_ids) if text == which] for which in (0, 1))
         edges = (slice(0, a[0]), slice(a[-1] + 1, b[0]), slice(b[-1] + 1, None))
-        before, between, after = (Part(e.ids[edge], e.type_ids[edge]) for edge in edges)
-        return cls(before, between, after, e.type_ids[a[0]], e.type_ids[b[0]])
+        prefix, separator, suffix = (Part(e.ids[edge], e.type_ids[edge]) for edge in edges)
+        return cls(prefix, separator, suffix, e.type_ids[a[0]], e.type_ids[b[0]])
 
     def __len__(self) -> int:
-        return len(self.before.ids) + len(self.between.ids) + len(self.after.ids)
+        return len(self.prefix.ids) + len(self.separator.ids) + len(self.suffix.ids)
 
     @property
     def segmented(self) -> bool:
-        """Is any token of a pair in another segment than 0?"""
+        """Whether any token of a pair has a segment other than 0."""
         return any(self.segments([0], [0]))
 
     def ids(self, a: list[int], b: list[int]) -> list[int]:
         """The ids of a pair."""
-        return [*self.before.ids, *a, *self.between.ids, *b, *self.after.ids]
+        return [*self.prefix.ids, *a, *self.separator.ids, *b, *self.suffix.ids]
 
     def segments(self, a: list[int], b: list[int]) -> list[int]:
         """Their segments."""
-        return [*self.before.types, *[self.first] * len(a), *self.between.types, *[self.second] * len(b), *self.after.types]
+        return [*self.prefix.types, *[self.first] * len(a), *self.separator.types, *[self.second] * len(b), *self.suffix.types]
 
 
 def _labels(labels: Any) -> list[str]:

@@ -22,7 +22,7 @@ class Piece(NamedTuple):
 
 
 class SentencePiece(NamedTuple):
-    """What of the file decides about ids.
+    """The fields of a SentencePiece model that determine token ids.
 
     Attributes:
         pieces: the vocabulary, in the order of its ids.

@@ -1,4 +1,4 @@
-"""What happens to a text that is longer than the model: cut it, or slide a window over it."""
+"""Truncation, or sliding windows, for texts longer than the model's maximum."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nativebert.engine import prepare
 from nativebert.errors import Assumed, BadInputError, RefusedError, TooLongError, Truncated
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import POOLS, pool
-from nativebert.text.pack import plan
+from nativebert.text.batching import batches_by_length
 from nativebert.text.window import windows
 
 # Where texts are cut on purpose or by the way, the tests that care ask for the warning.
@@ -317,12 +317,12 @@ def test_plan_covers_every_text_once_within_budget() -> None:
     r = np.random.default_rng(0)
     for budget in (1, 10, 100, 5000):
         lengths = r.integers(0, 200, 300)
-        batches = plan(lengths, budget)
+        batches = batches_by_length(lengths, budget)
         assert sorted(np.concatenate(batches).tolist()) == list(range(300))
         assert all(len(b) == 1 or lengths[b].sum() <= budget for b in batches)
         flat = lengths[np.concatenate(batches)]
         assert (np.diff(flat) <= 0).all()
-    assert plan(np.array([], np.int64), 5) == []
+    assert batches_by_length(np.array([], np.int64), 5) == []
 
 
 def test_windows_own_every_token_once() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from nativebert.errors import BadInputError, DiskFullError, Doubtful, NotFoundError
 from nativebert.io import write
-from nativebert.io.made import check_beside, digest_of, read_made, write_made
+from nativebert.io.provenance import check_writable, digest_of, read_provenance, write_provenance
 from nativebert.io.read import read_columns, read_texts
 from nativebert.io.write import check_target, write_vectors
 
@@ -452,24 +452,24 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_made(tmp_path: Path) -> None:
     path = str(tmp_path / "v.npy")
-    check_beside(path)
+    check_writable(path)
     write_vectors(path, np.zeros((2, 3), np.float32), ["a", "b"])
-    assert read_made(path) is None
-    write_made(path, {"nativebert": "1", "pooling": ["cls"]}, ["a", "b"])
-    known = read_made(path)
+    assert read_provenance(path) is None
+    write_provenance(path, {"nativebert": "1", "pooling": ["cls"]}, ["a", "b"])
+    known = read_provenance(path)
     assert known is not None
     assert (known["pooling"], known["texts"]) == (["cls"], digest_of(["a", "b"]))
     assert len({digest_of(texts) for texts in (["a", "b"], ["b", "a"], ["ab"], ["a\nb"], ["a", "b", ""])}) == 5
-    check_beside(path)  # it may be written anew
+    check_writable(path)  # it may be written anew
     write_vectors(path, np.ones((2, 3), np.float32), ["a", "b"])
     with pytest.raises(BadInputError, match=r"has changed since .*v.npy.json"):
-        read_made(path)
+        read_provenance(path)
     for other in ("{}", "[1]", "no json"):
         put(tmp_path, "v.npy.json", other)
         with pytest.raises(BadInputError, match="damaged or unrelated"):
-            read_made(path)
+            read_provenance(path)
         with pytest.raises(BadInputError, match="unrelated file of that name exists: move it away"):
-            check_beside(path)
+            check_writable(path)
 
 
 def test_a_column_that_another_separator_gives(tmp_path: Path) -> None:

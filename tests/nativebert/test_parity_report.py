@@ -18,6 +18,8 @@ import nativebert as nb
 from nativebert import cli
 from nativebert.errors import BadInputError, NativeBertError
 from nativebert.parity import report
+from nativebert.parity.check import check
+from nativebert.pictures.differences import plot
 
 pytestmark = pytest.mark.reference
 TEXTS = ["Deep learning is powerful.", "a", "", "The ferry leaves at half past nine, unless the wind is from the west."]
@@ -89,7 +91,7 @@ def test_json_to_standard_output(run: Callable[..., Result], tmp_path: Path) -> 
 
 
 def test_bfloat16_passes() -> None:
-    found = report.check(minilm(), texts=TEXTS, dtype="bfloat16")
+    found = check(minilm(), texts=TEXTS, dtype="bfloat16")
     assert found.passed, found.verdict()
     assert found.facts["dtype"] == "bfloat16"
     assert found.worst.max_abs > 1e-3  # it was bfloat16
@@ -161,7 +163,7 @@ def _swap(model: Any) -> None:
 def test_faults_in_memory(fault: Callable[[Any], None], first: str, named: str) -> None:
     model = nb.load(minilm())
     fault(model)
-    found = report.check(model, texts=TEXTS)
+    found = check(model, texts=TEXTS)
     assert not found.passed
     assert found.first is not None
     assert found.first.name == first
@@ -237,7 +239,7 @@ def test_clean_models_of_every_family_pass(family: str, kind: str, config: dict[
         tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
         tokenizer.save(str(tmp_path / "tokenizer.json"))
         (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-        found = report.check(tmp_path)
+        found = check(tmp_path)
     assert found.passed, found.verdict()
     assert found.first is None
     assert "token ids" not in found.facts
@@ -253,10 +255,16 @@ def test_extras_that_are_missing(run: Callable[..., Result], tmp_path: Path, mon
         result = run("parity", folder)
         assert (result.code, result.err.count("\n")) == (2, 1)
         assert "pip install 'nativebert[parity]'" in result.err
-    found = report.check(folder)
+    found = check(folder)
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib", None)
+        patch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(NativeBertError, match=r"nativebert\[plot\]"):
-            report.plot(found, tmp_path / "x.png")
-    with pytest.raises(BadInputError, match="cannot draw to"):
-        report.plot(found, tmp_path / "x.nothing")
+            plot(found.steps, "tiny", tmp_path / "x.png")
+    with pytest.raises(BadInputError, match="unknown format of"):
+        plot(found.steps, "tiny", tmp_path / "x.nothing")
+
+
+def test_the_former_names_of_the_comparison() -> None:
+    assert report.check is check
+    with pytest.raises(AttributeError, match="'plod'"):
+        report.plod  # noqa: B018

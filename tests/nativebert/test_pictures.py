@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from nativebert.io.vectors import read_vectors
 from nativebert.io.write import write_vectors
 from nativebert.nn.model import Model
 from nativebert.pictures import AttentionPicture, attention, map
+from nativebert.pictures.differences import check_plot, plot
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -423,3 +426,40 @@ def test_a_file_that_is_not_there_or_is_pickled(tmp_path: Path) -> None:
     for name in ("objects.npy", "flat.npy"):
         with pytest.raises(BadInputError):
             read_vectors(str(tmp_path / name))
+
+
+# ---- differences between models
+
+
+class Step(NamedTuple):
+    name: str
+    max_abs: float
+    allowed: float = 1e-5
+    own: float = 1e-6
+
+    @property
+    def passed(self) -> bool:
+        return self.max_abs <= self.allowed
+
+
+@pytest.mark.parametrize("ending", STARTS)
+def test_differences_are_drawn_even_where_they_are_infinite(ending: str, tmp_path: Path) -> None:
+    steps = [Step("embeddings", 1e-6), Step("layers.0", 2e-3), Step("layers.1", math.inf), Step("pooler", math.nan)]
+    path = tmp_path / f"differences{ending}"
+    check_plot(path)
+    plot(steps, "a $x_1$ model: fail", path)
+    assert path.read_bytes().startswith(STARTS[ending])
+    if ending == ".svg":
+        svg = path.read_text()
+        assert all(
+            text in svg for text in ("embeddings", "layers.1", "a $x_1$ model: fail", "nativebert, too far off", "allowed")
+        )
+
+
+def test_differences_that_cannot_be_drawn(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="nothing to draw"):
+        plot([], "title", tmp_path / "a.png")
+    for name in ("a.html", "a", "no/a.png"):
+        with pytest.raises(BadInputError):
+            check_plot(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -133,7 +133,7 @@ class CudaPlan(ExecutionPlan):
         precision: ``float32`` (three products of TF32 for each: float32's accuracy on tensor cores), ``tf32`` (one: products are rounded
             to 10 bits), ``float16`` or ``bfloat16``.
         heads: the tasks of the heads to prepare.
-        after: called after each layer, for a caller that wants the model's own weights gone.
+        on_copied: called after each layer, for a caller that wants the model's own weights gone.
     """
 
     backend = "Triton"
@@ -145,7 +145,7 @@ class CudaPlan(ExecutionPlan):
         device: torch.device,
         precision: str = "float32",
         heads: Sequence[str] = (),
-        after: Callable[[], None] | None = None,
+        on_copied: Callable[[], None] | None = None,
     ) -> None:
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
@@ -166,8 +166,8 @@ class CudaPlan(ExecutionPlan):
             for block, layer in zip(model.blocks(), config.layers, strict=True):
                 if id(block) not in prepared:
                     prepared[id(block)] = Block(block, layer, target)
-                    if after is not None:
-                        after()
+                    if on_copied is not None:
+                        on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else target.norm(model.norm)
             self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device) for task in heads}

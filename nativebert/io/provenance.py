@@ -1,4 +1,4 @@
-"""How vectors were made: a JSON file beside theirs (``vectors.npy.json``), so that nobody compares them with vectors made otherwise."""
+"""Provenance of vectors: a JSON file beside theirs (``vectors.npy.json``) that records how they were computed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nativebert.errors import BadInputError, CorruptError
 from nativebert.files import dump_json, read_json
 from nativebert.io.write import check_place, output_file
 
-Made = Mapping[str, Any]
+Provenance = Mapping[str, Any]
 
 
-def beside(path: str) -> str:
-    """The file that says how the vectors in ``path`` were made."""
+def provenance_file(path: str) -> str:
+    """Path of the provenance of the vectors in ``path``."""
     return f"{path}.json"
 
 
-def check_beside(path: str) -> None:
-    """Before the work: can that file be written?
+def check_writable(path: str) -> None:
+    """Check that the provenance of ``path`` can be written, before the work.
 
     Raises:
-        BadInputError: it cannot, or there is a file of that name which is about something else.
+        BadInputError: it cannot, or an unrelated file has its name.
     """
-    side = beside(path)
+    side = provenance_file(path)
     check_place(side, Path(side).name)
     if os.path.exists(side) and _read(side) is None:
         raise BadInputError(
@@ -35,32 +35,32 @@ def check_beside(path: str) -> None:
         )
 
 
-def write_made(path: str, made: Made, texts: Iterable[str]) -> None:
-    """Write, beside a file of vectors, how they were made, of which texts, and what that file is."""
-    known = {**made, "texts": digest_of(texts), "file": _digest(path)}
-    with output_file(beside(path)) as file:
-        file.write(dump_json(known).encode())
+def write_provenance(path: str, provenance: Provenance, texts: Iterable[str]) -> None:
+    """Write the provenance of a file of vectors, with digests of their texts and of the file."""
+    record = {**provenance, "texts": digest_of(texts), "file": _digest(path)}
+    with output_file(provenance_file(path)) as file:
+        file.write(dump_json(record).encode())
 
 
-def read_made(path: str) -> Made | None:
-    """How the vectors in ``path`` were made; None where nothing says so.
+def read_provenance(path: str) -> Provenance | None:
+    """Provenance of the vectors in ``path``; None where there is no record.
 
     Raises:
-        BadInputError: what is said is about another file than the one that is there now, or cannot be read.
+        BadInputError: the record is damaged, or of another version of the file.
     """
-    side = beside(path)
-    known = _read(side)
-    if known is None and os.path.exists(side):
+    side = provenance_file(path)
+    record = _read(side)
+    if record is None and os.path.exists(side):
         raise BadInputError(
             f"{side} should record how the vectors in {path} were computed, but is damaged or unrelated. Compute the vectors again, "
             f"or move {side} away to use them unchecked"
         )
-    if known is not None and known["file"] != _digest(path):
+    if record is not None and record["file"] != _digest(path):
         raise BadInputError(
             f"{path} has changed since {side}, which records how its vectors were computed, was written. Compute the vectors "
             f"again, or delete {side} to use them unchecked"
         )
-    return known
+    return record
 
 
 def digest_of(texts: Iterable[str]) -> str:
@@ -73,10 +73,10 @@ def digest_of(texts: Iterable[str]) -> str:
 
 def _read(side: str) -> dict[str, Any] | None:
     try:
-        known = read_json(Path(side))
+        record = read_json(Path(side))
     except (OSError, CorruptError):
         return None
-    return known if {"nativebert", "file"} <= known.keys() else None
+    return record if {"nativebert", "file"} <= record.keys() else None
 
 
 def _digest(path: str) -> str:
