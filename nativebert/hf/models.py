@@ -85,7 +85,7 @@ class PreTrainedModel(nn.Module):
                 ``num_labels``, ``problem_type``, ``output_hidden_states``, ``output_attentions``, ``return_dict``.
 
         Raises:
-            RefusedError: another family's class, an option that is not supported, or a head that would be new.
+            RefusedError: another family's class, an option that is not carried, or a head that would be new.
             NotFoundError: there is no such model, or it has no such head.
             NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
         """
@@ -201,7 +201,7 @@ class PreTrainedModel(nn.Module):
             The :class:`ModelOutput` of the class, or its tuple with ``return_dict=False``.
 
         Raises:
-            BadInputError, RefusedError: an argument that is unknown or not supported.
+            BadInputError, RefusedError: an argument that is unknown or not carried.
             TooLongError: more tokens than the model has positions.
         """
         segments = self.native.config.segments > 0
@@ -293,7 +293,7 @@ class PreTrainedModel(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
+            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
         if name != "native" and "native" in self._modules and self.native.tasks and name == self.base_model_prefix:
             return self.base_model
         try:
@@ -301,7 +301,7 @@ class PreTrainedModel(nn.Module):
         except AttributeError as error:
             if "native" in self._modules and any(name in source.split(".") for source, _, _ in self._names.values()):
                 raise AttributeError(
-                    f"{type(self).__name__} does not support {name}, a part of the model: named_parameters() has its weights, "
+                    f"{type(self).__name__} does not carry {name}, a part of the model: named_parameters() has its weights, "
                     "get_input_embeddings() the token table, and .native the parts by their own names"
                 ) from error
             raise

@@ -296,7 +296,7 @@ def test_a_module_that_holds_a_model_loads_by_the_names_of_transformers(made: Ma
 def test_parts_of_a_model_are_refused_by_name(folder_of: Any) -> None:
     model = hf.AutoModel.from_pretrained(folder_of(Made("bert", "Model"))[0])
     for name in ("embeddings", "encoder"):
-        with pytest.raises(AttributeError, match=f"does not support {name}.*named_parameters"):
+        with pytest.raises(AttributeError, match=f"does not carry {name}.*named_parameters"):
             getattr(model, name)
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = model.other

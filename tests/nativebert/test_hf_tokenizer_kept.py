@@ -1,4 +1,4 @@
-"""The drop-in classes' tokenizers in threads and pickles, what is saved of them, what they are made from, and arguments of all kinds."""
+"""The familiar door's tokenizers in threads and pickles, what is saved of them, what they are made from, and arguments of all kinds."""
 
 from __future__ import annotations
 

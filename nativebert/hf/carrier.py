@@ -1,4 +1,4 @@
-"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not supported."""
+"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not carried."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ _OPTIONS = (
 _CONFIG = "change config.json in a copy of the folder"
 
 
-class SentenceTransformersModel:
-    """What both classes do alike: open the model, give results in the form asked for, and say what is not supported."""
+class Carrier:
+    """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
 
     organization = ""
     _task: ClassVar[str] = ""  # what its encoders are for, in the words of sentence_bert_config.json
     _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
-    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not supported -> what to do
+    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
     _native: Task
     _max_tokens: int  # of an item; may be changed, which the native task's own limit may not
     _tokenizer: PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ class SentenceTransformersModel:
         checked(call, options, (*_OPTIONS, *self._more))
         for option, advice in {"config_kwargs": _CONFIG, "config_args": _CONFIG, **self._instead}.items():
             if options.get(option):
-                raise RefusedError(f"{call} does not support {option}=: {advice}")
+                raise RefusedError(f"{call} does not carry {option}=: {advice}")
         limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
         precision, device_map = self._model_kwargs(options)
         snapshot = self._files(name, options)
@@ -102,7 +102,7 @@ class SentenceTransformersModel:
             )
         if options.get("backend", "torch") != "torch":
             raise RefusedError(
-                f"{call} does not support backend={options['backend']!r}: the native engine is the only one; leave it out"
+                f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
             )
         text = str(name)
         bare = "/" not in text and not Path(text).expanduser().is_dir()
@@ -152,7 +152,7 @@ class SentenceTransformersModel:
             self._set_limit("tokenizer.model_max_length", limit)
         if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
             raise RefusedError(
-                f"{call} does not support tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
+                f"{call} does not carry tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
                 "whole with nativebert.Embedder(..., too_long='window')"
             )
 
@@ -198,7 +198,7 @@ class SentenceTransformersModel:
 
     def __getattr__(self, name: str) -> Any:
         if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
+            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
         raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -232,7 +232,7 @@ def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
     """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
     for name, value in more.items():
         if name in ("pool", "chunk_size") and value is not None:
-            raise RefusedError(f"{call} does not support {name}=: {_ONE_PROCESS}")
+            raise RefusedError(f"{call} does not carry {name}=: {_ONE_PROCESS}")
     checked(
         call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
     )
