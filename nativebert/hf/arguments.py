@@ -1,4 +1,4 @@
-"""Arguments in the manner of transformers: which are carried, which do nothing here, and what to do in place of the others."""
+"""Arguments in the manner of transformers: which are supported, which do nothing here, and what to do in place of the others."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ REFUSED = {
     "past_key_values": "nativebert has encoders only",
     "num_items_in_batch": "divide the loss yourself",
 }
-"""Arguments that are not carried, and what to do in their place. None, False and "" ask for nothing and pass."""
+"""Arguments that are not supported, and what to do in their place. None, False and "" ask for nothing and pass."""
 
 
-def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint: str = "") -> None:
+def checked(call: str, given: Mapping[str, Any], supported: Collection[str], hint: str = "") -> None:
     """Refuse arguments by name.
 
     Args:
         call: what was called, for the message.
         given: the arguments.
-        carried: the names that the caller knows what to do with.
+        supported: the names that the caller knows what to do with.
         hint: what else the message should say of a name that nobody knows.
 
     Raises:
@@ -55,13 +55,20 @@ def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint:
         BadInputError: nobody has it.
     """
     for name, value in given.items():
-        if name in carried or name in HARMLESS:
+        if name in supported or name in HARMLESS:
             continue
         if name in REFUSED:
             if value is None or value is False or value == "":
                 continue
-            raise RefusedError(f"{call} does not carry {name}=: {REFUSED[name]}")
-        raise BadInputError(f"{call} has no argument {name!r}; it takes {', '.join(sorted(carried))}{hint}")
+            raise RefusedError(f"{call} does not support {name}=: {REFUSED[name]}")
+        raise BadInputError(f"{call} has no argument {name!r}; it takes {', '.join(sorted(supported))}{hint}")
+
+
+def check_attention(call: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse an ``attn_implementation`` other than ``"eager"`` and ``"sdpa"``, which are the same here."""
+    name = arguments.get("attn_implementation")
+    if name not in (None, "eager", "sdpa"):
+        raise RefusedError(f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {name!r}")
 
 
 def offline(given: Mapping[str, Any]) -> bool | None:

@@ -106,7 +106,7 @@ class PreTrainedConfig:
             **options: ``revision``, ``token``, ``local_files_only``; and keys of the config to set.
 
         Raises:
-            NativeBertError: there is no such model, it is of a family that nativebert does not carry, or an option is unknown.
+            NativeBertError: there is no such model, it is of a family that nativebert does not support, or an option is unknown.
         """
         where: dict[str, Any] = {}
         settings: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from nativebert.checks import is_number, plain, whole_number
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf.arguments import checked, offline
 from nativebert.loading import open_snapshot
-from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer, twin_of
+from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -31,7 +31,7 @@ _REFUSED = {
     "prepare_for_model": "call the tokenizer with the text",
     "build_inputs_with_special_tokens": "call the tokenizer with the text",
 }
-# Arguments of a call or of decode that are not carried, and what to do; the others are known to nobody.
+# Arguments of a call or of decode that are not supported, and what to do; the others are known to nobody.
 _INSTEAD = dict.fromkeys(
     ("text_target", "text_pair_target"), 'tokenise the targets in a call of their own: labels = tokenizer(targets)["input_ids"]'
 )
@@ -163,7 +163,9 @@ class BatchEncoding(UserDict[str, Any]):
             return self
         kind = getattr(tensor_type, "value", tensor_type)
         if kind not in ("pt", "np"):
-            raise RefusedError(f"return_tensors={kind!r} is not carried: use 'pt' for torch, 'np' for numpy, or None for lists")
+            raise RefusedError(
+                f"return_tensors={kind!r} is not supported: use 'pt' for torch, 'np' for numpy, or None for lists"
+            )
         for name, value in self.data.items():
             try:
                 self.data[name] = _tensor([value] if prepend_batch_axis else value, kind)
@@ -308,7 +310,7 @@ class PreTrainedTokenizerBase:
                 special tokens, ``do_lower_case``, ``strip_accents``, ``tokenize_chinese_chars`` (BERT's), ``add_prefix_space`` (RoBERTa's).
 
         Raises:
-            RefusedError: the files are for another class, or an option is not carried.
+            RefusedError: the files are for another class, or an option is not supported.
             NativeBertError: see :func:`nativebert.hub.resolve` and :meth:`nativebert.Tokenizer.from_folder`.
         """
         where = ("revision", "token", "local_files_only", "config")
@@ -334,7 +336,7 @@ class PreTrainedTokenizerBase:
         if name.startswith("__") or "_special" not in self.__dict__:
             raise AttributeError(name)
         if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
         text = name.removesuffix("_id")
         if text in SPECIAL or text in self._special:
             token = self._special.get(text)
@@ -396,7 +398,7 @@ class PreTrainedTokenizerBase:
     @property
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, without added ones."""
-        return self._core.get_vocab_size(with_added_tokens=False)
+        return self.native.backend.get_vocab_size(with_added_tokens=False)
 
     def __len__(self) -> int:
         return self.native.vocab_size
@@ -416,7 +418,7 @@ class PreTrainedTokenizerBase:
     @property
     def added_tokens_decoder(self) -> dict[int, tokenizers.AddedToken]:
         """Id -> added token."""
-        return self._core.get_added_tokens_decoder()
+        return self.native.backend.get_added_tokens_decoder()
 
     def get_added_vocab(self) -> dict[str, int]:
         """Added token -> id."""
@@ -429,11 +431,7 @@ class PreTrainedTokenizerBase:
         """A tokenizer of the tokenizers library, this object's own: what is changed of it counts here, and nowhere else."""
         if "_own" not in self.__dict__:  # of several threads that come here at once, one makes it
             self.native = self.__dict__.setdefault("_own", self.native.detached())
-        return self._core
-
-    @property
-    def _core(self) -> tokenizers.Tokenizer:
-        return self.native._core
+        return self.native.backend
 
     @property
     def do_lower_case(self) -> bool:
@@ -471,7 +469,7 @@ class PreTrainedTokenizerBase:
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """The text that tokens stand for."""
-        decoder = self._core.decoder
+        decoder = self.native.backend.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
     def decode(
@@ -552,7 +550,7 @@ class PreTrainedTokenizerBase:
 
         Raises:
             BadInputError: an argument, or a text, that cannot be used.
-            RefusedError: an argument that is not carried, or that nobody knows.
+            RefusedError: an argument that is not supported, or that nobody knows.
         """
         _known("the tokenizer", more)
         if text is None:
@@ -620,9 +618,9 @@ class PreTrainedTokenizerBase:
         itself: another thread's would change it. They share the vocabulary, and wait here for the next call."""
         own = "_own" in self.__dict__  # what a user has in hand may be changed at any time
         try:
-            core = twin_of(self._core) if own else self._idle.pop()
+            core = self.native.core() if own else self._idle.pop()
         except IndexError:
-            core = twin_of(self._core)
+            core = self.native.core()
         core.encode_special_tokens = split
         core.no_padding()
         core.no_truncation()
@@ -776,7 +774,7 @@ def _known(call: str, more: Mapping[str, Any]) -> None:
     """Refuse by name what else was passed."""
     for name, value in more.items():
         if name in _INSTEAD and value is not None:
-            raise RefusedError(f"{call} does not carry {name}=: {_INSTEAD[name]}")
+            raise RefusedError(f"{call} does not support {name}=: {_INSTEAD[name]}")
         if name not in (*_IDLE, *_INSTEAD):
             raise RefusedError(f"{call} has no argument {name!r} (see docs/hf.md)")
 

@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
-from nativebert.hf.arguments import checked, offline
+from nativebert.hf.arguments import check_attention, checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.pipelines.answer import QuestionAnsweringPipeline
@@ -114,10 +114,7 @@ def pipeline(
         settings.pop(name, None)
     inner = dict(model_kwargs or {})
     checked("pipeline(model_kwargs=...)", inner, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
-    if inner.get("attn_implementation") not in (None, "eager", "sdpa"):
-        raise RefusedError(
-            f"attn_implementation must be 'eager' or 'sdpa' (the same here), not {inner['attn_implementation']!r}"
-        )
+    check_attention("pipeline", inner)
     name = _task(task, model, revision, token, local_files_only)
     if model is None:
         if tokenizer is not None:

@@ -1,4 +1,4 @@
-"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not carried."""
+"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not supported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from nativebert import hub, sentence
 from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import checked
+from nativebert.hf.arguments import check_attention, checked
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
@@ -60,13 +60,13 @@ _OPTIONS = (
 _CONFIG = "change config.json in a copy of the folder"
 
 
-class Carrier:
-    """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
+class SentenceTransformersModel:
+    """Base of :class:`SentenceTransformer` and :class:`CrossEncoder`: opening a model, the form of results, what is not supported."""
 
     organization = ""
     _task: ClassVar[str] = ""  # what its encoders are for, in the words of sentence_bert_config.json
     _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
-    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
+    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not supported -> what to do
     _native: Task
     _max_tokens: int  # of an item; may be changed, which the native task's own limit may not
     _tokenizer: PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ class Carrier:
         checked(call, options, (*_OPTIONS, *self._more))
         for option, advice in {"config_kwargs": _CONFIG, "config_args": _CONFIG, **self._instead}.items():
             if options.get(option):
-                raise RefusedError(f"{call} does not carry {option}=: {advice}")
+                raise RefusedError(f"{call} does not support {option}=: {advice}")
         limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
         precision, device_map = self._model_kwargs(options)
         snapshot = self._files(name, options)
@@ -102,7 +102,7 @@ class Carrier:
             )
         if options.get("backend", "torch") != "torch":
             raise RefusedError(
-                f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
+                f"{call} does not support backend={options['backend']!r}: the native engine is the only one; leave it out"
             )
         text = str(name)
         bare = "/" not in text and not Path(text).expanduser().is_dir()
@@ -121,10 +121,7 @@ class Carrier:
         call = type(self).__name__
         given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
         checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
-        if given.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise RefusedError(
-                f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
-            )
+        check_attention(call, given)
         dtype = given.get("dtype", given.get("torch_dtype"))
         return None if dtype in (None, "auto") else precision_name(dtype), given.get("device_map")
 
@@ -152,7 +149,7 @@ class Carrier:
             self._set_limit("tokenizer.model_max_length", limit)
         if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
             raise RefusedError(
-                f"{call} does not carry tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
+                f"{call} does not support tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
                 "whole with nativebert.Embedder(..., too_long='window')"
             )
 
@@ -198,7 +195,7 @@ class Carrier:
 
     def __getattr__(self, name: str) -> Any:
         if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
         raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -232,7 +229,7 @@ def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
     """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
     for name, value in more.items():
         if name in ("pool", "chunk_size") and value is not None:
-            raise RefusedError(f"{call} does not carry {name}=: {_ONE_PROCESS}")
+            raise RefusedError(f"{call} does not support {name}=: {_ONE_PROCESS}")
     checked(
         call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
     )
