@@ -23,7 +23,8 @@ _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
 _HOME = {
-    **dict.fromkeys(("BatchEncoding", "AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
+    "BatchEncoding": "encoding",
+    **dict.fromkeys(("AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
     **{f"{kind}{fast}": "tokenizer" for kind in BUILT_FROM for fast in ("", "Fast")},
     **dict.fromkeys(("AutoConfig", "PreTrainedConfig", *(f"{known.stem}Config" for known in families())), "config"),
     **{f"{known.stem}{end}": "models" for known in families() for end in known.classes},

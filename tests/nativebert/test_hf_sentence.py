@@ -17,7 +17,7 @@ from models import minilm, one_thread, texts
 from test_hf_snippets import same
 
 from nativebert.errors import Assumed, BadInputError, NativeBertError, NativeBertWarning, RefusedError, Truncated
-from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, carrier, util
+from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, sentence_transformers_model, util
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
@@ -200,7 +200,7 @@ def test_names_without_an_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
 
     families = ("albert-", "bert-", "camembert-", "distilbert-", "distilroberta-", "roberta-", "xlm-roberta-")
-    assert {name for name in ORIGINAL_TRANSFORMER_MODELS if name.startswith(families)} == carrier._BARE
+    assert {name for name in ORIGINAL_TRANSFORMER_MODELS if name.startswith(families)} == sentence_transformers_model._BARE
 
 
 def test_where_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
