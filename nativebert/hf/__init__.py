@@ -17,6 +17,7 @@ from typing import Any
 
 from nativebert.arch import families
 from nativebert.errors import NativeBertWarning, RefusedError
+from nativebert.hf import unsupported
 from nativebert.text.tokenizer import BUILT_FROM
 
 _PIPELINES = (
@@ -38,27 +39,6 @@ _HOME = {
     "SimilarityFunction": "util",
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
-_TRAINING = "fine-tuning comes in a later version; a loop of your own with model.train() and torch.optim works today"
-_ELSEWHERE = {
-    r"(.*Trainer|.*TrainingArguments|.*TrainerCallback|EarlyStopping.*)": f"the Trainer comes with fine-tuning, not in this version: {_TRAINING}",
-    r"(DataCollator.*|default_data_collator)": f"{_TRAINING}; tokenizer.pad(list of encodings, return_tensors='pt') pads a batch",
-    r"(AdamW|get_.*schedule.*|Adafactor)": f"use torch.optim: {_TRAINING}",
-    r"(InputExample|losses|evaluation|readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
-        "training of sentence-transformers is not in this version: train there, save, and load the folder here"
-    ),
-    r"(SparseEncoder|MultiVectorEncoder)": "models with other than one dense vector for a text are not supported; use sentence-transformers for them",
-    r"(quantize_embeddings|export_.*)": "quantisation is not supported: keep vectors in float16 with vectors.astype('float16')",
-    r"TF.*": "TensorFlow models are not supported: use the PyTorch class, the same name without TF",
-    r"Flax.*": "Flax models are not supported: use the PyTorch class, the same name without Flax",
-    r".*(ForCausalLM|LMHeadModel|ForSeq2SeqLM|ForConditionalGeneration|Seq2Seq.*|WithLMHead|Generation.*|Streamer.*|LogitsProcessor.*|StoppingCriteria.*)": (
-        "text generation is not supported: nativebert has encoders only; use transformers for it, or AutoModelForMaskedLM to fill in masks"
-    ),
-    r".*(Processor|FeatureExtractor|ImageProcessor.*|Vision.*|Audio.*|Speech.*|ForImage.*|ForCTC|ForObjectDetection)": (
-        "images and sound are not supported: nativebert reads text; use transformers for it"
-    ),
-    r"(BitsAndBytes|GPTQ|Awq|Quanto|Torchao|TorchAo).*": "quantisation is not supported: load the model with dtype='bfloat16'",
-}  # what transformers has and this does not: pattern of the name -> what to do
-
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used
 
 
@@ -74,7 +54,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("nativebert").__version__
     if name not in _HOME:
-        for pattern, advice in _ELSEWHERE.items():
+        for pattern, advice in unsupported.NAMES.items():
             if re.fullmatch(pattern, name):
                 raise NotSupportedError(f"nativebert.hf does not support {name}: {advice}")
         if name[:1].isupper():

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from nativebert.arch import FAMILIES, Family, families, family, read_config
 from nativebert.errors import BadInputError
 from nativebert.files import update_json
-from nativebert.hf.arguments import HARMLESS, REFUSED, checked, offline, whole_numbers
+from nativebert.hf import unsupported
+from nativebert.hf.arguments import HARMLESS, checked, offline, whole_numbers
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 
@@ -111,7 +112,7 @@ class PreTrainedConfig:
         where: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         for name, value in options.items():
-            (where if name in _WHERE | HARMLESS | set(REFUSED) else settings)[name] = value
+            (where if name in _WHERE | HARMLESS | set(unsupported.ARGUMENTS) else settings)[name] = value
         checked("AutoConfig.from_pretrained", where, _WHERE)
         snapshot = open_snapshot(
             pretrained_model_name_or_path,

@@ -17,7 +17,7 @@ from nativebert.checks import is_number, plain, whole_number
 from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
-from nativebert.hf import outputs
+from nativebert.hf import outputs, unsupported
 from nativebert.hf.arguments import check_attention, checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
@@ -42,13 +42,6 @@ _IGNORED = (
     "use_cache",
     "interpolate_pos_encoding",
 )
-_REFUSED = {
-    "generate": "nativebert has encoders only; use transformers to generate text",
-    "resize_token_embeddings": "changing the vocabulary comes with fine-tuning, not in this version",
-    "gradient_checkpointing_enable": "it comes with fine-tuning, not in this version",
-    "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
-    "set_input_embeddings": "copy the values instead: model.get_input_embeddings().weight.data.copy_(...)",
-}
 # Task of the second head of ForPreTraining -> its logits, and the argument with its labels
 _SECOND = {"nsp": ("seq_relationship_logits", "next_sentence_label"), "sop": ("sop_logits", "sentence_order_label")}
 _WITHOUT_SEGMENTS = "pass what follows attention_mask by name: its order differs between families"
@@ -291,8 +284,8 @@ class PreTrainedModel(nn.Module):
         return MODELS[family(self.family).stem + "Model"](bare, self.config).train(self.training)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
+        if name in unsupported.MODEL:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.MODEL[name]}")
         if name != "native" and "native" in self._modules and self.native.tasks and name == self.base_model_prefix:
             return self.base_model
         try:

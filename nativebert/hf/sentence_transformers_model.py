@@ -13,6 +13,7 @@ from torch import Tensor
 from nativebert import hub, sentence
 from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
+from nativebert.hf import unsupported
 from nativebert.hf.arguments import check_attention, checked
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -35,23 +36,6 @@ _BARE = frozenset(
     xlm-roberta-large-finetuned-conll03-english xlm-roberta-large-finetuned-conll03-german
     """.split()
 )
-LATER = "fine-tuning is not in this version: train with sentence-transformers, save, and load the folder here"
-_ONE_PROCESS = "one process uses every core; for several GPUs start one process for each, with its share of the texts"
-_REFUSED = {
-    **dict.fromkeys(("fit", "train", "old_fit", "smart_batching_collate", "gradient_checkpointing_enable"), LATER),
-    **dict.fromkeys(("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"), _ONE_PROCESS),
-    **dict.fromkeys(("push_to_hub", "save_to_hub"), "save_pretrained(folder), then upload the folder with huggingface_hub"),
-    "evaluate": "compute scores of what encode or predict returns, with scikit-learn or scipy",
-    "compile": "it does nothing for the native engine: leave it out",
-    "forward": "call encode or predict; nativebert.load(folder) gives the encoder as a torch module",
-    **dict.fromkeys(
-        ("parameters", "named_parameters", "state_dict", "load_state_dict", "modules", "children", "named_modules", "transformers_model", "model",
-         "auto_model", "_first_module", "_last_module"),
-        "nativebert.load(folder) gives the encoder as a torch module, and nativebert.hf.AutoModel by the names of transformers",
-    ),
-    "processor": "use tokenizer",
-    "merge": LATER,
-}  # fmt: skip
 # Options that both classes take note of.
 _OPTIONS = (
     "modules", "cache_folder", "revision", "local_files_only", "token", "backend", "model_kwargs", "automodel_args", "processor_kwargs",
@@ -194,16 +178,16 @@ class SentenceTransformersModel:
         return array[0] if single else array
 
     def __getattr__(self, name: str) -> Any:
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
+        if name in unsupported.SENTENCE_TRANSFORMERS:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.SENTENCE_TRANSFORMERS[name]}")
         raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise RefusedError(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
+        raise RefusedError(f"{type(self).__name__} is not called: {unsupported.SENTENCE_TRANSFORMERS['forward']}")
 
     def __getitem__(self, place: Any) -> NoReturn:
         raise RefusedError(
-            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
+            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {unsupported.SENTENCE_TRANSFORMERS['forward']}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -229,7 +213,7 @@ def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
     """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
     for name, value in more.items():
         if name in ("pool", "chunk_size") and value is not None:
-            raise RefusedError(f"{call} does not support {name}=: {_ONE_PROCESS}")
+            raise RefusedError(f"{call} does not support {name}=: {unsupported.ONE_PROCESS}")
     checked(
         call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from nativebert.checks import is_number, plain, whole_number
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
+from nativebert.hf import unsupported
 from nativebert.hf.arguments import checked, offline
 from nativebert.hf.encoding import BatchEncoding
 from nativebert.hf.padding import as_lists, batch_of, pad_rows, padding_side_of, strategies
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 
 NO_LIMIT = int(1e30)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_FIXED = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
-_REFUSED = {
-    **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), _FIXED),
-    "apply_chat_template": "nativebert has encoders only",
-    "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
-    "prepare_for_model": "call the tokenizer with the text",
-    "build_inputs_with_special_tokens": "call the tokenizer with the text",
-}
-# Arguments of a call or of decode that are not supported, and what to do; the others are known to nobody.
-_INSTEAD = dict.fromkeys(
-    ("text_target", "text_pair_target"), 'tokenise the targets in a call of their own: labels = tokenizer(targets)["input_ids"]'
-)
 _IDLE = (
     "verbose",
     "spaces_between_special_tokens",
@@ -180,8 +169,8 @@ class PreTrainedTokenizerBase:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_special" not in self.__dict__:
             raise AttributeError(name)
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not support {name}: {_REFUSED[name]}")
+        if name in unsupported.TOKENIZER:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.TOKENIZER[name]}")
         text = name.removesuffix("_id")
         if text in SPECIAL or text in self._special:
             token = self._special.get(text)
@@ -207,7 +196,7 @@ class PreTrainedTokenizerBase:
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)
         if token is not None and self.native.token_to_id(str(token)) is None:
-            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {_FIXED}")
+            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {unsupported.VOCABULARY}")
         self._special.pop(text, None)
         if token is not None:
             self._special[text] = str(token)
@@ -569,9 +558,9 @@ def _text(token: Any) -> str:
 def _known(call: str, more: Mapping[str, Any]) -> None:
     """Refuse by name what else was passed."""
     for name, value in more.items():
-        if name in _INSTEAD and value is not None:
-            raise RefusedError(f"{call} does not support {name}=: {_INSTEAD[name]}")
-        if name not in (*_IDLE, *_INSTEAD):
+        if name in unsupported.TOKENIZER_ARGUMENTS and value is not None:
+            raise RefusedError(f"{call} does not support {name}=: {unsupported.TOKENIZER_ARGUMENTS[name]}")
+        if name not in (*_IDLE, *unsupported.TOKENIZER_ARGUMENTS):
             raise RefusedError(f"{call} has no argument {name!r} (see docs/hf.md)")
 
 
