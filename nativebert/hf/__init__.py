@@ -1,9 +1,9 @@
-"""The familiar door: what scripts import from ``transformers``, under the same names. Change the import line, and run them.
+"""Drop-in names of transformers and sentence-transformers: change a script's import line, and run it.
 
     from nativebert.hf import AutoModel, AutoTokenizer          # from transformers import ...
     transformers <- import("nativebert.hf")                     # in R, through reticulate
 
-It is thin: it translates arguments, and refuses by name those it does not carry. See docs/hf.md.
+It translates arguments, and refuses by name those it does not support. See docs/hf.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 
 from nativebert.arch import families
 from nativebert.errors import NativeBertWarning, RefusedError
+from nativebert.hf import unsupported
 from nativebert.text.tokenizer import BUILT_FROM
 
 _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
 _HOME = {
-    **dict.fromkeys(("BatchEncoding", "AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
+    "BatchEncoding": "encoding",
+    **dict.fromkeys(("AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
     **{f"{kind}{fast}": "tokenizer" for kind in BUILT_FROM for fast in ("", "Fast")},
     **dict.fromkeys(("AutoConfig", "PreTrainedConfig", *(f"{known.stem}Config" for known in families())), "config"),
     **{f"{known.stem}{end}": "models" for known in families() for end in known.classes},
@@ -37,32 +39,14 @@ _HOME = {
     "SimilarityFunction": "util",
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
-_TRAINING = "fine-tuning comes in a later version; a loop of your own with model.train() and torch.optim works today"
-_ELSEWHERE = {
-    r"(.*Trainer|.*TrainingArguments|.*TrainerCallback|EarlyStopping.*)": f"the Trainer comes with fine-tuning, not in this version: {_TRAINING}",
-    r"(DataCollator.*|default_data_collator)": f"{_TRAINING}; tokenizer.pad(list of encodings, return_tensors='pt') pads a batch",
-    r"(AdamW|get_.*schedule.*|Adafactor)": f"use torch.optim: {_TRAINING}",
-    r"(InputExample|losses|evaluation|readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
-        "training of sentence-transformers is not in this version: train there, save, and load the folder here"
-    ),
-    r"(SparseEncoder|MultiVectorEncoder)": "models with other than one dense vector for a text are not carried; use sentence-transformers for them",
-    r"(quantize_embeddings|export_.*)": "quantisation is not carried: keep vectors in float16 with vectors.astype('float16')",
-    r"TF.*": "TensorFlow models are not carried: use the PyTorch class, the same name without TF",
-    r"Flax.*": "Flax models are not carried: use the PyTorch class, the same name without Flax",
-    r".*(ForCausalLM|LMHeadModel|ForSeq2SeqLM|ForConditionalGeneration|Seq2Seq.*|WithLMHead|Generation.*|Streamer.*|LogitsProcessor.*|StoppingCriteria.*)": (
-        "text generation is not carried: nativebert has encoders only; use transformers for it, or AutoModelForMaskedLM to fill in masks"
-    ),
-    r".*(Processor|FeatureExtractor|ImageProcessor.*|Vision.*|Audio.*|Speech.*|ForImage.*|ForCTC|ForObjectDetection)": (
-        "images and sound are not carried: nativebert reads text; use transformers for it"
-    ),
-    r"(BitsAndBytes|GPTQ|Awq|Quanto|Torchao|TorchAo).*": "quantisation is not carried: load the model with dtype='bfloat16'",
-}  # what transformers has and this does not: pattern of the name -> what to do
-
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used
 
 
-class NotCarried(RefusedError, ImportError):
-    """A name of transformers that is not here; the message says what to use."""
+class NotSupportedError(RefusedError, ImportError):
+    """A name of transformers that nativebert does not have; the message says what to use."""
+
+
+NotCarried = NotSupportedError  # the name until 0.2
 
 
 def __getattr__(name: str) -> Any:
@@ -70,11 +54,11 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("nativebert").__version__
     if name not in _HOME:
-        for pattern, advice in _ELSEWHERE.items():
+        for pattern, advice in unsupported.NAMES.items():
             if re.fullmatch(pattern, name):
-                raise NotCarried(f"nativebert.hf does not carry {name}: {advice}")
+                raise NotSupportedError(f"nativebert.hf does not support {name}: {advice}")
         if name[:1].isupper():
-            raise NotCarried(f"nativebert.hf does not carry {name}. It carries {', '.join(sorted(_HOME))}")
+            raise NotSupportedError(f"nativebert.hf does not support {name}. It has {', '.join(sorted(_HOME))}")
         raise AttributeError(f"module 'nativebert.hf' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"nativebert.hf.{_HOME[name]}"), name)
     return value

@@ -1,4 +1,4 @@
-"""Arguments in the manner of transformers: which are carried, which do nothing here, and what to do in place of the others."""
+"""Arguments in the manner of transformers: which are supported, which do nothing here, and what to do in place of the others."""
 
 from __future__ import annotations
 
@@ -7,47 +7,21 @@ from typing import Any
 
 from nativebert.checks import plain
 from nativebert.errors import BadInputError, RefusedError
+from nativebert.hf import unsupported
 
 # They ask for what is done anyway, or allow what is never done.
 HARMLESS = frozenset(
     "use_fast low_cpu_mem_usage trust_remote_code resume_download use_safetensors weights_only verbose offload_folder".split()
 )
-_TRAINING = "new heads come with fine-tuning, which is not in this version; until then, train with transformers and load the result here"
-REFUSED = {
-    "cache_dir": "set the environment variable HF_HOME to choose where models are kept",
-    "force_download": "delete the model from the cache to download it again",
-    "proxies": "set the environment variable HTTPS_PROXY",
-    "subfolder": "pass the subfolder as a folder of its own",
-    "use_auth_token": "pass token= instead",
-    "code_revision": "code that comes with a model is never run",
-    "from_tf": "convert the checkpoint to safetensors first",
-    "from_flax": "convert the checkpoint to safetensors first",
-    "gguf_file": "only safetensors are read",
-    "variant": "copy that variant's file into a folder as model.safetensors",
-    "push_to_hub": "save to a folder, then upload the folder with huggingface_hub",
-    "state_dict": "load the model, then call model.load_state_dict(...)",
-    "ignore_mismatched_sizes": _TRAINING,
-    "quantization_config": "use dtype='bfloat16' for a smaller model",
-    "load_in_8bit": "use dtype='bfloat16' for a smaller model",
-    "load_in_4bit": "use dtype='bfloat16' for a smaller model",
-    "max_memory": "choose one device with device_map='cuda'",
-    "inputs_embeds": "pass input_ids; nativebert reads its own token table",
-    "head_mask": "zero the head's columns in the weights of the layer that follows",
-    "encoder_hidden_states": "nativebert has encoders only",
-    "encoder_attention_mask": "nativebert has encoders only",
-    "past_key_values": "nativebert has encoders only",
-    "num_items_in_batch": "divide the loss yourself",
-}
-"""Arguments that are not carried, and what to do in their place. None, False and "" ask for nothing and pass."""
 
 
-def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint: str = "") -> None:
+def checked(call: str, given: Mapping[str, Any], supported: Collection[str], hint: str = "") -> None:
     """Refuse arguments by name.
 
     Args:
         call: what was called, for the message.
         given: the arguments.
-        carried: the names that the caller knows what to do with.
+        supported: the names that the caller knows what to do with.
         hint: what else the message should say of a name that nobody knows.
 
     Raises:
@@ -55,13 +29,20 @@ def checked(call: str, given: Mapping[str, Any], carried: Collection[str], hint:
         BadInputError: nobody has it.
     """
     for name, value in given.items():
-        if name in carried or name in HARMLESS:
+        if name in supported or name in HARMLESS:
             continue
-        if name in REFUSED:
+        if name in unsupported.ARGUMENTS:
             if value is None or value is False or value == "":
                 continue
-            raise RefusedError(f"{call} does not carry {name}=: {REFUSED[name]}")
-        raise BadInputError(f"{call} has no argument {name!r}; it takes {', '.join(sorted(carried))}{hint}")
+            raise RefusedError(f"{call} does not support {name}=: {unsupported.ARGUMENTS[name]}")
+        raise BadInputError(f"{call} has no argument {name!r}; it takes {', '.join(sorted(supported))}{hint}")
+
+
+def check_attention(call: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse an ``attn_implementation`` other than ``"eager"`` and ``"sdpa"``, which are the same here."""
+    name = arguments.get("attn_implementation")
+    if name not in (None, "eager", "sdpa"):
+        raise RefusedError(f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {name!r}")
 
 
 def offline(given: Mapping[str, Any]) -> bool | None:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from nativebert.arch import FAMILIES, Family, families, family, read_config
 from nativebert.errors import BadInputError
 from nativebert.files import update_json
-from nativebert.hf.arguments import HARMLESS, REFUSED, checked, offline, whole_numbers
+from nativebert.hf import unsupported
+from nativebert.hf.arguments import HARMLESS, checked, offline, whole_numbers
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
 
@@ -106,12 +107,12 @@ class PreTrainedConfig:
             **options: ``revision``, ``token``, ``local_files_only``; and keys of the config to set.
 
         Raises:
-            NativeBertError: there is no such model, it is of a family that nativebert does not carry, or an option is unknown.
+            NativeBertError: there is no such model, it is of a family that nativebert does not support, or an option is unknown.
         """
         where: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         for name, value in options.items():
-            (where if name in _WHERE | HARMLESS | set(REFUSED) else settings)[name] = value
+            (where if name in _WHERE | HARMLESS | set(unsupported.ARGUMENTS) else settings)[name] = value
         checked("AutoConfig.from_pretrained", where, _WHERE)
         snapshot = open_snapshot(
             pretrained_model_name_or_path,

@@ -16,19 +16,18 @@ from nativebert.checks import whole_number
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.files import write_json
+from nativebert.hf import unsupported
 from nativebert.hf.arguments import checked
-from nativebert.hf.carrier import LATER, Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
+from nativebert.hf.sentence_transformers_model import SentenceTransformersModel, one_process, tokenizer_of
 from nativebert.hf.states import device_name
 from nativebert.tasks.call import as_list
 from nativebert.tasks.rank import Ranker
 
 __all__ = ["CrossEncoder"]
 
-_PROMPTS = "put the prompt before the texts yourself"
 
-
-class CrossEncoder(Carrier):
+class CrossEncoder(SentenceTransformersModel):
     """Scores of pairs of texts, by the calls of sentence-transformers; see :class:`nativebert.Ranker` for the native way.
 
     Args:
@@ -43,15 +42,15 @@ class CrossEncoder(Carrier):
         activation_fn: as above; may be changed.
 
     Raises:
-        RefusedError: something of sentence-transformers that is not carried.
+        RefusedError: something of sentence-transformers that is not supported.
         NativeBertError: see :class:`nativebert.Ranker`.
     """
 
     organization = "cross-encoder"
     _task = "sequence-classification"
     _instead: ClassVar[Mapping[str, str]] = {
-        "prompts": _PROMPTS,
-        "default_prompt_name": _PROMPTS,
+        "prompts": unsupported.PROMPTS,
+        "default_prompt_name": unsupported.PROMPTS,
         "keep_in_fp32_modules": "the head is computed in float32 always",
     }
     _more = ("cache_dir", "default_activation_function", *_instead)
@@ -73,7 +72,7 @@ class CrossEncoder(Carrier):
         self._snapshot = snapshot
         if num_labels is not None and whole_number("num_labels", num_labels) != self.num_labels:
             raise RefusedError(
-                f"{snapshot.reference} has {self.num_labels} outputs, and num_labels={num_labels} was asked for: {LATER}"
+                f"{snapshot.reference} has {self.num_labels} outputs, and num_labels={num_labels} was asked for: {unsupported.LATER}"
             )
         chosen = activation_fn or options.get("default_activation_function")
         self.activation_fn: Callable[[Tensor], Tensor] = chosen or self.get_default_activation_fn()
@@ -107,7 +106,7 @@ class CrossEncoder(Carrier):
 
         Args:
             sentences: one pair of texts, or several; ``inputs`` is another name for it.
-            prompt_name, prompt: not carried.
+            prompt_name, prompt: not supported.
             batch_size: does nothing here: batches are made by tokens, and do not change the result.
             show_progress_bar: as of :meth:`~nativebert.hf.sentence.SentenceTransformer.encode`.
             activation_fn: what is done with the outputs, ``(n, num_labels)``; None for :attr:`activation_fn`.
@@ -122,13 +121,13 @@ class CrossEncoder(Carrier):
 
         Raises:
             BadInputError: something that is not pairs of texts.
-            RefusedError: what is not carried.
+            RefusedError: what is not supported.
         """
         activation_fn = more.pop("activation_fct", activation_fn)  # its old name
         one_process("predict", batch_size, more)
         self._keep_up("predict")
         if prompt or prompt_name:
-            raise RefusedError(f"predict does not carry prompts: {_PROMPTS}")
+            raise RefusedError(f"predict does not support prompts: {unsupported.PROMPTS}")
         if device is not None:
             self.to(device)
         items = sentences if inputs is None else inputs

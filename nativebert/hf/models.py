@@ -17,8 +17,8 @@ from nativebert.checks import is_number, plain, whole_number
 from nativebert.config import ARCHITECTURES
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
-from nativebert.hf import outputs
-from nativebert.hf.arguments import checked, offline
+from nativebert.hf import outputs, unsupported
+from nativebert.hf.arguments import check_attention, checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
@@ -42,13 +42,6 @@ _IGNORED = (
     "use_cache",
     "interpolate_pos_encoding",
 )
-_REFUSED = {
-    "generate": "nativebert has encoders only; use transformers to generate text",
-    "resize_token_embeddings": "changing the vocabulary comes with fine-tuning, not in this version",
-    "gradient_checkpointing_enable": "it comes with fine-tuning, not in this version",
-    "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
-    "set_input_embeddings": "copy the values instead: model.get_input_embeddings().weight.data.copy_(...)",
-}
 # Task of the second head of ForPreTraining -> its logits, and the argument with its labels
 _SECOND = {"nsp": ("seq_relationship_logits", "next_sentence_label"), "sop": ("sop_logits", "sentence_order_label")}
 _WITHOUT_SEGMENTS = "pass what follows attention_mask by name: its order differs between families"
@@ -85,7 +78,7 @@ class PreTrainedModel(nn.Module):
                 ``num_labels``, ``problem_type``, ``output_hidden_states``, ``output_attentions``, ``return_dict``.
 
         Raises:
-            RefusedError: another family's class, an option that is not carried, or a head that would be new.
+            RefusedError: another family's class, an option that is not supported, or a head that would be new.
             NotFoundError: there is no such model, or it has no such head.
             NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
         """
@@ -103,8 +96,7 @@ class PreTrainedModel(nn.Module):
         parsed = read_config(source)[1]
         kind = cls._of(parsed.family, snapshot)
         config = PreTrainedConfig.from_snapshot(snapshot, {})
-        if options.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise RefusedError(f"{call}: attn_implementation must be 'eager' or 'sdpa', not {options['attn_implementation']!r}")
+        check_attention(call, options)
         tasks = kind.tasks_of(parsed.pretraining)
         asked = {name: options[name] for name in _SETTINGS if options.get(name) is not None}
         if options.get("config") is not None:
@@ -201,7 +193,7 @@ class PreTrainedModel(nn.Module):
             The :class:`ModelOutput` of the class, or its tuple with ``return_dict=False``.
 
         Raises:
-            BadInputError, RefusedError: an argument that is unknown or not carried.
+            BadInputError, RefusedError: an argument that is unknown or not supported.
             TooLongError: more tokens than the model has positions.
         """
         segments = self.native.config.segments > 0
@@ -292,8 +284,8 @@ class PreTrainedModel(nn.Module):
         return MODELS[family(self.family).stem + "Model"](bare, self.config).train(self.training)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+        if name in unsupported.MODEL:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.MODEL[name]}")
         if name != "native" and "native" in self._modules and self.native.tasks and name == self.base_model_prefix:
             return self.base_model
         try:
@@ -301,7 +293,7 @@ class PreTrainedModel(nn.Module):
         except AttributeError as error:
             if "native" in self._modules and any(name in source.split(".") for source, _, _ in self._names.values()):
                 raise AttributeError(
-                    f"{type(self).__name__} does not carry {name}, a part of the model: named_parameters() has its weights, "
+                    f"{type(self).__name__} does not support {name}, a part of the model: named_parameters() has its weights, "
                     "get_input_embeddings() the token table, and .native the parts by their own names"
                 ) from error
             raise

@@ -19,9 +19,9 @@ from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
 from nativebert.files import write_json
 from nativebert.hf.arguments import checked
-from nativebert.hf.carrier import Carrier, one_process, tokenizer_of
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.cross_encoder import CrossEncoder
+from nativebert.hf.sentence_transformers_model import SentenceTransformersModel, one_process, tokenizer_of
 from nativebert.hf.states import device_name, precision_name
 from nativebert.hub import Snapshot
 from nativebert.sentence import Truncate
@@ -31,7 +31,7 @@ from nativebert.tasks.embed import Embedder
 __all__ = ["CrossEncoder", "SentenceTransformer", "util"]
 
 
-class SentenceTransformer(Carrier):
+class SentenceTransformer(SentenceTransformersModel):
     """Sentence vectors, by the calls of sentence-transformers; see :class:`nativebert.Embedder` for the native way.
 
     Args:
@@ -49,7 +49,7 @@ class SentenceTransformer(Carrier):
         default_prompt_name, truncate_dim: as above; may be changed.
 
     Raises:
-        RefusedError: something of sentence-transformers that is not carried.
+        RefusedError: something of sentence-transformers that is not supported.
         NativeBertError: see :class:`nativebert.Embedder`.
     """
 
@@ -130,17 +130,19 @@ class SentenceTransformer(Carrier):
 
         Raises:
             BadInputError: something that is not text, an unknown prompt name.
-            RefusedError: what is not carried.
+            RefusedError: what is not supported.
         """
         one_process("encode", batch_size, more)
         self._keep_up("encode")
         items = sentences if inputs is None else inputs
         if precision not in (None, "float32"):
             raise RefusedError(
-                f"encode does not carry precision={precision!r}: quantise the vectors afterwards, e.g. vectors > 0 for bits"
+                f"encode does not support precision={precision!r}: quantise the vectors afterwards, e.g. vectors > 0 for bits"
             )
         if output_value not in ("sentence_embedding", "token_embeddings"):
-            raise RefusedError(f"encode carries output_value='sentence_embedding' and 'token_embeddings', not {output_value!r}")
+            raise RefusedError(
+                f"encode supports output_value='sentence_embedding' and 'token_embeddings', not {output_value!r}"
+            )
         if device is not None:
             self.to(device)
         single, texts = isinstance(items, str), as_list(items)

@@ -1,198 +1,34 @@
-"""``AutoTokenizer``, ``BertTokenizer``, ...: :class:`nativebert.Tokenizer` with the calls and results of transformers."""
+"""The tokenizer classes of transformers, ``AutoTokenizer``, ``BertTokenizer`` ...: the calls of :class:`nativebert.Tokenizer` by those names."""
 
 from __future__ import annotations
 
 import copy
-from collections import UserDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nativebert.checks import is_number, plain, whole_number
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
+from nativebert.hf import unsupported
 from nativebert.hf.arguments import checked, offline
+from nativebert.hf.encoding import BatchEncoding
+from nativebert.hf.padding import as_lists, batch_of, pad_rows, padding_side_of, strategies
 from nativebert.loading import open_snapshot
-from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer, twin_of
+from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
-    import torch
 
 NO_LIMIT = int(1e30)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_FIXED = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
-_REFUSED = {
-    **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), _FIXED),
-    "apply_chat_template": "nativebert has encoders only",
-    "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
-    "prepare_for_model": "call the tokenizer with the text",
-    "build_inputs_with_special_tokens": "call the tokenizer with the text",
-}
-# Arguments of a call or of decode that are not carried, and what to do; the others are known to nobody.
-_INSTEAD = dict.fromkeys(
-    ("text_target", "text_pair_target"), 'tokenise the targets in a call of their own: labels = tokenizer(targets)["input_ids"]'
-)
 _IDLE = (
     "verbose",
     "spaces_between_special_tokens",
     "use_source_tokenizer",
 )  # they do nothing here, nor in transformers' fast tokenizers
-_PAD_ADVICE = "the texts have different lengths, which make no tensor: add padding=True, and truncation=True for long ones"
-
-
-class CharSpan(NamedTuple):
-    """First and last-plus-one character."""
-
-    start: int
-    end: int
-
-
-class TokenSpan(NamedTuple):
-    """First and last-plus-one token."""
-
-    start: int
-    end: int
-
-
-def _finder(name: str, doc: str, span: type[CharSpan | TokenSpan] | None = None) -> Callable[..., Any]:
-    """A method that asks an encoding of the tokenizers library for what belongs to a token, word or character."""
-
-    def find(self: BatchEncoding, row_or_place: int, place: int | None = None, sequence_index: int = 0) -> Any:
-        row, at = (0, row_or_place) if place is None else (row_or_place, place)
-        encoding = self._at(int(row))
-        at = int(at) + (len(encoding) if at < 0 else 0)
-        found = getattr(encoding, name)(at) if name.startswith("token") else getattr(encoding, name)(at, sequence_index)
-        return found if span is None or found is None else span(*found)
-
-    find.__name__, find.__doc__ = name, doc
-    return find
-
-
-class BatchEncoding(UserDict[str, Any]):
-    """What a tokenizer returns: ``enc["input_ids"]``, ``enc.input_ids``, ``model(**enc)``; ``enc[0]`` is the first text's encoding.
-
-    Methods that take a token, word or character take the text's number before it, or leave it out for the first text.
-    """
-
-    def __init__(
-        self,
-        data: Mapping[str, Any] | None = None,
-        encoding: tokenizers.Encoding | Sequence[tokenizers.Encoding] | None = None,
-        tensor_type: str | None = None,
-        prepend_batch_axis: bool = False,
-        n_sequences: int | None = None,
-    ) -> None:
-        super().__init__(data)
-        alone = encoding is not None and not isinstance(encoding, Sequence)
-        self._encodings: list[tokenizers.Encoding] | None = [encoding] if alone else encoding  # type: ignore[list-item,assignment]
-        self._n_sequences = n_sequences or (self._encodings[0].n_sequences if self._encodings else None)
-        self.convert_to_tensors(tensor_type, prepend_batch_axis)
-
-    def __getitem__(self, item: Any) -> Any:
-        if isinstance(item, str):
-            return self.data[item]
-        if self._encodings is not None:
-            return self._encodings[item]
-        if isinstance(item, slice):
-            return {name: values[item] for name, values in self.data.items()}
-        raise KeyError(f"{item!r}: this encoding was not made by a tokenizer; it has {', '.join(self.data)}, and slices")
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "data" and name in self.__dict__.get("data", ()):
-            return self.data[name]
-        raise AttributeError(f"the encoding has no {name!r}; it has {', '.join(self.__dict__.get('data', ()))}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    @property
-    def encodings(self) -> list[tokenizers.Encoding] | None:
-        """One of the tokenizers library for each row."""
-        return self._encodings
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether there are :attr:`encodings`."""
-        return self._encodings is not None
-
-    @property
-    def n_sequences(self) -> int | None:
-        """1 for single texts, 2 for pairs."""
-        return self._n_sequences
-
-    def _at(self, row: int) -> tokenizers.Encoding:
-        if not self._encodings:
-            raise BadInputError("this encoding was not made by a tokenizer from text, and has no tokens, words or characters")
-        return self._encodings[row]
-
-    def tokens(self, batch_index: int = 0) -> list[str]:
-        """The tokens of a row."""
-        return self._at(batch_index).tokens
-
-    def word_ids(self, batch_index: int = 0) -> list[int | None]:
-        """The word of each token of a row; None for added special tokens."""
-        return self._at(batch_index).word_ids
-
-    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """0 or 1 for each token of a row, by the text of the pair it came from; None for added special tokens."""
-        return self._at(batch_index).sequence_ids
-
-    token_to_sequence = _finder(
-        "token_to_sequence", "The text of the pair, 0 or 1, that a token came from; None for a special token."
-    )
-    token_to_word = _finder("token_to_word", "The word of a token.")
-    token_to_chars = _finder("token_to_chars", "The characters of a token.", CharSpan)
-    word_to_tokens = _finder(
-        "word_to_tokens", "The tokens of a word; ``sequence_index`` says of which text of a pair.", TokenSpan
-    )
-    word_to_chars = _finder(
-        "word_to_chars", "The characters of a word; ``sequence_index`` says of which text of a pair.", CharSpan
-    )
-    char_to_token = _finder("char_to_token", "The token of a character; ``sequence_index`` says of which text of a pair.")
-    char_to_word = _finder("char_to_word", "The word of a character; ``sequence_index`` says of which text of a pair.")
-
-    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> BatchEncoding:
-        """Make tensors (``"pt"``) or arrays (``"np"``) of the lists, in place."""
-        if tensor_type is None:
-            return self
-        kind = getattr(tensor_type, "value", tensor_type)
-        if kind not in ("pt", "np"):
-            raise RefusedError(f"return_tensors={kind!r} is not carried: use 'pt' for torch, 'np' for numpy, or None for lists")
-        for name, value in self.data.items():
-            try:
-                self.data[name] = _tensor([value] if prepend_batch_axis else value, kind)
-            except (ValueError, TypeError) as error:
-                raise BadInputError(f"{name} makes no tensor ({error}): {_PAD_ADVICE}") from error
-        return self
-
-    def to(self, device: str | torch.device | int, *, non_blocking: bool = False) -> BatchEncoding:
-        """Move the tensors to a device, in place."""
-        self.data = {
-            name: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
-            for name, value in self.data.items()
-        }
-        return self
-
-
-def _tensor(value: Any, kind: str) -> Any:
-    if kind == "np":
-        ragged = isinstance(value, list) and len({len(row) for row in value if isinstance(row, list | tuple)}) > 1
-        array = np.asarray([np.asarray(row) for row in value], dtype=object) if ragged else np.asarray(value)
-        return array if array.size else array.astype(np.int64)
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-        return torch.from_numpy(np.array(value))
-    made = torch.tensor(value)
-    return made if made.numel() else made.long()
 
 
 class PreTrainedTokenizerBase:
@@ -308,7 +144,7 @@ class PreTrainedTokenizerBase:
                 special tokens, ``do_lower_case``, ``strip_accents``, ``tokenize_chinese_chars`` (BERT's), ``add_prefix_space`` (RoBERTa's).
 
         Raises:
-            RefusedError: the files are for another class, or an option is not carried.
+            RefusedError: the files are for another class, or an option is not supported.
             NativeBertError: see :func:`nativebert.hub.resolve` and :meth:`nativebert.Tokenizer.from_folder`.
         """
         where = ("revision", "token", "local_files_only", "config")
@@ -333,8 +169,8 @@ class PreTrainedTokenizerBase:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_special" not in self.__dict__:
             raise AttributeError(name)
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+        if name in unsupported.TOKENIZER:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.TOKENIZER[name]}")
         text = name.removesuffix("_id")
         if text in SPECIAL or text in self._special:
             token = self._special.get(text)
@@ -360,7 +196,7 @@ class PreTrainedTokenizerBase:
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)
         if token is not None and self.native.token_to_id(str(token)) is None:
-            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {_FIXED}")
+            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {unsupported.VOCABULARY}")
         self._special.pop(text, None)
         if token is not None:
             self._special[text] = str(token)
@@ -396,7 +232,7 @@ class PreTrainedTokenizerBase:
     @property
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, without added ones."""
-        return self._core.get_vocab_size(with_added_tokens=False)
+        return self.native.backend.get_vocab_size(with_added_tokens=False)
 
     def __len__(self) -> int:
         return self.native.vocab_size
@@ -416,7 +252,7 @@ class PreTrainedTokenizerBase:
     @property
     def added_tokens_decoder(self) -> dict[int, tokenizers.AddedToken]:
         """Id -> added token."""
-        return self._core.get_added_tokens_decoder()
+        return self.native.backend.get_added_tokens_decoder()
 
     def get_added_vocab(self) -> dict[str, int]:
         """Added token -> id."""
@@ -429,11 +265,7 @@ class PreTrainedTokenizerBase:
         """A tokenizer of the tokenizers library, this object's own: what is changed of it counts here, and nowhere else."""
         if "_own" not in self.__dict__:  # of several threads that come here at once, one makes it
             self.native = self.__dict__.setdefault("_own", self.native.detached())
-        return self._core
-
-    @property
-    def _core(self) -> tokenizers.Tokenizer:
-        return self.native._core
+        return self.native.backend
 
     @property
     def do_lower_case(self) -> bool:
@@ -471,7 +303,7 @@ class PreTrainedTokenizerBase:
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """The text that tokens stand for."""
-        decoder = self._core.decoder
+        decoder = self.native.backend.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
     def decode(
@@ -552,7 +384,7 @@ class PreTrainedTokenizerBase:
 
         Raises:
             BadInputError: an argument, or a text, that cannot be used.
-            RefusedError: an argument that is not carried, or that nobody knows.
+            RefusedError: an argument that is not supported, or that nobody knows.
         """
         _known("the tokenizer", more)
         if text is None:
@@ -566,7 +398,7 @@ class PreTrainedTokenizerBase:
         if pad != "do_not_pad":
             settings["pad"] = {
                 "length": length if pad == "max_length" else None,
-                "direction": _side(self.padding_side if padding_side is None else padding_side),
+                "direction": padding_side_of(self.padding_side if padding_side is None else padding_side),
                 "pad_id": self.pad_token_id,
                 "pad_token": self.pad_token,
                 "pad_type_id": 0,
@@ -620,9 +452,9 @@ class PreTrainedTokenizerBase:
         itself: another thread's would change it. They share the vocabulary, and wait here for the next call."""
         own = "_own" in self.__dict__  # what a user has in hand may be changed at any time
         try:
-            core = twin_of(self._core) if own else self._idle.pop()
+            core = self.native.core() if own else self._idle.pop()
         except IndexError:
-            core = twin_of(self._core)
+            core = self.native.core()
         core.encode_special_tokens = split
         core.no_padding()
         core.no_truncation()
@@ -638,29 +470,8 @@ class PreTrainedTokenizerBase:
     def _strategies(
         self, padding: Any, truncation: Any, length: int | None, multiple: int | None
     ) -> tuple[str, str, int | None]:
-        """What the arguments ask for: how to pad, how to cut, and at which length."""
-        padding, truncation = getattr(padding, "value", padding), getattr(truncation, "value", truncation)
-        if length is not None and padding is False and truncation is None:
-            truncation = True
-        pad = {True: "longest", False: "do_not_pad", None: "do_not_pad"}.get(padding, padding)
-        cut = {True: "longest_first", False: "do_not_truncate", None: "do_not_truncate"}.get(truncation, truncation)
-        for name, value, known in (
-            ("padding", pad, ("longest", "max_length", "do_not_pad")),
-            ("truncation", cut, ("longest_first", "only_first", "only_second", "do_not_truncate")),
-        ):
-            if value not in known:
-                raise BadInputError(f"{name} must be True, False or one of {', '.join(known)}, not {value!r}")
-        if length is None and self.model_max_length >= 1e20:
-            pad, cut = "do_not_pad" if pad == "max_length" else pad, "do_not_truncate"
-        elif length is None and (pad == "max_length" or cut != "do_not_truncate"):
-            length = whole_number("model_max_length", self.model_max_length)
-        if pad != "do_not_pad" and self.pad_token_id is None:
-            raise BadInputError(
-                "the tokenizer has no padding token: set tokenizer.pad_token to a token of the vocabulary, or pass padding=False"
-            )
-        if multiple and length and pad != "do_not_pad" and cut != "do_not_truncate" and length % multiple:
-            raise BadInputError(f"max_length={length} is not a multiple of pad_to_multiple_of={multiple}: change one of them")
-        return pad, cut, length
+        """:func:`strategies` with the limit and the padding token of this tokenizer."""
+        return strategies(padding, truncation, length, multiple, self.model_max_length, self.pad_token_id)
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
         """The ids alone; see :meth:`__call__`."""
@@ -691,43 +502,21 @@ class PreTrainedTokenizerBase:
     ) -> BatchEncoding:
         """Pad encodings that were made before, one or a list of them: what a DataLoader's ``collate_fn`` does. Arguments as of a call."""
         _known("pad", more)
-        if isinstance(encoded_inputs, list | tuple) and encoded_inputs and isinstance(encoded_inputs[0], Mapping | UserDict):
-            encoded_inputs = {name: [example[name] for example in encoded_inputs] for name in encoded_inputs[0]}
-        if "input_ids" not in encoded_inputs:
-            raise BadInputError(
-                f"there are no input_ids to pad, only {', '.join(map(str, encoded_inputs))}: pass what the tokenizer returned"
-            )
-        data = {name: _plain(value) for name, value in encoded_inputs.items()}
-        ids = encoded_inputs["input_ids"]
-        sample = ids[0] if len(ids) else []
-        while isinstance(sample, list | tuple) and sample:
-            sample = sample[0]
-        if return_tensors is None and hasattr(sample, "tolist"):
-            return_tensors = "np" if isinstance(sample, np.ndarray | np.generic) else "pt"
-        single = not (data["input_ids"] and isinstance(data["input_ids"][0], list))
-        rows = (
-            [data] if single else [{name: value[row] for name, value in data.items()} for row in range(len(data["input_ids"]))]
-        )
+        data, single, kind = batch_of(encoded_inputs)
         length = None if max_length is None else whole_number("max_length", max_length)
         multiple = None if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of)
         how, _, length = self._strategies(padding, False, length, None)
-        length = max(len(row["input_ids"]) for row in rows) if how == "longest" else length
+        if how == "longest":
+            length = max(map(len, data["input_ids"]))
         if length is not None and multiple:
             length = -(-length // multiple) * multiple
         masked = "attention_mask" in self.model_input_names if return_attention_mask is None else return_attention_mask
-        side = _side(self.padding_side if padding_side is None else padding_side)
-        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-        padded = []
-        for row in rows:
-            size = len(row["input_ids"])
-            row = row | ({"attention_mask": [1] * size} if masked and "attention_mask" not in row else {})
-            lacking = max(0, (length or 0) - size) if how != "do_not_pad" else 0
-            for name in fill.keys() & row.keys() if lacking else ():
-                if name != "attention_mask" or masked:
-                    row[name] = [fill[name]] * lacking + row[name] if side == "left" else row[name] + [fill[name]] * lacking
-            padded.append(row)
-        made = padded[0] if single else {name: [row[name] for row in padded] for name in padded[0]}
-        return BatchEncoding(made, tensor_type=return_tensors)
+        side = padding_side_of(self.padding_side if padding_side is None else padding_side)
+        data = pad_rows(data, 0 if how == "do_not_pad" else length or 0, self.pad_token_id, side, masked)
+        return BatchEncoding(
+            {name: rows[0] for name, rows in data.items()} if single else data,
+            tensor_type=kind if return_tensors is None else return_tensors,
+        )
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> tuple[str, ...]:
         """Write the tokenizer's files: byte for byte as they were read, but for the settings that were passed or set since, which stand in
@@ -766,18 +555,12 @@ def _text(token: Any) -> str:
     return str(token["content"]) if isinstance(token, dict) else str(token)
 
 
-def _side(value: Any) -> Any:
-    if value not in ("left", "right"):
-        raise BadInputError(f"padding_side must be 'left' or 'right', not {value!r}")
-    return value
-
-
 def _known(call: str, more: Mapping[str, Any]) -> None:
     """Refuse by name what else was passed."""
     for name, value in more.items():
-        if name in _INSTEAD and value is not None:
-            raise RefusedError(f"{call} does not carry {name}=: {_INSTEAD[name]}")
-        if name not in (*_IDLE, *_INSTEAD):
+        if name in unsupported.TOKENIZER_ARGUMENTS and value is not None:
+            raise RefusedError(f"{call} does not support {name}=: {unsupported.TOKENIZER_ARGUMENTS[name]}")
+        if name not in (*_IDLE, *unsupported.TOKENIZER_ARGUMENTS):
             raise RefusedError(f"{call} has no argument {name!r} (see docs/hf.md)")
 
 
@@ -819,16 +602,9 @@ def _content(call: str, path: Any, name: str) -> bytes:
         raise NotFoundError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _plain(value: Any) -> Any:
-    """Tensors and arrays, alone or in lists, as lists."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def _listed(text: Any, pair: Any, split: bool) -> tuple[list[Any], bool]:
     """The texts as the library takes them, and whether it was one alone."""
-    text, pair = (_plain(value) if hasattr(value, "tolist") else value for value in (text, pair))
+    text, pair = (as_lists(value) if hasattr(value, "tolist") else value for value in (text, pair))
     if not isinstance(text, str | list | tuple):
         raise BadInputError(f"the text must be a str or a list, not {type(text).__name__}")
     many = isinstance(text, list | tuple) and not (split and not (text and isinstance(text[0], list | tuple)))

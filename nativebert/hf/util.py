@@ -14,22 +14,12 @@ from torch import Tensor
 from nativebert import search
 from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-
-_REFUSED = {
-    "http_get": "download with urllib.request.urlretrieve(url, path)",
-    "community_detection": "clustering is not carried: scikit-learn's AgglomerativeClustering takes the vectors of encode",
-    "quantize_embeddings": "quantisation is not carried: keep vectors in float16 with vectors.astype('float16')",
-    "information_retrieval": "use semantic_search, its new name",
-    "mine_hard_negatives": "it is for training, which is not in this version: semantic_search finds the nearest texts",
-    **dict.fromkeys(
-        ("maxsim", "maxsim_pairwise", "mean_maxsim", "mean_maxsim_pairwise"), "multi-vector models are not carried"
-    ),
-}
+from nativebert.hf import unsupported
 
 
 def __getattr__(name: str) -> Any:
-    if name in _REFUSED:
-        raise AttributeError(f"nativebert.hf.util does not carry {name}: {_REFUSED[name]}")
+    if name in unsupported.UTIL:
+        raise AttributeError(f"nativebert.hf.util does not support {name}: {unsupported.UTIL[name]}")
     raise AttributeError(f"module 'nativebert.hf.util' has no attribute {name!r}")
 
 

@@ -74,7 +74,7 @@ _ROBERTA_NAMES = {
     "mask_token": "<mask>",
 }  # fmt: skip
 # Special tokens that transformers assumes where the files name none
-_CUSTOMARY = {
+_DEFAULT_SPECIAL_TOKENS = {
     **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA_NAMES),
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
     "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
@@ -200,7 +200,7 @@ class Tokenizer:
         Raises:
             NotFoundError: there is no such folder, or no tokenizer in it.
             CorruptError: a file is damaged.
-            RefusedError: a tokenizer that is not carried, or a setting that it does not take.
+            RefusedError: a tokenizer that is not supported, or a setting that it does not take.
 
         Warns:
             Assumed: the files leave open, or contradict each other about, how text is read.
@@ -237,7 +237,7 @@ class Tokenizer:
         content = {name: parse_json(data, where / name) for name, data in files.items() if name.endswith(".json")}
         model = content.pop("config.json", {})
         before, settings = dict(content), dict(settings or {})
-        with _trusting_nothing(where):
+        with _wrap_errors_as_corrupt(where):
             told = _class_name(content.get("tokenizer_config.json", {}), model)
             told = kind if told in NO_CLASS and kind else told
             if told and (told == kind or not content.get("tokenizer_config.json", {}).get("tokenizer_class")):
@@ -272,7 +272,7 @@ class Tokenizer:
                     else "its tokenizer.json alone says how text is read"
                 )
                 raise RefusedError(
-                    f"the tokenizer of {where} does not carry {name}=: {takes}. Change the files, in a copy of the folder."
+                    f"the tokenizer of {where} does not support {name}=: {takes}. Change the files, in a copy of the folder."
                 )
         _ = tokenizer.max_length
         return tokenizer
@@ -414,7 +414,7 @@ class Tokenizer:
         self, items: list[Any], encode: Callable[..., Any], special_tokens: bool, first: int = 0
     ) -> list[tokenizers.Encoding]:
         try:
-            with _trusting_nothing(self._where):
+            with _wrap_errors_as_corrupt(self._where):
                 return encode(items, add_special_tokens=special_tokens)  # type: ignore[no-any-return]
         except CorruptError:
             _find_surrogate(items, first)  # the one fault of a str that the library refuses: found only when it did
@@ -443,6 +443,11 @@ class Tokenizer:
         return text
 
     # ---- the vocabulary
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The tokenizer of the tokenizers library. Change that of :meth:`detached`, which no other object uses."""
+        return self._core
 
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, or None if the vocabulary does not have it."""
@@ -535,7 +540,7 @@ class Tokenizer:
 
 
 @contextmanager
-def _trusting_nothing(where: Path) -> Iterator[None]:
+def _wrap_errors_as_corrupt(where: Path) -> Iterator[None]:
     """Whatever hostile files set off inside the library, even a Rust panic, leaves as ``CorruptError``."""
     try:
         yield
@@ -568,7 +573,7 @@ def _settle(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name not in (*SETTINGS, _DECODER) and not name.endswith("_token"):
             raise RefusedError(
-                f"a tokenizer does not carry {name}=; it takes {', '.join(SETTINGS)} and special tokens, like pad_token"
+                f"a tokenizer does not support {name}=; it takes {', '.join(SETTINGS)} and special tokens, like pad_token"
             )
         if name.endswith("_side") and value not in ("left", "right"):
             raise BadInputError(f"{name} must be 'left' or 'right', not {value!r}")
@@ -598,7 +603,7 @@ def _make(kind: str, content: dict[str, Any], files: Mapping[str, bytes], family
         )
     if "tokenizer.json" in content:
         plain = kind in _BERT_CLASSES and _is_wordpiece(content["tokenizer.json"]["model"])
-        return _wordpiece(kind, content, files) if plain else _as_it_stands(kind, content, files)
+        return _wordpiece(kind, content, files) if plain else _from_tokenizer_json(kind, content, files)
     present = [name for name in VOCABULARIES if name in files]
     if not kind and present == ["vocab.txt"] and not family:
         kind = "BertTokenizer"
@@ -656,7 +661,7 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
 
     whole: dict[str, Any] | None = content.get("tokenizer.json")
     mpnet = kind == "MPNetTokenizer"
-    options = _CUSTOMARY.get(kind, _BERT_NAMES) | _options(content)
+    options = _DEFAULT_SPECIAL_TOKENS.get(kind, _BERT_NAMES) | _options(content)
     vocab = _lines(files["vocab.txt"]) if whole is None else whole["model"]["vocab"]
     settings = {
         "clean_text": True,
@@ -708,7 +713,7 @@ def _template(whole: dict[str, Any]) -> list[int]:
         "model": empty,
     }
     try:
-        with _trusting_nothing(Path()):
+        with _wrap_errors_as_corrupt(Path()):
             return (
                 Tokenizer.from_str(json.dumps({"version": "1.0", **parts, "post_processor": whole.get("post_processor")}))
                 .encode("", "")
@@ -742,7 +747,7 @@ def _lowered_by_default(vocab: Iterable[str], options: dict[str, Any]) -> list[s
     ]
 
 
-def _as_it_stands(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
+def _from_tokenizer_json(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
     """Any other tokenizer: tokenizer.json, and the special tokens that the other files name."""
     from tokenizers import Tokenizer
 
@@ -754,7 +759,7 @@ def _as_it_stands(kind: str, content: dict[str, Any], files: Mapping[str, bytes]
     core = Tokenizer.from_str(text)
     options = _options(content)
     notes += _add_tokens(core, content, options)
-    names = _CUSTOMARY.get(kind, _BERT_NAMES)
+    names = _DEFAULT_SPECIAL_TOKENS.get(kind, _BERT_NAMES)
     options = {name: token for name, token in names.items() if core.token_to_id(token) is not None} | options
     reads: tuple[str, ...] = ()
     if kind == "RobertaTokenizer" and _is_byte_level(whole) and {"sep_token", "cls_token"} <= set(options):
@@ -792,7 +797,7 @@ def _byte_level(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) 
     """RoBERTa's own tokenizer, from vocab.json and merges.txt."""
     from tokenizers import Tokenizer, decoders, models
 
-    options = _CUSTOMARY[kind] | _options(content)
+    options = _DEFAULT_SPECIAL_TOKENS[kind] | _options(content)
     lines = (line.rstrip("\r") for line in files["merges.txt"].decode("utf-8").split("\n"))
     merges: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     core = Tokenizer(
@@ -824,7 +829,7 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
         raise RefusedError(
             f"{source} holds another model of sentencepiece than a Unigram, which a {kind} is: the files do not belong together"
         )
-    options = _CUSTOMARY[kind] | _options(content)
+    options = _DEFAULT_SPECIAL_TOKENS[kind] | _options(content)
     name = {
         name: _text(options[name])
         for name in ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -296,7 +296,7 @@ def test_a_module_that_holds_a_model_loads_by_the_names_of_transformers(made: Ma
 def test_parts_of_a_model_are_refused_by_name(folder_of: Any) -> None:
     model = hf.AutoModel.from_pretrained(folder_of(Made("bert", "Model"))[0])
     for name in ("embeddings", "encoder"):
-        with pytest.raises(AttributeError, match=f"does not carry {name}.*named_parameters"):
+        with pytest.raises(AttributeError, match=f"does not support {name}.*named_parameters"):
             getattr(model, name)
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = model.other
@@ -528,7 +528,7 @@ def test_names_that_are_not_here_say_what_to_use() -> None:
     assert hf.__version__ == nativebert.__version__
 
 
-def test_every_class_is_carried_under_its_name() -> None:
+def test_every_class_is_supported_under_its_name() -> None:
     for made in EVERY:
         kind = getattr(hf, named(made))
         assert (kind.__name__, kind.family) == (named(made), made.family)

@@ -19,7 +19,7 @@ from test_hf_snippets import same
 
 import nativebert.hf as hf
 from nativebert.errors import BadInputError, NativeBertError, NativeBertWarning, RefusedError, TooLongError, Truncated
-from nativebert.hf import pipelines
+from nativebert.hf import pipelines, unsupported
 
 pytestmark = pytest.mark.reference
 
@@ -153,7 +153,7 @@ def test_defaults_are_those_of_transformers() -> None:
             assert SUPPORTED_TASKS[task]["default"]["model"] == (model, revision), task
     ours = {**pipelines.PIPELINES, **pipelines.ALIASES}
     for task in (*SUPPORTED_TASKS, *TASK_ALIASES, *REMOVED_TASKS):
-        assert (task in ours) != (task in pipelines._REFUSED_TASKS), task
+        assert (task in ours) != (task in unsupported.TASKS), task
 
 
 def test_a_limit_in_tokens(folders: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What the familiar door saves reloads equal, here and in the libraries whose names it has; what cannot be saved is refused."""
+"""What nativebert.hf saves reloads equal, here and in the libraries whose names it has; what cannot be saved is refused."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_cut_at_the_beginning_is_refused(folder: Path) -> None:
     model = SentenceTransformer(folder, device="cpu")
     model.tokenizer.truncation_side = "left"
     for call in (lambda: model.encode(TEXTS), lambda: model.save_pretrained("x")):
-        with pytest.raises(RefusedError, match=r"does not carry tokenizer\.truncation_side='left'"):
+        with pytest.raises(RefusedError, match=r"does not support tokenizer\.truncation_side='left'"):
             call()
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"truncation_side": "left"}))

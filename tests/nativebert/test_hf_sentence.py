@@ -17,7 +17,7 @@ from models import minilm, one_thread, texts
 from test_hf_snippets import same
 
 from nativebert.errors import Assumed, BadInputError, NativeBertError, NativeBertWarning, RefusedError, Truncated
-from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, carrier, util
+from nativebert.hf import CrossEncoder, SentenceTransformer, SimilarityFunction, sentence_transformers_model, util
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
@@ -200,7 +200,7 @@ def test_names_without_an_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
 
     families = ("albert-", "bert-", "camembert-", "distilbert-", "distilroberta-", "roberta-", "xlm-roberta-")
-    assert {name for name in ORIGINAL_TRANSFORMER_MODELS if name.startswith(families)} == carrier._BARE
+    assert {name for name in ORIGINAL_TRANSFORMER_MODELS if name.startswith(families)} == sentence_transformers_model._BARE
 
 
 def test_where_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_a_prompt_that_is_not_pooled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make_or_call", "match"),
     [
-        (lambda m: m.fit, "does not carry fit: fine-tuning is not in this version"),
+        (lambda m: m.fit, "does not support fit: fine-tuning is not in this version"),
         (lambda m: m.encode_multi_process, "start one process for each"),
         (lambda m: m.start_multi_process_pool, "start one process for each"),
         (lambda m: m.push_to_hub, "upload the folder"),
@@ -279,7 +279,7 @@ def test_attributes_that_are_refused(ours: SentenceTransformer, make_or_call: An
     [
         (lambda m: SentenceTransformer(), "made from a folder or a name"),
         (lambda m: SentenceTransformer(modules=[1]), r"nativebert\.Embedder\(name, pooling='mean'\)"),
-        (lambda m: SentenceTransformer(minilm(), backend="onnx"), "does not carry backend='onnx'"),
+        (lambda m: SentenceTransformer(minilm(), backend="onnx"), "does not support backend='onnx'"),
         (lambda m: SentenceTransformer(minilm(), model_kwargs={"attn_implementation": "flash_attention_2"}), "'eager' or 'sdpa'"),
         (lambda m: SentenceTransformer(minilm(), model_kwargs={"torch_dtype": torch.float64}), "dtype must be one of"),
         (lambda m: SentenceTransformer(minilm(), model_kwargs={"load_in_4bit": True}), "use dtype='bfloat16'"),
@@ -288,10 +288,10 @@ def test_attributes_that_are_refused(ours: SentenceTransformer, make_or_call: An
         (lambda m: SentenceTransformer(minilm(), use_auth_token="x"), "pass token= instead"),
         (lambda m: SentenceTransformer(minilm(), token=False), "unset HF_TOKEN"),
         (lambda m: SentenceTransformer(minilm(), wrong=1), "SentenceTransformer has no argument 'wrong'"),
-        (lambda m: m.encode(["a"], precision="int8"), "does not carry precision='int8'"),
+        (lambda m: m.encode(["a"], precision="int8"), "does not support precision='int8'"),
         (lambda m: m.encode(["a"], output_value=None), "output_value='sentence_embedding'"),
         (lambda m: m.encode(["a"], device=["cuda:0", "cuda:1"]), "several devices"),
-        (lambda m: m.encode(["a"], pool={}), "does not carry pool="),
+        (lambda m: m.encode(["a"], pool={}), "does not support pool="),
         (lambda m: m.encode(["a"], batch_size=0), "batch_size must be at least 1"),
         (lambda m: m.encode(["a", None]), "text 1"),
         (lambda m: m.encode(None), "texts must be a list"),
@@ -395,10 +395,10 @@ def test_what_is_done_with_outputs_is_read(folders: dict[str, str], tmp_path: Pa
         (lambda f: CrossEncoder(f["bert"], num_labels=1), "no head for 'classify'"),
         (lambda f: CrossEncoder(f["cross"], max_length=1000), "between 1 and the model's 128"),
         (lambda f: CrossEncoder(f["cross"], prompts={"query": "q"}), "put the prompt before the texts"),
-        (lambda f: CrossEncoder(f["cross"]).predict([("a", "b")], prompt="c"), "does not carry prompts"),
+        (lambda f: CrossEncoder(f["cross"]).predict([("a", "b")], prompt="c"), "does not support prompts"),
         (lambda f: CrossEncoder(f["cross"]).predict([("a", "b"), ("a", None)]), "pair 1 must be two strings"),
         (lambda f: CrossEncoder(f["cross"]).predict("text"), "pair 0 must be two strings"),
-        (lambda f: CrossEncoder(f["cross"]).predict([("a", "b")], pool={}), "does not carry pool="),
+        (lambda f: CrossEncoder(f["cross"]).predict([("a", "b")], pool={}), "does not support pool="),
         (lambda f: CrossEncoder(f["cross"]).rank("a", 3), "documents must be a list"),
     ],
 )
@@ -462,7 +462,7 @@ def test_search_and_mining(ours: SentenceTransformer) -> None:
     with pytest.raises(BadInputError, match="corpus_chunk_size must be at least 1"):
         util.semantic_search(queries, corpus, corpus_chunk_size=0)
     for name in ("http_get", "community_detection", "quantize_embeddings"):
-        with pytest.raises(AttributeError, match=f"does not carry {name}"):
+        with pytest.raises(AttributeError, match=f"does not support {name}"):
             getattr(util, name)
 
 

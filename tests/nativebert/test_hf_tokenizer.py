@@ -389,7 +389,7 @@ def test_what_cannot_be_used_is_explained(given: Any, options: dict[str, Any], s
         pair_of("uncased")[0](*given, **options)
 
 
-def test_what_is_not_carried_is_refused_by_name(tmp_path: Path, pair_of: Any) -> None:
+def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, pair_of: Any) -> None:
     folder = bert(tmp_path)
     for options, says in (
         ({"cache_dir": "x"}, "HF_HOME"),

@@ -1,4 +1,4 @@
-"""The familiar door's tokenizers in threads and pickles, what is saved of them, what they are made from, and arguments of all kinds."""
+"""The tokenizers of nativebert.hf in threads and pickles, what is saved of them, what they are made from, and arguments of all kinds."""
 
 from __future__ import annotations
 

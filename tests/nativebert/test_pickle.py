@@ -1,4 +1,4 @@
-"""Tasks, and the objects of the familiar door, pickled and copied: the same bits, and small where the model has files."""
+"""Tasks, and the objects of nativebert.hf, pickled and copied: the same bits, and small where the model has files."""
 
 from __future__ import annotations
 

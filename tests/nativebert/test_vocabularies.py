@@ -282,7 +282,7 @@ def test_the_advice_can_be_followed(tmp_path: Path, byte_level: dict[str, bytes]
 # ---- a class over another model
 
 
-def assert_as_it_stands(folder: Path, *notes: str) -> Tokenizer:
+def assert_from_tokenizer_json(folder: Path, *notes: str) -> Tokenizer:
     from tokenizers import Tokenizer as Core
 
     core = Core.from_file(str(folder / "tokenizer.json"))
@@ -310,7 +310,7 @@ def test_roberta_over_what_is_no_plain_byte_level_bpe(kind: str, named: str, tmp
     config = {"tokenizer_class": named} if named.startswith("Roberta") else {}
     folder = write(tmp_path / "m", "roberta" if config else named, config, tokenizer_json=json.dumps(content))
     note = () if named == "xlm-roberta" else ("taken as it stands",)
-    assert_as_it_stands(folder, *note)
+    assert_from_tokenizer_json(folder, *note)
 
 
 @pytest.mark.parametrize("named", ["BertTokenizer", "DistilBertTokenizerFast", "ElectraTokenizer", "bert", "distilbert"])
@@ -320,7 +320,7 @@ def test_bert_over_another_model(kind: str, named: str, tmp_path: Path) -> None:
     names = {"unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>", "mask_token": "<mask>"}
     config = names | ({"tokenizer_class": named} if "Tok" in named else {})
     folder = write(tmp_path / "m", "bert" if "Tok" in named else named, config, tokenizer_json=whole(kind))
-    mine = assert_as_it_stands(folder, f"is not for the {kind}")
+    mine = assert_from_tokenizer_json(folder, f"is not for the {kind}")
     assert (mine.cls_id, mine.pad_id, mine.sep_id, mine.unk_id, mine.mask_id) == (0, 1, 2, 3, 4)
     assert mine.encode("the cat").ids[0] == 0
 
@@ -330,7 +330,7 @@ def test_bert_over_a_wordpiece_with_another_prefix(tmp_path: Path) -> None:
     content["model"]["continuing_subword_prefix"] = "@@"
     content["model"]["vocab"] = {token.replace("##", "@@"): n for token, n in content["model"]["vocab"].items()}
     folder = write(tmp_path / "m", "bert", {"do_lower_case": False}, tokenizer_json=json.dumps(content))
-    assert_as_it_stands(folder, "taken as it stands")
+    assert_from_tokenizer_json(folder, "taken as it stands")
 
 
 @pytest.mark.reference
@@ -437,7 +437,7 @@ def test_settings_that_a_tokenizer_does_not_take_are_refused(tmp_path: Path) -> 
     bert = write(tmp_path / "bert", "bert", vocab_txt="\n".join(VOCAB))
     unigram = write(tmp_path / "unigram", tokenizer_json=whole("Unigram"))
     for folder, settings, error, says in (
-        (bert, {"colour": 1}, RefusedError, "does not carry colour="),
+        (bert, {"colour": 1}, RefusedError, "does not support colour="),
         (bert, {"add_prefix_space": True}, RefusedError, "add_prefix_space=: one of its kind takes do_lower_case"),
         (unigram, {"do_lower_case": True}, RefusedError, "do_lower_case=: its tokenizer.json alone"),
         (unigram, {"keep_accents": False}, RefusedError, "keep_accents="),

@@ -1,4 +1,4 @@
-"""Every task, and every object of the familiar door, with a call of it: for what must hold of all of them."""
+"""Every task, and every object of nativebert.hf, with a call of it: for what must hold of all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny task models for the familiar door: made and saved by transformers, with the vocabulary of MiniLM."""
+"""Tiny task models for nativebert.hf: made and saved by transformers, with the vocabulary of MiniLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server in small: many threads, calls of every task and of the familiar door, models dropped and loaded all the while.
+"""A web server in small: many threads, calls of every task and of nativebert.hf, models dropped and loaded all the while.
 
     python tests/support/soak.py --calls 20000 --threads 16
 

@@ -10,7 +10,8 @@ from os import PathLike
 from typing import Any
 
 from nativebert.errors import BadInputError, NativeBertWarning, RefusedError, warn
-from nativebert.hf.arguments import checked, offline
+from nativebert.hf import unsupported
+from nativebert.hf.arguments import check_attention, checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.pipelines.answer import QuestionAnsweringPipeline
@@ -23,20 +24,6 @@ from nativebert.hf.pipelines.zeroshot import ZeroShotClassificationPipeline
 from nativebert.hf.states import hub_token
 from nativebert.loading import open_snapshot
 
-_GENERATION = "nativebert has encoders only, which write no text; use transformers for it"
-_OTHER_MEDIA = "nativebert reads text only; use transformers for it"
-_REFUSED_TASKS = {
-    **dict.fromkeys(("text-generation", "text2text-generation", "summarization", "translation", "conversational", "any-to-any"), _GENERATION),
-    "decision": _GENERATION,
-    "table-question-answering": "models of tables are not supported; use transformers for it",
-    **dict.fromkeys(
-        "document-question-answering visual-question-answering vqa image-to-text image-text-to-text image-to-image image-classification "
-        "image-feature-extraction image-segmentation object-detection keypoint-matching depth-estimation video-classification mask-generation "
-        "audio-classification automatic-speech-recognition text-to-audio text-to-speech zero-shot-image-classification "
-        "zero-shot-audio-classification zero-shot-object-detection".split(),
-        _OTHER_MEDIA,
-    ),
-}  # fmt: skip
 PIPELINES: dict[str, type[Pipeline]] = {
     "text-classification": TextClassificationPipeline,
     "token-classification": TokenClassificationPipeline,
@@ -109,15 +96,12 @@ def pipeline(
         raise RefusedError(f"framework={framework!r} is not supported: torch is the only one; leave it out")
     for name in ("feature_extractor", "image_processor", "video_processor", "processor"):
         if settings.pop(name, None) is not None:
-            raise RefusedError(f"pipeline does not support {name}=: {_OTHER_MEDIA}")
+            raise RefusedError(f"pipeline does not support {name}=: {unsupported.OTHER_MEDIA}")
     for name in ("use_fast", "trust_remote_code", "binary_output"):
         settings.pop(name, None)
     inner = dict(model_kwargs or {})
     checked("pipeline(model_kwargs=...)", inner, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
-    if inner.get("attn_implementation") not in (None, "eager", "sdpa"):
-        raise RefusedError(
-            f"attn_implementation must be 'eager' or 'sdpa' (the same here), not {inner['attn_implementation']!r}"
-        )
+    check_attention("pipeline", inner)
     name = _task(task, model, revision, token, local_files_only)
     if model is None:
         if tokenizer is not None:
@@ -164,7 +148,7 @@ def _task(task: str | None, model: Any, revision: Any, token: Any, local: Any) -
     name = ALIASES.get(task, task)
     if name in PIPELINES:
         return name
-    if advice := _REFUSED_TASKS.get("translation" if name.startswith("translation_") else name):
+    if advice := unsupported.TASKS.get("translation" if name.startswith("translation_") else name):
         raise RefusedError(f"the task {task!r} is not supported: {advice}")
     raise BadInputError(f"there is no task {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
 

@@ -1,4 +1,4 @@
-"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not carried."""
+"""What ``SentenceTransformer`` and ``CrossEncoder`` share: how a model is opened, and what is not supported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from nativebert import hub, sentence
 from nativebert.checks import whole_number
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.arguments import checked
+from nativebert.hf import unsupported
+from nativebert.hf.arguments import check_attention, checked
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
@@ -35,23 +36,6 @@ _BARE = frozenset(
     xlm-roberta-large-finetuned-conll03-english xlm-roberta-large-finetuned-conll03-german
     """.split()
 )
-LATER = "fine-tuning is not in this version: train with sentence-transformers, save, and load the folder here"
-_ONE_PROCESS = "one process uses every core; for several GPUs start one process for each, with its share of the texts"
-_REFUSED = {
-    **dict.fromkeys(("fit", "train", "old_fit", "smart_batching_collate", "gradient_checkpointing_enable"), LATER),
-    **dict.fromkeys(("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"), _ONE_PROCESS),
-    **dict.fromkeys(("push_to_hub", "save_to_hub"), "save_pretrained(folder), then upload the folder with huggingface_hub"),
-    "evaluate": "compute scores of what encode or predict returns, with scikit-learn or scipy",
-    "compile": "it does nothing for the native engine: leave it out",
-    "forward": "call encode or predict; nativebert.load(folder) gives the encoder as a torch module",
-    **dict.fromkeys(
-        ("parameters", "named_parameters", "state_dict", "load_state_dict", "modules", "children", "named_modules", "transformers_model", "model",
-         "auto_model", "_first_module", "_last_module"),
-        "nativebert.load(folder) gives the encoder as a torch module, and nativebert.hf.AutoModel by the names of transformers",
-    ),
-    "processor": "use tokenizer",
-    "merge": LATER,
-}  # fmt: skip
 # Options that both classes take note of.
 _OPTIONS = (
     "modules", "cache_folder", "revision", "local_files_only", "token", "backend", "model_kwargs", "automodel_args", "processor_kwargs",
@@ -60,13 +44,13 @@ _OPTIONS = (
 _CONFIG = "change config.json in a copy of the folder"
 
 
-class Carrier:
-    """What both classes do alike: open the model, give results in the form asked for, and say what is not carried."""
+class SentenceTransformersModel:
+    """Base of :class:`SentenceTransformer` and :class:`CrossEncoder`: opening a model, the form of results, what is not supported."""
 
     organization = ""
     _task: ClassVar[str] = ""  # what its encoders are for, in the words of sentence_bert_config.json
     _more: ClassVar[tuple[str, ...]] = ()  # options that the other class has not
-    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not carried -> what to do
+    _instead: ClassVar[Mapping[str, str]] = {}  # those of them that are not supported -> what to do
     _native: Task
     _max_tokens: int  # of an item; may be changed, which the native task's own limit may not
     _tokenizer: PreTrainedTokenizerBase
@@ -80,7 +64,7 @@ class Carrier:
         checked(call, options, (*_OPTIONS, *self._more))
         for option, advice in {"config_kwargs": _CONFIG, "config_args": _CONFIG, **self._instead}.items():
             if options.get(option):
-                raise RefusedError(f"{call} does not carry {option}=: {advice}")
+                raise RefusedError(f"{call} does not support {option}=: {advice}")
         limit = self._limit(options) if max_length is None else whole_number("max_length", max_length)
         precision, device_map = self._model_kwargs(options)
         snapshot = self._files(name, options)
@@ -102,7 +86,7 @@ class Carrier:
             )
         if options.get("backend", "torch") != "torch":
             raise RefusedError(
-                f"{call} does not carry backend={options['backend']!r}: the native engine is the only one; leave it out"
+                f"{call} does not support backend={options['backend']!r}: the native engine is the only one; leave it out"
             )
         text = str(name)
         bare = "/" not in text and not Path(text).expanduser().is_dir()
@@ -121,10 +105,7 @@ class Carrier:
         call = type(self).__name__
         given = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
         checked(f"{call}(model_kwargs=...)", given, ("dtype", "torch_dtype", "device_map", "attn_implementation"))
-        if given.get("attn_implementation") not in (None, "eager", "sdpa"):
-            raise RefusedError(
-                f"{call}: attn_implementation must be 'eager' or 'sdpa' (the same here), not {given['attn_implementation']!r}"
-            )
+        check_attention(call, given)
         dtype = given.get("dtype", given.get("torch_dtype"))
         return None if dtype in (None, "auto") else precision_name(dtype), given.get("device_map")
 
@@ -152,7 +133,7 @@ class Carrier:
             self._set_limit("tokenizer.model_max_length", limit)
         if self._tokenizer.truncation_side != self._native.tokenizer.settings.get("truncation_side", "right"):
             raise RefusedError(
-                f"{call} does not carry tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
+                f"{call} does not support tokenizer.truncation_side={self._tokenizer.truncation_side!r}: cut the texts yourself, or read them "
                 "whole with nativebert.Embedder(..., too_long='window')"
             )
 
@@ -197,16 +178,16 @@ class Carrier:
         return array[0] if single else array
 
     def __getattr__(self, name: str) -> Any:
-        if name in _REFUSED:
-            raise AttributeError(f"{type(self).__name__} does not carry {name}: {_REFUSED[name]}")
+        if name in unsupported.SENTENCE_TRANSFORMERS:
+            raise AttributeError(f"{type(self).__name__} does not support {name}: {unsupported.SENTENCE_TRANSFORMERS[name]}")
         raise AttributeError(f"{type(self).__name__} has no {name!r} (see docs/hf.md)")
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise RefusedError(f"{type(self).__name__} is not called: {_REFUSED['forward']}")
+        raise RefusedError(f"{type(self).__name__} is not called: {unsupported.SENTENCE_TRANSFORMERS['forward']}")
 
     def __getitem__(self, place: Any) -> NoReturn:
         raise RefusedError(
-            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {_REFUSED['forward']}"
+            f"{type(self).__name__} has no modules to take out: max_seq_length, tokenizer and config are attributes of its own; {unsupported.SENTENCE_TRANSFORMERS['forward']}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -232,7 +213,7 @@ def one_process(call: str, batch_size: Any, more: Mapping[str, Any]) -> None:
     """Refuse a pool of processes and what nobody knows; what else there is of batches does nothing here."""
     for name, value in more.items():
         if name in ("pool", "chunk_size") and value is not None:
-            raise RefusedError(f"{call} does not carry {name}=: {_ONE_PROCESS}")
+            raise RefusedError(f"{call} does not support {name}=: {unsupported.ONE_PROCESS}")
     checked(
         call, {name: value for name, value in more.items() if name not in ("pool", "chunk_size", "task", "num_workers")}, ()
     )
