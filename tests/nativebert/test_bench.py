@@ -325,7 +325,7 @@ def test_prompts_and_warnings_stay_out(tmp_path: Path, recwarn: pytest.WarningsR
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precisions": []}, "precisions must be one or more of float32, bfloat16, float16, int8, not []"),
+        ({"precisions": []}, "precisions must be one or more of float32, bfloat16, float16, int8, tf32, not []"),
         ({"precisions": ["int8", "int4"]}, "not ['int8', 'int4']"),
         ({"rounds": 0}, "rounds must be a whole number, 1 or more, not 0"),
         ({"rounds": True}, "rounds must be a whole number, 1 or more, not True"),
