@@ -62,7 +62,7 @@ class Call:
         self.task, self.options, self._started = task, task.options.changed(options), time.perf_counter()
         self._return_report = options.get("return_report", False)
         self._items, self._copies, self._batch_tokens = items, copies, self.options.batch_tokens
-        self.used, self.cut, self.windows = (np.zeros(len(items), np.int64) for _ in range(3))
+        self.used, self.cut, self.windows = np.zeros((3, len(items)), np.int64)
         self._batches = self._rows = self._padding_rows = 0
         self._bar = Progress(len(items), options.get("progress"))
 

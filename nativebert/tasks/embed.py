@@ -146,7 +146,7 @@ class Embedder(Task):
                     f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
                 )
             for chunk, windows in tokenized_ahead(call, prefix):
-                pooled = self._pool(windows, self._skips(windows, skip), chunk)
+                pooled = self._pool(windows, skip, chunk)
                 out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
         return call.returned(torch.from_numpy(out) if as_tensor else out)
 
@@ -245,20 +245,18 @@ class Embedder(Task):
 
     # -- the steps of a call
 
-    def _skips(self, windows: Windows, skip: int) -> NDArray[np.int64]:
-        """Leading tokens that each sequence leaves out: the special ones, and what it holds of the prompt."""
-        if not skip:
-            return np.zeros(len(windows.ids), np.int64)
-        special = len(self._prefix)
-        return special + np.maximum(0, skip - special - np.array([w.start for w in windows.spans], np.int64))
-
-    def _pool(self, windows: Windows, skips: NDArray[np.int64], chunk: Chunk) -> Vectors:
-        """Pooled vectors of sequences, in their order."""
+    def _pool(self, windows: Windows, skip: int, chunk: Chunk) -> Vectors:
+        """Pooled vectors of sequences, in their order, without the first ``skip`` tokens of each text: those of the prompt, and the special
+        ones before it."""
         width = self.encoder.width * len(self.pooling)
+        if not skip:
+            return self._sequence_rows(windows, chunk, partial(self.plan.pooled, modes=self.pooling), width)
+        special = len(self._prefix)
+        skips = special + np.maximum(0, skip - special - np.array([w.start for w in windows.spans], np.int64))
         out = np.empty((len(windows.ids), width), np.float32)
-        for skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
-            indices = np.flatnonzero(skips == skip)
-            pooled = partial(self.plan.pooled, modes=self.pooling, skip=skip)
+        for own_skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
+            indices = np.flatnonzero(skips == own_skip)
+            pooled = partial(self.plan.pooled, modes=self.pooling, skip=own_skip)
             out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width)
         return out
 

@@ -107,8 +107,8 @@ class Options:
             TypeError: a keyword argument that calls do not have.
             BadInputError: a value that is not allowed.
         """
-        if unknown := options.keys() - CALL_OPTIONS:
-            name = min(unknown)
+        if not CALL_OPTIONS.issuperset(options):
+            name = min(options.keys() - CALL_OPTIONS)
             hint = f": {name} belongs to the constructor of the task" if name in TASK_OPTIONS else ""
             raise TypeError(f"the call of a task has no keyword argument {name!r}{hint}")
         changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None and name in TASK_OPTIONS}

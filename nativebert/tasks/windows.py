@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -81,18 +80,22 @@ def of_texts(chunk: Chunk, texts: list[str]) -> Windows:
 def tokenized_ahead(call: Call, prefix: str) -> Iterator[tuple[Chunk, Windows]]:
     """Chunks of a call of single texts with their windows, ``prefix`` before each text. While a GPU computes a chunk, a thread tokenises
     the next one: the tokenizers library releases Python's lock."""
-    tokenizer, on_cpu = call.task.tokenizer, call.task.device == "cpu"
+
+    def prefixed(chunk: Chunk) -> list[str]:
+        return [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
+
+    if call.task.device == "cpu":
+        for chunk in call.chunks():
+            yield chunk, of_texts(chunk, prefixed(chunk))
+        return
 
     def tokenize(chunk: Chunk) -> Callable[[], Ids]:
-        texts = [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
-        return tokenizer.ids_soon(as_single_items(texts, chunk.start), first=chunk.start)
+        return call.task.tokenizer.ids_soon(as_single_items(prefixed(chunk), chunk.start), first=chunk.start)
 
     waiting: tuple[Chunk, Callable[[], Callable[[], Ids]]] | None = None  # a chunk, and the result of tokenize
-    with nullcontext() if on_cpu else ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         for chunk in call.chunks():
-            if thread is None:
-                yield chunk, of_ids(chunk, tokenize(chunk)().ids)
-            elif waiting is None:
+            if waiting is None:
                 waiting = chunk, partial(tokenize, chunk)  # a call of one chunk needs no thread
             else:
                 following = chunk, thread.submit(tokenize, chunk).result
