@@ -217,3 +217,16 @@ def test_commands(device: str, models: Models, tmp_path: Path, monkeypatch: pyte
             ["bench", models["bert"], "--rounds", "1"],
         ):
             assert cli.main([*command, "--device", device]) == 0, command
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_texts_are_tokenized_ahead(models: Models, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread, chunk by chunk: in the order of the texts, prompts included, and what cannot be read is named."""
+    monkeypatch.setattr("nativebert.tasks.call.CHUNK_TEXTS", 2)
+    texts = [f"Ferry number {n} leaves." for n in range(2 * count - 1)]
+    expected = nb.Embedder(models["minilm"], device="cpu")(texts, prompt="query: ")
+    with simulate("cuda:1"):
+        task = nb.Embedder(models["minilm"], device="cuda:1")
+        close(task(texts, prompt="query: "), expected)
+        with pytest.raises(nb.errors.BadInputError, match=f"text {len(texts)} is a int"):
+            task([*texts, 7])
