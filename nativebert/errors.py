@@ -14,6 +14,8 @@
      |    +-- NotFiniteError    hidden states overflow the precision
      +-- TooLongError           a text of more tokens than the limit
      +-- OutOfMemoryError       one text needs more memory than the device has
+     +-- DivergedError          training came to a loss that is infinite or NaN
+     +-- InterruptedRunError    training was stopped by a signal, after a checkpoint
      +-- BadInputError          an argument or a text that cannot be used; a ValueError too
     NativeBertWarning
      +-- Truncated, SmallerBatches, Unread, Assumed, Doubtful, nativebert.hub.CachedCopy
@@ -65,6 +67,14 @@ class RefusedError(NativeBertError):
 
 class NotFiniteError(RefusedError):
     """Hidden states of a text are infinite or NaN in this precision, so there is no result."""
+
+
+class DivergedError(NativeBertError):
+    """Training came to a loss or gradient that is infinite or NaN. Nothing was written since the last checkpoint."""
+
+
+class InterruptedRunError(NativeBertError):
+    """A training run was stopped by a signal, after a checkpoint was written from which it can go on."""
 
 
 class TooLongError(NativeBertError):

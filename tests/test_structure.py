@@ -26,6 +26,22 @@ MAY = {
     "loading": {"arch", "config", "engine", "errors", "hub", "nn", "saving", "text"},
     "pickling": {"errors", "hub", "loading", "nn"},
     "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "pickling", "sentence", "text", "checks"},
+    "train": {
+        "arch",
+        "checks",
+        "config",
+        "engine",
+        "errors",
+        "files",
+        "hub",
+        "io",
+        "kernels",
+        "loading",
+        "nn",
+        "pickling",
+        "saving",
+    }
+    | {"console", "sentence", "tasks", "text"},
     "parity": {"arch", "config", "engine", "errors", "hub", "io", "loading", "nn", "tasks", "text", "checks"},
     "bench": {"config", "engine", "errors", "hub", "kernels", "loading", "nn", "tasks", "text", "checks"},
     "search": {"errors", "forking", "checks"},
@@ -47,13 +63,14 @@ MAY = {
         "sentence",
         "tasks",
         "text",
+        "train",
     },
     "inspect": {"arch", "config", "errors", "hub", "sentence", "text"},
     "io": {"errors", "files"},
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
-    | {"saliency", "search", "tasks", "text"},
+    | {"saliency", "search", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
     "__init__": {"errors", "loading", "search", "tasks", "text"},
@@ -102,7 +119,20 @@ def test_imports_follow_the_order_of_the_rooms(path: Path) -> None:
         if package == "torch":
             assert (
                 mine
-                in {"nn", "engine", "saving", "loading", "tasks", "parity", "bench", "search", "saliency", "hf", "pickling"}
+                in {
+                    "nn",
+                    "engine",
+                    "saving",
+                    "loading",
+                    "tasks",
+                    "parity",
+                    "bench",
+                    "search",
+                    "saliency",
+                    "hf",
+                    "pickling",
+                    "train",
+                }
                 or late
             ), f"{path} imports torch when it is imported"
         if package == "nativebert" and rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class Trace:
 
 class Encoder(nn.Module):
     """The stack that every family shares: what differs between families is in its :class:`EncoderConfig`."""
+
+    training_encoder: Callable[[Packed], Tensor] | None = None
+    """What computes the hidden states ``(T, H)`` in training mode, with their graph, in place of torch: set by a training run while it lasts."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -69,6 +73,8 @@ class Encoder(nn.Module):
             BadInputError: an id is not in the vocabulary, or a segment not in its table.
         """
         check(self.config, batch)
+        if self.training_encoder is not None and self.training and not (states or attentions):
+            return Trace(self.training_encoder(batch), None, None)
         x = self.embed(batch)  # (T, H)
         hidden_states, all_attentions = [x], []
         contexts = attention_contexts(self.config, batch, None if self.distance is None else self.distance.weight)

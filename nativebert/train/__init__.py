@@ -1,0 +1,26 @@
+"""Fine-tuning. The names are loaded on first use, since they import torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "TrainingOptions": "nativebert.train.options",
+    "TrainingLoop": "nativebert.train.loop",
+    "Callback": "nativebert.train.loop",
+    "set_dropout": "nativebert.train.parameters",
+    "freeze": "nativebert.train.parameters",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

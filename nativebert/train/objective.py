@@ -1,0 +1,179 @@
+"""What is learnt: the base of the objectives, one for each task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nativebert.engine import prepare
+from nativebert.loading import LoadedModel, load
+from nativebert.nn.heads import first_tokens
+from nativebert.nn.packed import Packed
+from nativebert.text.batching import batches_by_length
+from nativebert.train.batches import epoch_batches
+from nativebert.train.options import TrainingOptions
+from nativebert.train.step import Step
+
+NO_LABEL = -100  # a token that counts for no loss, as in the reference
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Tokenised examples.
+
+    Attributes:
+        ids: token ids of each sequence, special tokens included.
+        segments: token type ids, as long each; None for all zeros.
+        targets: by name, the labels of each sequence: a number, a row of numbers, or one for each of its tokens.
+        examples: for each sequence, the number of the example that it is of; None where they are the same.
+        cut_tokens: tokens that were cut off, for each example.
+    """
+
+    ids: list[list[int]]
+    segments: list[list[int]] | None
+    targets: Mapping[str, Sequence[Any]]
+    examples: list[int] | None = None
+    cut_tokens: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence, ``(n,)``."""
+        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
+
+    def pack(self, indices: NDArray[np.int64], model: LoadedModel) -> tuple[Packed, NDArray[np.int64]]:
+        """Some sequences as a batch, shortest first so that equal lengths are neighbours, and their indices in that order."""
+        ordered = indices[np.argsort([len(self.ids[n]) for n in indices], kind="stable")]
+        segments = None if self.segments is None else [self.segments[n] for n in ordered]
+        packed = Packed.of([self.ids[n] for n in ordered], segments, position_pad_id=model.config.position_pad_id)
+        return packed, ordered
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of training examples.
+
+    Attributes:
+        packed: its tokens.
+        targets: labels, by name.
+        count: what the loss is a mean over: examples, or labelled tokens.
+    """
+
+    packed: Packed
+    targets: Mapping[str, Tensor]
+    count: float
+
+
+class Objective(ABC):
+    """A model with the examples that it learns from: a :class:`~nativebert.train.loop.Work` for one task.
+
+    Args:
+        model: the model, with its head.
+        train: the training examples.
+        evaluation: the examples that it is judged by; None for none.
+        options: of the run.
+    """
+
+    task: ClassVar[str]
+    default_metric: str = "loss"
+
+    def __init__(self, model: LoadedModel, train: Sequences, evaluation: Sequences | None, options: TrainingOptions) -> None:
+        self.model, self.train, self.evaluation, self.options = model, train, evaluation, options
+
+    # ---- what a task says
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the losses of a batch: divided by its ``count`` it is the mean."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the model as it is."""
+
+    def targets(self, sequences: Sequences, indices: NDArray[np.int64], epoch: int) -> tuple[dict[str, Tensor], float]:
+        """Labels of some sequences, and how many of them count."""
+        return {
+            name: torch.as_tensor(np.asarray([values[n] for n in indices])) for name, values in sequences.targets.items()
+        }, len(indices)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"task": self.task, "examples": len(self.train), "model": self.model.reference}
+
+    # ---- what the loop asks
+
+    def epoch_batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        options = self.options
+        return epoch_batches(
+            self.train.lengths, options.batch_size, options.seed, epoch, group_by_length=options.group_by_length
+        )
+
+    def batch(self, item: NDArray[np.int64], epoch: int) -> Batch:
+        packed, indices = self.train.pack(item, self.model)
+        targets, count = self.targets(self.train, indices, epoch)
+        return Batch(packed, targets, count)
+
+    def backward(self, step: Step, batches: Sequence[Batch]) -> float:
+        count = sum(batch.count for batch in batches)
+        total = 0.0
+        for n, batch in enumerate(batches):
+            step.micro_batch(n)
+            logits = self.logits(step.encode(batch.packed), batch.packed)
+            loss = self.loss(logits, {name: t.to(logits.device) for name, t in batch.targets.items()}) / max(count, 1)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        return total
+
+    def logits(self, hidden: Tensor, packed: Packed) -> Tensor:
+        """Logits of the task's head, with their graph."""
+        return head_logits(self.model, self.task, hidden, packed)
+
+    def save(self, folder: Path) -> None:
+        self.model.save(folder)
+
+    def parameters_to_keep(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
+        saved = dict(load(folder, head=self.task).named_parameters()) | dict(kept)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in saved:
+                    parameter.copy_(saved[name])
+
+    def predict(self, sequences: Sequences) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
+        """Logits of sequences, computed by the device's execution plan, in batches of similar length: their indices, tokens, and logits."""
+        training = self.model.training
+        plan = prepare(self.model.eval(), str(self.model.device), heads=[self.task])
+        self.model.train(training)
+        for indices in batches_by_length(sequences.lengths, plan.batch_tokens):
+            packed, ordered = sequences.pack(indices, self.model)
+            yield ordered, packed, plan.logits(packed, self.task).cpu()
+
+    def predicted_rows(self, sequences: Sequences) -> Tensor:
+        """Logits of a head on sequences, ``(n, C)``."""
+        out = torch.empty(len(sequences), self.model.config.heads[self.task].classes)
+        for indices, _, logits in self.predict(sequences):
+            out[torch.from_numpy(indices)] = logits
+        return out
+
+
+def head_logits(model: LoadedModel, task: str, hidden: Tensor, packed: Packed) -> Tensor:
+    """Logits of a head, with their graph: ``(T, C)`` for one on tokens, else ``(B, C)``."""
+    spec = model.config.heads[task]
+    packed = packed.to(hidden.device)
+    pooled = None
+    if spec.on == "pooled":
+        assert model.pool is not None
+        pooled = model.pool(first_tokens(hidden, packed))
+    logits: Tensor = model.head[spec.name](hidden, packed, pooled)
+    return logits
