@@ -78,22 +78,19 @@ class TrainerState:
         return cls(**content)
 
 
-def write(output: Path, state: TrainerState, tensors: Mapping[str, Tensor], save_model: Callable[[Path], object]) -> Path:
+def write(target: Path, state: TrainerState, tensors: Mapping[str, Tensor], save_model: Callable[[Path], object]) -> None:
     """Write a checkpoint: first into a hidden folder, which gets its name when all is on the disk.
 
     Args:
-        output: the run's folder.
+        target: its folder, in the run's.
         state: where the run stands.
         tensors: the content of ``optimizer.safetensors``.
         save_model: writes the model's files into a folder.
 
-    Returns:
-        The checkpoint's folder.
-
     Raises:
         DiskFullError: there is no room. What was begun is removed, earlier checkpoints stay.
     """
-    target = output / f"checkpoint-{state.global_step}"
+    output = target.parent
     draft = output / f".{target.name}.{uuid.uuid4().hex[:8]}"
     try:
         draft.mkdir(parents=True)
@@ -117,7 +114,6 @@ def write(output: Path, state: TrainerState, tensors: Mapping[str, Tensor], save
                 f"{target}: no room on the disk for a checkpoint, which needs about {_size(tensors) >> 20} MiB beside the model. {advice(output)}"
             ) from error
         raise
-    return target
 
 
 def is_disk_full(error: BaseException | None) -> bool:

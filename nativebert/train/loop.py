@@ -21,6 +21,7 @@ from torch import Tensor
 from nativebert.errors import BadInputError, DivergedError, InterruptedRunError, NotFoundError
 from nativebert.train import checkpoint
 from nativebert.train.checkpoint import TrainerState
+from nativebert.train.distributed import Processes
 from nativebert.train.options import TrainingOptions
 from nativebert.train.schedule import learning_rates
 from nativebert.train.step import Step
@@ -45,14 +46,19 @@ class Work(Protocol):
 
     default_metric: str
 
-    def epoch_batches(self, epoch: int) -> Sequence[Any]:
-        """The batches of an epoch, in order, as something small (indices): all of one epoch exist at once."""
+    def epoch_batches(self, epoch: int, processes: Processes) -> Sequence[Any]:
+        """The batches of an epoch that this process computes, in order, as something small (indices): all of one epoch exist at once, and
+        every process has as many."""
 
     def batch(self, item: Any, epoch: int) -> Any:
         """A batch, ready to be computed, of what :meth:`epoch_batches` gave."""
 
-    def backward(self, step: Step, batches: Sequence[Any]) -> float:
-        """Gradients of the mean loss over the batches of one optimizer step, and that loss."""
+    def backward(self, step: Step, batches: Sequence[Any], processes: Processes) -> float:
+        """Gradients of the mean loss over the batches of one optimizer step, and that loss.
+
+        Where there are several processes, each has its own batches, and the loss is the mean over all: it is divided by ``processes.total(count)``,
+        and what is returned is the sum over all.
+        """
 
     def evaluate(self) -> dict[str, float]:
         """Metrics of the model as it is, by name; empty without evaluation data."""
@@ -129,13 +135,21 @@ class TrainingLoop:
         step: how the model is trained.
         options: of the run.
         output: the run's folder, for checkpoints; None for none.
-        callbacks: called as the run goes.
+        callbacks: called as the run goes, in the main process.
+        processes: that share the work.
     """
 
     def __init__(
-        self, work: Work, step: Step, options: TrainingOptions, output: Path | None = None, callbacks: Sequence[Callback] = ()
+        self,
+        work: Work,
+        step: Step,
+        options: TrainingOptions,
+        output: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        processes: Processes | None = None,
     ) -> None:
         self.work, self.step, self.options, self.output = work, step, options, output
+        self.processes = processes or Processes()
         self.callbacks = list(callbacks)
         self.state, self.control = TrainerState(), Control()
         self.rates: list[float] = []
@@ -159,7 +173,7 @@ class TrainingLoop:
             NotFoundError, CorruptError, BadInputError: there is no such checkpoint, it is damaged, or of a run with other options or data.
         """
         options, state = self.options, self.state
-        first = self.work.epoch_batches(0)
+        first = self.work.epoch_batches(0, self.processes)
         if not len(first):
             raise BadInputError("there are no training examples")
         per_epoch = math.ceil(len(first) / options.gradient_accumulation_steps)
@@ -167,9 +181,10 @@ class TrainingLoop:
         state.num_train_epochs = math.ceil(state.max_steps / per_epoch)
         self.rates = learning_rates(options.lr_scheduler_type, options.learning_rate, state.max_steps, options.warmup_steps)
         state.settings = _settings(options, self.work)
-        if self.output is not None:
+        if self.output is not None and self.processes.is_main:
             self.output.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_drafts(self.output)
+        self.processes.wait()
         if folder := self._checkpoint(resume):
             self._restore(folder)
         begun, began_at = time.monotonic(), state.global_step
@@ -197,7 +212,7 @@ class TrainingLoop:
         state, options = self.state, self.options
         while state.global_step < state.max_steps and not self.control.should_training_stop:
             epoch, done = divmod(state.global_step + state.skipped_steps, per_epoch)
-            items = first if epoch == 0 else self.work.epoch_batches(epoch)
+            items = first if epoch == 0 else self.work.epoch_batches(epoch, self.processes)
             self.control.should_epoch_stop = False
             if done == 0:
                 self._call("on_epoch_begin")
@@ -223,7 +238,7 @@ class TrainingLoop:
         number, rate = state.global_step + 1, self.rates[state.global_step]
         self.step.begin(number)
         try:
-            loss = self.work.backward(self.step, batches)
+            loss = self.work.backward(self.step, batches, self.processes)
             if not math.isfinite(loss):
                 raise DivergedError(f"the loss is {loss}")
             self._norm = self.step.update(rate, self.options.max_grad_norm or None)
@@ -258,7 +273,7 @@ class TrainingLoop:
         control.should_evaluate |= evaluate.get(options.eval_strategy, False)
         control.should_save |= save.get(options.save_strategy, False)
         self._call("on_step_end")
-        if self._signal is not None:
+        if self.processes.total(self._signal is not None):  # a signal may reach one process after this step, and another before
             self._stop()
         self._act()
 
@@ -287,18 +302,17 @@ class TrainingLoop:
         """Add a line to the log."""
         line = values | {"epoch": round(self.state.epoch, 4)}
         self.state.log_history.append(line | {"step": self.state.global_step})
-        for callback in self.callbacks:
-            callback.on_log(self, line)
+        self._call("on_log", line)
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate the model as it is, log it, and note whether it is the best so far."""
         with self.step.settled():
-            metrics = {f"eval_{name}": value for name, value in self.work.evaluate().items()}
+            metrics = self.work.evaluate() if self.processes.is_main else {}
+        metrics = {f"eval_{name}": value for name, value in self.processes.from_main(metrics).items()}
         if metrics:
             self.log(metrics)
             self._note_best(metrics)
-            for callback in self.callbacks:
-                callback.on_evaluate(self, metrics)
+            self._call("on_evaluate", metrics)
         return metrics
 
     @property
@@ -349,11 +363,14 @@ class TrainingLoop:
             state.best_model_checkpoint = str(self.output / f"checkpoint-{state.global_step}")
         tensors = self.step.state() | {f"kept.{name}": t for name, t in self.work.parameters_to_keep().items()}
         tensors[_RANDOM] = torch.get_rng_state()
+        folder = self.output / f"checkpoint-{state.global_step}"
         with self.step.settled():
-            folder = checkpoint.write(self.output, state, tensors, self.work.save)
-        checkpoint.remove_old(self.output, self.options.save_total_limit, state.best_model_checkpoint)
-        for callback in self.callbacks:
-            callback.on_save(self, folder)
+            if self.processes.is_main:
+                checkpoint.write(folder, state, tensors, self.work.save)
+        if self.processes.is_main:
+            checkpoint.remove_old(self.output, self.options.save_total_limit, state.best_model_checkpoint)
+        self.processes.wait()
+        self._call("on_save", folder)
         return folder
 
     def _checkpoint(self, resume: bool | str | Path) -> Path | None:
@@ -430,9 +447,13 @@ class TrainingLoop:
             where = f"and checkpoint {folder} was written: go on from it with resume=True"
         raise InterruptedRunError(f"stopped by {name} after step {self.state.global_step} of {self.state.max_steps}, {where}")
 
-    def _call(self, event: str) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self)
+    def _call(self, event: str, *values: Any) -> None:
+        """Call the callbacks, in the main process; what they ask for holds in all."""
+        if self.processes.is_main:
+            for callback in self.callbacks:
+                getattr(callback, event)(self, *values)
+        if self.callbacks and self.processes.count > 1:
+            self.control = self.processes.from_main(self.control)
 
 
 def _settings(options: TrainingOptions, work: Work) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.engine import prepare
+from nativebert.engine.plan import ExecutionPlan
 from nativebert.loading import LoadedModel, load
 from nativebert.nn.heads import first_tokens
 from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train.batches import epoch_batches
+from nativebert.train.distributed import Processes
+from nativebert.train.lora import Adapters
 from nativebert.train.options import TrainingOptions
 from nativebert.train.step import Step
 
@@ -67,11 +71,13 @@ class Batch:
         packed: its tokens.
         targets: labels, by name.
         count: what the loss is a mean over: examples, or labelled tokens.
+        weight: of its loss: 0 for one that stands in for none.
     """
 
     packed: Packed
     targets: Mapping[str, Tensor]
     count: float
+    weight: float = 1.0
 
 
 class Objective(ABC):
@@ -86,6 +92,9 @@ class Objective(ABC):
 
     task: ClassVar[str]
     default_metric: str = "loss"
+
+    adapters: Adapters | None = None
+    """LoRA, if that is what is trained."""
 
     def __init__(self, model: LoadedModel, train: Sequences, evaluation: Sequences | None, options: TrainingOptions) -> None:
         self.model, self.train, self.evaluation, self.options = model, train, evaluation, options
@@ -111,50 +120,72 @@ class Objective(ABC):
 
     # ---- what the loop asks
 
-    def epoch_batches(self, epoch: int) -> list[NDArray[np.int64]]:
+    def epoch_batches(self, epoch: int, processes: Processes) -> list[NDArray[np.int64]]:
         options = self.options
-        return epoch_batches(
-            self.train.lengths, options.batch_size, options.seed, epoch, group_by_length=options.group_by_length
+        batches = epoch_batches(
+            self.train.lengths,
+            options.batch_size * processes.count,
+            options.seed,
+            epoch,
+            group_by_length=options.group_by_length,
         )
+        return [batch[processes.rank :: processes.count] for batch in batches]
 
     def batch(self, item: NDArray[np.int64], epoch: int) -> Batch:
+        if not len(item):  # of a process that got no example of the last batch, and computes with the others all the same
+            return replace(self._batch(np.zeros(1, np.int64), epoch), count=0.0, weight=0.0)
+        return self._batch(item, epoch)
+
+    def _batch(self, item: NDArray[np.int64], epoch: int) -> Batch:
         packed, indices = self.train.pack(item, self.model)
         targets, count = self.targets(self.train, indices, epoch)
         return Batch(packed, targets, count)
 
-    def backward(self, step: Step, batches: Sequence[Batch]) -> float:
-        count = sum(batch.count for batch in batches)
+    def backward(self, step: Step, batches: Sequence[Batch], processes: Processes) -> float:
+        count = processes.total(sum(batch.count for batch in batches))
         total = 0.0
         for n, batch in enumerate(batches):
             step.micro_batch(n)
             logits = self.logits(step.encode(batch.packed), batch.packed)
-            loss = self.loss(logits, {name: t.to(logits.device) for name, t in batch.targets.items()}) / max(count, 1)
+            targets = {name: t.to(logits.device) for name, t in batch.targets.items()}
+            loss = self.loss(logits, targets) * (batch.weight / max(count, 1e-12))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
-        return total
+        return processes.total(total)
 
     def logits(self, hidden: Tensor, packed: Packed) -> Tensor:
         """Logits of the task's head, with their graph."""
         return head_logits(self.model, self.task, hidden, packed)
 
+    def merged(self) -> AbstractContextManager[None]:
+        """Within it the model is a plain one: adapters are merged."""
+        return nullcontext() if self.adapters is None else self.adapters.merged()
+
     def save(self, folder: Path) -> None:
-        self.model.save(folder)
+        with self.merged():
+            self.model.save(folder)
 
     def parameters_to_keep(self) -> dict[str, Tensor]:
-        return {}
+        return {} if self.adapters is None else self.adapters.parameters()
 
     def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
         saved = dict(load(folder, head=self.task).named_parameters()) | dict(kept)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                if name in saved:
+                if parameter.requires_grad:
                     parameter.copy_(saved[name])
+
+    def prepare(self) -> ExecutionPlan:
+        """The model as it is, prepared for its device."""
+        training = self.model.training
+        with self.merged():
+            plan = prepare(self.model.eval(), str(self.model.device), heads=[self.task])
+        self.model.train(training)
+        return plan
 
     def predict(self, sequences: Sequences) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
         """Logits of sequences, computed by the device's execution plan, in batches of similar length: their indices, tokens, and logits."""
-        training = self.model.training
-        plan = prepare(self.model.eval(), str(self.model.device), heads=[self.task])
-        self.model.train(training)
+        plan = self.prepare()
         for indices in batches_by_length(sequences.lengths, plan.batch_tokens):
             packed, ordered = sequences.pack(indices, self.model)
             yield ordered, packed, plan.logits(packed, self.task).cpu()

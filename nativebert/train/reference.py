@@ -60,7 +60,7 @@ class ReferenceStep:
 
     def update(self, rate: float, max_norm: float | None) -> float:
         gradients = [p.grad for p in self._params if p.grad is not None]
-        total = torch.nn.utils.get_total_norm(gradients)
+        total = self._norm(gradients)
         norm = float(total)
         if not total.isfinite():
             raise DivergedError(f"the gradient's norm is {norm}")
@@ -70,6 +70,10 @@ class ReferenceStep:
             settings["lr"] = rate * group.multiplier
         self.optimizer.step()
         return norm
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        """The norm of the whole gradient."""
+        return torch.nn.utils.get_total_norm(gradients)
 
     @contextmanager
     def settled(self) -> Iterator[None]:
