@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.train.objective import Objective
 
@@ -22,9 +23,9 @@ class Answering(Objective):
     task = "answer"
     default_metric = "f1"
 
-    def logits(self, hidden: Tensor, packed: Packed) -> Tensor:
+    def logits(self, model: Model, hidden: Tensor, packed: Packed) -> Tensor:
         """Start and end logits of each sequence, ``(B, 2, L)``, minus infinity where it has no token."""
-        return padded_logits(super().logits(hidden, packed), packed)
+        return padded_logits(super().logits(model, hidden, packed), packed)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         both = [

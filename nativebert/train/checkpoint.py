@@ -149,9 +149,10 @@ def last_checkpoint(output: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def remove_drafts(output: Path) -> None:
-    """Remove checkpoints that were being written, or removed, when a run was killed."""
-    for path in output.iterdir() if output.is_dir() else ():
+def begin(output: Path) -> None:
+    """Make a run's folder, and remove checkpoints that were being written, or removed, when an earlier run was killed."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in output.iterdir():
         if _DRAFT.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
 

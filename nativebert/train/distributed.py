@@ -7,10 +7,11 @@ and adds up their gradients; ``"fsdp"`` splits the parameters, gradients and mom
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,7 @@ from nativebert.train.parameters import ParameterGroup
 from nativebert.train.reference import MOMENTS, ReferenceStep
 
 Mode = Literal["ddp", "fsdp"]
+T = TypeVar("T")
 BUCKET = 2**23  # numbers that are added up in one message: 32 MB
 
 
@@ -44,9 +46,9 @@ class Processes:
         """The sum of a number over all processes."""
         return value
 
-    def from_main(self, value: Any) -> Any:
-        """What the main process has."""
-        return value
+    def from_main(self, compute: Callable[[], T]) -> T:
+        """The result of the main process, which alone computes it; what it raises is raised in all."""
+        return compute()
 
     def wait(self) -> None:
         """Wait for all."""
@@ -65,10 +67,17 @@ class TorchProcesses(Processes):
         dist.all_reduce(tensor)
         return float(tensor)
 
-    def from_main(self, value: Any) -> Any:
-        values = [value]
-        dist.broadcast_object_list(values, src=0)
-        return values[0]
+    def from_main(self, compute: Callable[[], T]) -> T:
+        result: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                result[0] = compute()
+            except Exception as error:
+                result[1] = error
+        dist.broadcast_object_list(result, src=0)
+        if result[1] is not None:
+            raise result[1]
+        return result[0]  # type: ignore[no-any-return]
 
     def wait(self) -> None:
         dist.barrier()
@@ -110,60 +119,73 @@ def _buckets(params: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
 
 
 class ShardedStep(ReferenceStep):
-    """Each process has a part of every parameter, of its gradient and of its moments; a layer is put together while it is computed."""
+    """Each process has a part of every parameter, of its gradient and of its moments; a layer is put together while it is computed.
 
-    def __init__(self, model: Model, groups: Sequence[ParameterGroup], **settings: Any) -> None:
+    What is sharded is a copy: the model itself stays whole, and has the trained parameters within :meth:`settled`, and after :meth:`close`.
+    """
+
+    def __init__(self, model: Model, groups: Sequence[ParameterGroup], *, device: str = "cpu", **settings: Any) -> None:
         from torch.distributed.fsdp import FSDPModule, fully_shard
 
+        if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.named_parameters())):
+            raise BadInputError("distributed='fsdp' does not carry parameters that two modules share; use 'ddp'")
+        self._whole = model
         names = {id(p): name for name, p in model.named_parameters()}
-        parts: list[nn.Module] = [*dict.fromkeys(model.blocks()), model.embed, *model.head.values()]
-        parts += [part for part in (model.pool, model.distance, model.norm) if part is not None]
-        self._parts = parts
-        tied = len(names) < len(list(model.named_parameters(remove_duplicate=False)))
-        if tied:
-            raise BadInputError("distributed='fsdp' does not carry a head that shares the token table; use 'ddp'")
+        copied = copy.deepcopy(model.bare()).to(device)
+        parts = [
+            *dict.fromkeys(copied.blocks()),
+            copied.embed,
+            *copied.head.values(),
+            copied.pool,
+            copied.distance,
+            copied.norm,
+        ]
         for part in parts:
-            fully_shard(part)
-            assert isinstance(part, FSDPModule)
-            part.set_force_sum_reduction_for_comms(True)  # gloo has no other
-            part.set_gradient_divide_factor(1.0)  # the loss is divided by the count of all processes
-        sharded = dict(model.named_parameters())
-        super().__init__(
-            model,
-            [ParameterGroup([sharded[names[id(p)]] for p in g.params], g.weight_decay, g.multiplier) for g in groups],
-            **settings,
-        )
+            if part is not None:
+                fully_shard(part)
+                assert isinstance(part, FSDPModule)
+                part.set_force_sum_reduction_for_comms(True)  # gloo has no other
+                part.set_gradient_divide_factor(1.0)  # the loss is divided by the count of all processes
+        self._sharded = dict(copied.named_parameters())
+        own = [ParameterGroup([self._sharded[names[id(p)]] for p in g.params], g.weight_decay, g.multiplier) for g in groups]
+        super().__init__(copied, own, **settings)
 
     def _norm(self, gradients: list[Tensor]) -> Tensor:
-        total = super()._norm(gradients)
-        return total.full_tensor() if hasattr(total, "full_tensor") else total
+        return _full(super()._norm(gradients))
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """The parameters are whole within it."""
-        for part in self._parts:
-            part.unshard()  # type: ignore[operator]
-        try:
-            yield
-        finally:
-            for part in self._parts:
-                part.reshard()  # type: ignore[operator]
+        self._gather()
+        yield
+
+    @torch.no_grad()
+    def _gather(self) -> None:
+        """Give the whole model the trained parameters."""
+        for name, parameter in self._whole.named_parameters():
+            parameter.copy_(_full(self._sharded[name]))
 
     def state(self) -> dict[str, Tensor]:
-        return {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in super().state().items()}
+        return {name: _full(t) for name, t in super().state().items()}
 
+    @torch.no_grad()
     def restore(self, step: int, rates: Sequence[float], state: Mapping[str, Tensor]) -> None:
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         super().restore(step, rates, state)
-        for parameter in self._params:
-            moments = self.optimizer.state.get(parameter, {})
-            if isinstance(parameter, DTensor):
-                for name in MOMENTS:
-                    if name in moments:
-                        moments[name] = distribute_tensor(moments[name], parameter.device_mesh, parameter.placements)
+        for name, parameter in self._whole.named_parameters():
+            sharded = self._sharded[name]
+            assert isinstance(sharded, DTensor)
+            sharded.copy_(distribute_tensor(parameter.to(sharded.device), sharded.device_mesh, sharded.placements))
+            moments = self.optimizer.state.get(sharded, {})
+            for moment in MOMENTS:
+                if moment in moments:
+                    moments[moment] = distribute_tensor(moments[moment], sharded.device_mesh, sharded.placements)
 
     def close(self) -> None:
         super().close()
-        for part in self._parts:
-            part.unshard()  # type: ignore[operator]
+        self._gather()
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """A tensor whose parts lie in several processes, whole."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

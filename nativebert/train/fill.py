@@ -15,6 +15,7 @@ from torch import Tensor
 from nativebert.errors import BadInputError
 from nativebert.loading import LoadedModel
 from nativebert.nn.heads import Head
+from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train.objective import Batch, Objective, Sequences
@@ -79,19 +80,14 @@ class MaskedLM(Objective):
         changed = np.where(how < MASKED, self._mask_id, np.where(how < MASKED + RANDOM, other, ids))
         return np.where(chosen, changed, ids), chosen
 
-    def logits(self, hidden: Tensor, packed: Packed) -> Tensor:
-        return hidden  # the head is computed for the chosen tokens only, in loss()
+    def batch_loss(self, model: Model, hidden: Tensor, batch: Batch) -> Tensor:
+        head = model.head[model.config.heads[self.task].name]
+        assert isinstance(head, Head)
+        logits = head.logits(hidden[batch.targets["where"].to(hidden.device)])  # (chosen, V): of no other token
+        return self.loss(logits, {"labels": batch.targets["labels"].to(hidden.device)})
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        chosen = self.head.logits(logits[targets["where"]])  # (chosen, V)
-        return F.cross_entropy(chosen, targets["labels"], reduction="sum")
-
-    @property
-    def head(self) -> Head:
-        """The head."""
-        head = self.model.head[self.model.config.heads[self.task].name]
-        assert isinstance(head, Head)
-        return head
+        return F.cross_entropy(logits, targets["labels"], reduction="sum")
 
     def evaluate(self) -> dict[str, float]:
         if self.evaluation is None or not len(self.evaluation):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -181,10 +182,8 @@ class TrainingLoop:
         state.num_train_epochs = math.ceil(state.max_steps / per_epoch)
         self.rates = learning_rates(options.lr_scheduler_type, options.learning_rate, state.max_steps, options.warmup_steps)
         state.settings = _settings(options, self.work)
-        if self.output is not None and self.processes.is_main:
-            self.output.mkdir(parents=True, exist_ok=True)
-            checkpoint.remove_drafts(self.output)
-        self.processes.wait()
+        if self.output is not None:
+            self.processes.from_main(partial(checkpoint.begin, self.output))
         if folder := self._checkpoint(resume):
             self._restore(folder)
         begun, began_at = time.monotonic(), state.global_step
@@ -194,8 +193,11 @@ class TrainingLoop:
                 self._epochs(first, per_epoch)
                 self._load_best()
                 self._call("on_train_end")
-        finally:
-            self.step.close()
+        except BaseException:
+            if self.processes.count == 1:  # else the others might not be there to close with
+                self.step.close()
+            raise
+        self.step.close()
         seconds = max(time.monotonic() - begun, 1e-9)
         done = state.global_step - began_at
         loss = self._total_loss / done if done else 0.0
@@ -307,8 +309,8 @@ class TrainingLoop:
     def evaluate(self) -> dict[str, float]:
         """Evaluate the model as it is, log it, and note whether it is the best so far."""
         with self.step.settled():
-            metrics = self.work.evaluate() if self.processes.is_main else {}
-        metrics = {f"eval_{name}": value for name, value in self.processes.from_main(metrics).items()}
+            metrics = self.processes.from_main(self.work.evaluate)
+        metrics = {f"eval_{name}": value for name, value in metrics.items()}
         if metrics:
             self.log(metrics)
             self._note_best(metrics)
@@ -365,11 +367,9 @@ class TrainingLoop:
         tensors[_RANDOM] = torch.get_rng_state()
         folder = self.output / f"checkpoint-{state.global_step}"
         with self.step.settled():
-            if self.processes.is_main:
-                checkpoint.write(folder, state, tensors, self.work.save)
-        if self.processes.is_main:
-            checkpoint.remove_old(self.output, self.options.save_total_limit, state.best_model_checkpoint)
-        self.processes.wait()
+            self.processes.from_main(partial(checkpoint.write, folder, state, tensors, self.work.save))
+        limit, best = self.options.save_total_limit, state.best_model_checkpoint
+        self.processes.from_main(partial(checkpoint.remove_old, self.output, limit, best))
         self._call("on_save", folder)
         return folder
 
@@ -449,11 +449,14 @@ class TrainingLoop:
 
     def _call(self, event: str, *values: Any) -> None:
         """Call the callbacks, in the main process; what they ask for holds in all."""
-        if self.processes.is_main:
+
+        def call() -> Control:
             for callback in self.callbacks:
                 getattr(callback, event)(self, *values)
-        if self.callbacks and self.processes.count > 1:
-            self.control = self.processes.from_main(self.control)
+            return self.control
+
+        if self.callbacks:
+            self.control = self.processes.from_main(call)
 
 
 def _settings(options: TrainingOptions, work: Work) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nativebert.engine import prepare
 from nativebert.engine.plan import ExecutionPlan
 from nativebert.loading import LoadedModel, load
 from nativebert.nn.heads import first_tokens
+from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train.batches import epoch_batches
@@ -95,9 +96,12 @@ class Objective(ABC):
 
     adapters: Adapters | None = None
     """LoRA, if that is what is trained."""
+    device: str = "cpu"
+    """Where the evaluation is computed."""
 
     def __init__(self, model: LoadedModel, train: Sequences, evaluation: Sequences | None, options: TrainingOptions) -> None:
         self.model, self.train, self.evaluation, self.options = model, train, evaluation, options
+        self.device = str(model.device)
 
     # ---- what a task says
 
@@ -146,16 +150,19 @@ class Objective(ABC):
         total = 0.0
         for n, batch in enumerate(batches):
             step.micro_batch(n)
-            logits = self.logits(step.encode(batch.packed), batch.packed)
-            targets = {name: t.to(logits.device) for name, t in batch.targets.items()}
-            loss = self.loss(logits, targets) * (batch.weight / max(count, 1e-12))
+            loss = self.batch_loss(step.model, step.encode(batch.packed), batch) * (batch.weight / max(count, 1e-12))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         return processes.total(total)
 
-    def logits(self, hidden: Tensor, packed: Packed) -> Tensor:
+    def batch_loss(self, model: Model, hidden: Tensor, batch: Batch) -> Tensor:
+        """The sum of a batch's losses, from its hidden states."""
+        logits = self.logits(model, hidden, batch.packed)
+        return self.loss(logits, {name: t.to(logits.device) for name, t in batch.targets.items()})
+
+    def logits(self, model: Model, hidden: Tensor, packed: Packed) -> Tensor:
         """Logits of the task's head, with their graph."""
-        return head_logits(self.model, self.task, hidden, packed)
+        return head_logits(model, self.task, hidden, packed)
 
     def merged(self) -> AbstractContextManager[None]:
         """Within it the model is a plain one: adapters are merged."""
@@ -179,7 +186,7 @@ class Objective(ABC):
         """The model as it is, prepared for its device."""
         training = self.model.training
         with self.merged():
-            plan = prepare(self.model.eval(), str(self.model.device), heads=[self.task])
+            plan = prepare(self.model.eval(), self.device, heads=[self.task])
         self.model.train(training)
         return plan
 
@@ -198,7 +205,7 @@ class Objective(ABC):
         return out
 
 
-def head_logits(model: LoadedModel, task: str, hidden: Tensor, packed: Packed) -> Tensor:
+def head_logits(model: Model, task: str, hidden: Tensor, packed: Packed) -> Tensor:
     """Logits of a head, with their graph: ``(T, C)`` for one on tokens, else ``(B, C)``."""
     spec = model.config.heads[task]
     packed = packed.to(hidden.device)

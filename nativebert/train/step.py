@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 
 
@@ -16,7 +17,12 @@ class Step(Protocol):
 
     A run calls, for each optimizer step: :meth:`begin`; for each micro-batch :meth:`micro_batch`, :meth:`encode`, and ``backward()`` of a loss;
     then :meth:`update`. In between, the model's parameters are the step's own: others look at them within :meth:`settled`.
+
+    Attributes:
+        model: the model that is computed, with its heads: mostly the one that the step was made with.
     """
+
+    model: Model
 
     def begin(self, step: int) -> None:
         """Begin optimizer step ``step``, counted from 1: gradients are zero."""
