@@ -186,6 +186,7 @@ class TrainingLoop:
             self.processes.from_main(partial(checkpoint.begin, self.output))
         if folder := self._checkpoint(resume):
             self._restore(folder)
+        state = self.state
         begun, began_at = time.monotonic(), state.global_step
         try:
             with self._signals():
