@@ -53,6 +53,9 @@ class Processes:
     def wait(self) -> None:
         """Wait for all."""
 
+    def leave(self) -> None:
+        """End, together with the others: a process that just ends may abort."""
+
 
 class TorchProcesses(Processes):
     """The processes that ``torchrun`` started."""
@@ -81,6 +84,10 @@ class TorchProcesses(Processes):
 
     def wait(self) -> None:
         dist.barrier()
+
+    def leave(self) -> None:
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def processes(device: str = "cpu") -> Processes:
