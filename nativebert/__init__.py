@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nativebert.config import NewHead
     from nativebert.errors import NativeBertError
     from nativebert.loading import load
     from nativebert.search import paraphrase_mining, semantic_search
@@ -33,6 +34,7 @@ _HOME = {
     "semantic_search": "nativebert.search",
     "Tokenizer": "nativebert.text.tokenizer",
     "NativeBertError": "nativebert.errors",
+    "NewHead": "nativebert.config",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Embedder",
     "MaskFiller",
     "NativeBertError",
+    "NewHead",
     "Ranker",
     "Tagger",
     "Tokenizer",

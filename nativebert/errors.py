@@ -18,7 +18,7 @@
      +-- InterruptedRunError    training was stopped by a signal, after a checkpoint
      +-- BadInputError          an argument or a text that cannot be used; a ValueError too
     NativeBertWarning
-     +-- Truncated, SmallerBatches, Unread, Assumed, Doubtful, nativebert.hub.CachedCopy
+     +-- Truncated, SmallerBatches, Unread, Assumed, NewlyInitialized, Doubtful, nativebert.hub.CachedCopy
 
 Errors about a weight file and its tensors come from :mod:`weights_map` (``weights_map.WeightsMapError``).
 """
@@ -128,6 +128,10 @@ class Unread(NativeBertWarning):
 
 class Assumed(NativeBertWarning):
     """A folder does not say something that changes the result, and the usual was assumed."""
+
+
+class NewlyInitialized(NativeBertWarning):
+    """Parameters of a model are random, as its weight file does not have them: train the model before its results are used."""
 
 
 class Doubtful(NativeBertWarning):

@@ -1,16 +1,19 @@
-"""JSON files, and files that are replaced atomically: a reader finds the old content or the new one, never a part of either."""
+"""JSON files, and files and folders that are replaced atomically: a reader finds the old content or the new one, never a part of either."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
-from nativebert.errors import CorruptError
+from nativebert.errors import CorruptError, DiskFullError
 
 
 def parse_json(data: bytes, path: Path, kind: type[Any] = dict) -> Any:
@@ -68,6 +71,49 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if draft is not None:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, last: Sequence[str] = ()) -> Iterator[Path]:
+    """A temporary folder within ``folder``, whose files are moved into it once all are written; on any error ``folder`` stays as it was.
+
+    Args:
+        folder: where to; made if it is not there.
+        last: patterns of the names of files that are moved after the others, in this order: those without which nothing can be loaded.
+
+    Raises:
+        DiskFullError: no room.
+        OSError: it cannot be written.
+    """
+    parents = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".saving.", dir=folder))
+    try:
+        yield draft
+        files = [path for path in draft.rglob("*") if path.is_file()]
+        rank = {pattern: at for at, pattern in enumerate(last, 1)}
+        for path in sorted(files, key=lambda path: max((rank[p] for p in last if fnmatch(path.name, p)), default=0)):
+            target = folder / path.relative_to(draft)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        for parent in parents:  # made here, and empty still
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        if _disk_is_full(error):
+            raise DiskFullError(f"not enough disk space to save a model to {folder}; nothing was written there") from error
+        raise
+    shutil.rmtree(draft)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error is, or comes from, that of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def new_file_mode() -> int:

@@ -1,7 +1,10 @@
-"""Folder or Hub -> model.
+"""Folder, Hub or config -> model.
 
 The way of the weights: the file's header is read and matched with the family's map and the config; only when every tensor and every
 parameter is accounted for are bytes touched, as views of the mapped file. A model that fails to load leaves nothing behind.
+
+A model may have parameters that no file holds: those of a new head (:class:`nativebert.config.NewHead`), of a config alone
+(:func:`from_config`), or of tokens that were added (:meth:`LoadedModel.resize_token_embeddings`). It is saved to new files.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import gc
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
@@ -19,17 +23,18 @@ import torch
 from torch import Tensor
 
 from nativebert import hub
-from nativebert.arch import read_config
-from nativebert.config import EncoderConfig, select_heads
+from nativebert.arch import Family, family, read_config
+from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead, select_heads
 from nativebert.engine import choose_device
-from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, Unread, warn
+from nativebert.errors import Assumed, BadInputError, NewlyInitialized, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
+from nativebert.initialization import initialize
 from nativebert.nn.model import Model
-from nativebert.saving import save
+from nativebert.saving import save, save_new
 from weights_map import Checkpoint, Ledger, match
 from weights_map import torch as views
 from weights_map.report import printable
-from weights_map.rows import LOADED
+from weights_map.rows import LOADED, Row
 
 if TYPE_CHECKING:
     from nativebert.text.tokenizer import Tokenizer
@@ -43,10 +48,12 @@ class LoadedModel(Model):
     Attributes:
         ledger: the weight map applied to its weight file, one row for each tensor; None for a model without files, or out of a pickle.
         snapshot: the files that it came from; None for a model without files.
+        restructured: whether it has parameters that those files do not hold, or of other sizes; it is saved to new files then.
     """
 
     ledger: Ledger | None = None
     snapshot: Snapshot | None = None
+    restructured: bool = False
     file_attributes = frozenset({"ledger", "snapshot", "tokenizer"})
 
     @classmethod
@@ -100,20 +107,37 @@ class LoadedModel(Model):
         """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
         of the size that nativebert loads (see :func:`nativebert.saving.save`).
 
+        A model with a new head, resized tables or no files of its own is a new model: it gets new files with what transformers' class of its
+        ``architectures`` has, and heads of the old one are left out (see :func:`nativebert.saving.save_new`).
+
         Raises:
-            RefusedError: the model was not loaded from files; or see :func:`nativebert.saving.save`.
+            RefusedError: the model is a copy out of a pickle, which has lost its files; or see :func:`nativebert.saving.save`.
         """
-        if self.ledger is None or self.snapshot is None:
+        if self.restructured or self.snapshot is None:
+            if precision is not None:
+                raise RefusedError(
+                    f"a new model is saved in its own precision: save it without precision={precision!r}, load that folder, and save it again"
+                )
+            save_new(self, family(self.config.family).map, self.snapshot, folder, self._own_tokenizer())
+            return
+        if self.ledger is None:
             raise RefusedError(
-                "a model that was not loaded from a file cannot be saved: load one, or use torch.save(model.state_dict())"
+                "a model out of a pickle cannot be saved, as it has lost its weight file: load one, or use torch.save(model.state_dict())"
             )
         save(self, self.ledger, self.snapshot, folder, precision)
+
+    def _own_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that was set, if it is not that of the files."""
+        mine: Tokenizer | None = self.__dict__.get("tokenizer")
+        if mine is None or self.snapshot is None:
+            return mine
+        return None if mine.files == type(mine).from_folder(self.snapshot.encoder).files else mine
 
 
 def load(
     reference: str | PathLike[str] | Snapshot,
     *,
-    head: str | None = "auto",
+    head: str | NewHead | None = "auto",
     device: str = "cpu",
     precision: str = "float32",
     revision: str | None = None,
@@ -129,7 +153,8 @@ def load(
     Args:
         reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``.
         head: the task of the head: ``"lm"``, ``"classify"``, ``"tag"``, ``"answer"``, ``"choose"``, ``"nsp"``, ``"sop"``, ``"rtd"``; ``"auto"`` for
-            those that the checkpoint was saved with, None for none. Heads that are left out are kept for saving.
+            those that the checkpoint was saved with, None for none. Heads that are left out are kept for saving. A
+            :class:`nativebert.config.NewHead` makes a head that the checkpoint does not have, to be trained.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``: what the parameters are cast to.
         revision: branch, tag or commit on the Hub.
@@ -141,6 +166,7 @@ def load(
     Warns:
         Unread: there are tensors that nothing here knows; names them.
         Assumed: names are read without a prefix that only wraps (``module.``).
+        NewlyInitialized: parameters of a new head are random; names them.
 
     Raises:
         NativeBertError: the model cannot be had (see :func:`nativebert.hub.resolve`), or its config is refused or corrupt.
@@ -154,17 +180,77 @@ def load(
         return _load(snapshot, head, target, getattr(torch, precision), unexpected)
 
 
-def _load(
-    snapshot: Snapshot, head: str | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]
+def from_config(
+    config: Mapping[str, Any], *, head: str | None = None, device: str = "cpu", precision: str = "float32"
 ) -> LoadedModel:
-    family, config = read_config(snapshot.read_json("config.json") or {})
+    """A model with fresh weights from a config alone, in evaluation mode, as transformers' class makes it from its config.
+
+    Args:
+        config: a parsed config.json: ``{"model_type": "bert", "hidden_size": 384, ...}``; keys that it does not have are transformers' defaults.
+        head: a task, as of :class:`nativebert.config.NewHead`; None for the encoder, with the family's pooler.
+        device, precision: as of :func:`load`.
+
+    Raises:
+        CorruptError, RefusedError: see :func:`nativebert.arch.read_config`.
+        BadInputError: the family has no such head.
+    """
+    if precision not in PRECISIONS:
+        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    found, parsed = _restructured(config, head)
+    dtype, target = getattr(torch, precision), choose_device(device)
+    with torch.device("meta"):
+        model = LoadedModel(parsed, pooler=None if head is None else False, tasks=parsed.tasks)
+    initialize(model, found, model.state_dict().keys(), dtype, target, construct=True)
+    if parsed.tied:
+        for tied, leader in found.map.ties.items():
+            if tied in model.state_dict():
+                _tie(model, tied, leader)
+    return model.eval()
+
+
+def _restructured(
+    source: Mapping[str, Any], task: str | None, settings: Mapping[str, Any] = {}
+) -> tuple[Family, EncoderConfig]:
+    """The config of a model of this config.json, with these keys set and the heads for a task alone."""
+    found, parsed = read_config({**source, **settings})
+    ends: dict[tuple[str, ...], str] = {tasks: end for end, tasks in ARCHITECTURES.items()} | {(): "Model"}
+    ends |= {parsed.pretraining: "ForPreTraining"} if parsed.pretraining not in ends else {}
+    tasks = () if task is None else parsed.pretraining if task == "pretrain" else (task,)
+    if tasks not in ends or not set(tasks) <= set(parsed.heads) or (task is not None and not tasks):
+        raise BadInputError(
+            f"{parsed.family} has no head {task!r}; it has {', '.join(parsed.heads)}, or None for the encoder alone"
+        )
+    new = {**source, **settings, "architectures": [found.stem + ends[tasks]]}
+    if "id2label" in settings or tasks == (
+        "answer",
+    ):  # the classes of an answer's head are its start and its end, whatever the labels were
+        new = {key: value for key, value in new.items() if key not in ("num_labels", "_num_labels")}
+    if tasks == ("answer",):
+        new = {key: value for key, value in new.items() if key not in ("id2label", "label2id")}
+    parsed = read_config(new)[1]
+    for each in tasks:
+        if each in parsed.faults:
+            raise parsed.faults[each]
+    return found, parsed
+
+
+def _load(
+    snapshot: Snapshot, head: str | NewHead | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]
+) -> LoadedModel:
+    source = snapshot.read_json("config.json") or {}
+    family, config = read_config(source)
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
     targets = {target for name in checkpoint.tensors for target in family.map.targets_of(name.removeprefix(wrapper))}
-    tasks = select_heads(config, head, targets)
+    saved = config
+    if isinstance(head, NewHead):
+        family, config = _restructured(source, head.task, head.settings())
+        tasks, pooler = config.tasks, False
+    else:
+        tasks, pooler = select_heads(config, head, targets), any(name.startswith("pool.") for name in targets)
     with torch.device("meta"):
-        model = LoadedModel(config, pooler=any(name.startswith("pool.") for name in targets), tasks=tasks)
+        model = LoadedModel(config, pooler=pooler, tasks=tasks)
     names = config.checkpoint_names(model.state_dict(), targets)
     ledger = match(family.map, checkpoint, wanted=names, dims=config.dims_with(tasks), wrapper=wrapper)
     if wrapper:
@@ -172,16 +258,69 @@ def _load(
             f"{checkpoint.path}: names begin with {wrapper!r}, as of a model that was saved inside another; read without it",
             Assumed,
         )
+    if isinstance(head, NewHead):
+        ledger = _without_old_head(ledger, head, saved, config)
     ledger = _check(ledger, config, head, family.strays(ledger, tasks, config), unexpected)
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors, after=checkpoint.release)
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
     for tied, leader in ledger.ties().items():
-        module, _, leaf = tied.rpartition(".")
-        setattr(model.get_submodule(module), leaf, model.get_parameter(leader))
+        _tie(model, tied, leader)
     model.ledger, model.snapshot = ledger, snapshot
+    if isinstance(head, NewHead):
+        model.restructured = True
+        if fresh := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
+            initialize(model, family, fresh, dtype, target)
+            _warn_of_new(model, family, fresh, ledger)
     return model.eval()
+
+
+def _tie(model: Model, tied: str, leader: str) -> None:
+    module, _, leaf = tied.rpartition(".")
+    setattr(model.get_submodule(module), leaf, model.get_parameter(leader))
+
+
+_NEW = ("head.*", "pool.*")  # parameters that a new head may bring
+
+
+def _without_old_head(ledger: Ledger, head: NewHead, saved: EncoderConfig, config: EncoderConfig) -> Ledger:
+    """The rows of a head of another size, or whose output layer was trained for another task, as not to be read.
+
+    Raises:
+        RefusedError: a head of another size is not to be replaced.
+    """
+    new = {f"head.{config.heads[task].name}.{config.heads[task].last}": task for task in config.tasks}
+    old = {f"head.{saved.heads[task].name}.{saved.heads[task].last}": task for task in saved.tasks}
+    other = {layer for layer in new.keys() & old.keys() if old[layer] not in config.tasks}
+    rows = []
+    for row in ledger.rows:
+        layers = {target.rpartition(".")[0] for target in row.targets}
+        if layers & other and row.status in (*LOADED, "shape"):
+            row = replace(row, status="shape", note=f"of a head for {old[min(layers & other)]!r}")
+        elif row.status == "shape" and not head.replace and _is_new(row):
+            raise RefusedError(
+                f"{row.sources[0]} is of another size than the head that was asked for ({row.note}): pass the labels that it was trained with, or "
+                f"NewHead({head.task!r}, ..., replace=True) for a new head in its place (ignore_mismatched_sizes=True in nativebert.hf)"
+            )
+        rows.append(row)
+    return replace(ledger, rows=tuple(rows))
+
+
+def _is_new(row: Row) -> bool:
+    return all(target.startswith(("head.", "pool.")) for target in row.targets)
+
+
+def _warn_of_new(model: Model, family: Family, fresh: Sequence[str], ledger: Ledger) -> None:
+    replaced = {target for row in ledger.rows if row.status == "shape" for target in row.targets}
+    sources = dict.fromkeys(source for name in fresh for source in family.map.sources_of(name))
+    why = f"; its file has others for {', '.join(sorted(replaced))}, left unread" if replaced else ""
+    warn(
+        f"Some weights of {model.config.architecture} were not initialized from the model checkpoint at {ledger.checkpoint.path} and are newly "
+        f"initialized: {list(sources)}{why}\nYou should probably TRAIN this model on a down-stream task to be able to use it for predictions and "
+        "inference.",
+        NewlyInitialized,
+    )
 
 
 @contextmanager
@@ -202,12 +341,16 @@ _ADVICE = {
 }
 
 
-def _check(ledger: Ledger, config: EncoderConfig, head: str | None, strays: Sequence[str], unexpected: Sequence[str]) -> Ledger:
+def _check(
+    ledger: Ledger, config: EncoderConfig, head: str | NewHead | None, strays: Sequence[str], unexpected: Sequence[str]
+) -> Ledger:
+    new = _NEW if isinstance(head, NewHead) else ()
     absent = [target for row in ledger.rows if row.status == "missing" for target in row.targets if target.startswith("head.")]
-    if head not in (None, "auto") and absent:
+    if head not in (None, "auto") and absent and not new:
         raise NotFoundError(
             f"the checkpoint was saved as {config.architecture or 'an encoder'} and has no head for {head!r}: these would be new, with "
-            f"random values: {', '.join(absent)}. Load it with head='auto', or another checkpoint."
+            f"random values: {', '.join(absent)}. Load it with head='auto', or another checkpoint; to train a new head, with "
+            f"head=nativebert.NewHead({head!r})."
         )
     if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
         untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
@@ -215,7 +358,7 @@ def _check(ledger: Ledger, config: EncoderConfig, head: str | None, strays: Sequ
             raise RefusedError(
                 f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had"
             )
-    checked = ledger.check(unexpected=[*map(glob.escape, strays), *unexpected], advice=_ADVICE)
+    checked = ledger.check(new=new, shape=new, unexpected=[*map(glob.escape, strays), *unexpected], advice=_ADVICE)
     if left := [source for row in checked.rows if row.status == "unexpected" for source in row.sources]:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         warn(

@@ -1,11 +1,17 @@
-"""Model -> folder."""
+"""Model -> folder.
+
+A model whose files hold all that it has is saved in their layout (:func:`save`); one with new parts is a new model (:func:`save_new`). All
+is written to a temporary folder first: a save that fails leaves nothing that looks like a model.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +19,10 @@ from torch import Tensor, nn
 from nativebert import hub
 from nativebert.config import EIGHT_BITS
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.files import read_json, update_json
+from nativebert.files import read_json, replacing_folder, update_json, write_json
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
-from weights_map import Ledger
+from weights_map import Ledger, WeightMap
 from weights_map import torch as views
 
 
@@ -48,7 +54,6 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
         raise BadInputError(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
     to = Path(folder)
     within = to / snapshot.inside  # the encoder's own files
-    within.mkdir(parents=True, exist_ok=True)
     if len(ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
         raise RefusedError(
             f"{within} holds a {hub.WEIGHTS}, which would be loaded in place of the shards to be written. Save to another folder."
@@ -58,28 +63,114 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
     tensors = _in_file_dtypes(ledger, {name: state[ours] for name, ours in names.items()})
     _check_shapes(ledger, tensors)
     companions = snapshot.companions()
-    foreign_files = [name for name in _model_files(to, snapshot.inside) if name not in companions]
-    if foreign_files:
-        raise RefusedError(
-            f"{to} holds {', '.join(foreign_files)} of another model, which would be loaded together with this one. Save to another folder."
-        )
+    _refuse_foreign(to, snapshot.inside, companions)
     quantized = _matrices(model) if precision == "int8" else set()
     small = {name for name, ours in names.items() if ours in quantized} | (ledger.eight_bits & tensors.keys())
     if precision is None:
         _check_unchanged(small, tensors)
-    views.save(ledger, tensors, within, small)
-    for name in companions:
-        source, copy = snapshot.require(name), to / name
-        if not (copy.exists() and copy.samefile(source)):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
     stored = {target: views.DTYPES.get(row.dtype) for row in ledger.rows for target in row.targets if row.sources}
-    if wider := [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]:
-        declare_dtype(within / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
-    elif _loses_precision(model, stored.values()):
-        declare_dtype(within / "config.json", model.dtype)
-    if quantized:
-        update_json(within / "config.json", {"quantization_config": _quantization_config(ledger, small)})
+    wider = [t.dtype for name, t in tensors.items() if t.dtype != stored.get(name, t.dtype) and name not in small]
+    with replacing_folder(to, last=_LAST) as draft:
+        inside = draft / snapshot.inside
+        inside.mkdir(parents=True, exist_ok=True)
+        views.save(ledger, tensors, inside, small)
+        for name in companions:
+            _copy(snapshot.require(name), draft / name)
+        if wider:
+            declare_dtype(inside / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
+        elif _loses_precision(model, stored.values()):
+            declare_dtype(inside / "config.json", model.dtype)
+        if quantized:
+            update_json(inside / "config.json", {"quantization_config": _quantization_config(ledger, small)})
+
+
+_LAST = ("*.safetensors", hub.INDEX)  # without weights no folder is a model
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def save_new(
+    model: Model, names: WeightMap, snapshot: Snapshot | None, folder: str | PathLike[str], tokenizer: Writes | None = None
+) -> None:
+    """Write a model with parts that no file holds to a folder that transformers loads: what :meth:`nativebert.loading.LoadedModel.save` does
+    for a new head, for resized tables, and for a model of a config alone.
+
+    The weight file has what transformers' class of ``architectures`` has, under its names and in the model's dtype. Other heads of the files
+    that the encoder came from are left out. The tokenizer's files come along, and for a model without a head those of sentence-transformers.
+
+    Args:
+        model: the model.
+        names: its family's map.
+        snapshot: the files that the encoder came from; None for a model of a config alone.
+        folder: where to. The files of another model there are replaced, or removed where this model has none of that name.
+        tokenizer: what to save in place of the snapshot's tokenizer files; None for those.
+
+    Raises:
+        RefusedError: the folder holds files of another model that would be mixed with this one.
+        DiskFullError: no room; nothing is left behind.
+    """
+    to = Path(folder)
+    bare = not model.tasks
+    inside = snapshot.inside if snapshot is not None and bare else ""
+    copies = {} if snapshot is None else _companions(snapshot, bare)
+    own = {f"{inside}/{name}" if inside else name for name in tokenizer.files} if tokenizer is not None else set()
+    copies = {name: source for name, source in copies.items() if name not in own}
+    _refuse_foreign(to, inside, [*copies, *own])
+    if (to / inside / hub.INDEX).exists():
+        raise RefusedError(f"{to / inside} holds {hub.INDEX} of another model. Save to another folder.")
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    second, bias = "head.lm.bias_again", "head.lm.out.bias"
+    if model.config.tied:
+        state = {name: tensor for name, tensor in state.items() if name not in names.ties}
+    elif bias in state and names.rule_of(second) is not None:
+        state[second] = state[bias]  # of an output layer that is not tied, transformers reads this one
+    left_out = {"quantization_config", "dtype", "torch_dtype"}
+    config = {key: value for key, value in model.config.source.items() if key not in left_out}
+    with replacing_folder(to, last=_LAST) as draft:
+        within = draft / inside
+        within.mkdir(parents=True, exist_ok=True)
+        for name, source in copies.items():
+            _copy(source, draft / name)
+        if tokenizer is not None:
+            tokenizer.save(within)
+        write_json(within / "config.json", config | {"dtype": str(model.dtype).removeprefix("torch.")})
+        prefix = "" if bare else names.prefixes[0]
+        packed = {name: views.view(tensor) for name, tensor in state.items()}
+        names.save(packed, within / hub.WEIGHTS, prefix=prefix, metadata={"format": "pt"})
+
+
+class Writes(Protocol):
+    """A tokenizer, which writes its files."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+
+    def save(self, folder: str | Path) -> None: ...
+
+
+def _companions(snapshot: Snapshot, all_parts: bool) -> dict[str, Path]:
+    """The files to go with a new model's weights, by their names in its folder: the tokenizer's, and with ``all_parts`` those of
+    sentence-transformers, which do not fit a model with a head."""
+    own = f"{snapshot.inside}/" if snapshot.inside else ""
+    names = [name for name in snapshot.companions() if name != f"{own}config.json"]
+    if not all_parts:
+        names = [name for name in names if name.startswith(own) and "/" not in name.removeprefix(own)]
+        names = [name for name in names if not _OF_SENTENCES.fullmatch(name.removeprefix(own))]
+    return {name if all_parts else name.removeprefix(own): snapshot.require(name) for name in names}
+
+
+_OF_SENTENCES = re.compile(r"modules\.json|sentence_.*_config\.json|config_sentence_transformers\.json")
+
+
+def _refuse_foreign(to: Path, inside: str, own: Collection[str]) -> None:
+    foreign = [name for name in _model_files(to, inside) if name not in own]
+    if foreign:
+        raise RefusedError(
+            f"{to} holds {', '.join(foreign)} of another model, which would be loaded together with this one. Save to another folder."
+        )
 
 
 def _loses_precision(model: Model, stored: Iterable[torch.dtype | None]) -> bool:

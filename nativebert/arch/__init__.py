@@ -74,7 +74,7 @@ class Family:
     Attributes:
         name: ``model_type`` in config.json.
         stem: what its class names in transformers begin with: ``"Bert"``.
-        map: the tensor names of its checkpoints and ours.
+        map: the tensor names of its checkpoints and ours, in the order of transformers' modules: fresh weights are drawn in it.
         translate: makes the config of an encoder; raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`).
         defaults: what transformers assumes for keys that config.json does not have.
         aliases: attributes of its config class in transformers that are another name of a key.
@@ -84,6 +84,9 @@ class Family:
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
+        heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
+        truncated: of fresh weights that are truncated normal: from the config.json, ``initializer_range`` and the encoder's config, the limit in
+            standard deviations, and the standard deviation by the last part of the module's name in a checkpoint. None for normal ones.
     """
 
     name: str
@@ -98,6 +101,8 @@ class Family:
     mask_heads: tuple[str, ...] = ()
     float32_losses: tuple[str, ...] = ()
     tokenizer: str = ""
+    heads_first: bool = False
+    truncated: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Norms before attention and feed-forward, rotary positions, a gated feed-forward 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -163,6 +164,24 @@ def computed(values: Mapping[str, Any], config: EncoderConfig) -> dict[str, Any]
     return {"layer_types": kinds, "rope_parameters": ropes}
 
 
+def truncated(f: Fields, std: float, config: EncoderConfig) -> tuple[float, Mapping[str, float]]:
+    """Limit and standard deviations of fresh weights; see :class:`nativebert.arch.Family`."""
+    out = std / math.sqrt(2.0 * len(config.layers)) if config.layers else std
+    inner = {"tok_embeddings": std, "Wqkv": std, "Wi": std, "Wo": out}
+    limit = f.number("initializer_cutoff_factor", 2.0 if "initializer_cutoff_factor" not in f.data else 3.0)
+    return limit, inner | {"dense": out, "decoder": out, "classifier": config.width**-0.5}
+
+
 FAMILIES = [
-    Family("modernbert", "ModernBert", MAP, config, DEFAULTS, computed=computed, mask_heads=("choose",), float32_losses=("lm",))
+    Family(
+        "modernbert",
+        "ModernBert",
+        MAP,
+        config,
+        DEFAULTS,
+        computed=computed,
+        mask_heads=("choose",),
+        float32_losses=("lm",),
+        truncated=truncated,
+    )
 ]

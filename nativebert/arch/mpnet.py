@@ -18,7 +18,6 @@ ENCODER = [
     table ("embeddings.word_embeddings",                  "embed.token",            "V H"),
     table ("embeddings.position_embeddings",              "embed.position",         "P H"),
     norm  ("embeddings.LayerNorm",                        "embed.norm",             "H"),
-    table ("encoder.relative_attention_bias",             "distance",               "K A"),
     linear("encoder.layer.{i}.attention.attn.q",          "layers.{i}.attn.q",      "H H"),
     linear("encoder.layer.{i}.attention.attn.k",          "layers.{i}.attn.k",      "H H"),
     linear("encoder.layer.{i}.attention.attn.v",          "layers.{i}.attn.v",      "H H"),
@@ -27,6 +26,7 @@ ENCODER = [
     linear("encoder.layer.{i}.intermediate.dense",        "layers.{i}.mlp.up",      "F H"),
     linear("encoder.layer.{i}.output.dense",              "layers.{i}.mlp.down",    "H F"),
     norm  ("encoder.layer.{i}.output.LayerNorm",          "layers.{i}.mlp_norm",    "H"),
+    table ("encoder.relative_attention_bias",             "distance",               "K A"),
     linear("pooler.dense",                                "pool.dense",             "H H"),
 ]
 # fmt: on

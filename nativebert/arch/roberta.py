@@ -13,6 +13,7 @@ from nativebert.arch.heads import roberta_like
 from nativebert.config import EncoderConfig, Fields, Layer
 from weights_map import WeightMap, linear, norm, table, tensor
 
+TOKENS, POSITIONS, *OTHERS = EMBEDDINGS
 # fmt: off
 #            checkpoint module            our module                 dims
 HEADS = [
@@ -30,7 +31,7 @@ HEADS = [
 
 MAP = WeightMap(
     "roberta",
-    EMBEDDINGS + LAYERS + POOLER,
+    [TOKENS, *OTHERS, POSITIONS, *LAYERS, *POOLER],  # the order of transformers' RobertaEmbeddings
     heads=HEADS,
     prefixes=("roberta.", ""),
     spellings=SPELLINGS,
@@ -85,6 +86,8 @@ ROBERTA = Family(
 )
 FAMILIES = [
     ROBERTA,
-    replace(ROBERTA, name="xlm-roberta", stem="XLMRoberta", defaults=DEFAULTS, tokenizer="XLMRobertaTokenizer"),
-    replace(ROBERTA, name="camembert", stem="Camembert", defaults=DEFAULTS, tokenizer="CamembertTokenizer"),
+    replace(
+        ROBERTA, name="xlm-roberta", stem="XLMRoberta", defaults=DEFAULTS, tokenizer="XLMRobertaTokenizer", heads_first=True
+    ),
+    replace(ROBERTA, name="camembert", stem="Camembert", defaults=DEFAULTS, tokenizer="CamembertTokenizer", heads_first=True),
 ]

@@ -10,9 +10,9 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 
 from nativebert.config.encoder import ACTIVATIONS, WIDEST, EncoderConfig, Layer, check_sizes
 from nativebert.config.fields import EIGHT_BITS, HARMLESS, Fields
-from nativebert.config.heads import ARCHITECTURES, Head, select_heads
+from nativebert.config.heads import ARCHITECTURES, Head, NewHead, select_heads
 
 __all__ = [
-    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "WIDEST", "EncoderConfig", "Fields", "Head", "Layer", "check_sizes",
-    "select_heads",
+    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "WIDEST", "EncoderConfig", "Fields", "Head", "Layer", "NewHead",
+    "check_sizes", "select_heads",
 ]  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
 
+from nativebert.checks import whole
 from nativebert.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -57,6 +59,53 @@ ARCHITECTURES = {
     "ForQuestionAnswering": ("answer",),
     "ForMultipleChoice": ("choose",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class NewHead:
+    """A head to make for a task, where a checkpoint has none for it, or one of another size.
+
+    What the file has of such a head is loaded where it was saved for the same task; the rest is initialised as transformers does, with random
+    numbers of torch's global generator (``torch.manual_seed``), and named in a warning.
+
+    Attributes:
+        task: ``"classify"``, ``"tag"``, ``"answer"``, ``"choose"``, ``"lm"``, ``"nsp"``, or ``"pretrain"`` for all heads of transformers'
+            ``ForPreTraining``.
+        labels: names of the classes, or how many there are; None for those of the config.json.
+        problem_type: of ``"classify"``: ``"single_label_classification"``, ``"multi_label_classification"``, ``"regression"``; None for what the
+            config.json says.
+        replace: whether a head of another size is replaced. It is an error otherwise.
+    """
+
+    task: str
+    labels: Sequence[str] | int | None = None
+    problem_type: str | None = None
+    replace: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of config.json that say this.
+
+        Raises:
+            BadInputError: no labels, or two of the same name.
+        """
+        settings: dict[str, Any] = {} if self.problem_type is None else {"problem_type": self.problem_type}
+        if self.labels is None:
+            return settings
+        if isinstance(self.labels, str):
+            raise BadInputError(f"labels must be a list of names or a count, not the text {self.labels!r}")
+        if isinstance(self.labels, int | Real):
+            names = [f"LABEL_{number}" for number in range(whole(self.labels) or 0)]
+        else:
+            names = [str(label) for label in self.labels]
+        if not names:
+            raise BadInputError(f"labels must name one class or more, not {self.labels!r}")
+        if len(set(names)) < len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            raise BadInputError(f"labels: {double!r} is there twice; each class needs a name of its own")
+        return settings | {
+            "id2label": {str(number): name for number, name in enumerate(names)},
+            "label2id": {name: number for number, name in enumerate(names)},
+        }
 
 
 def select_heads(config: EncoderConfig, head: str | None, parameters: Collection[str]) -> tuple[str, ...]:

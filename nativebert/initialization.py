@@ -1,0 +1,135 @@
+"""Fresh parameters with the numbers that transformers draws.
+
+transformers walks through a model's modules and draws each weight from torch's global generator. The same draws in the same order give the
+same weights for the same ``torch.manual_seed``. The order of the modules is that of the rules in the family's weight map.
+
+A model that is made from a config alone is drawn twice in transformers: torch's own layers draw when they are made, and transformers draws
+again; first the encoder, then the heads. With ``construct`` the numbers of the first draw are drawn, too, and thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nativebert.arch import Family
+from nativebert.config import EncoderConfig, Fields
+from nativebert.errors import RefusedError
+from nativebert.nn.model import Model
+
+
+class _Unit(NamedTuple):
+    """One module of a checkpoint: one of ours, or several whose weights it holds in one tensor (ModernBERT's ``Wqkv``)."""
+
+    name: str  # in a checkpoint, without prefix
+    parts: tuple[str, ...]  # our modules
+
+
+def initialize(
+    model: Model, family: Family, names: Collection[str], dtype: torch.dtype, device: torch.device, construct: bool = False
+) -> None:
+    """Fill parameters with the values that transformers' ``_init_weights`` gives them, under torch's global generator.
+
+    Linear layers and tables are normal with the config's ``initializer_range`` (ModernBERT: truncated normal, by the kind of layer), biases
+    zero, norms one; the row of the padding token is zero.
+
+    Args:
+        model: its parameters may be on the meta device; new ones are put in their places.
+        family: the model's.
+        names: the parameters to fill; tied ones are left out.
+        dtype, device: of the parameters. The numbers depend on both, as they do in transformers.
+        construct: draw the numbers of torch's constructors before, as transformers does where a model is made from a config alone.
+
+    Raises:
+        CorruptError: the config's ``initializer_range`` is no number.
+        RefusedError: the config asks for sinusoidal positions, and the position table would be new.
+    """
+    if "embed.position.weight" in names and model.config.source.get("sinusoidal_pos_embds"):
+        raise RefusedError("sinusoidal_pos_embds: fresh sinusoidal position tables are not supported; use learned positions")
+    fields = Fields(model.config.source, model.config.family)
+    std = fields.number("initializer_range", 0.02) or 0.02
+    truncated = family.truncated(fields, std, model.config) if family.truncated else None
+    units = list(_units(family, model.config, set(model.state_dict())))
+    heads = [unit for unit in units if unit.parts[0].startswith("head.")]
+    encoder = [unit for unit in units if unit not in heads]
+    with torch.no_grad():
+        if construct and family.heads_first:
+            _draw_constructors(model, heads, dtype, device)
+        for part in (encoder, heads) if construct or not family.heads_first else (heads, encoder):
+            if construct and not (part is heads and family.heads_first):
+                _draw_constructors(model, part, dtype, device)
+            for _, siblings in groupby(part, key=lambda unit: unit.name.rpartition(".")[0]):
+                drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype, device)]
+                for unit in drawn if truncated else ():
+                    limit, stds = truncated or (0.0, {})
+                    each = stds[unit.name.rpartition(".")[2]]
+                    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+                    _put(model, unit, nn.init.trunc_normal_(weight, std=each, a=-limit * each, b=limit * each))
+
+
+def _units(family: Family, config: EncoderConfig, names: set[str]) -> Iterator[_Unit]:
+    """The modules that a model has, in the order in which transformers makes and initialises them."""
+    seen: set[tuple[str, ...]] = set()
+    for slotted, run in groupby(family.map.rules, key=lambda rule: bool(rule.targets[0].slots)):
+        rules = list(run)
+        for block in sorted(config.blocks) if slotted else [()]:
+            slots = dict(zip(("i", "j"), block))
+            for rule in rules:
+                targets = [template.fill(slots) for template in rule.targets]
+                parts = tuple(target.rpartition(".")[0] for target in targets)
+                if parts not in seen and names >= set(targets):
+                    seen.add(parts)
+                    yield _Unit(rule.sources[0].fill(slots).rpartition(".")[0], parts)
+
+
+def _shape(model: Model, unit: _Unit) -> tuple[int, ...]:
+    """Shape of a module's weight as the checkpoint has it: the parts joined along dimension 0."""
+    shapes = [model.get_parameter(f"{part}.weight").shape for part in unit.parts]
+    return (sum(int(shape[0]) for shape in shapes), *map(int, shapes[0][1:]))
+
+
+def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype, device: torch.device) -> None:
+    """Draw what ``nn.Linear`` and ``nn.Embedding`` draw when they are made."""
+    for unit in units:
+        module = model.get_submodule(unit.parts[0])
+        if isinstance(module, nn.LayerNorm):
+            continue
+        weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(weight)
+            continue
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        if getattr(module, "bias", None) is not None:
+            torch.empty(len(weight), dtype=dtype, device=device).uniform_(-1, 1)
+
+
+def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: torch.dtype, device: torch.device) -> bool:
+    """Give a module's parameters that are among ``names`` their values. Returns whether its weight was drawn, and may be drawn again."""
+    module = model.get_submodule(unit.parts[0])
+    for part in unit.parts:
+        if f"{part}.bias" in names:
+            bias = torch.zeros(model.get_parameter(f"{part}.bias").shape, dtype=dtype, device=device)
+            model.get_submodule(part).bias = nn.Parameter(bias)
+    if f"{unit.parts[0]}.weight" not in names:
+        return False
+    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+    if isinstance(module, nn.LayerNorm):
+        _put(model, unit, nn.init.ones_(weight))
+        return False
+    nn.init.normal_(weight, std=std)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        weight[module.padding_idx] = 0
+    _put(model, unit, weight)
+    return True
+
+
+def _put(model: Model, unit: _Unit, weight: Tensor) -> None:
+    """Put a module's weight in its place, cut into its parts."""
+    modules = [model.get_submodule(part) for part in unit.parts]
+    for module, piece in zip(modules, weight.chunk(len(modules))):
+        module.weight = nn.Parameter(piece.clone() if len(modules) > 1 else piece)
