@@ -93,8 +93,8 @@ def read_columns(
 
     Args:
         source: a path, or ``-`` for standard input.
-        wanted: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``.
-            None, for at most one of them, stands for the only column, or the one with the usual name.
+        wanted: the columns, under the names of the options that errors speak of, as ``{"--column": "text", "--pair-column": "b"}``; of a CSV or
+            TSV file, ``{}`` for all. None, for at most one of them, stands for the only column, or the one with the usual name.
         format: one of :data:`FORMATS`; None goes by the file's ending (``txt`` for standard input).
         delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
         quoting: of CSV and TSV files: ``"double"``, a field may stand in double quotes, or ``"none"``, a double quote is a letter like any
@@ -129,6 +129,28 @@ def read_columns(
         rows = _csv(content, name, wanted, usual, format, delimiter, quoting)
     names = next(rows)
     return Table(list(rows), names)
+
+
+def read_records(source: str) -> list[dict[str, Any]]:
+    """All objects of a JSON-lines file, whatever their values are.
+
+    Raises:
+        NotFoundError: no such file.
+        BadInputError: not UTF-8, or a line that is not a JSON object; with its number.
+    """
+    name = "standard input" if source == "-" else source
+    records = []
+    for number, line in enumerate(io.StringIO(_decode(_bytes(source), source, name), newline=None), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInputError(f"{name}, line {number}: not JSON ({error}).{_json_lines_advice(line, source)}") from None
+        if not isinstance(record, dict):
+            raise BadInputError(f"{name}, line {number}: {_short_json(record)} is not an object with names and values")
+        records.append(record)
+    return records
 
 
 def format_of(source: str, format: str | None = None) -> str:
@@ -267,7 +289,7 @@ def _csv(
                 "--quoting none if the quotes are part of the names"
             )
         _check_columns(content, name, delimiter, wanted, header)
-        columns = _columns(wanted, usual, header, name)
+        columns = _columns(wanted, usual, header, name) if wanted else tuple(header)
         for column in columns:
             if header.count(column) > 1:
                 raise BadInputError(f"{name} has {header.count(column)} columns named {column!r}: rename all but one")

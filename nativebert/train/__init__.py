@@ -6,6 +6,8 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "classify": "nativebert.train.classification",
+    "LoraOptions": "nativebert.train.lora",
     "TrainingOptions": "nativebert.train.options",
     "TrainingLoop": "nativebert.train.loop",
     "Callback": "nativebert.train.loop",

@@ -8,6 +8,7 @@ and adds up their gradients; ``"fsdp"`` splits the parameters, gradients and mom
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ class TorchProcesses(Processes):
     def leave(self) -> None:
         dist.barrier()
         dist.destroy_process_group()
+        gc.collect()  # what is sharded keeps threads, with which a process aborts at its end
 
 
 def processes(device: str = "cpu") -> Processes:

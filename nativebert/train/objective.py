@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,6 +99,8 @@ class Objective(ABC):
     """LoRA, if that is what is trained."""
     device: str = "cpu"
     """Where the evaluation is computed."""
+    extra_fingerprint: Mapping[str, Any] = MappingProxyType({})
+    """What the run depends on besides: the data's fingerprint."""
 
     def __init__(self, model: LoadedModel, train: Sequences, evaluation: Sequences | None, options: TrainingOptions) -> None:
         self.model, self.train, self.evaluation, self.options = model, train, evaluation, options
@@ -120,7 +123,7 @@ class Objective(ABC):
         }, len(indices)
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"task": self.task, "examples": len(self.train), "model": self.model.reference}
+        return {"task": self.task, "examples": len(self.train), "model": self.model.reference, **self.extra_fingerprint}
 
     # ---- what the loop asks
 

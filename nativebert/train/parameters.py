@@ -107,23 +107,23 @@ def _starts(name: str) -> list[str]:
     return [name] if match is None else [f"layers.{n}" for n in range(int(match[1]), int(match[2]) + 1)]
 
 
-def set_dropout(model: Model, dropout: float, attention: float | None = None) -> None:
+def set_dropout(model: Model, dropout: float | None, attention: float | None = None) -> None:
     """Change the dropout of a loaded model.
 
     Args:
         model: the model, its heads included.
-        dropout: probability for embeddings, layer outputs and heads.
-        attention: probability for attention weights; None for the same.
+        dropout: probability for embeddings, layer outputs and heads; None to leave it.
+        attention: probability for attention weights; None for the same as ``dropout``.
 
     Raises:
         BadInputError: a probability that is not in [0, 1).
     """
     attention = dropout if attention is None else attention
     for name, p in (("dropout", dropout), ("attention", attention)):
-        if not 0.0 <= p < 1.0:
+        if p is not None and not 0.0 <= p < 1.0:
             raise BadInputError(f"{name} must be at least 0 and below 1, not {p}")
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout) and dropout is not None:
             module.p = dropout
-        elif isinstance(module, Attention):
+        elif isinstance(module, Attention) and attention is not None:
             module.dropout = attention

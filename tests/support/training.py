@@ -13,7 +13,7 @@ from models import WORDS
 
 import nativebert as nb
 from nativebert.loading import LoadedModel
-from nativebert.train.classify import Classification
+from nativebert.train.classification import Classification
 from nativebert.train.encode import encode_texts
 from nativebert.train.loop import Callback, TrainingLoop, TrainOutput
 from nativebert.train.objective import Sequences

@@ -14,13 +14,13 @@ from models import one_thread
 
 import nativebert as nb
 from nativebert.arch import family
-from nativebert.train.answer import Answering
-from nativebert.train.classify import Classification
+from nativebert.train.answering import Answering
+from nativebert.train.classification import Classification
 from nativebert.train.distributed import Processes
 from nativebert.train.objective import NO_LABEL, Objective, Sequences
 from nativebert.train.parameters import parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
-from nativebert.train.tag import Tagging
+from nativebert.train.tagging import Tagging
 
 pytestmark = pytest.mark.reference
 RATE, DECAY, CLIP = 5e-5, 0.01, 1.0

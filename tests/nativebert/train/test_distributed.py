@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 import torch, training
 import nativebert as nb
-from nativebert.train.classify import Classification
+from nativebert.train.classification import Classification
 from nativebert.train.distributed import DataParallelStep, ShardedStep, processes
 from nativebert.train.loop import TrainingLoop
 from nativebert.train.parameters import parameter_groups, set_dropout
@@ -35,9 +35,10 @@ work = Classification(model, training.labelled(model, texts, labels), training.l
 kind = {"ddp": DataParallelStep, "fsdp": ShardedStep}[mode]
 step = kind(model, parameter_groups(model, 0.01))
 result = TrainingLoop(work, step, settings, output, [], team).run(resume=resume)
-team.leave()
 if team.is_main:
     torch.save(training.losses(result), output / "losses.pt")
+del model, work, step
+team.leave()
 """
 
 

@@ -13,7 +13,7 @@ from training import labelled, options, reviews
 import nativebert as nb
 from nativebert.errors import BadInputError
 from nativebert.train.batches import epoch_batches
-from nativebert.train.classify import Classification
+from nativebert.train.classification import Classification
 from nativebert.train.loop import TrainingLoop
 from nativebert.train.lora import Adapters, LoraOptions
 from nativebert.train.parameters import freeze, parameter_groups, set_dropout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
+from nativebert.tasks.answer import Answerer
+from nativebert.train import metrics
 from nativebert.train.objective import Objective
 
 
@@ -22,6 +25,8 @@ class Answering(Objective):
 
     task = "answer"
     default_metric = "f1"
+    questions: Questions | None = None
+    limit, stride = 384, 128
 
     def logits(self, model: Model, hidden: Tensor, packed: Packed) -> Tensor:
         """Start and end logits of each sequence, ``(B, 2, L)``, minus infinity where it has no token."""
@@ -44,7 +49,27 @@ class Answering(Objective):
         return total / max(len(self.evaluation), 1)
 
     def evaluate(self) -> dict[str, float]:
-        return {"loss": self.mean_loss()} if self.evaluation is not None and len(self.evaluation) else {}
+        if self.evaluation is None or not len(self.evaluation):
+            return {}
+        found = {"loss": self.mean_loss()}
+        if self.questions is not None:
+            with self.merged():
+                answerer = Answerer(
+                    self.model, device=self.device, too_long="window", max_tokens=self.limit, stride=self.stride
+                )
+            no_answer = any(not answers for answers in self.questions.answers)
+            results = answerer(self.questions.questions, self.questions.contexts, no_answer=no_answer, progress=False)
+            found |= metrics.answering(self.questions.answers, [result["answer"] for result in results])
+        return found
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions to evaluate with: each with its context and the answers that count as right, none for a question without answer."""
+
+    questions: list[str]
+    contexts: list[str]
+    answers: list[list[str]]
 
 
 def padded_logits(logits: Tensor, packed: Packed) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.train import metrics
 from nativebert.train.objective import NO_LABEL, Objective, Sequences
 
 
@@ -52,15 +53,11 @@ class Tagging(Objective):
         if self.evaluation is None or not len(self.evaluation):
             return {}
         true, predicted, loss = self.predicted_labels(self.evaluation)
-        return {"loss": loss, **tag_metrics(true, predicted, self.model.config.labels)}
+        names = self.model.config.labels
+        named = ([[names[label] for label in row] for row in rows] for rows in (true, predicted))
+        return {"loss": loss, **metrics.tagging(*named)}
 
 
 def _joined(windows: Sequence[Mapping[int, list[int]]]) -> list[list[int]]:
     """Labels of each example, over its windows in order."""
     return [list(chain.from_iterable(of[n] for n in sorted(of))) for of in windows]
-
-
-def tag_metrics(true: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]], labels: Sequence[str]) -> dict[str, float]:
-    """Metrics of tagging."""
-    pairs = [(a, b) for row in zip(true, predicted) for a, b in zip(*row)]
-    return {"accuracy": sum(a == b for a, b in pairs) / max(len(pairs), 1)}
