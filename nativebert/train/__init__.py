@@ -7,6 +7,9 @@ from typing import Any
 
 _HOME = {
     "classify": "nativebert.train.classification",
+    "tag": "nativebert.train.tagging",
+    "answer": "nativebert.train.answering",
+    "continue_pretraining": "nativebert.train.masked_lm",
     "LoraOptions": "nativebert.train.lora",
     "TrainingOptions": "nativebert.train.options",
     "TrainingLoop": "nativebert.train.loop",

@@ -191,6 +191,8 @@ def _of_file(path: Path) -> Table:
     form = format_of(str(path))
     if form == "jsonl":
         return _of_rows(read_records(str(path)), str(path))
+    if form == "txt":
+        return Table({"text": [text for (text,) in read_columns(str(path), {}).rows if text.strip()]}, str(path))
     if form not in TABLES:
         raise BadInputError(f"{path} is no table: training data is one of {', '.join(FILES)}")
     table = read_columns(str(path), {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from os import PathLike
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -12,14 +13,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nativebert.config import NewHead
 from nativebert.errors import BadInputError
 from nativebert.loading import LoadedModel
 from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
+from nativebert.train import data as tables
+from nativebert.train.encode import encode_windows, max_tokens
 from nativebert.train.objective import Batch, Objective, Sequences
 from nativebert.train.options import TrainingOptions
+from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens: shares that become the mask token, or a random one; the rest stays
 
@@ -104,3 +109,48 @@ class MaskedLM(Objective):
             count += batch.count
         loss = total / max(count, 1.0)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": right / max(count, 1.0)}
+
+
+def continue_pretraining(
+    data: Source,
+    model: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    evaluation: Source | None = None,
+    text: str | None = None,
+    mlm_probability: float = 0.15,
+    max_length: int | None = None,
+    too_long: str = "window",
+    validation_split: float | None = 0.05,
+    **settings: Unpack[RunSettings],
+) -> FineTuned:
+    """Train a model further on texts of one's own field, by masked-LM.
+
+    Args:
+        data: a table with a column of texts, as for :func:`nativebert.train.classify`; or a txt file, one text a line.
+        model: a folder, or a model on the Hub.
+        output: a folder for checkpoints, and at the end for the model; None to save nothing.
+        evaluation: a table to evaluate with; None to hold out a share of the data.
+        text: the column; None for the usual names.
+        mlm_probability: share of the tokens that are to be told.
+        max_length: most tokens of a sequence; None for the model's own limit.
+        too_long: ``"window"`` splits longer texts, ``"truncate"`` cuts them, ``"error"`` refuses them.
+        validation_split: share that is held out for evaluation; None for none.
+        **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`.
+
+    Raises:
+        BadInputError: no such column, or empty texts.
+        NativeBertError: the model cannot be loaded, or the run ends: see :meth:`nativebert.train.loop.TrainingLoop.run`.
+    """
+    options, how, extra = options_of(settings)
+    table = tables.read_table(data)
+    column = table.column("text", ("text", "sentence", "content"), text)
+    train, held = split(table, evaluation, validation_split, options.seed, [column])
+    loaded = load_model(model, NewHead("lm"), options, how)
+    limit = max_tokens(loaded, max_length)
+    training = encode_windows(loaded, train.texts(column), limit=limit, too_long=too_long)
+    evaluated = None if held is None else encode_windows(loaded, held.texts(column), limit=limit, too_long=too_long)
+    objective = MaskedLM(loaded, training, evaluated, options, mlm_probability=mlm_probability)
+    report = describe(train, train.texts(column), None, {}, training, limit)
+    plan = Plan(loaded, objective, report, {"data": table.fingerprint, "max_length": limit, "too_long": too_long})
+    return run(plan, output, options, how, extra)

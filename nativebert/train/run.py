@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -16,6 +17,7 @@ import torch
 from nativebert import console
 from nativebert.config import NewHead
 from nativebert.engine import choose_device
+from nativebert.errors import NewlyInitialized
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load
 from nativebert.train import data as tables
@@ -125,7 +127,9 @@ def load_model(
 ) -> LoadedModel:
     """A model with a head to be trained, its new parameters drawn by the run's seed."""
     torch.manual_seed(options.seed)
-    model = load(reference, head=head, revision=how.revision, offline=how.offline)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewlyInitialized)  # that it is new is why it is trained
+        model = load(reference, head=head, revision=how.revision, offline=how.offline)
     if model.dtype != torch.float32:
         model = model.float()
     return model
