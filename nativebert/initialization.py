@@ -30,6 +30,64 @@ class _Unit(NamedTuple):
     parts: tuple[str, ...]  # our modules
 
 
+def initial_std(config: EncoderConfig) -> float:
+    """``initializer_range``: the standard deviation of fresh weights.
+
+    Raises:
+        CorruptError: it is no number.
+    """
+    return Fields(config.source, config.family).number("initializer_range", 0.02) or 0.02
+
+
+def resized_table(table: Tensor, rows: int, std: float, mean: bool) -> Tensor:
+    """A table with rows cut off or added at its end, as transformers' ``resize_token_embeddings`` does it.
+
+    Args:
+        table: ``(n, E)``.
+        rows: how many it is to have.
+        std: standard deviation of new rows, unless ``mean``.
+        mean: draw new rows from a normal distribution with the mean of the old ones and a billionth of their covariance; where that is not positive
+            definite, as for a table of fewer rows than columns, they are the mean itself.
+    """
+    fresh = nn.init.normal_(
+        torch.empty(rows, table.shape[1], dtype=table.dtype, device=table.device)
+    )  # what nn.Embedding draws
+    if not mean and rows > len(table):
+        nn.init.normal_(fresh, std=std)
+    return _with_old_rows(table, fresh, mean)
+
+
+def resized_output(weight: Tensor, bias: Tensor, rows: int, std: float, mean: bool) -> tuple[Tensor, Tensor]:
+    """Weight and bias of an output layer that is not tied to the token table, with rows cut off or added; see :func:`resized_table`."""
+    fresh = torch.empty(rows, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))  # what nn.Linear draws
+    fresh_bias = torch.empty(rows, dtype=bias.dtype, device=bias.device).uniform_(-1, 1)
+    if not mean and rows > len(weight):
+        nn.init.normal_(fresh, std=std)
+        fresh_bias.zero_()
+    fresh = _with_old_rows(weight, fresh, mean)
+    if mean and rows > len(weight):
+        fresh_bias[len(bias) :].normal_(mean=float(bias.float().mean()), std=1e-9 * float(bias.std()))
+    fresh_bias[: len(bias)] = bias[:rows]
+    return fresh, fresh_bias
+
+
+def _with_old_rows(old: Tensor, fresh: Tensor, mean: bool) -> Tensor:
+    added = len(fresh) - len(old)
+    if mean and added > 0:
+        wide = old.float()
+        centre = wide.mean(dim=0)  # (E,)
+        covariance = 1e-9 * ((wide - centre).T @ (wide - centre) / len(old))  # (E, E)
+        positive: Tensor = torch.distributions.constraints.positive_definite.check(covariance)  # type: ignore[no-untyped-call]
+        if bool(positive.all()):
+            drawn = torch.distributions.MultivariateNormal(centre, covariance_matrix=covariance).sample((added,))
+        else:
+            drawn = centre.expand(added, -1)
+        fresh[len(old) :] = drawn.to(old.dtype)
+    fresh[: len(old)] = old[: len(fresh)]
+    return fresh
+
+
 def initialize(
     model: Model, family: Family, names: Collection[str], dtype: torch.dtype, device: torch.device, construct: bool = False
 ) -> None:
@@ -51,8 +109,7 @@ def initialize(
     """
     if "embed.position.weight" in names and model.config.source.get("sinusoidal_pos_embds"):
         raise RefusedError("sinusoidal_pos_embds: fresh sinusoidal position tables are not supported; use learned positions")
-    fields = Fields(model.config.source, model.config.family)
-    std = fields.number("initializer_range", 0.02) or 0.02
+    fields, std = Fields(model.config.source, model.config.family), initial_std(model.config)
     truncated = family.truncated(fields, std, model.config) if family.truncated else None
     units = list(_units(family, model.config, set(model.state_dict())))
     heads = [unit for unit in units if unit.parts[0].startswith("head.")]
