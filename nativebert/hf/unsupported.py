@@ -57,9 +57,8 @@ MODEL = {
 }
 
 # Attributes of a tokenizer, and arguments of its calls.
-VOCABULARY = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
 TOKENIZER = {
-    **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), VOCABULARY),
+    "train_new_from_iterator": "train one with the tokenizers library, and pass it as tokenizer_object=",
     "apply_chat_template": "nativebert has encoders only",
     "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
     "prepare_for_model": "call the tokenizer with the text",
