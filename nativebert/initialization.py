@@ -100,7 +100,8 @@ def initialize(
         model: its parameters may be on the meta device; new ones are put in their places.
         family: the model's.
         names: the parameters to fill; tied ones are left out.
-        dtype, device: of the parameters. The numbers depend on both, as they do in transformers.
+        dtype: of the parameters; the numbers depend on it, as they do in transformers.
+        device: of the parameters. The numbers are drawn on the CPU, so that every device has the same.
         construct: draw the numbers of torch's constructors before, as transformers does where a model is made from a config alone.
 
     Raises:
@@ -116,17 +117,20 @@ def initialize(
     encoder = [unit for unit in units if unit not in heads]
     with torch.no_grad():
         if construct and family.heads_first:
-            _draw_constructors(model, heads, dtype, device)
+            _draw_constructors(model, heads, dtype)
         for part in (encoder, heads) if construct or not family.heads_first else (heads, encoder):
             if construct and not (part is heads and family.heads_first):
-                _draw_constructors(model, part, dtype, device)
+                _draw_constructors(model, part, dtype)
             for _, siblings in groupby(part, key=lambda unit: unit.name.rpartition(".")[0]):
-                drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype, device)]
+                drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype)]
                 for unit in drawn if truncated else ():
                     limit, stds = truncated or (0.0, {})
                     each = stds[unit.name.rpartition(".")[2]]
-                    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+                    weight = torch.empty(_shape(model, unit), dtype=dtype)
                     _put(model, unit, nn.init.trunc_normal_(weight, std=each, a=-limit * each, b=limit * each))
+    for name in names if device.type != "cpu" else ():
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, nn.Parameter(model.get_parameter(name).detach().to(device)))
 
 
 def _units(family: Family, config: EncoderConfig, names: set[str]) -> Iterator[_Unit]:
@@ -150,31 +154,31 @@ def _shape(model: Model, unit: _Unit) -> tuple[int, ...]:
     return (sum(int(shape[0]) for shape in shapes), *map(int, shapes[0][1:]))
 
 
-def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype, device: torch.device) -> None:
+def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype) -> None:
     """Draw what ``nn.Linear`` and ``nn.Embedding`` draw when they are made."""
     for unit in units:
         module = model.get_submodule(unit.parts[0])
         if isinstance(module, nn.LayerNorm):
             continue
-        weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+        weight = torch.empty(_shape(model, unit), dtype=dtype)
         if isinstance(module, nn.Embedding):
             nn.init.normal_(weight)
             continue
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         if getattr(module, "bias", None) is not None:
-            torch.empty(len(weight), dtype=dtype, device=device).uniform_(-1, 1)
+            torch.empty(len(weight), dtype=dtype).uniform_(-1, 1)
 
 
-def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: torch.dtype, device: torch.device) -> bool:
+def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: torch.dtype) -> bool:
     """Give a module's parameters that are among ``names`` their values. Returns whether its weight was drawn, and may be drawn again."""
     module = model.get_submodule(unit.parts[0])
     for part in unit.parts:
         if f"{part}.bias" in names:
-            bias = torch.zeros(model.get_parameter(f"{part}.bias").shape, dtype=dtype, device=device)
+            bias = torch.zeros(model.get_parameter(f"{part}.bias").shape, dtype=dtype)
             model.get_submodule(part).bias = nn.Parameter(bias)
     if f"{unit.parts[0]}.weight" not in names:
         return False
-    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+    weight = torch.empty(_shape(model, unit), dtype=dtype)
     if isinstance(module, nn.LayerNorm):
         _put(model, unit, nn.init.ones_(weight))
         return False

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from nativebert import hub
-from nativebert.arch import Family, family, read_config
+from nativebert.arch import Family, read_config
 from nativebert.checks import at_least
 from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead, select_heads
 from nativebert.engine import choose_device
@@ -120,8 +120,7 @@ class LoadedModel(Model):
         rows = at_least(1, "rows", rows)
         if rows == self.config.vocab_size:
             return
-        task = None if not self.tasks else self.tasks[0] if len(self.tasks) == 1 else "pretrain"
-        config = _restructured(self.config.source, task, {"vocab_size": rows})[1]
+        config = _restructured(self.config.source, self._task, {"vocab_size": rows})[1]
         std, table = initial_std(config), self.embed.token
         with torch.no_grad():
             table.weight.data = resized_table(table.weight.data, rows, std, mean)
@@ -134,6 +133,11 @@ class LoadedModel(Model):
                 head.spec = config.heads["lm"]
                 self._resize_output(head.last, rows, std, mean)
         self.config, self.restructured = config, True
+
+    @property
+    def _task(self) -> str | None:
+        """The task of its heads, as of :class:`nativebert.config.NewHead`."""
+        return None if not self.tasks else self.tasks[0] if len(self.tasks) == 1 else "pretrain"
 
     def _resize_output(self, layer: nn.Linear, rows: int, std: float, mean: bool) -> None:
         bias = layer.bias.data
@@ -163,7 +167,8 @@ class LoadedModel(Model):
                 raise RefusedError(
                     f"a new model is saved in its own precision: save it without precision={precision!r}, load that folder, and save it again"
                 )
-            save_new(self, family(self.config.family).map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer)
+            known, config = _restructured(self.config.source, self._task)
+            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer)
             return
         if self.ledger is None:
             raise RefusedError(

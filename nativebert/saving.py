@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nativebert import hub
-from nativebert.config import EIGHT_BITS
+from nativebert.config import EIGHT_BITS, EncoderConfig
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.files import read_json, replacing_folder, update_json, write_json
 from nativebert.hub import Snapshot
@@ -106,6 +106,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def save_new(
     model: Model,
+    config: EncoderConfig,
     names: WeightMap,
     snapshot: Snapshot | None,
     folder: str | PathLike[str],
@@ -120,6 +121,7 @@ def save_new(
 
     Args:
         model: the model.
+        config: its config; ``architectures`` names the class of its heads.
         names: its family's map.
         snapshot: the files that the encoder came from; None for a model of a config alone.
         folder: where to. The files of another model there are replaced, or removed where this model has none of that name.
@@ -144,12 +146,12 @@ def save_new(
         raise RefusedError(f"{to / inside} holds {hub.INDEX} of another model. Save to another folder.")
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     second, bias = "head.lm.bias_again", "head.lm.out.bias"
-    if model.config.tied:
+    if config.tied:
         state = {name: tensor for name, tensor in state.items() if name not in names.ties}
     elif bias in state and names.rule_of(second) is not None:
         state[second] = state[bias]  # of an output layer that is not tied, transformers reads this one
     left_out = {"quantization_config", "dtype", "torch_dtype"}
-    config = {key: value for key, value in model.config.source.items() if key not in left_out}
+    settings = {key: value for key, value in config.source.items() if key not in left_out}
     with replacing_folder(to, last=_LAST) as draft:
         within = draft / inside
         within.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,7 @@ def save_new(
             _copy(source, draft / name)
         if tokenizer is not None:
             tokenizer.save(within)
-        write_json(within / "config.json", config | {"dtype": str(model.dtype).removeprefix("torch.")})
+        write_json(within / "config.json", settings | {"dtype": str(model.dtype).removeprefix("torch.")})
         prefix = "" if bare else names.prefixes[0]
         packed = {name: views.view(tensor) for name, tensor in state.items()}
         names.save(packed, within / hub.WEIGHTS, prefix=prefix, metadata={"format": "pt"})

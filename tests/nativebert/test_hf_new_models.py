@@ -140,6 +140,27 @@ def test_labels_and_other_sizes(tmp_path: Path) -> None:
     assert again == (tmp_path / "five" / "model.safetensors").read_bytes()
 
 
+def test_a_config_with_labels_is_passed_to_the_model(tmp_path: Path) -> None:
+    """The flow of transformers' examples: AutoConfig with the labels, then the model, then names of the labels."""
+    Made("bert", "Model").model().save_pretrained(tmp_path / "m")
+    models = []
+    for library in (transformers, hf):
+        config = library.AutoConfig.from_pretrained(tmp_path / "m", num_labels=4)
+        torch.manual_seed(0)
+        model = library.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", config=config)
+        model.config.id2label = dict(enumerate("abcd"))
+        model.config.label2id = {name: number for number, name in enumerate("abcd")}
+        models.append(model)
+    assert_same_weights(models[1], models[0])
+    saved = assert_saved(models[1], tmp_path / "saved")
+    assert saved.config.label2id == {"a": 0, "b": 1, "c": 2, "d": 3}
+    models[1].bert.save_pretrained(tmp_path / "encoder")
+    encoder, info = transformers.AutoModel.from_pretrained(tmp_path / "encoder", output_loading_info=True)
+    assert type(encoder).__name__ == "BertModel"
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+
+
 def dropouts(made: Made, value: float) -> dict[str, float]:
     return {name: value for name in made.kind.config_class(**VARIANTS[made.variant]).to_dict() if "dropout" in name}
 
