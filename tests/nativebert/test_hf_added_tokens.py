@@ -91,6 +91,25 @@ def test_added_tokens(name: str, change: str, tmp_path: Path) -> None:
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Assumed")
+@pytest.mark.parametrize("case", ["xlm-roberta", "camembert, no space before", "albert"])
+def test_tokens_added_to_a_sentencepiece_tokenizer(case: str, tmp_path: Path) -> None:
+    import spm.make as make
+
+    ours = hf.AutoTokenizer.from_pretrained(make.folder(tmp_path / "m", case))
+    before = len(ours)
+    assert CHANGES["twice"](ours) == [1, 1, 1]
+    assert len(ours) == before + 3
+    assert "catfish" in ours.tokenize("a catfish")
+    ours.save_pretrained(tmp_path / "saved")
+    for again in (
+        hf.AutoTokenizer.from_pretrained(tmp_path / "saved"),
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "saved"),
+    ):
+        assert again(TEXTS)["input_ids"] == ours(TEXTS)["input_ids"]
+        assert len(again) == len(ours)
+
+
 def test_special_tokens_stay_special(tmp_path: Path) -> None:
     tokenizer = hf.AutoTokenizer.from_pretrained(folder_of("uncased", tmp_path / "m"))
     before = tokenizer.added_tokens_decoder
