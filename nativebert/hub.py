@@ -51,6 +51,7 @@ SETTINGS = (
     "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
 OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+TOKENIZERS = (*SETTINGS[: SETTINGS.index("modules.json")], *OLD_TOKENIZERS)
 ADAPTER = "adapter_config.json"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")  # one makes a tokenizer
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

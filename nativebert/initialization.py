@@ -30,6 +30,64 @@ class _Unit(NamedTuple):
     parts: tuple[str, ...]  # our modules
 
 
+def initial_std(config: EncoderConfig) -> float:
+    """``initializer_range``: the standard deviation of fresh weights.
+
+    Raises:
+        CorruptError: it is no number.
+    """
+    return Fields(config.source, config.family).number("initializer_range", 0.02) or 0.02
+
+
+def resized_table(table: Tensor, rows: int, std: float, mean: bool) -> Tensor:
+    """A table with rows cut off or added at its end, as transformers' ``resize_token_embeddings`` does it.
+
+    Args:
+        table: ``(n, E)``.
+        rows: how many it is to have.
+        std: standard deviation of new rows, unless ``mean``.
+        mean: draw new rows from a normal distribution with the mean of the old ones and a billionth of their covariance; where that is not positive
+            definite, as for a table of fewer rows than columns, they are the mean itself.
+    """
+    fresh = nn.init.normal_(
+        torch.empty(rows, table.shape[1], dtype=table.dtype, device=table.device)
+    )  # what nn.Embedding draws
+    if not mean and rows > len(table):
+        nn.init.normal_(fresh, std=std)
+    return _with_old_rows(table, fresh, mean)
+
+
+def resized_output(weight: Tensor, bias: Tensor, rows: int, std: float, mean: bool) -> tuple[Tensor, Tensor]:
+    """Weight and bias of an output layer that is not tied to the token table, with rows cut off or added; see :func:`resized_table`."""
+    fresh = torch.empty(rows, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))  # what nn.Linear draws
+    fresh_bias = torch.empty(rows, dtype=bias.dtype, device=bias.device).uniform_(-1, 1)
+    if not mean and rows > len(weight):
+        nn.init.normal_(fresh, std=std)
+        fresh_bias.zero_()
+    fresh = _with_old_rows(weight, fresh, mean)
+    if mean and rows > len(weight):
+        fresh_bias[len(bias) :].normal_(mean=float(bias.float().mean()), std=1e-9 * float(bias.std()))
+    fresh_bias[: len(bias)] = bias[:rows]
+    return fresh, fresh_bias
+
+
+def _with_old_rows(old: Tensor, fresh: Tensor, mean: bool) -> Tensor:
+    added = len(fresh) - len(old)
+    if mean and added > 0:
+        wide = old.float()
+        centre = wide.mean(dim=0)  # (E,)
+        covariance = 1e-9 * ((wide - centre).T @ (wide - centre) / len(old))  # (E, E)
+        positive: Tensor = torch.distributions.constraints.positive_definite.check(covariance)  # type: ignore[no-untyped-call]
+        if bool(positive.all()):
+            drawn = torch.distributions.MultivariateNormal(centre, covariance_matrix=covariance).sample((added,))
+        else:
+            drawn = centre.expand(added, -1)
+        fresh[len(old) :] = drawn.to(old.dtype)
+    fresh[: len(old)] = old[: len(fresh)]
+    return fresh
+
+
 def initialize(
     model: Model, family: Family, names: Collection[str], dtype: torch.dtype, device: torch.device, construct: bool = False
 ) -> None:
@@ -42,7 +100,8 @@ def initialize(
         model: its parameters may be on the meta device; new ones are put in their places.
         family: the model's.
         names: the parameters to fill; tied ones are left out.
-        dtype, device: of the parameters. The numbers depend on both, as they do in transformers.
+        dtype: of the parameters; the numbers depend on it, as they do in transformers.
+        device: of the parameters. The numbers are drawn on the CPU, so that every device has the same.
         construct: draw the numbers of torch's constructors before, as transformers does where a model is made from a config alone.
 
     Raises:
@@ -51,25 +110,27 @@ def initialize(
     """
     if "embed.position.weight" in names and model.config.source.get("sinusoidal_pos_embds"):
         raise RefusedError("sinusoidal_pos_embds: fresh sinusoidal position tables are not supported; use learned positions")
-    fields = Fields(model.config.source, model.config.family)
-    std = fields.number("initializer_range", 0.02) or 0.02
+    fields, std = Fields(model.config.source, model.config.family), initial_std(model.config)
     truncated = family.truncated(fields, std, model.config) if family.truncated else None
     units = list(_units(family, model.config, set(model.state_dict())))
     heads = [unit for unit in units if unit.parts[0].startswith("head.")]
     encoder = [unit for unit in units if unit not in heads]
     with torch.no_grad():
         if construct and family.heads_first:
-            _draw_constructors(model, heads, dtype, device)
+            _draw_constructors(model, heads, dtype)
         for part in (encoder, heads) if construct or not family.heads_first else (heads, encoder):
             if construct and not (part is heads and family.heads_first):
-                _draw_constructors(model, part, dtype, device)
+                _draw_constructors(model, part, dtype)
             for _, siblings in groupby(part, key=lambda unit: unit.name.rpartition(".")[0]):
-                drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype, device)]
+                drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype)]
                 for unit in drawn if truncated else ():
                     limit, stds = truncated or (0.0, {})
                     each = stds[unit.name.rpartition(".")[2]]
-                    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+                    weight = torch.empty(_shape(model, unit), dtype=dtype)
                     _put(model, unit, nn.init.trunc_normal_(weight, std=each, a=-limit * each, b=limit * each))
+    for name in names if device.type != "cpu" else ():
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, nn.Parameter(model.get_parameter(name).detach().to(device)))
 
 
 def _units(family: Family, config: EncoderConfig, names: set[str]) -> Iterator[_Unit]:
@@ -93,31 +154,31 @@ def _shape(model: Model, unit: _Unit) -> tuple[int, ...]:
     return (sum(int(shape[0]) for shape in shapes), *map(int, shapes[0][1:]))
 
 
-def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype, device: torch.device) -> None:
+def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype) -> None:
     """Draw what ``nn.Linear`` and ``nn.Embedding`` draw when they are made."""
     for unit in units:
         module = model.get_submodule(unit.parts[0])
         if isinstance(module, nn.LayerNorm):
             continue
-        weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+        weight = torch.empty(_shape(model, unit), dtype=dtype)
         if isinstance(module, nn.Embedding):
             nn.init.normal_(weight)
             continue
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         if getattr(module, "bias", None) is not None:
-            torch.empty(len(weight), dtype=dtype, device=device).uniform_(-1, 1)
+            torch.empty(len(weight), dtype=dtype).uniform_(-1, 1)
 
 
-def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: torch.dtype, device: torch.device) -> bool:
+def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: torch.dtype) -> bool:
     """Give a module's parameters that are among ``names`` their values. Returns whether its weight was drawn, and may be drawn again."""
     module = model.get_submodule(unit.parts[0])
     for part in unit.parts:
         if f"{part}.bias" in names:
-            bias = torch.zeros(model.get_parameter(f"{part}.bias").shape, dtype=dtype, device=device)
+            bias = torch.zeros(model.get_parameter(f"{part}.bias").shape, dtype=dtype)
             model.get_submodule(part).bias = nn.Parameter(bias)
     if f"{unit.parts[0]}.weight" not in names:
         return False
-    weight = torch.empty(_shape(model, unit), dtype=dtype, device=device)
+    weight = torch.empty(_shape(model, unit), dtype=dtype)
     if isinstance(module, nn.LayerNorm):
         _put(model, unit, nn.init.ones_(weight))
         return False

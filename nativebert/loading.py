@@ -17,18 +17,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nativebert import hub
-from nativebert.arch import Family, family, read_config
+from nativebert.arch import Family, read_config
+from nativebert.checks import at_least
 from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead, select_heads
 from nativebert.engine import choose_device
 from nativebert.errors import Assumed, BadInputError, NewlyInitialized, NotFoundError, RefusedError, Unread, warn
 from nativebert.hub import Snapshot
-from nativebert.initialization import initialize
+from nativebert.initialization import initial_std, initialize, resized_output, resized_table
+from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.saving import save, save_new
 from weights_map import Checkpoint, Ledger, match
@@ -103,12 +106,58 @@ class LoadedModel(Model):
             raise NotFoundError("this model was built from a config alone and has no tokenizer; set model.tokenizer")
         return Tokenizer.from_folder(self.snapshot.encoder)
 
-    def save(self, folder: str | PathLike[str], precision: str | None = None) -> None:
+    def resize_token_embeddings(self, rows: int, *, mean: bool = True) -> None:
+        """Give the token table another number of rows, and with it the masked-LM output; new rows come at the end, and are random.
+
+        Args:
+            rows: how many: the length of the tokenizer that tokens were added to.
+            mean: draw new rows around the mean of the old ones (see :func:`nativebert.initialization.resized_table`), so that the old tokens keep
+                their probabilities; False for fresh weights like any other.
+
+        Raises:
+            BadInputError: not one row or more.
+        """
+        rows = at_least(1, "rows", rows)
+        if rows == self.config.vocab_size:
+            return
+        config = _restructured(self.config.source, self._task, {"vocab_size": rows})[1]
+        std, table = initial_std(config), self.embed.token
+        with torch.no_grad():
+            table.weight.data = resized_table(table.weight.data, rows, std, mean)
+            table.num_embeddings = rows
+            if table.padding_idx is not None and table.padding_idx >= rows:
+                table.padding_idx = None
+            if "lm" in self.tasks:
+                head = self.head[config.heads["lm"].name]
+                assert isinstance(head, Head)
+                head.spec = config.heads["lm"]
+                self._resize_output(head.last, rows, std, mean)
+        self.config, self.restructured = config, True
+
+    @property
+    def _task(self) -> str | None:
+        """The task of its heads, as of :class:`nativebert.config.NewHead`."""
+        return None if not self.tasks else self.tasks[0] if len(self.tasks) == 1 else "pretrain"
+
+    def _resize_output(self, layer: nn.Linear, rows: int, std: float, mean: bool) -> None:
+        bias = layer.bias.data
+        layer.out_features = rows
+        if layer.weight is self.embed.token.weight:
+            layer.bias.data = torch.cat([bias[:rows], bias.new_zeros(max(0, rows - len(bias)))])
+        else:
+            layer.weight.data, layer.bias.data = resized_output(layer.weight.data, bias, rows, std, mean)
+
+    def save(self, folder: str | PathLike[str], precision: str | None = None, *, keep_tokenizer: bool = False) -> None:
         """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
         of the size that nativebert loads (see :func:`nativebert.saving.save`).
 
         A model with a new head, resized tables or no files of its own is a new model: it gets new files with what transformers' class of its
         ``architectures`` has, and heads of the old one are left out (see :func:`nativebert.saving.save_new`).
+
+        Args:
+            folder: where to.
+            precision: None for the file's own, or ``"int8"``.
+            keep_tokenizer: leave a tokenizer that the folder has as it is.
 
         Raises:
             RefusedError: the model is a copy out of a pickle, which has lost its files; or see :func:`nativebert.saving.save`.
@@ -118,13 +167,14 @@ class LoadedModel(Model):
                 raise RefusedError(
                     f"a new model is saved in its own precision: save it without precision={precision!r}, load that folder, and save it again"
                 )
-            save_new(self, family(self.config.family).map, self.snapshot, folder, self._own_tokenizer())
+            known, config = _restructured(self.config.source, self._task)
+            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer)
             return
         if self.ledger is None:
             raise RefusedError(
                 "a model out of a pickle cannot be saved, as it has lost its weight file: load one, or use torch.save(model.state_dict())"
             )
-        save(self, self.ledger, self.snapshot, folder, precision)
+        save(self, self.ledger, self.snapshot, folder, precision, keep_tokenizer)
 
     def _own_tokenizer(self) -> Tokenizer | None:
         """The tokenizer that was set, if it is not that of the files."""
@@ -144,6 +194,7 @@ def load(
     offline: bool | None = None,
     token: str | None = None,
     unexpected: Sequence[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> LoadedModel:
     """Load a model with its weights, in evaluation mode.
 
@@ -162,6 +213,7 @@ def load(
         token: Hub token; None for the one that is logged in.
         unexpected: patterns (``encoder.*.adapter.*``) of tensors of the file that are left aside, though they look as if they belonged to the
             encoder. Those of a head, known or not, are left aside anyway. All are kept for saving.
+        settings: keys of config.json with the values to read in their place (``{"hidden_dropout_prob": 0.0}``); they are saved with the model.
 
     Warns:
         Unread: there are tensors that nothing here knows; names them.
@@ -177,7 +229,7 @@ def load(
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
     with _gc_disabled():
-        return _load(snapshot, head, target, getattr(torch, precision), unexpected)
+        return _load(snapshot, head, target, getattr(torch, precision), unexpected, settings)
 
 
 def from_config(
@@ -235,9 +287,14 @@ def _restructured(
 
 
 def _load(
-    snapshot: Snapshot, head: str | NewHead | None, target: torch.device, dtype: torch.dtype, unexpected: Sequence[str]
+    snapshot: Snapshot,
+    head: str | NewHead | None,
+    target: torch.device,
+    dtype: torch.dtype,
+    unexpected: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> LoadedModel:
-    source = snapshot.read_json("config.json") or {}
+    source = {**(snapshot.read_json("config.json") or {}), **settings}
     family, config = read_config(source)
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them

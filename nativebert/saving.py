@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nativebert import hub
-from nativebert.config import EIGHT_BITS
+from nativebert.config import EIGHT_BITS, EncoderConfig
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.files import read_json, replacing_folder, update_json, write_json
 from nativebert.hub import Snapshot
@@ -26,7 +26,14 @@ from weights_map import Ledger, WeightMap
 from weights_map import torch as views
 
 
-def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLike[str], precision: str | None = None) -> None:
+def save(
+    model: Model,
+    ledger: Ledger,
+    snapshot: Snapshot,
+    folder: str | PathLike[str],
+    precision: str | None = None,
+    keep_tokenizer: bool = False,
+) -> None:
     """Write a model to a folder that transformers and sentence-transformers load: what :meth:`nativebert.loading.LoadedModel.save` does.
 
     The weight file keeps the layout of the one that was loaded: the same tensors in the same order, with the heads that were not
@@ -43,6 +50,7 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
         precision: None for the file's own. ``"int8"`` writes the weights of the layers and the token table in eight bits with a float32
             scale for each row (:mod:`weights_map.eightbit`): about a quarter of the size of float32. nativebert loads such a folder
             like any other; transformers (5.23, with compressed-tensors 0.20 and without) refuses it.
+        keep_tokenizer: leave the tokenizer's files that the folder has as they are.
 
     Raises:
         BadInputError: another precision.
@@ -62,8 +70,9 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
     names = model.config.checkpoint_names(state, {target for row in ledger.rows if row.sources for target in row.targets})
     tensors = _in_file_dtypes(ledger, {name: state[ours] for name, ours in names.items()})
     _check_shapes(ledger, tensors)
-    companions = snapshot.companions()
-    _refuse_foreign(to, snapshot.inside, companions)
+    kept = _tokenizer_files(within) if keep_tokenizer else []
+    companions = [name for name in snapshot.companions() if name.rpartition("/")[2] not in (hub.TOKENIZERS if kept else ())]
+    _refuse_foreign(to, snapshot.inside, [*companions, *(f"{snapshot.inside}/{name}".lstrip("/") for name in kept)])
     quantized = _matrices(model) if precision == "int8" else set()
     small = {name for name, ours in names.items() if ours in quantized} | (ledger.eight_bits & tensors.keys())
     if precision is None:
@@ -76,6 +85,9 @@ def save(model: Model, ledger: Ledger, snapshot: Snapshot, folder: str | PathLik
         views.save(ledger, tensors, inside, small)
         for name in companions:
             _copy(snapshot.require(name), draft / name)
+        stored_config = snapshot.read_json("config.json") or {}
+        if settings := {key: value for key, value in model.config.source.items() if stored_config.get(key) != value}:
+            update_json(inside / "config.json", settings)
         if wider:
             declare_dtype(inside / "config.json", max(wider, key=lambda dtype: torch.finfo(dtype).bits))
         elif _loses_precision(model, stored.values()):
@@ -93,7 +105,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def save_new(
-    model: Model, names: WeightMap, snapshot: Snapshot | None, folder: str | PathLike[str], tokenizer: Writes | None = None
+    model: Model,
+    config: EncoderConfig,
+    names: WeightMap,
+    snapshot: Snapshot | None,
+    folder: str | PathLike[str],
+    tokenizer: Writes | None = None,
+    keep_tokenizer: bool = False,
 ) -> None:
     """Write a model with parts that no file holds to a folder that transformers loads: what :meth:`nativebert.loading.LoadedModel.save` does
     for a new head, for resized tables, and for a model of a config alone.
@@ -103,10 +121,12 @@ def save_new(
 
     Args:
         model: the model.
+        config: its config; ``architectures`` names the class of its heads.
         names: its family's map.
         snapshot: the files that the encoder came from; None for a model of a config alone.
         folder: where to. The files of another model there are replaced, or removed where this model has none of that name.
         tokenizer: what to save in place of the snapshot's tokenizer files; None for those.
+        keep_tokenizer: leave the tokenizer's files that the folder has as they are.
 
     Raises:
         RefusedError: the folder holds files of another model that would be mixed with this one.
@@ -116,19 +136,22 @@ def save_new(
     bare = not model.tasks
     inside = snapshot.inside if snapshot is not None and bare else ""
     copies = {} if snapshot is None else _companions(snapshot, bare)
-    own = {f"{inside}/{name}" if inside else name for name in tokenizer.files} if tokenizer is not None else set()
-    copies = {name: source for name, source in copies.items() if name not in own}
+    kept = _tokenizer_files(to / inside) if keep_tokenizer else []
+    tokenizer = None if kept else tokenizer
+    own = {f"{inside}/{name}".lstrip("/") for name in (kept if tokenizer is None else tokenizer.files)}
+    if own:
+        copies = {name: source for name, source in copies.items() if name.rpartition("/")[2] not in hub.TOKENIZERS}
     _refuse_foreign(to, inside, [*copies, *own])
     if (to / inside / hub.INDEX).exists():
         raise RefusedError(f"{to / inside} holds {hub.INDEX} of another model. Save to another folder.")
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     second, bias = "head.lm.bias_again", "head.lm.out.bias"
-    if model.config.tied:
+    if config.tied:
         state = {name: tensor for name, tensor in state.items() if name not in names.ties}
     elif bias in state and names.rule_of(second) is not None:
         state[second] = state[bias]  # of an output layer that is not tied, transformers reads this one
     left_out = {"quantization_config", "dtype", "torch_dtype"}
-    config = {key: value for key, value in model.config.source.items() if key not in left_out}
+    settings = {key: value for key, value in config.source.items() if key not in left_out}
     with replacing_folder(to, last=_LAST) as draft:
         within = draft / inside
         within.mkdir(parents=True, exist_ok=True)
@@ -136,7 +159,7 @@ def save_new(
             _copy(source, draft / name)
         if tokenizer is not None:
             tokenizer.save(within)
-        write_json(within / "config.json", config | {"dtype": str(model.dtype).removeprefix("torch.")})
+        write_json(within / "config.json", settings | {"dtype": str(model.dtype).removeprefix("torch.")})
         prefix = "" if bare else names.prefixes[0]
         packed = {name: views.view(tensor) for name, tensor in state.items()}
         names.save(packed, within / hub.WEIGHTS, prefix=prefix, metadata={"format": "pt"})
@@ -163,6 +186,10 @@ def _companions(snapshot: Snapshot, all_parts: bool) -> dict[str, Path]:
 
 
 _OF_SENTENCES = re.compile(r"modules\.json|sentence_.*_config\.json|config_sentence_transformers\.json")
+
+
+def _tokenizer_files(folder: Path) -> list[str]:
+    return [name for name in hub.TOKENIZERS if (folder / name).is_file()]
 
 
 def _refuse_foreign(to: Path, inside: str, own: Collection[str]) -> None:

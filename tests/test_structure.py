@@ -24,7 +24,7 @@ MAY = {
     "engine": {"config", "errors", "kernels", "nn"},
     "initialization": {"arch", "config", "errors", "nn"},
     "saving": {"config", "errors", "files", "hub", "nn"},
-    "loading": {"arch", "config", "engine", "errors", "hub", "initialization", "nn", "saving", "text"},
+    "loading": {"arch", "checks", "config", "engine", "errors", "hub", "initialization", "nn", "saving", "text"},
     "pickling": {"errors", "hub", "loading", "nn"},
     "tasks": {"config", "engine", "errors", "hub", "loading", "nn", "pickling", "sentence", "text", "checks"},
     "train": {

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert.arch import families, family, read_config
-from nativebert.checks import is_number, plain, whole_number
-from nativebert.config import ARCHITECTURES
+from nativebert.checks import at_least, is_number, plain, whole_number
+from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead
 from nativebert.engine import choose_device
 from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf import outputs, unsupported
@@ -22,15 +22,18 @@ from nativebert.hf.arguments import check_attention, checked, offline
 from nativebert.hf.config import PreTrainedConfig
 from nativebert.hf.outputs import ModelOutput
 from nativebert.hub import Snapshot
-from nativebert.loading import PRECISIONS, LoadedModel, load, open_snapshot
+from nativebert.loading import PRECISIONS, LoadedModel, from_config, load, open_snapshot
+from nativebert.nn.heads import Head
 from nativebert.nn.model import Output
 from nativebert.saving import declare_dtype
-from weights_map import Checkpoint
+from nativebert.train import losses
+from nativebert.train.losses import Loss
+from weights_map import Checkpoint, MismatchError
 from weights_map import torch as views
 
-_TRAINING = "a new head, with random weights, comes with fine-tuning, which is not in this version"
 _OPTIONS = (
     "revision", "token", "local_files_only", "config", "dtype", "torch_dtype", "device_map", "attn_implementation", "add_pooling_layer",
+    "ignore_mismatched_sizes",
 )  # fmt: skip
 _SETTINGS = ("num_labels", "id2label", "label2id", "problem_type", "output_hidden_states", "output_attentions", "return_dict")
 # What a tokenizer may return besides what a model reads; and a cache, which encoders have not.
@@ -58,12 +61,28 @@ class PreTrainedModel(nn.Module):
     native: LoadedModel
     config: PreTrainedConfig
 
-    def __init__(self, native: LoadedModel, config: PreTrainedConfig | None = None) -> None:
+    def __init__(self, config: PreTrainedConfig, native: LoadedModel | None = None) -> None:
+        """A model with fresh weights, in training mode; :meth:`from_pretrained` takes those of a checkpoint.
+
+        Args:
+            config: of the class's family.
+            native: the model itself, where it is there already.
+
+        Raises:
+            BadInputError: no config, or that of another family.
+        """
         super().__init__()
-        if not isinstance(native, LoadedModel) or config is None:
-            raise RefusedError(
-                f"{type(self).__name__} is not built from a config: {_TRAINING}. Use {type(self).__name__}.from_pretrained(folder or name)."
+        if not isinstance(config, PreTrainedConfig):
+            raise BadInputError(
+                f"{type(self).__name__} is made from a config of nativebert.hf, not from a {type(config).__name__}: use "
+                f"{type(self).__name__}.from_pretrained for a folder or a name"
             )
+        if self.family != config.model_type:
+            right = f"{family(config.model_type).stem}{self.end}" if self.family else f"{type(self).__name__}.from_config"
+            raise BadInputError(f"{type(self).__name__} is not made from a {type(config).__name__}: use {right}")
+        if native is None:
+            precision = str(torch.get_default_dtype()).removeprefix("torch.")
+            native = from_config(_plain(config), head=self._task(), precision=precision).train()
         self.native, self.config = native, config
 
     @classmethod
@@ -75,17 +94,27 @@ class PreTrainedModel(nn.Module):
             *args: none.
             **options: ``revision``, ``token``, ``local_files_only``; ``config``; ``dtype`` (``"auto"`` for the file's own); ``device_map``;
                 ``attn_implementation`` (``"eager"`` or ``"sdpa"``, the same here); ``add_pooling_layer``; ``id2label``, ``label2id``,
-                ``num_labels``, ``problem_type``, ``output_hidden_states``, ``output_attentions``, ``return_dict``.
+                ``num_labels``, ``problem_type``, ``output_hidden_states``, ``output_attentions``, ``return_dict``; the config's dropout
+                probabilities; ``ignore_mismatched_sizes``, for a new head in place of one of another size.
+
+        Warns:
+            NewlyInitialized: the checkpoint has no such head, and the model gets a new one, to be trained.
 
         Raises:
-            RefusedError: another family's class, an option that is not supported, or a head that would be new.
-            NotFoundError: there is no such model, or it has no such head.
+            RefusedError: another family's class, an option that is not supported, or a head of another size.
+            NotFoundError: there is no such model.
             NativeBertError, weights_map.WeightsMapError: see :func:`nativebert.load`.
         """
         call = f"{cls.__name__}.from_pretrained"
         if args:
             raise BadInputError(f"{call} takes one argument without a name; pass the others by name")
-        checked(call, options, (*_OPTIONS, *_SETTINGS), "; other keys of a config are those of the folder's config.json")
+        dropouts = {name: value for name, value in options.items() if "dropout" in name and value is not None}
+        checked(
+            call,
+            {name: value for name, value in options.items() if name not in dropouts},
+            (*_OPTIONS, *_SETTINGS),
+            "; other keys of a config are those of the folder's config.json",
+        )
         snapshot = open_snapshot(
             pretrained_model_name_or_path,
             revision=options.get("revision"),
@@ -94,48 +123,46 @@ class PreTrainedModel(nn.Module):
         )
         source = snapshot.read_json("config.json") or {}
         parsed = read_config(source)[1]
-        kind = cls._of(parsed.family, snapshot)
+        kind = cls._of(parsed.family, snapshot.reference)
         config = PreTrainedConfig.from_snapshot(snapshot, {})
         check_attention(call, options)
         tasks = kind.tasks_of(parsed.pretraining)
-        asked = {name: options[name] for name in _SETTINGS if options.get(name) is not None}
+        asked = {name: options[name] for name in _SETTINGS if options.get(name) is not None} | dropouts
         if options.get("config") is not None:
             asked = _differences(options["config"], config) | asked
         dtype = _dtype(options.get("dtype", options.get("torch_dtype")), config, snapshot)
-        several = len(tasks) > 1
-        if several and parsed.tasks != tasks:
-            raise RefusedError(
-                f"{snapshot.reference} was saved as {parsed.architecture or 'an encoder'}, which {kind.__name__} is not: {_TRAINING}"
-            )
-        head = "auto" if several else tasks[0] if tasks else None
-        precision = str(dtype).removeprefix("torch.")
-        try:
-            native = load(snapshot, head=head, device=_device(options.get("device_map")), precision=precision)
-        except NotFoundError as error:
-            raise NotFoundError(f"{kind.__name__}: {error} In this library {_TRAINING}.") from error
-        if native.tasks != tasks:
-            raise RefusedError(
-                f"{snapshot.reference} holds no weights for {', '.join(set(tasks) - set(native.tasks))}: {_TRAINING}"
-            )
+        asked = _checked_settings(asked, config)
+        count = asked.pop("num_labels", None)
+        names = _label_names(asked.get("id2label"), count, config) if "classify" in tasks or "tag" in tasks else None
+        load_as = partial(
+            load,
+            snapshot,
+            device=_device(options.get("device_map")),
+            precision=str(dtype).removeprefix("torch."),
+            settings={name: value for name, value in asked.items() if "dropout" in name},
+        )
+        native = _with_its_own_head(load_as, tasks, parsed) if names is None or len(names) == config.num_labels else None
+        if native is None:
+            replace = bool(options.get("ignore_mismatched_sizes"))
+            native = load_as(head=NewHead(kind._task() or "", names, asked.get("problem_type"), replace))
+            config = PreTrainedConfig.from_dict(native.config.source)
+            config.name_or_path = snapshot.reference
         reads_pooler = not tasks or any(native.config.heads[task].on == "pooled" for task in tasks)
         if not reads_pooler or options.get("add_pooling_layer") is False:
             native.pool = None  # its weights stay in the file, and are saved with it
-        _set(config, asked, kind.__name__, "classify" in tasks or "tag" in tasks)
+        for name, value in asked.items():
+            setattr(config, name, value)
         config.dtype = dtype
-        return kind(native, config).eval()
+        return kind(config, native).eval()
 
     @classmethod
-    def _of(cls, name: str, snapshot: Snapshot) -> type[PreTrainedModel]:
+    def _of(cls, name: str, reference: str) -> type[PreTrainedModel]:
         """The class for a family: this one, or for an Auto class the family's."""
         right = MODELS.get(family(name).stem + cls.end)
         if right is None:
-            raise RefusedError(
-                f"{snapshot.reference} is a {name}, and that family has no {cls.end}; see docs/hf.md for those it has"
-            )
+            raise RefusedError(f"{reference} is a {name}, and that family has no {cls.end}; see docs/hf.md for those it has")
         if cls.family and cls.family != name:
-            raise RefusedError(
-                f"{snapshot.reference} is a {name}, not a {cls.family}: use {right.__name__}, or Auto{_auto(cls.end)}"
-            )
+            raise RefusedError(f"{reference} is a {name}, not a {cls.family}: use {right.__name__}, or Auto{_auto(cls.end)}")
         return right
 
     @classmethod
@@ -163,9 +190,34 @@ class PreTrainedModel(nn.Module):
         return getattr(outputs, name)  # type: ignore[no-any-return]
 
     @classmethod
-    def from_config(cls, config: Any, **_: Any) -> PreTrainedModel:
-        """RefusedError: new weights are for training."""
-        raise RefusedError(f"a model of a config alone has random weights: {_TRAINING}. Use {cls.__name__}.from_pretrained.")
+    def from_config(cls, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+        """A model with fresh weights from a config alone, in training mode; under one ``torch.manual_seed`` they are transformers' own.
+
+        Args:
+            config: the config; its family is the model's.
+            **options: ``dtype``; ``attn_implementation``, which is the same here.
+
+        Raises:
+            BadInputError, RefusedError: an option, or a config, that cannot be used.
+        """
+        call = f"{cls.__name__}.from_config"
+        checked(call, options, ("dtype", "torch_dtype", "attn_implementation"))
+        check_attention(call, options)
+        if not isinstance(config, PreTrainedConfig):
+            raise BadInputError(f"{call} takes a config of nativebert.hf, not a {type(config).__name__}")
+        kind = cls._of(config.model_type, f"the config {config.name_or_path}".rstrip())
+        config = copy.deepcopy(config)
+        dtype = _number_type(options.get("dtype", options.get("torch_dtype")) or config.dtype or torch.get_default_dtype())
+        native = from_config(_plain(config), head=kind._task(), precision=str(dtype).removeprefix("torch."))
+        config.dtype = dtype
+        return kind(config, native.train())
+
+    @classmethod
+    def _task(cls) -> str | None:
+        """The task of the class's heads, as of :class:`nativebert.config.NewHead`."""
+        if cls.end in ("Model", "ForPreTraining"):
+            return None if cls.end == "Model" else "pretrain"
+        return ARCHITECTURES[cls.end][0]
 
     # ---- running
 
@@ -187,7 +239,8 @@ class PreTrainedModel(nn.Module):
             *more: ``token_type_ids`` and ``position_ids``, in the families that have segments.
             output_hidden_states, output_attentions, return_dict: None for what the config says.
             **named: ``token_type_ids``, ``position_ids``, and what the class's loss is made of: ``labels``; ``start_positions`` and
-                ``end_positions``; ``next_sentence_label``; ``sentence_order_label``.
+                ``end_positions``; ``next_sentence_label``; ``sentence_order_label``; ``num_items_in_batch``, to divide the sum of the losses by
+                in place of the number of the batch's own labels.
 
         Returns:
             The :class:`ModelOutput` of the class, or its tuple with ``return_dict=False``.
@@ -201,6 +254,7 @@ class PreTrainedModel(nn.Module):
             raise BadInputError(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")
         named = {**dict(zip(("token_type_ids", "position_ids"), more)), **named}
         targets = self.targets()
+        items = named.pop("num_items_in_batch", None)
         given = {name: value for name, value in named.items() if name not in _IGNORED and value is not None}
         checked(f"{type(self).__name__}()", given, ("input_ids", "attention_mask", "token_type_ids", "position_ids", *targets))
         if not isinstance(input_ids, Tensor):
@@ -214,20 +268,35 @@ class PreTrainedModel(nn.Module):
         )
         states = self.config.output_hidden_states if output_hidden_states is None else bool(output_hidden_states)
         weights = self.config.output_attentions if output_attentions is None else bool(output_attentions)
+        labels = {name: _on(given[name], self.device) for name in targets if name in given}
         padded = attention_mask is not None and bool((attention_mask == 0).any())
+        padded = padded and not (self.training and self._ignores_padding(labels, attention_mask))
         found = run(output_hidden_states=states, output_attentions=weights, keep_padding=padded)
         if padded and self._reads_the_mask:
             found.all_logits = run().all_logits
-        made = self._output(found, {name: _on(given[name], self.device) for name in targets if name in given}, attention_mask)
+        made = self._output(found, labels, attention_mask, items)
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return made if as_dict else made.to_tuple()
+
+    def _ignores_padding(self, labels: Mapping[str, Tensor], mask: Any) -> bool:
+        """Whether the loss is the same where no cell without a token is computed: there is one, of one row a text, or with -100 for each such
+        cell. The loss of an answer is over all positions, with the padding, in transformers."""
+        if len(labels) < len(self.targets()) or not labels or self.end == "ForQuestionAnswering":
+            return False
+        if self.end == "ForPreTraining" and self.native.tasks == ("rtd",):
+            return True  # it leaves out the padding by the mask
+        heads = [self.native.config.heads[task].on for task in self.native.tasks]
+        padding = _on(mask, self.device) == 0
+        return all(
+            on != "tokens" or bool((value[padding] == losses.IGNORED).all()) for on, value in zip(heads, labels.values())
+        )
 
     @property
     def _reads_the_mask(self) -> bool:
         """Whether the head reads the first real token in transformers, too, and not the first position."""
         return not set(family(self.family).mask_heads).isdisjoint(self.native.tasks)
 
-    def _output(self, found: Output, targets: dict[str, Tensor], mask: Tensor | None) -> ModelOutput:
+    def _output(self, found: Output, targets: dict[str, Tensor], mask: Tensor | None, items: Any = None) -> ModelOutput:
         steps = {"hidden_states": found.hidden_states, "attentions": found.attentions}
         kind = self._output_class()
         if self.end == "Model":
@@ -236,15 +305,22 @@ class PreTrainedModel(nn.Module):
                 values["cross_attentions"] = ()  # of a decoder; transformers has it, and empty, wherever the class could be one
             return kind(**{name: value for name, value in values.items() if name in kind.names})
         tasks = self.native.tasks
+        logits: dict[str, Any]
         if self.end == "ForQuestionAnswering":
             logits = {"start_logits": found.start_logits, "end_logits": found.end_logits}
         elif len(tasks) > 1:
             logits = {"prediction_logits": found.all_logits["lm"], _SECOND[tasks[1]][0]: found.all_logits[tasks[1]]}
         else:
             logits = {"logits": found.all_logits[tasks[0]]}
-        complete = len(targets) == len(self.targets())
-        loss = _LOSSES[self.end](self, list(logits.values()), targets, mask) if complete else None
+        loss = self._loss(list(logits.values()), targets, mask, items) if len(targets) == len(self.targets()) else None
         return kind(loss=loss, **logits, **steps)
+
+    def _loss(self, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None, items: Any) -> Tensor:
+        """The class's loss: the mean over the batch, or its share of a mean over ``items``."""
+        terms = _LOSSES[self.end](self, logits, targets, mask)
+        total = sum((term.mean if items is None else term.over(items) for term in terms), logits[0].new_zeros(()))
+        in_float32 = not set(family(self.family).float32_losses).isdisjoint(self.native.tasks)
+        return (total / 2 if self.end == "ForQuestionAnswering" else total).to(torch.float32 if in_float32 else logits[0].dtype)
 
     # ---- what scripts ask of a model
 
@@ -281,7 +357,7 @@ class PreTrainedModel(nn.Module):
         bare = copy.copy(self.native)
         bare._modules = {name: part for name, part in self.native._modules.items() if name != "head"}
         bare.tasks = ()
-        return MODELS[family(self.family).stem + "Model"](bare, self.config).train(self.training)
+        return MODELS[family(self.family).stem + "Model"](self.config, bare).train(self.training)
 
     def __getattr__(self, name: str) -> Any:
         if name in unsupported.MODEL:
@@ -290,17 +366,26 @@ class PreTrainedModel(nn.Module):
             return self.base_model
         try:
             return super().__getattr__(name)
-        except AttributeError as error:
-            if "native" in self._modules and any(name in source.split(".") for source, _, _ in self._names.values()):
-                raise AttributeError(
-                    f"{type(self).__name__} does not support {name}, a part of the model: named_parameters() has its weights, "
-                    "get_input_embeddings() the token table, and .native the parts by their own names"
-                ) from error
+        except AttributeError:
+            if "native" in self._modules and (part := self._part(name)) is not None:
+                return part
             raise
+
+    def _part(self, name: str) -> nn.Module | None:
+        """The parts whose weights' names begin with ``name``, nested as those names are: ``model.bert.encoder.layer[0].attention``."""
+        modules: dict[str, nn.Module] = {}
+        for ours, (source, piece, count) in self._names.items():
+            path = source.rpartition(".")[0] + (f".{piece}" if count > 1 else "")
+            if f"{path}.".startswith(f"{name}."):
+                modules[path.removeprefix(name).removeprefix(".")] = self.native.get_submodule(ours.rpartition(".")[0])
+        return _nested(modules) if modules else None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module | nn.Parameter) and name != "native":
-            raise RefusedError(f"{type(self).__name__} would not run a new {name}: {_TRAINING}")
+            raise RefusedError(
+                f"{type(self).__name__} would not run a new {name}: for another head pass num_labels= to from_pretrained, with "
+                "ignore_mismatched_sizes=True where the checkpoint has one; for other weights copy_ them"
+            )
         super().__setattr__(name, value)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
@@ -312,11 +397,64 @@ class PreTrainedModel(nn.Module):
         """The token table."""
         return self.native.embed.token
 
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The layer with an output for each token; None for a class without a masked-LM head."""
+        if "lm" not in self.native.tasks:
+            return None
+        head = self.native.head[self.native.config.heads["lm"].name]
+        assert isinstance(head, Head)
+        return head.last
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
+        """Give the token table another number of rows, and with it the masked-LM output; under one ``torch.manual_seed`` new rows are those of
+        transformers. See :meth:`nativebert.loading.LoadedModel.resize_token_embeddings`.
+
+        Args:
+            new_num_tokens: how many; None for as many as there are.
+            pad_to_multiple_of: round them up to a multiple of this.
+            mean_resizing: draw new rows around the mean of the old ones.
+
+        Returns:
+            The token table.
+
+        Raises:
+            BadInputError: a number that is none, or not above 0.
+        """
+        table = self.get_input_embeddings()
+        rows = self.native.config.vocab_size if new_num_tokens is None else at_least(1, "new_num_tokens", new_num_tokens)
+        if pad_to_multiple_of is not None:
+            multiple = at_least(1, "pad_to_multiple_of", pad_to_multiple_of)
+            rows = -(-rows // multiple) * multiple
+        self.native.resize_token_embeddings(rows, mean=bool(mean_resizing))
+        self.config.vocab_size = rows
+        return table
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """In training, keep only the inputs of the layers for the backward pass, and compute the rest again: less memory, more time.
+
+        Args:
+            gradient_checkpointing_kwargs: ``use_reentrant``, which changes nothing: it is always False here.
+        """
+        checked("gradient_checkpointing_enable", gradient_checkpointing_kwargs or {}, ("use_reentrant",))
+        self.native.activation_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undo :meth:`gradient_checkpointing_enable`."""
+        self.native.activation_checkpointing = False
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether :meth:`gradient_checkpointing_enable` is in force."""
+        return self.native.activation_checkpointing
+
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
         """Write the model to a folder that transformers loads; see :func:`nativebert.saving.save`.
 
-        The files keep the layout that was loaded. The tokenizer's files are copied with them. What was changed of the config is written,
-        and the number type, if it is not the one that would be loaded: the weights have its values, in the file's own type.
+        The files keep the layout that was loaded; a model with new parts is written to new files. The tokenizer's files are copied with them,
+        unless the folder has some: then those stay. What was changed of the config is written, and the number type, if it is not the one that
+        would be loaded: the weights have its values, in the file's own type.
 
         Raises:
             RefusedError: see :func:`nativebert.saving.save`.
@@ -324,7 +462,7 @@ class PreTrainedModel(nn.Module):
         checked("save_pretrained", options, ("max_shard_size", "safe_serialization", "is_main_process"))
         if options.get("safe_serialization", True) is False:
             raise RefusedError("save_pretrained writes safetensors only: leave safe_serialization out")
-        self.native.save(save_directory)
+        self.native.save(save_directory, keep_tokenizer=True)
         saved = open_snapshot(Path(save_directory))
         self.config.write_changes(saved.encoder, leave=("dtype",))
         if _dtype(None, PreTrainedConfig.from_snapshot(saved, {}), saved) != self.dtype:  # what half(), to(dtype), dtype= left
@@ -444,22 +582,81 @@ def _differences(given: Any, ours: PreTrainedConfig) -> dict[str, Any]:
     return {key: value for key, value in theirs.items() if key not in left_out and (key not in known or known[key] != value)}
 
 
-def _set(config: PreTrainedConfig, asked: Mapping[str, Any], kind: str, labelled: bool) -> None:
-    """Take over what may differ from the folder's config.json; refuse what the weights decide."""
-    labels = asked.get("id2label")
-    count = len(labels) if labels else asked.get("num_labels")
-    if count is not None and labelled and whole_number("num_labels", count) != config.num_labels:
-        raise RefusedError(
-            f"the checkpoint's head has {config.num_labels} labels, and {kind} was asked for {count}: {_TRAINING}"
-        )
+class Parts(nn.Module):
+    """Parts of a model by the names that transformers gives them: to read, freeze or count their weights. They run in the model alone."""
+
+
+def _nested(modules: Mapping[str, nn.Module]) -> nn.Module:
+    """Modules by their dotted paths, as a tree; ``""`` is the module itself, and numbers make a list."""
+    if "" in modules:
+        return modules[""]
+    children: dict[str, dict[str, nn.Module]] = {}
+    for path, module in modules.items():
+        first, _, rest = path.partition(".")
+        children.setdefault(first, {})[rest] = module
+    if all(name.isdecimal() for name in children):
+        return nn.ModuleList(_nested(children[name]) for name in sorted(children, key=int))
+    parts = Parts()
+    for name, inner in children.items():
+        parts.add_module(name, _nested(inner))
+    return parts
+
+
+def _checked_settings(asked: Mapping[str, Any], config: PreTrainedConfig) -> dict[str, Any]:
+    """What may differ from the folder's config.json, by its keys; refuses what the weights decide.
+
+    Raises:
+        RefusedError: another key than those of labels, outputs and dropout.
+    """
+    known = config.to_dict()
     for name, value in asked.items():
-        if name == "num_labels":
-            continue
-        if name not in _SETTINGS:
+        if name not in _SETTINGS and not ("dropout" in name and name in known):
             raise RefusedError(
                 f"{name}={value!r} is not what the folder's config.json says: change it there, in a copy of the folder"
             )
-        setattr(config, name, value)
+    return dict(asked)
+
+
+def _label_names(named: Mapping[Any, Any] | None, count: Any, config: PreTrainedConfig) -> list[str]:
+    """The names of the classes that a head is asked for: of ``id2label``, ``num_labels`` numbered ones, or the config's.
+
+    Raises:
+        BadInputError: the ids are not 0, 1, 2, ..., or as many as ``num_labels`` says.
+    """
+    count = None if count is None else whole_number("num_labels", count)
+    if not named:
+        same = count is None or count == config.num_labels
+        names = config.id2label if same else dict(enumerate(f"LABEL_{number}" for number in range(count or 0)))
+    else:
+        names = {int(number): str(name) for number, name in named.items()}
+    if sorted(names) != list(range(len(names))) or not names:
+        raise BadInputError(f"id2label must name the classes 0, 1, 2, ..., not {sorted(names) or 'none'}")
+    if named and count not in (None, len(names)):
+        raise BadInputError(f"num_labels={count}, and id2label names {len(names)} classes")
+    return [names[number] for number in range(len(names))]
+
+
+def _with_its_own_head(load_as: Callable[..., LoadedModel], tasks: tuple[str, ...], saved: EncoderConfig) -> LoadedModel | None:
+    """The model with the head that its checkpoint has; None where it has none for these tasks."""
+    if len(tasks) > 1 and saved.tasks != tasks:
+        return None
+    try:
+        native = load_as(head="auto" if len(tasks) > 1 else tasks[0] if tasks else None)
+    except (NotFoundError, BadInputError):
+        if not tasks:
+            raise
+        return None
+    except MismatchError as error:
+        if all(row.status == "missing" and row.targets[0].startswith("pool.") for row in error.rows):
+            return None
+        raise
+    return native if native.tasks == tasks else None
+
+
+def _plain(config: PreTrainedConfig) -> dict[str, Any]:
+    """A config as config.json has it."""
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return {**values, "model_type": config.model_type}
 
 
 def _dtype(asked: Any, config: PreTrainedConfig, snapshot: Snapshot) -> torch.dtype:
@@ -471,6 +668,10 @@ def _dtype(asked: Any, config: PreTrainedConfig, snapshot: Snapshot) -> torch.dt
             asked = next(
                 (t for code in codes if (t := views.DTYPES.get(code)) is not None and t.is_floating_point), torch.float32
             )
+    return _number_type(asked)
+
+
+def _number_type(asked: Any) -> torch.dtype:
     name = str(asked).removeprefix("torch.")
     if name not in PRECISIONS:
         raise BadInputError(f"dtype must be 'auto', torch.float32 or one of {', '.join(PRECISIONS)}, not {asked!r}")
@@ -496,60 +697,37 @@ def _auto(end: str) -> str:
     return end if end == "Model" else f"Model{end}"
 
 
-# ---- losses, as transformers computes them
+# ---- losses: the terms of each class's loss, and the factor of their sum
 
 
-def _tokens(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
-    """Cross-entropy over tokens or rows; -100 is left out."""
-    in_float32 = not set(family(model.family).float32_losses).isdisjoint(model.native.tasks)
-    scores = logits[0].float() if in_float32 else logits[0]
-    return F.cross_entropy(scores.flatten(0, -2), targets["labels"].flatten())
+def _tokens(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> list[Loss]:
+    """Over tokens, rows or choices; -100 is left out."""
+    return [losses.cross_entropy(logits[0], targets["labels"])]
 
 
-def _classes(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
+def _classes(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> list[Loss]:
     """Of classification. What the config does not say is told by the first labels, and remembered, as in transformers."""
-    scores, labels, config = logits[0], targets["labels"], model.config
+    labels, config = targets["labels"], model.config
     if config.problem_type is None:
-        single = labels.dtype in (torch.long, torch.int)
-        config.problem_type = "multi_label_classification"
-        if model.num_labels == 1 or single:
-            config.problem_type = "regression" if model.num_labels == 1 else "single_label_classification"
-    if config.problem_type == "regression":
-        return F.mse_loss(scores.squeeze(), labels.squeeze()) if model.num_labels == 1 else F.mse_loss(scores, labels)
-    if config.problem_type == "single_label_classification":
-        return F.cross_entropy(scores, labels.flatten())
-    return F.binary_cross_entropy_with_logits(scores, labels)
+        config.problem_type = losses.problem_type_of(labels, model.num_labels)
+    return [losses.classification(logits[0], labels, config.problem_type)]
 
 
-def _spans(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
-    """The mean of both ends' cross-entropies; positions beyond the tokens are left out."""
-    ends = (targets["start_positions"], targets["end_positions"])
-    ends = tuple(end.squeeze(-1) if end.dim() > 1 else end for end in ends)  # type: ignore[assignment]
-    length = logits[0].shape[1]
-    losses = [F.cross_entropy(scores, end.clamp(0, length), ignore_index=length) for scores, end in zip(logits, ends)]
-    return (losses[0] + losses[1]) / 2
+def _spans(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> list[Loss]:
+    """Of both ends of an answer."""
+    return list(losses.spans(logits[0], logits[1], targets["start_positions"], targets["end_positions"]))
 
 
-def _choices(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
-    """Cross-entropy over the choices."""
-    return F.cross_entropy(logits[0], targets["labels"])
-
-
-def _pretraining(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> Tensor:
-    """Both heads' cross-entropies together; for ELECTRA, of each real token being replaced."""
+def _pretraining(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> list[Loss]:
+    """Of both heads; for ELECTRA, of each real token being replaced."""
     if model.native.tasks == ("rtd",):
-        scores, labels = logits[0], targets["labels"]
-        real = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.to(labels.device) == 1
-        return F.binary_cross_entropy_with_logits(scores[real], labels[real].float())
-    return sum(
-        (F.cross_entropy(scores.flatten(0, -2), labels.flatten()) for scores, labels in zip(logits, targets.values())),
-        torch.zeros((), device=logits[0].device),
-    )
+        return [losses.replaced_tokens(logits[0], targets["labels"], mask)]
+    return [losses.cross_entropy(scores, labels) for scores, labels in zip(logits, targets.values())]
 
 
-_LOSSES: dict[str, Callable[..., Tensor]] = {
+_LOSSES: dict[str, Callable[..., list[Loss]]] = {
     "ForMaskedLM": _tokens, "ForTokenClassification": _tokens, "ForNextSentencePrediction": _tokens, "ForSequenceClassification": _classes,
-    "ForQuestionAnswering": _spans, "ForMultipleChoice": _choices, "ForPreTraining": _pretraining,
+    "ForQuestionAnswering": _spans, "ForMultipleChoice": _tokens, "ForPreTraining": _pretraining,
 }  # fmt: skip
 # ---- the classes, from one table
 

@@ -196,7 +196,9 @@ class PreTrainedTokenizerBase:
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)
         if token is not None and self.native.token_to_id(str(token)) is None:
-            raise RefusedError(f"{text} cannot become {value!r}, which is not in the vocabulary: {unsupported.VOCABULARY}")
+            raise RefusedError(
+                f"{text} cannot become {value!r}, which is not in the vocabulary: tokenizer.add_special_tokens({{{text!r}: {str(value)!r}}}) adds it"
+            )
         self._special.pop(text, None)
         if token is not None:
             self._special[text] = str(token)
@@ -259,6 +261,65 @@ class PreTrainedTokenizerBase:
         return {token.content: number for number, token in sorted(self.added_tokens_decoder.items())}
 
     added_tokens_encoder = property(get_added_vocab)
+
+    def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+        """Add tokens at the end of the vocabulary; the model then needs ``model.resize_token_embeddings(len(tokenizer))``.
+
+        Args:
+            new_tokens: a text, an AddedToken of the tokenizers library, or a list of either.
+            special_tokens: whether they are special.
+
+        Returns:
+            How many were added: those too that the vocabulary had, and that are found inside words from now on.
+
+        Raises:
+            BadInputError, RefusedError: see :meth:`nativebert.Tokenizer.with_tokens`.
+        """
+        many = isinstance(new_tokens, list | tuple)
+        return self._add(list(new_tokens) if many else [new_tokens] if new_tokens else [], bool(special_tokens), None)
+
+    def add_special_tokens(self, special_tokens_dict: Mapping[str, Any], replace_extra_special_tokens: bool = True) -> int:
+        """Name special tokens, and add those that are not in the vocabulary, as :meth:`add_tokens` does.
+
+        Args:
+            special_tokens_dict: ``pad_token`` and its like -> the token; ``additional_special_tokens``, or ``extra_special_tokens`` -> a list.
+            replace_extra_special_tokens: whether that list takes the place of the one that there is.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            BadInputError: an unknown name, or a token that is no text; and see :meth:`add_tokens`.
+        """
+        told = dict(special_tokens_dict)
+        extra = told.pop("additional_special_tokens", None)
+        extra = told.pop("extra_special_tokens", extra)
+        if strangers := [name for name in told if name not in SPECIAL]:
+            raise BadInputError(
+                f"{strangers[0]!r} is no special token; they are {', '.join((*SPECIAL, 'extra_special_tokens'))}"
+            )
+        if extra is not None and not isinstance(extra, list | tuple):
+            raise BadInputError(f"extra_special_tokens must be a list of tokens, not {extra!r}")
+        old = [] if replace_extra_special_tokens and extra else self._extra
+        new = [*told.values(), *(token for token in extra or () if str(token) not in old)]
+        extras = None if extra is None else list(dict.fromkeys([*old, *map(str, extra)]))
+        count = self._add(new, True, extras)
+        for name, token in told.items():
+            setattr(self, name, str(token))
+        return count
+
+    def _add(self, tokens: list[Any], special: bool, extra: list[str] | None) -> int:
+        """Add tokens, and set the extra special ones; the number of those that were added."""
+        before = set(self.get_added_vocab())
+        native = self.native.with_tokens(tokens, special=special, extra=extra) if tokens or extra is not None else self.native
+        if "_own" in self.__dict__:  # the tokenizer that was handed out stays the one that counts
+            core = self.native.backend
+            (core.add_special_tokens if special else core.add_tokens)(tokens)
+        else:
+            self.native, self._idle = native, []
+        if extra is not None:
+            self._extra = extra
+        return len(set(self.get_added_vocab()) - before)
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer:

@@ -24,7 +24,6 @@ NAMES = {
     r"(BitsAndBytes|GPTQ|Awq|Quanto|Torchao|TorchAo).*": "quantisation is not supported: load the model with dtype='bfloat16'",
 }
 
-_NEW_HEADS = "new heads come with fine-tuning, which is not in this version; until then, train with transformers and load the result here"
 ARGUMENTS = {
     "cache_dir": "set the environment variable HF_HOME to choose where models are kept",
     "force_download": "delete the model from the cache to download it again",
@@ -38,7 +37,6 @@ ARGUMENTS = {
     "variant": "copy that variant's file into a folder as model.safetensors",
     "push_to_hub": "save to a folder, then upload the folder with huggingface_hub",
     "state_dict": "load the model, then call model.load_state_dict(...)",
-    "ignore_mismatched_sizes": _NEW_HEADS,
     "quantization_config": "use dtype='bfloat16' for a smaller model",
     "load_in_8bit": "use dtype='bfloat16' for a smaller model",
     "load_in_4bit": "use dtype='bfloat16' for a smaller model",
@@ -48,23 +46,19 @@ ARGUMENTS = {
     "encoder_hidden_states": "nativebert has encoders only",
     "encoder_attention_mask": "nativebert has encoders only",
     "past_key_values": "nativebert has encoders only",
-    "num_items_in_batch": "divide the loss yourself",
 }
 """Arguments that are not supported, and what to do in their place. None, False and "" ask for nothing and pass."""
 
 # Attributes of a model.
 MODEL = {
     "generate": "nativebert has encoders only; use transformers to generate text",
-    "resize_token_embeddings": "changing the vocabulary comes with fine-tuning, not in this version",
-    "gradient_checkpointing_enable": "it comes with fine-tuning, not in this version",
     "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
     "set_input_embeddings": "copy the values instead: model.get_input_embeddings().weight.data.copy_(...)",
 }
 
 # Attributes of a tokenizer, and arguments of its calls.
-VOCABULARY = "the vocabulary belongs to the weights: changing it comes with fine-tuning, not in this version"
 TOKENIZER = {
-    **dict.fromkeys(("add_tokens", "add_special_tokens", "train_new_from_iterator"), VOCABULARY),
+    "train_new_from_iterator": "train one with the tokenizers library, and pass it as tokenizer_object=",
     "apply_chat_template": "nativebert has encoders only",
     "push_to_hub": "save_pretrained(folder), then upload the folder with huggingface_hub",
     "prepare_for_model": "call the tokenizer with the text",

@@ -47,8 +47,13 @@ class Head(nn.Module):
             x = ACTIVATION[self.spec.activation](self.dense(self.dropout(x) if self.spec.dropout_first else x))
         if self.norm is not None:
             x = self.norm(x)
-        logits: Tensor = self.get_submodule(self.spec.last)(self.dropout(x))
+        logits: Tensor = self.last(self.dropout(x))
         return logits
+
+    @property
+    def last(self) -> nn.Linear:
+        """The output layer."""
+        return self.get_submodule(self.spec.last)  # type: ignore[return-value]
 
 
 def first_tokens(hidden: Tensor, batch: Packed) -> Tensor:

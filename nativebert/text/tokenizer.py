@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -279,22 +279,70 @@ class Tokenizer:
 
     def changed(self, settings: Mapping[str, Any]) -> Tokenizer:
         """What :meth:`save` and :meth:`from_folder` would make of this tokenizer's files with settings over what they say."""
-        files = self._files
-        if any(name.endswith("_token") for name in settings):  # a token that loses its name is special all the same
-            told = {
-                name: _text(token)
-                for name, token in self._config.items()
-                if name.endswith("_token") and isinstance(token, str | dict)
-            }
-            tokens = {str(number): _flags(token) for number, token in sorted(self._core.get_added_tokens_decoder().items())}
-            extra = [_text(token) for token in self._config["extra_special_tokens"] if not self._config["named"]]
-            settings = told | ({"extra_special_tokens": extra} if extra else {}) | {_DECODER: tokens} | dict(settings)
-            if any(
-                name.endswith(".model") for name in files
-            ):  # the names are in the vocabulary that is built of it: write that
-                files = {name: data for name, data in files.items() if name not in VOCABULARIES}
-                files["tokenizer.json"] = self._core.to_str().encode()
-        return self._read(files, self._where, settings, self.kind)
+        # a token that loses its name is special all the same, and a library's tokenizer that was handed out may have got tokens
+        if self._detached or any(name.endswith("_token") for name in settings):
+            return self._reread(self._core, settings)
+        return self._read(self._files, self._where, settings, self.kind)
+
+    def with_tokens(
+        self, tokens: Iterable[str | tokenizers.AddedToken], *, special: bool = False, extra: Sequence[str] | None = None
+    ) -> Tokenizer:
+        """A tokenizer like this one with tokens added at the end of its vocabulary. :meth:`save` writes them, and the model's token table needs
+        as many rows as there are tokens then: ``model.resize_token_embeddings(tokenizer.vocab_size)``.
+
+        Args:
+            tokens: the tokens. One that was added before stays what it is, and a special token special; one of the vocabulary keeps its id, and is
+                found inside words from then on.
+            special: whether they are special: left out by ``decode``, and found in a text as it is written, before it is lower-cased.
+            extra: all special tokens without a name of their own (``extra_special_tokens``); None for those that there are.
+
+        Raises:
+            BadInputError: a token that is no text, or empty.
+            RefusedError: the files cannot say it.
+        """
+        from tokenizers import Tokenizer
+
+        listed = list(tokens)
+        if bad := [
+            token for token in listed if (not isinstance(token, str) and not hasattr(token, "content")) or not str(token)
+        ]:
+            raise BadInputError(f"a token must be a text that is not empty, or a tokenizers.AddedToken, not {bad[0]!r}")
+        core = Tokenizer.from_str(self._core.to_str())
+        there = {token.content: token for token in core.get_added_tokens_decoder().values()}
+        new = [there.get(token, token) if isinstance(token, str) and not special else token for token in listed]
+        (core.add_special_tokens if special else core.add_tokens)(new)
+        made = self._reread(core, {} if extra is None else {"extra_special_tokens": list(extra)})
+        if self._unsaid:
+            made = made.lowercased()
+        if _content(made._core) != _content(core):
+            raise RefusedError(
+                f"a folder with {', '.join(map(str, listed[:3]))} would read text otherwise than this tokenizer does: add tokens that are in no "
+                "other token's way, or write a tokenizer.json with the tokenizers library"
+            )
+        return made
+
+    def _reread(self, core: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> Tokenizer:
+        """This tokenizer's files with the added tokens of ``core``, read with settings over what they say."""
+        files = dict(self._files)
+        told = {
+            name: _text(token)
+            for name, token in self._config.items()
+            if name.endswith("_token") and isinstance(token, str | dict)
+        }
+        tokens = {number: _flags(token) for number, token in sorted(core.get_added_tokens_decoder().items())}
+        extra = [_text(token) for token in self._config["extra_special_tokens"] if not self._config["named"]]
+        decoder = {_DECODER: {str(number): flags for number, flags in tokens.items()}}
+        if any(name.endswith(".model") for name in files):  # the names are in the vocabulary that is built of it: write that
+            files = {name: data for name, data in files.items() if name not in VOCABULARIES}
+            files["tokenizer.json"] = core.to_str().encode()
+        elif "tokenizer.json" in files and core.get_vocab_size() > self.vocab_size:
+            whole = parse_json(files["tokenizer.json"], self._where / "tokenizer.json")
+            files["tokenizer.json"] = dump_json(
+                whole | {"added_tokens": [{"id": number, **flags} for number, flags in tokens.items()]}
+            ).encode()
+        return self._read(
+            files, self._where, told | ({"extra_special_tokens": extra} if extra else {}) | decoder | dict(settings), self.kind
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the files. The library's own pickles round the scores of a Unigram, and forget whether special tokens are split."""

@@ -8,7 +8,6 @@ from os import PathLike
 from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nativebert.checks import whole
@@ -18,7 +17,7 @@ from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.tasks.answer import Answerer
 from nativebert.train import data as tables
-from nativebert.train import metrics
+from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_questions, max_tokens
 from nativebert.train.objective import Objective, Sequences
@@ -42,11 +41,8 @@ class Answering(Objective):
         return padded_logits(super().logits(model, hidden, packed), packed)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        both = [
-            F.cross_entropy(logits[:, n], targets[name], reduction="sum")
-            for n, name in enumerate(("start_positions", "end_positions"))
-        ]
-        return (both[0] + both[1]) / 2
+        first, last = losses.spans(logits[:, 0], logits[:, 1], targets["start_positions"], targets["end_positions"])
+        return (first.total + last.total) / 2
 
     def mean_loss(self) -> float:
         """The loss over the evaluation examples."""

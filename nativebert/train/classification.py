@@ -9,7 +9,6 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from nativebert.config import NewHead
 from nativebert.errors import BadInputError
 from nativebert.loading import LoadedModel
 from nativebert.train import data as tables
-from nativebert.train import metrics
+from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_texts, max_tokens
 from nativebert.train.objective import Objective, Sequences
@@ -68,14 +67,9 @@ class Classification(Objective):
         return {"labels": labels}, float(self.class_weights[labels].sum())  # the reference's mean is weighted, too
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        labels = targets["labels"]
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        if self.problem == "regression":
-            return F.mse_loss(logits.view(labels.shape), labels, reduction="sum")
-        if self.problem == "multi_label_classification":
-            return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="sum")
+        weight = None if self.class_weights is None else self.class_weights.to(logits)
         smoothing = self.options.label_smoothing_factor
-        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum")
+        return losses.classification(logits, targets["labels"], self.problem, weight=weight, smoothing=smoothing).total
 
     def fingerprint(self) -> dict[str, Any]:
         weights = None if self.class_weights is None else self.class_weights.tolist()

@@ -13,7 +13,8 @@ from nativebert.errors import BadInputError, TooLongError
 from nativebert.loading import LoadedModel
 from nativebert.text.tokenizer import Encoding
 from nativebert.text.window import check_policy, windows
-from nativebert.train.objective import NO_LABEL, Sequences
+from nativebert.train.losses import IGNORED
+from nativebert.train.objective import Sequences
 
 Span = tuple[int, int, str]  # first and last-plus-one character, label
 
@@ -90,12 +91,12 @@ def encode_tagged(
         stride: tokens that neighbouring windows share.
 
     Returns:
-        Sequences with the target ``labels``, :data:`~nativebert.train.objective.NO_LABEL` where a token has none.
+        Sequences with the target ``labels``, :data:`~nativebert.train.losses.IGNORED` where a token has none.
     """
     targets = []
     encodings = model.tokenizer.encode_batch(texts)
     for text, e, words in zip(texts, encodings, labels, strict=True):
-        row = [NO_LABEL] * len(e)
+        row = [IGNORED] * len(e)
         starts = [start for start, _, _ in words]
         done = -1
         for token in e.own:
@@ -244,8 +245,8 @@ def _windows(
             ids.append([*all_ids[:prefix], *all_ids[prefix + w.start : prefix + w.end], *all_ids[len(e) - suffix :]])
             examples.append(n)
             for name, values in targets.items():
-                own = [value if w.own_start <= i < w.own_end else NO_LABEL for i, value in enumerate(values[n][prefix:], 0)]
-                rows[name].append([NO_LABEL] * prefix + own[w.start : w.end] + [NO_LABEL] * suffix)
+                own = [value if w.own_start <= i < w.own_end else IGNORED for i, value in enumerate(values[n][prefix:], 0)]
+                rows[name].append([IGNORED] * prefix + own[w.start : w.end] + [IGNORED] * suffix)
     return Sequences(ids, None, rows, examples, cut)
 
 

@@ -28,8 +28,6 @@ from nativebert.train.lora import Adapters
 from nativebert.train.options import TrainingOptions
 from nativebert.train.step import Step
 
-NO_LABEL = -100  # a token that counts for no loss, as in the reference
-
 
 @dataclass(frozen=True)
 class Sequences:

@@ -10,7 +10,6 @@ from os import PathLike
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,17 +19,18 @@ from nativebert.errors import BadInputError
 from nativebert.loading import load
 from nativebert.text.tokenizer import Tokenizer
 from nativebert.train import data as tables
-from nativebert.train import metrics
+from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import Span, encode_tagged, max_tokens, words_as_text, words_of_spans
-from nativebert.train.objective import NO_LABEL, Objective, Sequences
+from nativebert.train.losses import IGNORED
+from nativebert.train.objective import Objective, Sequences
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 
 class Tagging(Objective):
     """Learn labels of words.
 
-    Sequences have the target ``labels``: one for each token, :data:`~nativebert.train.objective.NO_LABEL` for none. The loss is the mean over
+    Sequences have the target ``labels``: one for each token, :data:`~nativebert.train.losses.IGNORED` for none. The loss is the mean over
     labelled tokens.
     """
 
@@ -40,11 +40,10 @@ class Tagging(Objective):
     def targets(self, sequences: Sequences, indices: NDArray, epoch: int) -> tuple[dict[str, Tensor], float]:  # type: ignore[type-arg]
         rows = sequences.targets["labels"]
         labels = torch.tensor(list(chain.from_iterable(rows[n] for n in indices)))  # (T,)
-        return {"labels": labels}, float((labels != NO_LABEL).sum())
+        return {"labels": labels}, float((labels != IGNORED).sum())
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        smoothing = self.options.label_smoothing_factor
-        return F.cross_entropy(logits, targets["labels"], ignore_index=NO_LABEL, label_smoothing=smoothing, reduction="sum")
+        return losses.cross_entropy(logits, targets["labels"], smoothing=self.options.label_smoothing_factor).total
 
     def predicted_labels(self, sequences: Sequences) -> tuple[list[list[int]], list[list[int]], float]:
         """Labels of each example's words in order, true and predicted, and the mean loss."""
@@ -58,7 +57,7 @@ class Tagging(Objective):
             best = logits.argmax(1)
             parts = (torch.split(x, list(packed.lengths)) for x in (targets["labels"], best))
             for n, labels, guesses in zip(indices.tolist(), *parts):
-                kept = labels != NO_LABEL
+                kept = labels != IGNORED
                 true[examples[n]][n], predicted[examples[n]][n] = labels[kept].tolist(), guesses[kept].tolist()
         return _joined(true), _joined(predicted), total / max(count, 1.0)
 

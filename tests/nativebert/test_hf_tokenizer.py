@@ -399,7 +399,11 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, pair_of: Any) 
         with pytest.raises(NativeBertError, match=says):
             hf.AutoTokenizer.from_pretrained(folder, **options)
     tokenizer = pair_of("uncased")[0]
-    for name, says in (("add_tokens", "fine-tuning"), ("apply_chat_template", "encoders"), ("colour", "no 'colour'")):
+    for name, says in (
+        ("train_new_from_iterator", "tokenizer_object"),
+        ("apply_chat_template", "encoders"),
+        ("colour", "no 'colour'"),
+    ):
         with pytest.raises(AttributeError, match=says):
             getattr(tokenizer, name)
     with pytest.raises(BadInputError, match=f"0 to {len(VOCAB) - 1}"):

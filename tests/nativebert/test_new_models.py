@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import nativebert as nb
 from nativebert import NewHead
-from nativebert.arch import family
+from nativebert.arch import family, read_config
 from nativebert.errors import BadInputError, DiskFullError, NewlyInitialized, NotFoundError, RefusedError
 from nativebert.loading import LoadedModel, from_config
 from nativebert.nn.model import Model
@@ -270,6 +270,21 @@ def test_names_of_a_config_alone(tmp_path: Path) -> None:
         from_config(BERT, precision="int8")
     with pytest.raises(RefusedError, match="sinusoidal"):
         from_config({"model_type": "distilbert", "sinusoidal_pos_embds": True})
+
+
+@new
+def test_models_whose_files_say_otherwise(tmp_path: Path) -> None:
+    """A model of modules alone, one out of eight bits, and a part of a new one: each is saved as what it is."""
+    config = read_config({**BERT, "architectures": ["BertModel"]})[1]
+    LoadedModel.of(Model(config, tasks=("tag",))).save(tmp_path / "tag")
+    assert nb.load(tmp_path / "tag").tasks == ("tag",)
+    folder = write_folder(tmp_path / "m", BERT)
+    nb.load(folder).save(tmp_path / "small", precision="int8")
+    model = nb.load(tmp_path / "small", head=NewHead("classify"))
+    model.save(tmp_path / "large")
+    assert "quantization_config" not in json.loads((tmp_path / "large" / "config.json").read_text())
+    assert nb.load(tmp_path / "large").ledger is not None
+    assert torch.equal(nb.load(tmp_path / "large").embed.token.weight, model.embed.token.weight)
 
 
 @new

@@ -17,7 +17,8 @@ from nativebert.arch import family
 from nativebert.train.answering import Answering
 from nativebert.train.classification import Classification
 from nativebert.train.distributed import Processes
-from nativebert.train.objective import NO_LABEL, Objective, Sequences
+from nativebert.train.losses import IGNORED
+from nativebert.train.objective import Objective, Sequences
 from nativebert.train.parameters import parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
 from nativebert.train.tagging import Tagging
@@ -43,7 +44,7 @@ def examples(made: Made) -> tuple[Sequences, dict[str, torch.Tensor]]:
     ids = [torch.randint(5, 60, (n,), generator=g) for n in lengths]
     padded = torch.full((len(ids), max(lengths)), pad)
     mask = torch.zeros_like(padded)
-    tags = torch.full_like(padded, NO_LABEL)
+    tags = torch.full_like(padded, IGNORED)
     for row, one in enumerate(ids):
         padded[row, : len(one)], mask[row, : len(one)] = one, 1
         tags[row, 1 : len(one) - 1] = torch.randint(0, 5, (len(one) - 2,), generator=g)

@@ -19,7 +19,7 @@ from nativebert.train.encode import (
     words_as_text,
     words_of_spans,
 )
-from nativebert.train.objective import NO_LABEL
+from nativebert.train.losses import IGNORED
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_each_word_has_its_label_at_its_first_token(any_model: LoadedModel) -> N
     text, spans = words_as_text(words)
     encoded = encode_tagged(any_model, [text], [[(start, end, n) for n, (start, end) in enumerate(spans)]], limit=60)
     labels, encoding = encoded.targets["labels"][0], any_model.tokenizer.encode(text)
-    assert [label for label in labels if label != NO_LABEL] == [0, 1, 2, 3, 4]
+    assert [label for label in labels if label != IGNORED] == [0, 1, 2, 3, 4]
     for token, label in enumerate(labels):
-        if label != NO_LABEL:  # the token begins where its word does, but for a space
+        if label != IGNORED:  # the token begins where its word does, but for a space
             start, end = encoding.offsets[token]
             assert text[start:end].strip()
             assert words[label].lower().startswith(text[start:end].strip().lower())
@@ -90,7 +90,7 @@ def test_windows_label_each_word_once(any_model: LoadedModel) -> None:
         assert max(map(len, encoded.ids)) <= 12
         for example in (0, 1):
             rows = [row for row, n in zip(encoded.targets["labels"], encoded.examples or []) if n == example]
-            assert [label for row in rows for label in row if label != NO_LABEL] == list(range(len(words)))
+            assert [label for row in rows for label in row if label != IGNORED] == list(range(len(words)))
     cut = encode_tagged(any_model, [text], [labels], limit=12, too_long="truncate")
     assert len(cut) == 1
     assert cut.cut_tokens is not None
