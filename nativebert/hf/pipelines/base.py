@@ -189,7 +189,7 @@ class Pipeline:
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, native, config = state["model"]
         native = native.model if isinstance(native, Referred) else native  # as it is in a shallow copy, which nothing pickled
-        vars(self).update(state, model=kind(native, config).eval())
+        vars(self).update(state, model=kind(config, native).eval())
         self.tokenizer.rejoin(self.native.tokenizer)
 
 
