@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 import nativebert.hf.models as models
 from nativebert.checks import whole_number
-from nativebert.errors import BadInputError, RefusedError
+from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf.arguments import checked
 from nativebert.hf.models import PreTrainedModel
 from nativebert.hf.states import device_name, precision_name
@@ -75,6 +75,11 @@ class Pipeline:
                 )
             more = {} if config is None else {"config": config}
             model = getattr(models, self.auto).from_pretrained(model, dtype="float32", **more, **where)
+            if model.native.restructured:
+                raise NotFoundError(
+                    f"{model.name_or_path} has no head for {task}: a new one is random, and so were its results. Train it "
+                    f"({self.auto}.from_pretrained), and pass the model, or choose another"
+                )
         elif dtype in (None, "auto"):
             dtype = model.dtype
         snapshot = model.native.snapshot
@@ -189,7 +194,7 @@ class Pipeline:
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, native, config = state["model"]
         native = native.model if isinstance(native, Referred) else native  # as it is in a shallow copy, which nothing pickled
-        vars(self).update(state, model=kind(native, config).eval())
+        vars(self).update(state, model=kind(config, native).eval())
         self.tokenizer.rejoin(self.native.tokenizer)
 
 
