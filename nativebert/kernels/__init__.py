@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 from nativebert.errors import BadInput
 from nativebert.kernels.fingerprint import fingerprint
@@ -97,6 +98,43 @@ class Outliers(ctypes.Structure):
     _fields_ = [("count", c_int32), ("input", c_int32 * MAX_OUTLIERS), ("value", c_float * MAX_OUTLIERS)]
 
 
+class Adam(ctypes.Structure):
+    """The decay of AdamW's moments."""
+
+    _fields_ = [(name, c_float) for name in ("beta1", "beta2", "eps")]
+
+
+class AdamStep(ctypes.Structure):
+    """A step of AdamW."""
+
+    _fields_ = [(name, c_float) for name in ("size", "root", "kept")]
+
+
+def _function(result: Any, signature: str) -> Any:
+    """Type of a C function: ``p`` a pointer, ``i`` int, ``l`` int64_t, ``k`` uint64_t, ``d`` double."""
+    kinds = {"p": c_void_p, "i": c_int, "l": c_int64, "k": c_uint64, "d": c_double}
+    return ctypes.CFUNCTYPE(result, *(kinds[letter] for letter in signature))
+
+
+class Training(ctypes.Structure):
+    """What training needs of a level: train.c."""
+
+    _fields_ = [
+        ("product", _function(None, "pipiiiippppi")),
+        ("product_scratch", _function(c_size_t, "iii")),
+        ("drop", _function(None, "ppldki")),
+        ("residual_norm", _function(None, "pppppppllddki")),
+        ("residual_norm_back", _function(None, "ppppppppplldki")),
+        ("column_sums", _function(None, "pplli")),
+        ("attention_scratch", _function(c_size_t, "ii")),
+        ("attend_forward", _function(None, "ppiiipppdkpii")),
+        ("attend_backward", _function(None, "ppiiippppdkpii")),
+        ("adamw", _function(None, "pppplppdi")),
+        ("adamw_rows", _function(None, "ppppppllppp" + "ldi")),
+        ("sum_squares", _function(c_double, "plpi")),
+    ]
+
+
 class Kernels(ctypes.Structure):
     """The kernels at one level; each can be called by itself, but for ``normalize_rows`` where there is none."""
 
@@ -119,6 +157,7 @@ class Kernels(ctypes.Structure):
         ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
         ("add_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
+        ("training", POINTER(Training)),
     ]
 
 
@@ -175,7 +214,7 @@ class AbiEntry(ctypes.Structure):
 
 
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
-    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Outliers, Kernels),
+    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Outliers, Adam, AdamStep, Training, Kernels),
     *(FirstQkv, QkvCache, Encoder, Batch, Output),
 )
 

@@ -93,6 +93,39 @@ static inline Rows rows_from(Rows r, int first)
     return (Rows){r.x + first * r.stride, r.stride, r.scale + first, r.sum + first, r.outliers + first};
 }
 
+/* AdamW: the decay of its moments, and one of its steps: learning rate and corrections of the moments' bias are in size and root, what is left
+ * of a weight after decay in kept. */
+typedef struct {
+    float beta1, beta2, eps;
+} Adam;
+
+typedef struct {
+    float size, root, kept;
+} AdamStep;
+
+/* What training needs of a level: see train.c. */
+typedef struct {
+    void (*product)(const float *a, int a_transposed, const float *b, int b_transposed, int M, int N, int K, const float *bias,
+                    const float *residual, float *y, float *scratch, int threads);
+    size_t (*product_scratch)(int M, int N, int K);
+    void (*drop)(const float *x, float *y, int64_t n, double p, uint64_t key, int threads);
+    void (*residual_norm)(const float *x, const float *residual, const float *weight, const float *bias, float *y, float *normed,
+                          float *rstd, int64_t T, int64_t H, double eps, double p, uint64_t key, int threads);
+    void (*residual_norm_back)(const float *dy, const float *normed, const float *rstd, const float *weight, float *dx, float *d_residual,
+                               float *d_weight, float *d_bias, float *room, int64_t T, int64_t H, double p, uint64_t key, int threads);
+    void (*column_sums)(const float *x, float *y, int64_t T, int64_t N, int threads);
+    size_t (*attention_scratch)(int length, int head);
+    void (*attend_forward)(const float *qkv, const int32_t *starts, int sequences, int heads, int H, const int64_t *where, float *weights,
+                           float *context, double p, uint64_t key, float *scratch, int longest, int threads);
+    void (*attend_backward)(const float *qkv, const int32_t *starts, int sequences, int heads, int H, const int64_t *where,
+                            const float *weights, const float *d_context, float *d_qkv, double p, uint64_t key, float *scratch,
+                            int longest, int threads);
+    void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const Adam *, const AdamStep *, double clip, int threads);
+    void (*adamw_rows)(float *w, float *m, float *v, int32_t *last, const int64_t *rows, const float *grad, int64_t count, int64_t E,
+                       const Adam *, const AdamStep *steps, const double *kept, int64_t step, double clip, int threads);
+    double (*sum_squares)(const float *x, int64_t n, double *room, int threads);
+} Training;
+
 /* The kernels at one instruction set level. Strides are in floats. */
 typedef struct {
     const char *name;
@@ -128,6 +161,7 @@ typedef struct {
     void (*add_row)(float *y, const float *x, int width);
     /* One vector (H) for a sequence x (L, H), its first tokens left out. */
     void (*pool)(const float *x, int length, int width, int mode, int skip, float *y);
+    const Training *training;
 } Kernels;
 
 /* The first layer's queries, keys and values from rows of the embedding tables, and the cache of them: see qkv_cache.c. */

@@ -24,10 +24,14 @@
 
 #define JOIN(a, b) a##b
 #define TABLE(level) JOIN(kernels_, level)
+#define TRAINING(level) JOIN(training_, level)
 #define TEXT(name) #name
 #define STRING(name) TEXT(name)
 
 extern const Kernels TABLE(LEVEL);
+
+#include "train.c"
+
 const Kernels TABLE(LEVEL) = {
     .name = STRING(LEVEL),
 #if defined(WINOGRAD)
@@ -50,4 +54,5 @@ const Kernels TABLE(LEVEL) = {
     .combine_rows = combine_rows,
     .add_row = add_row,
     .pool = pool,
+    .training = &TRAINING(LEVEL),
 };

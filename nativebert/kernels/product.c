@@ -4,7 +4,7 @@
  * whatever stands beside it. Rows go in blocks: a block of x stays in the second-level cache while the panels pass by. What an activation
  * follows is stored buffered, and not there to be read again while the places are still on their way.
  *
- * Contents: PACK_COLUMNS, pack_panels(); store_tile(), panel_tile() and panel_tile_of(): one tile in registers; gemm().
+ * Contents: PACK_COLUMNS, pack_panels(), pack_columns(); store_tile(), panel_tile() and panel_tile_of(): one tile in registers; gemm().
  * Stability (fp32): one accumulator for each element, from the bias over k = 0 ... K - 1, a rounding for each k (two at the portable level,
  * which has no fused multiply-add). Part of level.c: compiled for all levels but those with winograd.c.
  */
@@ -24,6 +24,21 @@ static void pack_panels(const float *w, int rows, int width, int first, float *p
             for (int k = start; k < end; k++)
                 to[(size_t)k * PANEL] = w[(size_t)i * width + k];
         }
+    }
+}
+
+/* Panels first to last of a matrix that is stored by inputs: w (K, N) holds the weight of output n for input k at [k][n]. */
+static void pack_columns(const float *w, size_t stride, int K, int N, int first, int last, float *panels, float *scale, float *sum)
+{
+    (void)scale, (void)sum;
+    for (int p = first; p < last; p++) {
+        const int column = p * PANEL, columns = N - column < PANEL ? N - column : PANEL;
+        float *to = panels + (size_t)column * (size_t)K;
+        for (int k = 0; k < K; k++, to += PANEL)
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                const int left = columns - v * LANES;
+                store(to + v * LANES, left > 0 ? load_part(w + k * stride + column + v * LANES, left) : (Vec){0});
+            }
     }
 }
 

@@ -12,7 +12,7 @@
  * triangular decomposition using Winograd's identity, Numer. Math. 16 (1970). So each row and each output's weights are brought to a
  * length of about one, by powers of two, which round nothing. Sums are folded into totals so often that the error does not grow with K.
  *
- * Contents: power_of_two_scaling(); the order of inputs in a panel: paired_groups(), panel_index(); pack_panels(); normalize_rows() with
+ * Contents: power_of_two_scaling(); the order of inputs in a panel: paired_groups(), panel_index(); pack_panels(), pack_columns(); normalize_rows() with
  * extract_outliers(); fma_pair(), winograd_tile() and store_winograd_tile(): one tile in registers; gemm(). Part of level.c.
  * Stability (fp32): rows and weights of length about one, sums of pairs in fp64 for weights and fp32 for rows, accumulators folded into
  * totals every FOLD_INPUTS or twice as many inputs; pairs whose product passes OUTLIER_THRESHOLD are computed apart. test_kernels.py holds
@@ -113,6 +113,38 @@ static void pack_panels(const float *w, int rows, int K, int first, float *panel
             sum[row] = (float)(pairs * s.inv_scale * s.inv_scale);
         }
         pack_rows(block, count, K, first + done, panels, scale);
+    }
+}
+
+/* Panels first to last of a matrix that is stored by inputs: w (K, N) holds the weight of output n for input k at [k][n]. */
+static void pack_columns(const float *w, size_t stride, int K, int N, int first, int last, float *panels, float *scale, float *sum)
+{
+    const int paired_to = paired_groups(K) * GROUP_INPUTS;
+    for (int p = first; p < last; p++) {
+        const int column = p * WINOGRAD_PANEL, columns = N - column < WINOGRAD_PANEL ? N - column : WINOGRAD_PANEL;
+        const float *x = w + column;
+        float squares[WINOGRAD_PANEL] = {0}, factor[WINOGRAD_PANEL] = {0}, *to = panels + (size_t)column * (size_t)K;
+        double pairs[WINOGRAD_PANEL] = {0};
+        for (int k = 0; k < K; k++)
+            for (int n = 0; n < columns; n++)
+                squares[n] += x[k * stride + n] * x[k * stride + n];
+        for (int group = 0; group < paired_to; group += GROUP_INPUTS)
+            for (int k = group; k < group + LANES; k++)
+                for (int n = 0; n < columns; n++)
+                    pairs[n] += (double)x[k * stride + n] * x[(k + LANES) * stride + n];
+        for (int n = 0; n < WINOGRAD_PANEL; n++) {
+            const Scaling s = power_of_two_scaling(sqrt((double)squares[n]));
+            factor[n] = s.inv_scale;
+            scale[column + n] = s.scale;
+            sum[column + n] = (float)(pairs[n] * s.inv_scale * s.inv_scale);
+        }
+        for (int k = 0; k < K; k++) {
+            float *row = to + panel_index(k, K) * WINOGRAD_PANEL;
+            for (int v = 0; v < WINOGRAD_VECTORS; v++) {
+                const int left = columns - v * LANES;
+                store(row + v * LANES, left > 0 ? load_part(x + k * stride + v * LANES, left) * load(factor + v * LANES) : (Vec){0});
+            }
+        }
     }
 }
 
