@@ -101,7 +101,7 @@ class Outliers(ctypes.Structure):
 class Adam(ctypes.Structure):
     """The decay of AdamW's moments."""
 
-    _fields_ = [(name, c_float) for name in ("beta1", "beta2", "eps")]
+    _fields_ = [(name, c_float) for name in ("beta1", "beta2", "rest1", "rest2", "eps")]
 
 
 class AdamStep(ctypes.Structure):

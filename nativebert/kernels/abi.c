@@ -33,7 +33,7 @@ static const AbiEntry entries[] = {
     FIELD(Kernels, center_row),
     FIELD(Kernels, combine_rows), FIELD(Kernels, add_row),
     FIELD(Kernels, pool), FIELD(Kernels, training),
-    SIZE(Adam), FIELD(Adam, beta1), FIELD(Adam, beta2), FIELD(Adam, eps),
+    SIZE(Adam), FIELD(Adam, beta1), FIELD(Adam, beta2), FIELD(Adam, rest1), FIELD(Adam, rest2), FIELD(Adam, eps),
     SIZE(AdamStep), FIELD(AdamStep, size), FIELD(AdamStep, root), FIELD(AdamStep, kept),
     SIZE(Training), FIELD(Training, product), FIELD(Training, product_scratch), FIELD(Training, drop), FIELD(Training, residual_norm),
     FIELD(Training, residual_norm_back), FIELD(Training, column_sums), FIELD(Training, attention_scratch),

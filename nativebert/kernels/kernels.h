@@ -93,10 +93,10 @@ static inline Rows rows_from(Rows r, int first)
     return (Rows){r.x + first * r.stride, r.stride, r.scale + first, r.sum + first, r.outliers + first};
 }
 
-/* AdamW: the decay of its moments, and one of its steps: learning rate and corrections of the moments' bias are in size and root, what is left
+/* AdamW: the decay of its moments, with 1 - beta1 and 1 - beta2 (in float the subtraction would lose digits), and one of its steps: learning rate and corrections of the moments' bias are in size and root, what is left
  * of a weight after decay in kept. */
 typedef struct {
-    float beta1, beta2, eps;
+    float beta1, beta2, rest1, rest2, eps;
 } Adam;
 
 typedef struct {

@@ -444,8 +444,8 @@ INLINE void adam_numbers(float *w, float *m, float *v, const float *g, int64_t n
         Vec mi = load_part(m + i, left) * a.beta1, vi = load_part(v + i, left) * a.beta2;
         if (g) {
             const Vec gi = load_part(g + i, left) * clip;
-            mi = fma_(gi, broadcast(1 - a.beta1), mi);
-            vi = fma_(gi * gi, broadcast(1 - a.beta2), vi);
+            mi = fma_(gi, broadcast(a.rest1), mi);
+            vi = fma_(gi * gi, broadcast(a.rest2), vi);
         }
         const Vec wi = load_part(w + i, left) * step.kept - mi * step.size / fma_(sqrt_(vi), broadcast(step.root), broadcast(a.eps));
         store_part(m + i, mi, left);

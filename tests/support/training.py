@@ -70,10 +70,11 @@ def run(
     dropout: float = 0.0,
     step: type[Any] = ReferenceStep,
     count: int = 60,
+    precision: str = "float32",
     **changes: Any,
 ) -> tuple[LoadedModel, TrainOutput]:
     """A run on :func:`reviews`."""
-    model = nb.load(model_folder).train()
+    model = nb.load(model_folder, precision=precision).train()
     set_dropout(model, dropout)
     settings = options(**changes)
     torch.manual_seed(settings.seed)

@@ -177,6 +177,22 @@ class LayerFunction(torch.autograd.Function):
         return dx, None, None, None, None, None
 
 
+class NormFunction(torch.autograd.Function):
+    """The norm of a sum. Gradients of its weight and bias are added to ``.grad``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, native: Native, norm: torch.nn.LayerNorm) -> Tensor:
+        y, normed, rstd = native.residual_norm(x.contiguous(), residual.contiguous(), norm, 0.0, 0)
+        ctx.of = (native, norm, normed, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        native, norm, normed, rstd = ctx.of
+        dx, d_residual = native.residual_norm_back(dy.contiguous(), normed, rstd, norm, 0.0, 0)
+        return dx, d_residual, None, None
+
+
 class DropFunction(torch.autograd.Function):
     """Dropout by counter."""
 

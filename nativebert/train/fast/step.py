@@ -19,7 +19,7 @@ from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import attention_contexts
-from nativebert.train.fast.layer import DropFunction, FastLayer, LayerFunction, Product, Sequences, layer_keys
+from nativebert.train.fast.layer import DropFunction, FastLayer, LayerFunction, NormFunction, Product, Sequences, layer_keys
 from nativebert.train.fast.native import Native, dropout_key
 from nativebert.train.parameters import ParameterGroup
 
@@ -70,7 +70,7 @@ class _Flat:
 
 
 class FastStep:
-    """A :class:`~nativebert.train.step.Step` on the C kernels. Results do not depend on the number of threads.
+    """A :class:`~nativebert.train.step.Step` on the C kernels.
 
     Args:
         model: a model that :func:`why_not` has nothing against. Its parameters are changed in place.
@@ -96,7 +96,7 @@ class FastStep:
             raise ValueError(reason or "the fast step is for float32")
         self.model, self._native, self._seed, self._checkpointing = model, Native(), seed, checkpointing
         self._betas, self._eps = betas, eps
-        self._adam = kernels.Adam(*betas, eps)
+        self._adam = kernels.Adam(*betas, 1 - betas[0], 1 - betas[1], eps)
         self._step = self._micro_batch = 0
         self._open = True
         # matrices of layers are written by the first product of a step, all others are added to and so begin at zero
@@ -136,9 +136,8 @@ class FastStep:
         x: Tensor = self._table.lookup(native, batch.ids, self._step, self._adam)  # (T, E)
         if embed.segment is not None:
             x = x + (embed.segment.weight[0] if batch.segments is None else embed.segment(batch.segments))
-        if embed.position is not None:
-            x = x + embed.position(batch.positions)
-        x = embed.norm(x)
+        position = torch.zeros_like(x) if embed.position is None else embed.position(batch.positions)
+        x = NormFunction.apply(x, position, native, embed.norm)  # type: ignore[no-untyped-call]
         if embed.dropout.p:
             key = dropout_key(self._seed, self._step, self._micro_batch, 0)
             x = DropFunction.apply(x, native, embed.dropout.p, key)  # type: ignore[no-untyped-call]
@@ -315,13 +314,8 @@ class _Table:
     def state(self) -> dict[str, Tensor]:
         """Moments of the rows that have some, and the rows as they are."""
         touched = torch.nonzero(self._last >= 0)[:, 0]
-        return {
-            "rows": touched,
-            "exp_avg": self._m[touched],
-            "exp_avg_sq": self._v[touched],
-            "last": self._last,
-            "weight": self._w,
-        }
+        moments = {"exp_avg": self._m[touched], "exp_avg_sq": self._v[touched]}
+        return {"rows": touched, **moments, "last": self._last.clone(), "weight": self._w.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._w.copy_(state["weight"])
