@@ -23,6 +23,7 @@ COMMANDS = {
     "tag": "find named entities, or label tokens",
     "answer": "extract answers to questions from texts",
     "fill": "fill masked tokens",
+    "train": "fine-tune a model on a table of examples",
     "map": "plot vectors in 2D or 3D",
     "attention": "draw the attention weights of a text",
     "tokenize": "show the tokens of texts",

@@ -95,7 +95,7 @@ def answer(
     answers: str | None = None,
     max_length: int = 384,
     stride: int = 128,
-    validation_split: float | None = 0.1,
+    validation_split: float = 0.1,
     **settings: Unpack[RunSettings],
 ) -> FineTuned:
     """Fine-tune a model to find answers in texts.
@@ -109,7 +109,7 @@ def answer(
         question, context, answers: the columns; None for the usual names.
         max_length: most tokens of a sequence; longer contexts are split into windows.
         stride: tokens that neighbouring windows share.
-        validation_split: share that is held out for evaluation, by the hash of the context; None for none.
+        validation_split: share that is held out for evaluation, by the hash of the context; 0 for none.
         **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`.
 
     Raises:

@@ -106,7 +106,7 @@ def classify(
     class_weights: Sequence[float] | Mapping[str, float] | Literal["balanced"] | None = None,
     max_length: int | None = None,
     too_long: str = "truncate",
-    validation_split: float | None = 0.1,
+    validation_split: float = 0.1,
     **settings: Unpack[RunSettings],
 ) -> FineTuned:
     """Fine-tune a model to classify texts, or pairs of texts.
@@ -124,7 +124,7 @@ def classify(
         class_weights: how much an example of each label counts in the loss; ``"balanced"`` for the inverse of its frequency.
         max_length: most tokens of a text; None for the model's own limit.
         too_long: ``"truncate"`` or ``"error"``, for longer texts.
-        validation_split: share that is held out for evaluation, by the hash of the text; None for none.
+        validation_split: share that is held out for evaluation, by the hash of the text; 0 for none.
         **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`; ``resume``,
             ``callbacks``, ``progress``.
 

@@ -218,7 +218,7 @@ def split(table: Table, share: float, seed: int, by: Sequence[str]) -> tuple[Tab
     parts = [n for n, is_held in enumerate(held) if not is_held], [n for n, is_held in enumerate(held) if is_held]
     if not all(parts):
         raise BadInputError(
-            f"{table.name} has {len(table)} rows, too few to hold out a share of {share}: pass evaluation data, or validation_split=None for none"
+            f"{table.name} has {len(table)} rows, too few to hold out a share of {share}: pass data to evaluate with, or validation_split=0 to train without an evaluation"
         )
     return table.select(parts[0]), table.select(parts[1])
 

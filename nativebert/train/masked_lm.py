@@ -121,7 +121,7 @@ def continue_pretraining(
     mlm_probability: float = 0.15,
     max_length: int | None = None,
     too_long: str = "window",
-    validation_split: float | None = 0.05,
+    validation_split: float = 0.05,
     **settings: Unpack[RunSettings],
 ) -> FineTuned:
     """Train a model further on texts of one's own field, by masked-LM.
@@ -135,7 +135,7 @@ def continue_pretraining(
         mlm_probability: share of the tokens that are to be told.
         max_length: most tokens of a sequence; None for the model's own limit.
         too_long: ``"window"`` splits longer texts, ``"truncate"`` cuts them, ``"error"`` refuses them.
-        validation_split: share that is held out for evaluation; None for none.
+        validation_split: share that is held out for evaluation; 0 for none.
         **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`.
 
     Raises:

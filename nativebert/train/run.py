@@ -17,12 +17,13 @@ import torch
 from nativebert import console
 from nativebert.config import NewHead
 from nativebert.engine import choose_device
-from nativebert.errors import NewlyInitialized
+from nativebert.errors import BadInputError, NewlyInitialized, Slower, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load
 from nativebert.train import data as tables
 from nativebert.train.data import DataReport, Table
 from nativebert.train.distributed import DataParallelStep, Mode, Processes, ShardedStep, processes
+from nativebert.train.fast import FastStep, why_not
 from nativebert.train.loop import Callback, TrainingLoop
 from nativebert.train.lora import Adapters, LoraOptions
 from nativebert.train.objective import Objective, Sequences
@@ -135,13 +136,11 @@ def load_model(
     return model
 
 
-def split(
-    table: Table, evaluation: Source | None, share: float | None, seed: int, by: Sequence[str]
-) -> tuple[Table, Table | None]:
+def split(table: Table, evaluation: Source | None, share: float, seed: int, by: Sequence[str]) -> tuple[Table, Table | None]:
     """Training and evaluation rows."""
     if evaluation is not None:
         return table, tables.read_table(evaluation)
-    return tables.split(table, share, seed, by) if share is not None else (table, None)
+    return tables.split(table, share, seed, by) if share else (table, None)
 
 
 def describe(
@@ -237,10 +236,20 @@ def make_step(model: LoadedModel, options: TrainingOptions, how: ModelOptions, d
         "seed": options.seed,
         "autocast": torch.bfloat16 if options.bf16 else None,
     }
+    model.activation_checkpointing = options.gradient_checkpointing
     if team.count > 1:
+        if options.fast:
+            raise BadInputError("fast=True is for one process: the fast step is not split among several")
         if how.distributed == "fsdp":
             return ShardedStep(model, groups, device=str(device), **settings)
         return DataParallelStep(model, groups, **settings)
+    reason = "fast=False" if options.fast is False else "bf16=True" if options.bf16 else why_not(model, groups)
+    if not reason:
+        return FastStep(model, groups, checkpointing=options.gradient_checkpointing, **settings)
+    if options.fast:
+        raise BadInputError(f"fast=True: the fast step does not carry this run: {reason}")
+    if options.fast is None and device.type == "cpu" and not options.bf16:
+        warn(f"training with torch's own operations, which is slower: {reason}", Slower)
     return ReferenceStep(model, groups, **settings)
 
 

@@ -88,7 +88,7 @@ def tag(
     labels: Sequence[str] | None = None,
     max_length: int | None = None,
     too_long: str = "window",
-    validation_split: float | None = 0.1,
+    validation_split: float = 0.1,
     **settings: Unpack[RunSettings],
 ) -> FineTuned:
     """Fine-tune a model to label words: entities, parts of speech.
@@ -105,7 +105,7 @@ def tag(
         labels: all labels, in order; None for those of the data.
         max_length: most tokens of a sequence; None for the model's own limit.
         too_long: ``"window"`` splits longer texts, ``"truncate"`` cuts them, ``"error"`` refuses them.
-        validation_split: share that is held out for evaluation; None for none.
+        validation_split: share that is held out for evaluation; 0 for none.
         **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`.
 
     Raises:
