@@ -37,6 +37,15 @@ _HOME = {
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
+    "TrainingArguments": "training_arguments",
+    **dict.fromkeys(("Trainer", "EvalPrediction", "PredictionOutput"), "trainer"),
+    **dict.fromkeys(
+        ("TrainerCallback", "EarlyStoppingCallback", "PrinterCallback", "TrainerState", "TrainerControl"), "trainer_callback"
+    ),
+    **dict.fromkeys(("DataCollatorWithPadding", "DataCollatorForTokenClassification"), "data_collator"),
+    **dict.fromkeys(("DataCollatorForLanguageModeling", "DefaultDataCollator", "default_data_collator"), "data_collator"),
+    **dict.fromkeys(("get_scheduler", "get_linear_schedule_with_warmup", "get_cosine_schedule_with_warmup"), "schedules"),
+    **dict.fromkeys(("get_constant_schedule", "get_constant_schedule_with_warmup"), "schedules"),
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 # Names that scripts import: pattern of the name -> what to do.
-_TRAINING = "fine-tuning comes in a later version; a loop of your own with model.train() and torch.optim works today"
 NAMES = {
-    r"(.*Trainer|.*TrainingArguments|.*TrainerCallback|EarlyStopping.*)": f"the Trainer comes with fine-tuning, not in this version: {_TRAINING}",
-    r"(DataCollator.*|default_data_collator)": f"{_TRAINING}; tokenizer.pad(list of encodings, return_tensors='pt') pads a batch",
-    r"(AdamW|get_.*schedule.*|Adafactor)": f"use torch.optim: {_TRAINING}",
+    r".*Trainer": "it has Trainer, for models of one's own classes write a loop with model.train() and torch.optim",
+    r"Seq2Seq.*Arguments": "text generation is not supported: nativebert has encoders only",
+    r"DataCollator.*": "it has DataCollatorWithPadding, DataCollatorForTokenClassification, DataCollatorForLanguageModeling and DefaultDataCollator",
+    r"(AdamW|Adafactor)": "use torch.optim.AdamW",
     r"(InputExample|losses|evaluation|readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
         "training of sentence-transformers is not in this version: train there, save, and load the folder here"
     ),
