@@ -12,6 +12,7 @@ TASKS = {
     "classify": "classify texts, or pairs of texts: one label, several, or numbers",
     "tag": "label words: entities, parts of speech",
     "answer": "find answers in texts",
+    "embed": "make vectors of texts that belong together lie together",
     "fill": "continue masked-LM training on texts of one's own field",
 }
 # Options that only some tasks have -> those
@@ -19,7 +20,8 @@ _OWN = {
     "text": ("classify", "tag", "fill"), "text_pair": ("classify",), "label": ("classify",), "class_weights": ("classify",),
     "problem_type": ("classify",), "tokens": ("tag",), "tags": ("tag",), "entities": ("tag",), "question": ("answer",),
     "context": ("answer",), "answers": ("answer",), "stride": ("answer",), "mlm_probability": ("fill",),
-    "too_long": ("classify", "tag", "fill"),
+    "too_long": ("classify", "tag", "fill"), "score": ("embed",), "loss": ("embed",), "columns": ("embed",), "mini_batch_size": ("embed",),
+    "matryoshka_dims": ("embed",),
 }  # fmt: skip
 _TRAINING = (
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "lr_scheduler_type",
@@ -65,6 +67,12 @@ def define(parser: options.Parser) -> None:
         "--too-long", choices=("truncate", "window", "error"), help="what to do with longer texts; cut tokens are counted"
     )
     data.add_argument("--stride", type=options.whole, metavar="N", help="overlap of adjacent windows, in tokens")
+    data.add_argument("--columns", nargs="+", metavar="COLUMN", help="embed: columns of the texts (default: the usual names)")
+    data.add_argument("--score", metavar="COLUMN", help="embed: column of the scores (default: the usual names)")
+    losses = ("multiple_negatives", "cosine_similarity", "cosent", "triplet")
+    data.add_argument("--loss", choices=losses, help="embed: default: cosent with scores, else multiple_negatives")
+    data.add_argument("--mini-batch-size", type=options.count, metavar="N", help="embed: rows at a time, for large batches")
+    data.add_argument("--matryoshka-dims", nargs="+", type=options.count, metavar="N", help="embed: train shorter vectors, too")
     data.add_argument("--mlm-probability", type=float, metavar="X", help="share of the tokens that are masked (default: 0.15)")
     run = parser.add_argument_group("training")
     run.add_argument("--epochs", type=float, metavar="N", help="passes over the data (default: 3)")
@@ -142,7 +150,13 @@ def run(args: argparse.Namespace) -> int:
 
         if args.lora_rank is not None:
             settings["lora"] = train.LoraOptions(rank=args.lora_rank)
-        functions = {"classify": train.classify, "tag": train.tag, "answer": train.answer, "fill": train.continue_pretraining}
+        functions = {
+            "classify": train.classify,
+            "tag": train.tag,
+            "answer": train.answer,
+            "embed": train.embed,
+            "fill": train.continue_pretraining,
+        }
         result = functions[args.task](
             args.data, args.model, args.output, **settings, resume=args.resume, progress=not args.quiet
         )

@@ -10,6 +10,7 @@ _HOME = {
     "tag": "nativebert.train.tagging",
     "answer": "nativebert.train.answering",
     "continue_pretraining": "nativebert.train.masked_lm",
+    "embed": "nativebert.train.embedding",
     "LoraOptions": "nativebert.train.lora",
     "TrainingOptions": "nativebert.train.options",
     "TrainingLoop": "nativebert.train.loop",

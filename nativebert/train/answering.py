@@ -165,7 +165,7 @@ def _questions(table: Table, columns: tuple[str, str, str]) -> list[list[Answer]
             start = whole(places[k]) if k < len(places) else None
             if start is None or context[start : start + len(text)] != text:
                 there = "no answer_start" if start is None else f"{context[start : start + len(text)]!r} at {start}"
-                raise BadInputError(f"{table.name}, row {n + 1}: the answer {text!r} has {there} in its context")
+                raise BadInputError(f"{table.name}, row {table.row(n)}: the answer {text!r} has {there} in its context")
             found.append((text, (start, start + len(text))))
         rows.append(found)
     return rows

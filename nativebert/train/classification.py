@@ -253,7 +253,7 @@ def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequen
             numbers = [_number(value) for value in table.present(name)]
             if None in numbers:
                 n = numbers.index(None)
-                raise BadInputError(f"{table.name}, row {n + 1}: {name} is {table.columns[name][n]!r}, not a number")
+                raise BadInputError(f"{table.name}, row {table.row(n)}: {name} is {table.columns[name][n]!r}, not a number")
             columns.append(numbers)
         return [list(row) for row in zip(*columns)] if len(names) > 1 else columns[0]
     indices = {name: n for n, name in enumerate(known)}
@@ -264,16 +264,16 @@ def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequen
             return int(value)
         if (name := _name(value)) not in indices:
             raise BadInputError(
-                f"{table.name}, row {row}: the label {name!r} was not trained; the labels are {', '.join(map(repr, known[:10]))}"
+                f"{table.name}, row {table.row(row)}: the label {name!r} was not trained; the labels are {', '.join(map(repr, known[:10]))}"
                 f"{' ...' if len(known) > 10 else ''}. Add training examples of it, or leave the row out."
             )
         return indices[name]
 
     values = table.present(names[0]) if problem == "single_label_classification" else list(table.columns[names[0]])
     if problem == "single_label_classification":
-        return [index(value, n) for n, value in enumerate(values, 1)]
+        return [index(value, n) for n, value in enumerate(values)]
     rows = []
-    for n, value in enumerate(values, 1):
+    for n, value in enumerate(values):
         row = [0.0] * len(known)
         for one in _several(value) if value is not None else ():
             row[index(one, n)] = 1.0

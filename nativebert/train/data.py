@@ -29,18 +29,25 @@ class Table:
         columns: by name.
         name: where they came from, for messages.
         classes: names of the values of a column that holds indices (``ClassLabel`` of datasets).
+        numbers: of the rows where they came from, counted from 1; empty where they are all there.
     """
 
     columns: Mapping[str, Sequence[Any]]
     name: str
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Sequence[int] = ()
+
+    def row(self, n: int) -> int:
+        """The number of row ``n`` where it came from, counted from 1."""
+        return self.numbers[n] if self.numbers else n + 1
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
     def select(self, rows: Sequence[int]) -> Table:
         """Some rows, in that order."""
-        return Table({name: [column[n] for n in rows] for name, column in self.columns.items()}, self.name, self.classes)
+        columns = {name: [column[n] for n in rows] for name, column in self.columns.items()}
+        return Table(columns, self.name, self.classes, [self.row(n) for n in rows])
 
     @property
     def fingerprint(self) -> str:
@@ -87,8 +94,8 @@ class Table:
             BadInputError: a value that is no string, or an empty one; the message names the rows.
         """
         values = list(self.columns[column])
-        _refuse(self.name, column, values, lambda v: not isinstance(v, str), "is no text")
-        _refuse(self.name, column, values, lambda v: not v.strip(), "is empty: fill it, or leave the row out")
+        self._refuse(column, values, lambda v: not isinstance(v, str), "is no text")
+        self._refuse(column, values, lambda v: not v.strip(), "is empty: fill it, or leave the row out")
         return values
 
     def present(self, column: str) -> list[Any]:
@@ -98,24 +105,23 @@ class Table:
             BadInputError: a value is missing (None, NaN, an empty text); the message names the rows.
         """
         values = [plain(value) for value in self.columns[column]]
-        _refuse(self.name, column, values, is_missing, "is missing: fill it, or leave the row out")
+        self._refuse(column, values, is_missing, "is missing: fill it, or leave the row out")
         return values
+
+    def _refuse(self, column: str, values: Sequence[Any], wrong: Callable[[Any], bool], what: str) -> None:
+        rows = [n for n, value in enumerate(values) if wrong(value)]
+        if rows:
+            named = ", ".join(str(self.row(n)) for n in rows[:SHOWN]) + (
+                f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+            )
+            raise BadInputError(
+                f"{self.name}: column {column!r} {what} (row{'s' if len(rows) > 1 else ''} {named}; the first holds {values[rows[0]]!r})"
+            )
 
 
 def is_missing(value: Any) -> bool:
     """None, NaN or an empty text."""
     return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value.strip())
-
-
-def _refuse(where: str, column: str, values: Sequence[Any], wrong: Callable[[Any], bool], what: str) -> None:
-    rows = [n for n, value in enumerate(values, 1) if wrong(value)]
-    if rows:
-        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        first = repr(values[rows[0] - 1])
-        raise BadInputError(
-            f"{where}: column {column!r} {what} (row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:SHOWN]))}{more}; the first holds "
-            f"{first[:60]})"
-        )
 
 
 def read_table(source: Any) -> Table:

@@ -131,19 +131,19 @@ def tag(
     loaded = load_model(model, NewHead("tag", known, replace=True), options, how)
     limit = max_tokens(loaded, max_length)
 
-    def sequences(name: str, rows: Sequence[Tagged]) -> Sequences:
+    def sequences(table: Table, rows: Sequence[Tagged]) -> Sequences:
         indices = {label: n for n, label in enumerate(known)}
-        for n, (_, words) in enumerate(rows, 1):
+        for n, (_, words) in enumerate(rows):
             if unknown := [label for _, _, label in words if label not in indices]:
                 raise BadInputError(
-                    f"{name}, row {n}: the label {unknown[0]!r} was not trained; the labels are {', '.join(map(repr, known[:12]))}"
+                    f"{table.name}, row {table.row(n)}: the label {unknown[0]!r} was not trained; the labels are {', '.join(map(repr, known[:12]))}"
                     f"{' ...' if len(known) > 12 else ''}"
                 )
         labelled = [[(start, end, indices[label]) for start, end, label in words] for _, words in rows]
         return encode_tagged(loaded, [text for text, _ in rows], labelled, limit=limit, too_long=too_long)
 
-    training = sequences(train.name, rows)
-    evaluated = None if held is None else sequences(held.name, read(held))
+    training = sequences(train, rows)
+    evaluated = None if held is None else sequences(held, read(held))
     counts = Counter(label for _, words in rows for _, _, label in words)
     as_labels = [tuple(label for _, _, label in words) for _, words in rows]
     report = describe(train, [text for text, _ in rows], as_labels, counts, training, limit)
@@ -163,8 +163,8 @@ def _tagged_words(table: Table, columns: tuple[str, str]) -> list[Tagged]:
     """Rows of words and labels."""
     names = table.classes.get(columns[1])
     rows = []
-    for n, (words, labels) in enumerate(zip(table.columns[columns[0]], table.columns[columns[1]]), 1):
-        where = f"{table.name}, row {n}"
+    for n, (words, labels) in enumerate(zip(table.columns[columns[0]], table.columns[columns[1]])):
+        where = f"{table.name}, row {table.row(n)}"
         if isinstance(words, str) or isinstance(labels, str) or words is None or labels is None:
             raise BadInputError(f"{where}: {columns[0]} and {columns[1]} must be lists, of words and of their labels")
         words, labels = list(words), list(labels)
@@ -182,8 +182,8 @@ def _tagged_spans(table: Table, columns: tuple[str, str], tokenizer: Tokenizer) 
     """Rows of texts with entities."""
     texts = table.texts(columns[0])
     rows = []
-    for n, (text, encoding, entities) in enumerate(zip(texts, tokenizer.encode_batch(texts), table.columns[columns[1]]), 1):
-        where = f"{table.name}, row {n}"
+    for n, (text, encoding, entities) in enumerate(zip(texts, tokenizer.encode_batch(texts), table.columns[columns[1]])):
+        where = f"{table.name}, row {table.row(n)}"
         spans: list[Span] = []
         for entity in entities or ():
             start, end, label = _entity(entity, where)
