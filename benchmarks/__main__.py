@@ -11,6 +11,7 @@ NAMES = {
     "classify": "text to label against transformers' pipeline",
     "scaling": "as texts and threads grow",
     "load": "loading a model, against transformers",
+    "train": "fine-tuning on the CPU, against transformers' Trainer",
     "gpu": "encoders on an NVIDIA card, against transformers and what the card itself can do",
 }
 

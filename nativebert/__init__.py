@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nativebert import train
     from nativebert.config import NewHead
     from nativebert.errors import NativeBertError
     from nativebert.loading import load
@@ -51,10 +52,13 @@ __all__ = [
     "load",
     "paraphrase_mining",
     "semantic_search",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("nativebert.train")
     if name not in _HOME:
         raise AttributeError(f"module 'nativebert' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
@@ -62,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, "train"])

@@ -60,7 +60,7 @@ topics = ["pets", "markets", "pets", "weather"]
 labels = ["weather", "money"]
 """
 FILES = {
-    "reviews.csv": "text,review,stars\n" + "".join(f"Text {n}.,Review number {n} of a film.,{n % 3}\n" for n in range(8)),
+    "reviews.csv": "text,review,stars\n" + "".join(f"Text {n}.,Review number {n} of a film.,{n % 3}\n" for n in range(24)),
     "pairs.csv": "premise,hypothesis\nIt rains.,It is wet.\nA dog barks.,A cat sleeps.\n",
     "squad.csv": "question,context,q,passage\nWho?,Ada wrote it.,Who?,Ada wrote it.\n",
     "stsb.csv": "sentence1,sentence2,score\nIt rains.,It is wet.,4\nA dog barks.,A cat sleeps.,1\nA dog barks.,Dogs bark.,5\n",

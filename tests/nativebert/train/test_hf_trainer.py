@@ -1,0 +1,221 @@
+"""``nativebert.hf.Trainer`` beside transformers': the same losses in the same order; and what scripts do with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import training
+from training import reviews
+
+from nativebert import hf
+from nativebert.errors import BadInputError, RefusedError
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.folder(tmp_path_factory.mktemp("tiny"))
+
+
+def accuracy(found: Any) -> dict[str, float]:
+    logits, labels = found
+    return {"accuracy": float((np.argmax(logits, axis=-1) == labels).mean())}
+
+
+def trainer(
+    library: Any, folder: Path, output: Path, *, kind: Any = None, parts: dict[str, Any] | None = None, **arguments: Any
+) -> Any:
+    """A Trainer of either library, in small."""
+    words = library.AutoTokenizer.from_pretrained(folder)
+    model = library.AutoModelForSequenceClassification.from_pretrained(folder, **NO_DROPOUT)
+    texts, labels = reviews(90)
+    data = [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "label": label, "text": text}
+        for ids, label, text in zip(words(texts)["input_ids"], labels, texts)
+    ]
+    settings = {
+        "max_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "logging_steps": 1, "save_strategy": "no",
+        "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+    }  # fmt: skip
+    return (kind or library.Trainer)(
+        model=model,
+        args=library.TrainingArguments(output_dir=str(output), **settings | arguments),
+        train_dataset=data,
+        eval_dataset=data[:20],
+        data_collator=library.DataCollatorWithPadding(words),
+        processing_class=words,
+        compute_metrics=accuracy,
+        **(parts or {}),
+    )
+
+
+def losses(made: Any) -> list[float]:
+    return [line["loss"] for line in made.state.log_history if "loss" in line]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("strategy", ["random", "sequential"])
+def test_the_losses_are_the_references(strategy: str, tiny: Path, tmp_path: Path) -> None:
+    import transformers
+
+    pytest.importorskip("accelerate")
+    how = {
+        "train_sampling_strategy": strategy, "warmup_steps": 4, "weight_decay": 0.1, "eval_strategy": "steps", "eval_steps": 10,
+        "lr_scheduler_type": "cosine",
+    }  # fmt: skip
+    ours, theirs = trainer(hf, tiny, tmp_path / "a", **how), trainer(transformers, tiny, tmp_path / "b", **how)
+    ours.train()
+    theirs.train()
+    assert losses(ours) == pytest.approx(losses(theirs), abs=1e-5)
+    for mine, its in zip(ours.state.log_history, theirs.state.log_history):
+        for name in ("learning_rate", "eval_loss", "eval_accuracy", "grad_norm"):
+            assert (name in mine) == (name in its)
+            if name in mine:
+                assert mine[name] == pytest.approx(its[name], abs=1e-4)
+        assert (mine["step"], mine["epoch"]) == (its["step"], pytest.approx(its["epoch"], abs=1e-4))
+
+
+def test_accumulated_batches_are_means(tiny: Path, tmp_path: Path) -> None:
+    """Four batches of 4 are one of 16. transformers 5.24 adds the four means up instead, and its losses are four times as large."""
+    whole = trainer(hf, tiny, tmp_path, per_device_train_batch_size=16, max_steps=8)
+    parts = trainer(hf, tiny, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=4, max_steps=8)
+    whole.train()
+    parts.train()
+    assert losses(parts)[:5] == pytest.approx(losses(whole)[:5], abs=1e-5)
+
+
+def test_evaluate_predict_save_resume(tiny: Path, tmp_path: Path) -> None:
+    first = trainer(hf, tiny, tmp_path, save_strategy="steps", save_steps=8, eval_strategy="steps", eval_steps=8)
+    result = first.train()
+    assert result.global_step == 20
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-8", "checkpoint-16", "checkpoint-20"}
+    state = json.loads((tmp_path / "checkpoint-8" / "trainer_state.json").read_text())
+    assert state["global_step"] == 8
+    metrics = first.evaluate()
+    assert {"eval_loss", "eval_accuracy", "eval_runtime", "epoch"} <= metrics.keys()
+    predicted = first.predict(first.eval_dataset)
+    assert predicted.predictions.shape == (20, 2)
+    assert predicted.metrics["test_accuracy"] == metrics["eval_accuracy"]
+    first.save_model(tmp_path / "saved")
+    again = hf.pipeline("text-classification", str(tmp_path / "saved"))
+    assert again("deep power")[0]["label"] in ("bad", "good")
+
+    second = trainer(hf, tiny, tmp_path, save_strategy="steps", save_steps=8)
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    for (name, mine), (_, other) in zip(first.model.named_parameters(), second.model.named_parameters()):
+        assert torch.equal(mine, other), name
+
+
+def test_what_scripts_override(tiny: Path, tmp_path: Path) -> None:
+    class Weighted(hf.Trainer):  # type: ignore[name-defined, misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            labels = inputs.pop("labels")
+            outputs = model(**inputs)
+            loss = torch.nn.functional.cross_entropy(outputs.logits, labels, weight=torch.tensor([1.0, 3.0]))
+            return (loss, outputs) if return_outputs else loss
+
+    events: list[str] = []
+
+    class Note(hf.TrainerCallback):  # type: ignore[name-defined, misc]
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            events.append(f"epoch {state.epoch:.0f}")
+            assert kwargs["model"] is not None
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            control.should_training_stop = state.global_step >= 15
+            return control
+
+    made = trainer(hf, tiny, tmp_path, kind=Weighted, parts={"callbacks": [Note]}, max_steps=-1, num_train_epochs=9)
+    made.train()
+    assert made.state.global_step == 15
+    assert events == ["epoch 1", "epoch 1"]  # the second is that of the stop, after 1.25 epochs
+    plain = trainer(hf, tiny, tmp_path)
+    plain.train()
+    assert losses(made)[0] != pytest.approx(losses(plain)[0], abs=1e-3)
+
+
+def test_early_stopping(tiny: Path, tmp_path: Path) -> None:
+    how = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}
+    made = trainer(
+        hf, tiny, tmp_path, parts={"callbacks": [hf.EarlyStoppingCallback(2, 10.0)]}, metric_for_best_model="loss", **how
+    )
+    made.train()
+    assert made.state.global_step == 6
+
+
+def test_the_seeds_lines(tiny: Path, tmp_path: Path) -> None:
+    """Fine-tuning as it is mostly written."""
+    tokenizer = hf.AutoTokenizer.from_pretrained(tiny)
+    model = hf.AutoModelForSequenceClassification.from_pretrained(tiny)
+    texts, labels = reviews(40)
+    dataset = [dict(tokenizer(text), label=label) for text, label in zip(texts, labels)]
+    args = hf.TrainingArguments(
+        output_dir=str(tmp_path / "results"), num_train_epochs=3, per_device_train_batch_size=16, learning_rate=2e-5
+    )
+    made = hf.Trainer(model=model, args=args, train_dataset=dataset, eval_dataset=dataset, processing_class=tokenizer)
+    assert made.train().global_step == 9
+    assert made.evaluate()["eval_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"fp16": True}, RefusedError, "does not support fp16=: use bf16"),
+        ({"deepspeed": "x"}, RefusedError, "torchrun"),
+        ({"optim": "sgd"}, RefusedError, "it is AdamW"),
+        ({"learning_rat": 1}, BadInputError, "no argument 'learning_rat'"),
+        ({"load_best_model_at_end": True}, BadInputError, "to be the same; they are 'steps' and 'no'"),
+    ],
+)
+def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        hf.TrainingArguments("out", **arguments)
+
+
+def test_old_names() -> None:
+    arguments = hf.TrainingArguments(
+        "out", evaluation_strategy="epoch", warmup_ratio=0.1, no_cuda=True, overwrite_output_dir=True, fp16=False
+    )
+    assert (arguments.eval_strategy, arguments.use_cpu) == ("epoch", True)
+    assert arguments.options(100).warmup_steps == 0.1
+
+
+def test_what_a_trainer_needs(tiny: Path) -> None:
+    with pytest.raises(BadInputError, match="needs a model"):
+        hf.Trainer()
+    with pytest.raises(BadInputError, match=r"a model of nativebert\.hf"):
+        hf.Trainer(torch.nn.Linear(2, 2))
+    model = hf.AutoModelForSequenceClassification.from_pretrained(tiny)
+    with pytest.raises(BadInputError, match="needs a train_dataset"):
+        hf.Trainer(model).train()
+    with pytest.raises(RefusedError, match="optimizers="):
+        hf.Trainer(model, optimizers=(torch.optim.SGD(model.parameters(), 1e-3), None))
+
+
+@pytest.mark.reference
+def test_collators(tiny: Path) -> None:
+    import transformers
+
+    rows = [
+        {"input_ids": [2, 40, 41, 3], "attention_mask": [1] * 4, "labels": [-100, 0, 1, -100]},
+        {"input_ids": [2, 3], "attention_mask": [1, 1], "labels": [-100, -100]},
+    ]
+    plain = [{k: v for k, v in row.items() if k != "labels"} | {"label": n} for n, row in enumerate(rows)]
+    ours, theirs = (library.AutoTokenizer.from_pretrained(tiny) for library in (hf, transformers))
+    for name, given in (("DataCollatorWithPadding", plain), ("DataCollatorForTokenClassification", rows)):
+        found, expected = getattr(hf, name)(ours)(given), getattr(transformers, name)(theirs)(given)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found)
+    texts = [{"input_ids": list(range(2, 60))}] * 4
+    torch.manual_seed(3)
+    found = hf.DataCollatorForLanguageModeling(ours)(texts)
+    torch.manual_seed(3)
+    expected = transformers.DataCollatorForLanguageModeling(theirs)(texts)
+    assert torch.equal(found["labels"], expected["labels"])
+    assert torch.equal(found["input_ids"], expected["input_ids"])
