@@ -16,6 +16,7 @@ from nativebert.checks import at_least
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
+from nativebert.nn.packed import Ragged
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
 from nativebert.tasks.options import CallOptions, TaskOptions
@@ -109,8 +110,9 @@ class Answerer(Task):
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 tokens = [_context(e) for e in encodings]
-                segments = [e.type_ids for e in encodings] if self.encoder.segments > 1 else None
-                windows = to_windows(chunk, [e.ids for e in encodings], segments, tokens.__getitem__)
+                types = Ragged.of([e.type_ids for e in encodings]) if self.encoder.segments > 1 else None
+                edges = np.array(tokens)
+                windows = to_windows(chunk, Ragged.of([e.ids for e in encodings]), types, lambda n, edges=edges: edges[n].T)
                 spans_of = _spans(windows, self._token_logits(windows, chunk), longest)
                 for (_, context), e, (first, _), spans in zip(chunk.items, encodings, tokens, spans_of, strict=True):
                     answers = _answers(context, e, first, spans, top_k, no_answer, by_words)
@@ -222,7 +224,7 @@ class _Spans(NamedTuple):
 
 def _spans(windows: Windows, logits: list[Tensor], longest: int) -> Iterable[_Spans]:
     """The spans of each context."""
-    for begin, end in pairwise([*windows.starts.tolist(), len(windows.ids)]):
+    for begin, end in pairwise([*windows.starts.tolist(), len(windows)]):
         read = []
         for n in range(begin, end):
             w, prefix, x = windows.spans[n], windows.prefix_len[n], logits[n].double().numpy()

@@ -23,7 +23,7 @@ from nativebert.errors import Assumed, BadInputError, NotFiniteError, OutOfMemor
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
-from nativebert.nn.packed import Packed
+from nativebert.nn.packed import Packed, Ragged
 from nativebert.pickling import ModelFiles, PassedModel
 from nativebert.sentence import TransformerConfig
 from nativebert.tasks.call import Call, Chunk, as_list
@@ -34,6 +34,7 @@ from nativebert.text.tokenizer import Tokenizer
 
 Compute = Callable[[Packed], Tensor]  # a batch -> (T, ...) of its tokens, or (B, ...) of its sequences
 
+FINISHED_ROWS = 256  # results of sequences that are finished together: few enough for the processor's cache
 _SHRINKING = Lock()
 
 
@@ -238,7 +239,7 @@ class Task:
                     out.append(torch.cat([rows[first][:prefix], states, last[len(last) - suffix :]]))
         return call.returned(out)
 
-    def pack(self, ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Packed:
+    def pack(self, ids: Ragged | Sequence[Sequence[int]], segments: Ragged | Sequence[Sequence[int]] | None = None) -> Packed:
         """A batch of token ids, and of token type ids as long each, for :attr:`plan`."""
         return Packed.of(ids, segments, position_pad_id=self.encoder.position_pad_id)
 
@@ -254,8 +255,8 @@ class Task:
         while waiting or running:
             if waiting and len(running) <= ahead:
                 rows = waiting.popleft()
-                segments = None if sequences.segments is None else [sequences.segments[n] for n in rows]
-                batch = self.pack([sequences.ids[n] for n in rows], segments)
+                types = sequences.token_types
+                batch = self.pack(sequences.tokens.take(rows), None if types is None else types.take(rows))
                 try:
                     computed = self._run_or_halve(compute, batch, call)
                 except BadInputError:
@@ -264,7 +265,7 @@ class Task:
                 except NonFiniteStates as error:
                     raise self._overflow(error.states, batch, sequences, rows, chunk) from None
                 if computed is not None:
-                    running.append((rows, batch, Fetch(computed)))
+                    running.append((rows, batch, Fetch(computed, ahead=bool(waiting))))
                     continue
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[batch] for batch in batches_by_length(sequences.lengths[left], call.options.batch_tokens))
@@ -275,7 +276,7 @@ class Task:
                 raise self._overflow(out, batch, sequences, rows, chunk)
             yield rows, batch, out
             done += len(rows)
-            call.count_batch(sum(batch.lengths), self.plan.min_rows, chunk.start + done * len(chunk.items) / len(sequences.ids))
+            call.count_batch(sum(batch.lengths), self.plan.min_rows, chunk.start + done * len(chunk.items) / len(sequences))
 
     def _run_or_halve(self, compute: Compute, batch: Packed, call: Call) -> Tensor | None:
         """``compute(batch)``, or None where the device's memory does not hold it: then batches are half as large from now on.
@@ -302,19 +303,28 @@ class Task:
 
     def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, *, checked: bool = False) -> list[Tensor]:
         """Results of ``compute`` per token: float32 ``(tokens, ...)`` on the CPU for each sequence."""
-        out: list[Tensor] = [torch.empty(0)] * len(sequences.ids)
+        out: list[Tensor] = [torch.empty(0)] * len(sequences)
         for rows, batch, x in self._run(sequences, chunk, compute, checked=checked):
             for n, states in zip(rows.tolist(), torch.split(x.float().cpu(), list(batch.lengths)), strict=True):
                 out[n] = states
         return out
 
     def _sequence_rows(
-        self, sequences: Windows, chunk: Chunk, compute: Compute, width: int, *, checked: bool = False
+        self,
+        sequences: Windows,
+        chunk: Chunk,
+        compute: Compute,
+        out: NDArray[np.float32],
+        *,
+        finish: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        checked: bool = False,
     ) -> NDArray[np.float32]:
-        """Results of ``compute`` per sequence, ``(sequences, width)``."""
-        out = np.empty((len(sequences.ids), width), np.float32)
+        """Write to ``out``, ``(sequences, width)``, the results of ``compute`` per sequence, or what ``finish`` makes of those; return it."""
         for rows, _, x in self._run(sequences, chunk, compute, checked=checked):
-            out[rows] = x.cpu().numpy()
+            results = x.cpu().numpy()
+            for start in range(0, len(rows), FINISHED_ROWS):
+                part = slice(start, start + FINISHED_ROWS)
+                out[rows[part]] = results[part] if finish is None else finish(results[part])
         return out
 
     def _logits(self, sequences: Windows, chunk: Chunk) -> Tensor:
@@ -322,7 +332,8 @@ class Task:
         assert self.head is not None
         classes = self.encoder.heads[self.head].classes
         compute = partial(self.plan.logits, task=self.head)
-        return torch.from_numpy(self._sequence_rows(sequences, chunk, compute, classes, checked=True))
+        out = np.empty((len(sequences), classes), np.float32)
+        return torch.from_numpy(self._sequence_rows(sequences, chunk, compute, out, checked=True))
 
     def _token_logits(self, sequences: Windows, chunk: Chunk) -> list[Tensor]:
         """Logits of a head on tokens, float32 ``(tokens, C)`` on the CPU for each sequence."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from os import PathLike
@@ -146,8 +146,13 @@ class Embedder(Task):
                     f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
                 )
             for chunk, windows in tokenized_ahead(call, prefix):
-                pooled = self._pool(windows, skip, chunk)
-                out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
+                rows = out[chunk.rows]
+                if len(windows) == len(rows):
+                    self._pool(windows, skip, chunk, rows, self.finish)
+                else:
+                    pooled = np.empty((len(windows), self.encoder.width * len(self.pooling)), np.float32)
+                    self._pool(windows, skip, chunk, pooled)
+                    rows[:] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
         return call.returned(torch.from_numpy(out) if as_tensor else out)
 
     def finish(self, pooled: Vectors) -> Vectors:
@@ -245,20 +250,24 @@ class Embedder(Task):
 
     # -- the steps of a call
 
-    def _pool(self, windows: Windows, skip: int, chunk: Chunk) -> Vectors:
-        """Pooled vectors of sequences, in their order, without the first ``skip`` tokens of each text: those of the prompt, and the special
-        ones before it."""
-        width = self.encoder.width * len(self.pooling)
+    def _pool(
+        self, windows: Windows, skip: int, chunk: Chunk, out: Vectors, finish: Callable[[Vectors], Vectors] | None = None
+    ) -> None:
+        """Write to ``out`` the pooled vectors of sequences, in their order, or what ``finish`` makes of them. The first ``skip`` tokens of each
+        text are left out: those of the prompt, and the special ones before it."""
+
+        def pooled(batch: Packed, skip: int = 0) -> Tensor:
+            return self.plan.pooled(batch, self.pooling, skip)
+
         if not skip:
-            return self._sequence_rows(windows, chunk, partial(self.plan.pooled, modes=self.pooling), width)
+            self._sequence_rows(windows, chunk, pooled, out, finish=finish)
+            return
         special = len(self._prefix)
-        skips = special + np.maximum(0, skip - special - np.array([w.start for w in windows.spans], np.int64))
-        out = np.empty((len(windows.ids), width), np.float32)
+        skips = special + np.maximum(0, skip - special - windows.bounds[:, 0])
         for own_skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             indices = np.flatnonzero(skips == own_skip)
-            pooled = partial(self.plan.pooled, modes=self.pooling, skip=own_skip)
-            out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width)
-        return out
+            part = windows.select(indices)
+            out[indices] = self._sequence_rows(part, chunk, partial(pooled, skip=own_skip), out[indices], finish=finish)
 
     def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:
         chosen = self._layers(layers)
@@ -299,7 +308,7 @@ class Embedder(Task):
 
 def _combine(pooled: Vectors, windows: Windows, counts: NDArray[np.int64]) -> Vectors:
     """One vector for each text: the mean of its windows' vectors, weighted by their tokens; ``counts`` windows each."""
-    if len(windows.ids) == len(counts):
+    if len(windows) == len(counts):
         return pooled
     starts = np.cumsum(counts) - counts
     rows = []

@@ -166,7 +166,7 @@ class MaskFiller(Task):
         self, windows: Windows, owned: list[list[_Owned]], ids_of: Mapping[Stands, Ids], top_k: int, chunk: Chunk
     ) -> list[list[list[dict[str, Any]]]]:
         """The candidates of the masks of each sequence."""
-        filled: list[list[list[dict[str, Any]]]] = [[] for _ in windows.ids]
+        filled: list[list[list[dict[str, Any]]]] = [[] for _ in range(len(windows))]
         for rows, batch, hidden in self._run(windows, chunk):
             starts = np.cumsum([0, *batch.lengths]).tolist()
             jobs = [(n, mask, start + column) for n, start in zip(rows.tolist(), starts) for mask, column in owned[n]]

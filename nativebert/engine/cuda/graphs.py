@@ -53,12 +53,12 @@ class _Graph:
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._result = compute(inputs)
 
-    def run(self, layout: Layout) -> Tensor:
+    def run(self, layout: Layout, stream: Any) -> Tensor:
         """The result, in memory that the next graph to run may overwrite."""
         self._copied.synchronize()  # the last batch has left the host's buffer
         self._staging.fill(layout)
         self._buffer.copy_(self._staging.tensor, non_blocking=True)
-        self._copied.record()
+        self._copied.record(stream)
         self._graph.replay()
         return self._result
 
@@ -73,7 +73,7 @@ class Graphs:
 
     def __init__(self, device: torch.device, work: int) -> None:
         self._device, self._work, self._lock = device, work, threading.RLock()
-        self._done: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream: Any = None  # on which the last graph was launched
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
         self._met: OrderedDict[object, None] = OrderedDict()
         self._pool: Any = None
@@ -85,7 +85,7 @@ class Graphs:
         """Forget all graphs, and give back their memory."""
         with self._lock:
             if self._graphs:
-                self._done.synchronize()
+                self._stream.synchronize()
             self._graphs.clear()
             self._met.clear()
             self._pool = None
@@ -110,7 +110,9 @@ class Graphs:
         key = (kind, shape)
         with self._lock, torch.cuda.device(self._device):
             stream = torch.cuda.current_stream(self._device)
-            stream.wait_event(self._done)  # another thread's stream may still read the shared memory
+            if self._stream not in (None, stream):
+                stream.wait_stream(self._stream)  # there the shared memory may still be in use
+            self._stream = stream
             graph = self._graphs.pop(key, None)
             if graph is None:
                 if self._met.pop(key, ...) is ...:
@@ -122,9 +124,7 @@ class Graphs:
                     self._pool = torch.cuda.graph_pool_handle()
                 graph = _Graph(shape, self._device, attention, compute, self._pool)
                 if len(self._graphs) >= MAX_GRAPHS:
-                    self._done.synchronize()  # it may still run
+                    stream.synchronize()  # it may still run
                     self._graphs.popitem(last=False)
             self._graphs[key] = graph
-            result = graph.run(layout)[:rows].clone()
-            self._done.record(stream)
-            return result
+            return graph.run(layout, stream)[:rows].clone()
