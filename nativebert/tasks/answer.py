@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Unpack
@@ -111,8 +112,8 @@ class Answerer(Task):
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 tokens = [_context(e) for e in encodings]
                 types = Ragged.of([e.type_ids for e in encodings]) if self.encoder.segments > 1 else None
-                edges = np.array(tokens)
-                windows = to_windows(chunk, Ragged.of([e.ids for e in encodings]), types, lambda n, edges=edges: edges[n].T)
+                sliding = partial(np.take, np.array(tokens).T, axis=1)
+                windows = to_windows(chunk, Ragged.of([e.ids for e in encodings]), types, sliding)
                 spans_of = _spans(windows, self._token_logits(windows, chunk), longest)
                 for (_, context), e, (first, _), spans in zip(chunk.items, encodings, tokens, spans_of, strict=True):
                     answers = _answers(context, e, first, spans, top_k, no_answer, by_words)

@@ -28,6 +28,9 @@ from nativebert.nn.pool import POOLS, pool
 pytestmark = [needs_triton, pytest.mark.filterwarnings("ignore:overflow encountered in exp2:RuntimeWarning")]
 FLOAT, HALVES = torch.float32, (torch.float16, torch.bfloat16)
 SMALL = ProductTile(16, 16, 16, 1, 2)
+needs_descriptors = pytest.mark.skipif(
+    CARD and torch.cuda.get_device_capability() < (9, 0), reason="needs the tensor memory accelerator"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,6 +105,22 @@ def test_the_fitted_gelu_is_within_its_bound() -> None:
     assert float((F.gelu(grid.double(), approximate="tanh") - F.gelu(grid.double())).abs().max()) > 4e-4  # what it is not
 
 
+@pytest.mark.parametrize(
+    "tile", [SMALL, ProductTile(64, 64, 32, 4, 2, 7), ProductTile(128, 128, 32, 8, 2, 7, True)], ids=["pointers", "described", "halves"]
+)
+@pytest.mark.parametrize("dtype", [FLOAT, torch.bfloat16])
+@needs_descriptors
+def test_product_plus_residual(tile: ProductTile, dtype: torch.dtype) -> None:
+    """Rounded once, with the same bits from every kernel."""
+    from nativebert.engine.cuda import kernels
+
+    x, w, b = drawn(70, 64, dtype=dtype), drawn(96, 64, seed=1, dtype=dtype), drawn(96, seed=2)
+    residual = 9 * drawn(70, 96, seed=3, dtype=dtype)
+    y = kernels.product(x, w, b, "linear", tile, residual=residual)
+    close(y, F.linear(x.double(), w.double(), b.double()) + residual.double(), atol=torch.finfo(dtype).eps if dtype != FLOAT else 1e-6)
+    assert torch.equal(y, kernels.product(x, w, b, "linear", ProductTile(16, 32, 32, 2, 2), residual=residual))
+
+
 def test_gated_product() -> None:
     from nativebert.engine.cuda import kernels
 
@@ -112,7 +131,7 @@ def test_gated_product() -> None:
     close(y, F.gelu(F.linear(x, up, b)) * F.linear(x, gate, c))
 
 
-@pytest.mark.skipif(CARD and torch.cuda.get_device_capability() < (9, 0), reason="needs the tensor memory accelerator")
+@needs_descriptors
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, FLOAT])
 def test_bits_of_a_product_do_not_depend_on_the_tile(dtype: torch.dtype, gated: bool) -> None:
@@ -136,16 +155,11 @@ def test_bits_of_a_product_do_not_depend_on_the_tile(dtype: torch.dtype, gated: 
 
 
 @pytest.mark.parametrize("H", [24, 384])
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("with_residual", [False, True])
-def test_norm(H: int, keep: bool, with_residual: bool) -> None:
+def test_norm(H: int) -> None:
     from nativebert.engine.cuda import kernels
 
-    x, residual, w, b = 5 + 2 * drawn(7, H), drawn(7, H, seed=1), drawn(H, seed=2), drawn(H, seed=3)
-    total = x + residual if with_residual else x
-    y, kept = kernels.norm(x, residual if with_residual else None, (w, b, 1e-5), keep=keep)
-    close(y, F.layer_norm(total.double(), (H,), w.double(), b.double(), 1e-5))
-    assert torch.equal(kept, total if keep else y)
+    x, w, b = 5 + 2 * drawn(7, H), drawn(H, seed=2), drawn(H, seed=3)
+    close(kernels.norm(x, (w, b, 1e-5)), F.layer_norm(x.double(), (H,), w.double(), b.double(), 1e-5))
 
 
 @pytest.mark.parametrize("tables", ["token", "token position", "token position segment"])

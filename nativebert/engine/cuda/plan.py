@@ -49,10 +49,11 @@ class Product:
         self.weight, self.bias = join(weights), join(biases)
         self.act, self.gated, self._target = kernels.activation(act, target.dtype), gated, target
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         columns, depth = self.weight.shape
         tile = self._target.tile(len(x), columns, depth, self.act != "linear" or self.gated)
-        return kernels.product(x, self.weight, self.bias, self.act, tile, gated=self.gated, precision=self._target.products)
+        options = {"residual": residual, "gated": self.gated, "precision": self._target.products}
+        return kernels.product(x, self.weight, self.bias, self.act, tile, **options)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class CudaHead:
             for part in (self._pooler, self._dense):
                 x = x if part is None else part(x)
             if self._norm is not None:
-                x, _ = kernels.norm(x, None, self._norm)
+                x = kernels.norm(x, self._norm)
             return self._last(x)
 
 
@@ -260,22 +261,18 @@ class CudaPlan(ExecutionPlan):
         yield x
         for block, layer in zip(self._blocks, self._config.layers):
             assert block.attn_norm is not None
-            x, _ = kernels.norm(block.o(self._attend(block.qkv(x), layer, inputs)), x, block.attn_norm)
-            x, _ = kernels.norm(block.down(block.intermediate(x)), x, block.mlp_norm)
+            x = kernels.norm(block.o(self._attend(block.qkv(x), layer, inputs), x), block.attn_norm)
+            x = kernels.norm(block.down(block.intermediate(x), x), block.mlp_norm)
             yield x
 
     def _pre_norm(self, x: Tensor, inputs: Inputs) -> Iterator[Tensor]:
-        """Each residual sum is normalised where it is prepared: for the next part, or at the end for the result."""
         assert self._last_norm is not None
-        after = [*(block.attn_norm for block in self._blocks[1:]), self._last_norm]
-        first = self._blocks[0].attn_norm if self._blocks else self._last_norm
-        y = x if first is None else kernels.norm(x, None, first)[0]
-        for block, layer, following in zip(self._blocks, self._config.layers, after):
+        for block, layer in zip(self._blocks, self._config.layers):
             yield x
-            y, x = kernels.norm(block.o(self._attend(block.qkv(y), layer, inputs)), x, block.mlp_norm, keep=True)
-            assert following is not None
-            y, x = kernels.norm(block.down(block.intermediate(y)), x, following, keep=True)
-        yield y
+            y = x if block.attn_norm is None else kernels.norm(x, block.attn_norm)
+            x = block.o(self._attend(block.qkv(y), layer, inputs), x)
+            x = block.down(block.intermediate(kernels.norm(x, block.mlp_norm)), x)
+        yield kernels.norm(x, self._last_norm)
 
     def _attend(self, qkv: Tensor, layer: Layer, inputs: Inputs) -> Tensor:
         if layer.rope_theta is not None:
