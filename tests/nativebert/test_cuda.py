@@ -106,7 +106,9 @@ def test_the_fitted_gelu_is_within_its_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    "tile", [SMALL, ProductTile(64, 64, 32, 4, 2, 7), ProductTile(128, 128, 32, 8, 2, 7, True)], ids=["pointers", "described", "halves"]
+    "tile",
+    [SMALL, ProductTile(64, 64, 32, 4, 2, 7), ProductTile(128, 128, 32, 8, 2, 7, True)],
+    ids=["pointers", "described", "halves"],
 )
 @pytest.mark.parametrize("dtype", [FLOAT, torch.bfloat16])
 @needs_descriptors
@@ -117,7 +119,11 @@ def test_product_plus_residual(tile: ProductTile, dtype: torch.dtype) -> None:
     x, w, b = drawn(70, 64, dtype=dtype), drawn(96, 64, seed=1, dtype=dtype), drawn(96, seed=2)
     residual = 9 * drawn(70, 96, seed=3, dtype=dtype)
     y = kernels.product(x, w, b, "linear", tile, residual=residual)
-    close(y, F.linear(x.double(), w.double(), b.double()) + residual.double(), atol=torch.finfo(dtype).eps if dtype != FLOAT else 1e-6)
+    close(
+        y,
+        F.linear(x.double(), w.double(), b.double()) + residual.double(),
+        atol=torch.finfo(dtype).eps if dtype != FLOAT else 1e-6,
+    )
     assert torch.equal(y, kernels.product(x, w, b, "linear", ProductTile(16, 32, 32, 2, 2), residual=residual))
 
 
@@ -197,9 +203,10 @@ def test_rotate() -> None:
 
 
 def tables(lengths: list[int], attention: tuple[AttentionTile, ...]) -> list[tuple[torch.Tensor, AttentionTile]]:
-    from nativebert.engine.cuda.inputs import Layout, stage
+    from nativebert.engine.cuda.inputs import layout, stage
 
-    return stage(Layout(Packed.of([[0] * n for n in lengths]), attention, columns=False), DEVICE, attention).blocks
+    batch = Packed.of([[0] * n for n in lengths])
+    return stage(batch, layout(batch, attention, columns=False), DEVICE, attention).blocks
 
 
 LENGTHS = [1, 40, 0, 17, 33, 16, 0]
@@ -419,20 +426,40 @@ def test_what_decides_the_order_of_a_sum_does_not_follow_the_batch() -> None:
 
 
 def test_the_room_of_a_graph_holds_its_batch_and_there_are_few() -> None:
-    from nativebert.engine.cuda.graphs import room
-    from nativebert.engine.cuda.inputs import Layout, Staging
+    from nativebert.engine.cuda.inputs import Staging, layout
 
     r, attention = random.Random(0), attention_tiles(32, torch.bfloat16)
     rooms = set()
     for _ in range(1000):
         lengths = [r.randint(0, r.choice((3, 40, 200))) for _ in range(r.randint(1, r.choice((1, 20, 60))))]
-        layout = Layout(Packed.of([[5] * n for n in lengths]), attention, columns=False)
-        shape = room(layout.shape, attention)
-        assert all(have >= needed for have, needed in zip(shape[:2] + shape.blocks, layout.shape[:2] + layout.shape.blocks))
-        assert shape.tokens <= max(16, 1.5 * layout.shape.tokens)
-        rooms.add(shape)
-        Staging(shape, torch.device("cpu")).fill(layout)
+        batch = Packed.of([[5] * n for n in lengths])
+        of = layout(batch, attention, columns=False)
+        assert all(have >= needed for have, needed in zip(of.room[:2] + of.room.blocks, of.shape[:2] + of.shape.blocks))
+        assert of.room.tokens <= max(16, 1.5 * of.shape.tokens)
+        rooms.add(of.room)
+        Staging(of.room, torch.device("cpu")).fill(batch, of)
     assert len(rooms) < 130
+
+
+def test_a_buffer_holds_the_batch_written_last() -> None:
+    """Also where batches of other lengths, or of the same, were written before."""
+    from nativebert.engine.cuda.inputs import Staging, layout
+
+    attention, r = attention_tiles(32, torch.bfloat16), random.Random(0)
+    lengths = [[7], [12], [12], [3, 2], [7], [7], [1] * 16, [2, 3], []]
+    buffer = None
+    for some in lengths:
+        batch = Packed.of([[r.randrange(50) for _ in range(n)] for n in some])
+        of = layout(batch, attention, columns=True)
+        buffer = buffer or Staging(of.room, torch.device("cpu"))
+        buffer.fill(batch, of)
+        fresh = Staging(layout(Packed.of([[1] * 7]), attention, columns=True).room, torch.device("cpu"))
+        fresh.fill(batch, of)
+        T, ends = sum(some), fresh._parts[5:]
+        for part, other in zip(buffer._parts[:5], fresh._parts[:5]):
+            assert part[:T].tolist() == other[:T].tolist()
+        for part, other in zip(buffer._parts[5:], ends):
+            assert part.tolist() == other.tolist()
 
 
 # ---------------------------------------------------------------- on a card
@@ -446,7 +473,7 @@ def test_a_graph_gives_the_bits_of_its_kernels() -> None:
     r = random.Random(0)
     for _ in range(12):
         batch = Packed.of([[r.randrange(5, 60) for _ in range(r.randint(0, 60))] for _ in range(r.randint(1, 30))])
-        expected = eager._last(eager._stage(batch))
+        expected = eager.states(batch)[-1]
         for _ in range(3):
             assert torch.equal(ours.hidden(batch), expected)
     assert len(ours._graphs) > 0

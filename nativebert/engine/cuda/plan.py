@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig, Layer
 from nativebert.engine.cuda import kernels, tiles
 from nativebert.engine.cuda.graphs import Graphs
-from nativebert.engine.cuda.inputs import Inputs, Layout, stage
+from nativebert.engine.cuda.inputs import Inputs, Layout, layout, stage
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan, NonFiniteStates, is_finite
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -52,8 +52,8 @@ class Product:
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         columns, depth = self.weight.shape
         tile = self._target.tile(len(x), columns, depth, self.act != "linear" or self.gated)
-        options = {"residual": residual, "gated": self.gated, "precision": self._target.products}
-        return kernels.product(x, self.weight, self.bias, self.act, tile, **options)
+        numbers, products = (self.weight, self.bias, self.act), self._target.products
+        return kernels.product(x, *numbers, tile, residual=residual, gated=self.gated, precision=products)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class CudaPlan(ExecutionPlan):
     def states(self, batch: Packed) -> list[Tensor]:
         """Hidden states after the embeddings and after each layer, ``(T, H)`` each."""
         with current(self.device):
-            return list(self._states(self._stage(batch)))
+            return list(self._states(stage(batch, self._layout(batch), self.device, self._attention)))
 
     @torch.inference_mode()
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
@@ -228,23 +228,20 @@ class CudaPlan(ExecutionPlan):
 
     def _layout(self, batch: Packed) -> Layout:
         check(self._config, batch)
-        return Layout(batch, self._attention, columns=self._columns)
-
-    def _stage(self, batch: Packed) -> Inputs:
-        return stage(self._layout(batch), self.device, self._attention)
+        return layout(batch, self._attention, columns=self._columns)
 
     def _compute(
         self, batch: Packed, kind: tuple[object, ...], compute: Callable[[Inputs], Tensor], *, by_token: bool
     ) -> Tensor:
         """What ``compute`` makes of the batch, a row for each token or for each sequence; as a graph, if one of its ``kind`` is there."""
-        layout = self._layout(batch)
-        if self._graphs.worth(layout.shape):
-            rows = layout.shape.tokens if by_token else layout.shape.sequences
-            result = self._graphs.run(kind, layout, self._attention, compute, rows)
+        of = self._layout(batch)
+        if self._graphs.worth(of.shape):
+            rows = of.shape.tokens if by_token else of.shape.sequences
+            result = self._graphs.run(kind, batch, of, self._attention, compute, rows)
             if result is not None:
                 return result
         with current(self.device):
-            return compute(stage(layout, self.device, self._attention))
+            return compute(stage(batch, of, self.device, self._attention))
 
     def _last(self, inputs: Inputs) -> Tensor:
         (last,) = deque(self._states(inputs), maxlen=1)
