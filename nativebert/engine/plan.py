@@ -155,6 +155,9 @@ class ExecutionPlan(ABC):
             "or too large"
         )
 
+    def warm_up(self) -> None:  # noqa: B027 (most plans have nothing to choose)
+        """Measure what is fastest on this machine, and keep it for later plans. Results never depend on it."""
+
     def clear_cache(self) -> None:  # noqa: B027 (most plans keep nothing)
         """Forget what was kept of earlier batches. Results never depend on it, but time does: for those who time the same texts again
         and again, and mean texts that are always new."""

@@ -86,6 +86,8 @@ class Task:
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
         self._prepare(model, device, settings["precision"])
+        if settings["warmup"]:
+            self.plan.warm_up()
         positions = self.encoder.max_tokens
         self.file_max_tokens = min(self._file_settings.max_tokens or self.tokenizer.max_length or positions, positions)
         limit = self.file_max_tokens if settings["max_tokens"] is None else settings["max_tokens"]

@@ -44,6 +44,9 @@ class TaskOptions(TypedDict, total=False):
         batch_tokens: maximum tokens of a batch. It changes the speed, not the result. None, the default, chooses by device. Where the memory
             of the device does not hold such a batch, the task goes on with smaller ones, in later calls too, and warns
             (:class:`~nativebert.errors.SmallerBatches`).
+        warmup: on an NVIDIA GPU, time a handful of tile sizes for the model's matrix products and keep the fastest in a file beside Triton's
+            cache, where they hold for later tasks too: takes up to a minute, once. It changes the speed, not the result; other devices
+            have nothing to choose.
         revision: branch, tag or commit on the Hub.
         offline: True for no network access; None, the default, for what the environment variable ``HF_HUB_OFFLINE`` says.
         token: Hub token; None, the default, for the one of the logged-in user.
@@ -55,6 +58,7 @@ class TaskOptions(TypedDict, total=False):
     too_long: str
     stride: int
     batch_tokens: int | None
+    warmup: bool
     revision: str | None
     offline: bool | None
     token: str | None
@@ -64,7 +68,7 @@ CALL_OPTIONS, TASK_OPTIONS = CallOptions.__optional_keys__, TaskOptions.__option
 
 DEFAULTS: TaskOptions = {
     "device": "auto", "precision": "float32", "max_tokens": None, "too_long": "truncate", "stride": 64, "batch_tokens": None,
-    "revision": None, "offline": None, "token": None,
+    "warmup": False, "revision": None, "offline": None, "token": None,
 }  # fmt: skip
 
 

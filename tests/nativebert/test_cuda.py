@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -423,6 +426,45 @@ def test_what_decides_the_order_of_a_sum_does_not_follow_the_batch() -> None:
     for D in (16, 64, 128, 256):
         for dtype in (FLOAT, torch.bfloat16):
             assert attention_tiles(D, dtype)[-1].longest == LONGEST
+
+
+def test_measured_tiles_are_kept_for_later_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nativebert.engine.cuda.tiles import ROWS, candidates
+    from nativebert.engine.cuda.tuning import Kind, Tiles
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    model, batch = tiny("bert", num_hidden_layers=1), Packed.of([[5, 6, 7], [8]])
+    timed: list[ProductTile] = []
+
+    def largest_is_fastest(self: Tiles, run: partial[object]) -> float:
+        timed.append(run.args[1])
+        return -run.args[1].rows * run.args[1].columns
+
+    monkeypatch.setattr(Tiles, "_milliseconds", largest_is_fastest)
+    before = plan(model).hidden(batch)
+    kind = Kind(96, 32, FLOAT, False)
+    default = Tiles(DEVICE).tile(5, kind)
+    plan(model).warm_up()
+    count = len(timed)
+    assert count > 0
+    plan(model).warm_up()
+    assert len(timed) == count  # all is known
+    measured = Tiles(DEVICE)
+    for rows in ROWS:
+        tile = measured.tile(rows, kind)
+        assert tile.rows * tile.columns == max(t.rows * t.columns for t in candidates(rows, FLOAT, *measured._card))
+    assert measured.tile(5, kind) != default
+    assert torch.equal(plan(model).hidden(batch), before)
+    (file,) = tmp_path.glob("*.json")
+    spoiled = json.loads(file.read_text())
+    for content in (
+        "{",
+        "[]",
+        '{"a": 1}',
+        json.dumps({name: {key: [16, 16, 16, 1, 2, 0, False] for key in of} for name, of in spoiled.items()}),
+    ):
+        file.write_text(content)
+        assert Tiles(DEVICE).tile(5, kind) == default
 
 
 def test_the_room_of_a_graph_holds_its_batch_and_there_are_few() -> None:

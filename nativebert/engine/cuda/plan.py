@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from nativebert.config import EncoderConfig, Layer
 from nativebert.engine.cuda import kernels, tiles
 from nativebert.engine.cuda.graphs import Graphs
 from nativebert.engine.cuda.inputs import Inputs, Layout, layout, stage
+from nativebert.engine.cuda.tuning import Kind, Tiles
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan, NonFiniteStates, is_finite
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -48,39 +48,35 @@ class Product:
         join = (lambda parts: torch.stack(parts, 1).flatten(0, 1)) if gated else torch.cat
         self.weight, self.bias = join(weights), join(biases)
         self.act, self.gated, self._target = kernels.activation(act, target.dtype), gated, target
+        self._kind = Kind(len(self.weight), self.weight.shape[1], target.dtype, act != "linear" or gated)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        columns, depth = self.weight.shape
-        tile = self._target.tile(len(x), columns, depth, self.act != "linear" or self.gated)
+        return self._compute(x, residual, self._target.tiles.tile(len(x), self._kind))
+
+    def _compute(self, x: Tensor, residual: Tensor | None, tile: tiles.ProductTile) -> Tensor:
         numbers, products = (self.weight, self.bias, self.act), self._target.products
         return kernels.product(x, *numbers, tile, residual=residual, gated=self.gated, precision=products)
+
+    def measure(self) -> None:
+        """Choose tiles by their time on the device."""
+        rows = torch.randn(tiles.ROWS[-1], self._kind.depth, device=self.weight.device, dtype=self.weight.dtype)
+        self._target.tiles.measure(self._kind, lambda count, tile: self._compute(rows[:count], None, tile))
 
 
 @dataclass(frozen=True)
 class Target:
-    """Device and type of weights, and the precision of float32 products on tensor cores."""
+    """Device and type of weights, the precision of float32 products on tensor cores, and the tiles of products."""
 
     device: torch.device
     dtype: torch.dtype
     products: str
-
-    def tile(self, rows: int, columns: int, depth: int, costly: bool) -> tiles.ProductTile:
-        capability, processors = _card(self.device)
-        return tiles.product_tile(rows, columns, depth, self.dtype, capability, processors, costly=costly)
+    tiles: Tiles
 
     def norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         """Parameters in float32: they are few, and rounding them would cost accuracy for nothing."""
         weight = norm.weight.detach().to(self.device, torch.float32, copy=True)
         bias = torch.zeros_like(weight) if norm.bias is None else norm.bias.detach().to(self.device, torch.float32, copy=True)
         return weight, bias, norm.eps
-
-
-@cache
-def _card(device: torch.device) -> tuple[tuple[int, int], int]:
-    """Compute capability and multiprocessors; in the interpreter, those of an H100."""
-    if device.type != "cuda":
-        return (9, 0), 132
-    return torch.cuda.get_device_capability(device), torch.cuda.get_device_properties(device).multi_processor_count
 
 
 class Block:
@@ -101,8 +97,8 @@ class Block:
 class CudaHead:
     """A head, and the pooler if it reads one, in float32."""
 
-    def __init__(self, model: Model, task: str, device: torch.device) -> None:
-        self.spec, target = model.config.heads[task], Target(device, torch.float32, "tf32x3")
+    def __init__(self, model: Model, task: str, device: torch.device, measured: Tiles) -> None:
+        self.spec, target = model.config.heads[task], Target(device, torch.float32, "tf32x3", measured)
         head: Head = model.head[self.spec.name]  # type: ignore[assignment]
         last: nn.Linear = head.get_submodule(self.spec.last)  # type: ignore[assignment]
         pooler = model.pool if self.spec.on == "pooled" else None
@@ -151,7 +147,8 @@ class CudaPlan(ExecutionPlan):
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.precision, self._config = device, precision, model.config
-        self._target = target = Target(device, PRECISIONS[precision], "tf32" if precision == "tf32" else "tf32x3")
+        products, self._tiles = "tf32" if precision == "tf32" else "tf32x3", Tiles(device)
+        self._target = target = Target(device, PRECISIONS[precision], products, self._tiles)
         config, embeddings = model.config, model.embed
 
         def table(of: nn.Embedding | None) -> Tensor | None:
@@ -171,7 +168,7 @@ class CudaPlan(ExecutionPlan):
                         on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else target.norm(model.norm)
-            self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device) for task in heads}
+            self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device, self._tiles) for task in heads}
             self._bias = None if model.distance is None else _by_distance(model.distance.weight.detach(), config, device)
             widths = {layer.rope_theta: config.width // layer.heads for layer in config.layers}
             self._rotary = {
@@ -219,6 +216,15 @@ class CudaPlan(ExecutionPlan):
                 raise NonFiniteStates(states)
             raise self.not_finite(task)
         return logits
+
+    def warm_up(self) -> None:
+        """Time a handful of tiles for each kind of product of the layers, and keep the fastest for this and all later plans on this card."""
+        with current(self.device), torch.inference_mode():
+            for block in self._blocks:
+                for product in (block.qkv, block.o, block.intermediate, block.down):
+                    product.measure()
+        self._tiles.save()
+        self._graphs.clear()
 
     def clear_cache(self) -> None:
         """Give back the memory of the CUDA graphs."""
