@@ -484,29 +484,31 @@ def padded(n: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tenso
 
 @section
 def compiled(a: Any) -> None:
-    """transformers under torch.compile, BERT-base, one shape."""
+    """transformers under torch.compile: BERT-base, at one shape, and at the shapes of mixed lengths."""
     from transformers import BertConfig, BertModel
 
-    theirs = BertModel(BertConfig(**config("base")), add_pooling_layer=False).eval().to(DEVICE, BF16)
-    began = time.perf_counter()
-    fast = torch.compile(theirs)
-    n = np.full(128, 512)
-    ids = torch.randint(1000, 30000, (128, 512), device=DEVICE)
-    with torch.inference_mode():
-        fast(input_ids=ids)
+    for case in ("fixed 512", "mixed"):
+        if time.time() - a.began > 200:
+            a.say("skipped", section="compiled", case=case, why="less than 40 of 240 seconds left")
+            continue
+        torch.compiler.reset()
+        theirs = BertModel(BertConfig(**config("base")), add_pooling_layer=False).eval().to(DEVICE, BF16)
+        n, fast = lengths(case), torch.compile(theirs, dynamic=case == "mixed")
+        batches = list(padded(n, 128))
+
+        @torch.inference_mode()
+        def run(batches: list[Any] = batches, fast: Any = fast, whole: bool = case != "mixed") -> None:
+            for ids, mask in batches:
+                fast(input_ids=ids, attention_mask=None if whole else mask)
+
+        began = time.perf_counter()
+        run()
         sync()
         first = time.perf_counter() - began
-        t = ms(lambda: fast(input_ids=ids), 5, 2)
-    a.say(
-        "transformers compiled",
-        size="base",
-        precision="bfloat16",
-        case="fixed 512",
-        first_s=first,
-        ms=t,
-        mtokens_s=n.sum() / t / 1e3,
-        share=a.share(flops("base", n) / t / 1e9, "bfloat16"),
-    )
+        t = wall(run, 1)
+        share = a.share(flops("base", n) / t / 1e9, "bfloat16")
+        a.say("transformers compiled", size="base", precision="bfloat16", case=case, order="sorted", batch=128, first_s=first, ms=t,
+              mtokens_s=n.sum() / t / 1e3, share=share)  # fmt: skip
 
 
 @section
@@ -698,12 +700,48 @@ def memory(a: Any) -> None:
 DEFAULT = "ceilings,encoders,squad,invariance,errors,latency,memory,texts,sentence_transformers,peers,compiled"
 
 
+def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
+    """Tokens a second of the encoders, beside those of transformers."""
+    from matplotlib.figure import Figure
+
+    series = {
+        "nativebert": lambda row: row["what"] == "encoder",
+        "transformers, sorted": lambda row: row["what"] == "transformers sdpa" and row["order"] == "sorted",
+        "transformers, given order": lambda row: row["what"] == "transformers sdpa" and row["order"] == "given",
+        "transformers, compiled": lambda row: row["what"] == "transformers compiled",
+    }
+    speeds: dict[tuple[str, str, str], dict[str, float]] = {}  # by size, precision and lengths, the best of each series
+    for name, fits in series.items():
+        for row in filter(fits, rows):
+            of = speeds.setdefault((row["size"], row["precision"], row["case"]), {})
+            of[name] = max(of.get(name, 0.0), row["mtokens_s"])
+    compared = {kind: of for kind, of in speeds.items() if len(of) > 1}
+    figure = Figure(figsize=(8, 0.9 + 0.75 * len(compared)), layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate(series):
+        bars = [(at + 0.2 * number, of[name]) for at, of in enumerate(compared.values()) if name in of]
+        drawn = axes.barh([at for at, _ in bars], [speed for _, speed in bars], 0.18, label=name)
+        axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=8)
+    axes.set_yticks([at + 0.3 for at in range(len(compared))], [" ".join(kind) for kind in compared])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(f"million tokens per second, {card}")
+    axes.legend(loc="lower right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sections", default=DEFAULT, help=f"of {', '.join(SECTIONS)}")
     p.add_argument("--out", type=Path, default=Path("out/gpu"))
     p.add_argument("--minilm", help="folder of all-MiniLM-L6-v2, for what needs a tokenizer and trained weights")
+    p.add_argument("--plot", type=Path, help="draw the results in this file, as a PNG beside it, and run nothing")
     args = p.parse_args()
+    if args.plot:
+        result = json.loads(args.plot.read_text())
+        plot(result["rows"], result["machine"]["card"], args.plot.with_suffix(".png"))
+        return
     log = Log(args.out)
     log.minilm = args.minilm
     log.say("card", name=card_name(), torch=torch.__version__, cores=os.cpu_count())
@@ -716,6 +754,8 @@ def main() -> None:
             traceback.print_exc()
         log.say("section", name=name, seconds=time.time() - began)
         log.finish()
+    with suppress(ImportError):
+        plot(log.rows, card_name(), log.folder / "gpu.png")
 
 
 if __name__ == "__main__":
