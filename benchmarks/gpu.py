@@ -37,6 +37,7 @@ SIZES = {
 TOKENS = 65536  # of a batch
 if DEVICE == "cpu":
     SIZES, TOKENS = dict.fromkeys(SIZES, (1, 48, 4, 96)), 300
+WARMUP = False  # whether plans measure their tiles first
 SECTIONS: dict[str, Callable[[Any], None]] = {}
 BF16 = torch.bfloat16
 
@@ -106,6 +107,8 @@ def ms(run: Callable[[], object], repeat: int = 10, warm: int = 3) -> float:
 def wall(run: Callable[[], object], repeat: int, rounds: int = 3) -> float:
     """Milliseconds of a call by the clock, when calls follow each other: the best of several rounds."""
     took = []
+    if DEVICE == "cpu":
+        repeat = rounds = 1
     for _ in range(rounds):
         sync()
         began = time.perf_counter()
@@ -149,7 +152,10 @@ def model(size: str) -> Any:
 def plan(size: str, precision: str) -> Any:
     from nativebert.engine.cuda.plan import CudaPlan
 
-    return CudaPlan(model(size), torch.device(DEVICE), precision)
+    made = CudaPlan(model(size), torch.device(DEVICE), precision)
+    if WARMUP:
+        made.warm_up()
+    return made
 
 
 def lengths(case: str, tokens: int = TOKENS) -> np.ndarray:
@@ -232,6 +238,34 @@ def candidates(rows: int, dtype: torch.dtype) -> list[Any]:
     return list(dict.fromkeys([*tried, *more]))
 
 
+def attention_sets(head_width: int, dtype: torch.dtype) -> list[Any]:
+    """Tiles of attention worth trying together, those in use first."""
+    from nativebert.engine.cuda.tiles import LONGEST, attention_tiles
+    from nativebert.engine.cuda.tiles import AttentionTile as A
+
+    short, long = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 3)
+    middle = [
+        A(64, 32, 64, 2, 2),
+        A(64, 64, 64, 4, 2),
+        A(64, 16, 64, 1, 2),
+        A(128, 32, 64, 2, 2),
+        A(128, 64, 64, 4, 2),
+        A(128, 32, 32, 2, 3),
+    ]
+    sets = [(short, long), (A(16, 16, 16, 1, 2), A(32, 32, 32, 1, 2), long), (A(32, 32, 32, 1, 2), long), (A(64, 16, 32, 1, 2), long),
+            *((short, m, long) for m in middle), (short, A(LONGEST, 128, 64, 8, 3)), (short, A(LONGEST, 64, 32, 4, 3)), (short, A(LONGEST, 64, 64, 4, 2)),
+            (short, A(64, 32, 64, 2, 2), A(LONGEST, 128, 64, 8, 3)), (short, A(64, 32, 64, 2, 2), A(LONGEST, 64, 32, 4, 3)),
+            (short, A(LONGEST, 128, 128, 8, 2))]  # fmt: skip
+    short32, long32 = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 2)
+    sets32 = [
+        (short32, long32),
+        (short32, A(LONGEST, 64, 32, 4, 2)),
+        (short32, A(LONGEST, 32, 32, 2, 2)),
+        (short32, A(64, 32, 64, 2, 2), long32),
+    ]
+    return list(dict.fromkeys([attention_tiles(head_width, dtype), *(sets if dtype == BF16 else sets32)]))
+
+
 WORK = [
     (BF16, (16, 256, 1024, TOKENS // 4, TOKENS), ("minilm", "base", "large")),
     (torch.float32, (16, TOKENS // 4), ("minilm", "base")),
@@ -240,9 +274,18 @@ WORK = [
 
 def _compile(part: int, parts: int) -> None:
     """Compile some of the candidates into Triton's cache."""
-    from nativebert.engine.cuda import kernels
+    from nativebert.engine.cuda import inputs, kernels
 
     number = 0
+    batch = packed(np.array([300, 128, 100, 64, 50, 32, 20, 16, 5]))
+    for width, dtype in ((64, BF16), (32, BF16), (64, torch.float32)):
+        qkv = random(len(batch.ids), 3 * 4 * width, dtype=dtype)
+        for tile in dict.fromkeys(tile for use in attention_sets(width, dtype) for tile in use):
+            number += 1
+            if number % parts == part:
+                of = inputs.layout(batch, (tile,), columns=False)
+                with suppress(Exception):
+                    kernels.attend(qkv, inputs.stage(batch, of, torch.device(DEVICE), (tile,)).blocks, 4)
     for dtype, rows, _ in WORK:
         for tile in dict.fromkeys(tile for M in rows for tile in candidates(M, dtype)):
             for act, add in (("linear", False), ("linear", True), ("erf", False)):
@@ -365,35 +408,13 @@ def graphed(run: Callable[[], object], repeat: int = 5) -> float:
 def attention(a: Any) -> None:
     """The fastest tiles of attention, for texts of all lengths together."""
     from nativebert.engine.cuda import inputs, kernels
-    from nativebert.engine.cuda.tiles import LONGEST, attention_tiles
-    from nativebert.engine.cuda.tiles import AttentionTile as A
 
-    short, long = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 3)
-    middle = [
-        A(64, 32, 64, 2, 2),
-        A(64, 64, 64, 4, 2),
-        A(64, 16, 64, 1, 2),
-        A(128, 32, 64, 2, 2),
-        A(128, 64, 64, 4, 2),
-        A(128, 32, 32, 2, 3),
-    ]
-    sets = [(short, long), (A(16, 16, 16, 1, 2), A(32, 32, 32, 1, 2), long), (A(32, 32, 32, 1, 2), long), (A(64, 16, 32, 1, 2), long),
-            *((short, m, long) for m in middle), (short, A(LONGEST, 128, 64, 8, 3)), (short, A(LONGEST, 64, 32, 4, 3)), (short, A(LONGEST, 64, 64, 4, 2)),
-            (short, A(64, 32, 64, 2, 2), A(LONGEST, 128, 64, 8, 3)), (short, A(64, 32, 64, 2, 2), A(LONGEST, 64, 32, 4, 3)),
-            (short, A(LONGEST, 128, 128, 8, 2))]  # fmt: skip
-    short32, long32 = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 2)
-    sets32 = [
-        (short32, long32),
-        (short32, A(LONGEST, 64, 32, 4, 2)),
-        (short32, A(LONGEST, 32, 32, 2, 2)),
-        (short32, A(64, 32, 64, 2, 2), long32),
-    ]
     for size, dtype, case in (("base", BF16, "fixed 512"), ("base", BF16, "mixed"), ("base", BF16, "short"), ("minilm", BF16, "mixed"),
                               ("minilm", BF16, "short"), ("large", BF16, "squad"), ("base", torch.float32, "mixed")):  # fmt: skip
         _, width, heads, _ = SIZES[size]
         n = lengths(case)
         batch, qkv, found = packed(n), random(int(n.sum()), 3 * width, dtype=dtype), []
-        for use in (attention_tiles(width // heads, dtype), *(sets if dtype == BF16 else sets32)):
+        for use in attention_sets(width // heads, dtype):
             try:
                 of = inputs.layout(batch, use, columns=False)
                 table = inputs.stage(batch, of, torch.device(DEVICE), use).blocks
@@ -408,10 +429,20 @@ def attention(a: Any) -> None:
 
 @section
 def encoders(a: Any) -> None:
-    """Hidden states of packed batches, in batches of several sizes for mixed lengths."""
+    """Hidden states of packed batches in bfloat16, in batches of several sizes for mixed lengths."""
     cases = [("base", "bfloat16", ("fixed 512", "mixed", "short", "fixed 128")), ("minilm", "bfloat16", ("mixed", "short", "fixed 128")),
-             ("large", "bfloat16", ("mixed", "fixed 512")), ("base", "float32", ("mixed",)), ("minilm", "float32", ("mixed", "short")),
-             ("base", "float16", ("mixed",)), ("base", "tf32", ("mixed",))]  # fmt: skip
+             ("large", "bfloat16", ("mixed", "fixed 512"))]  # fmt: skip
+    _encoders(a, cases)
+
+
+@section
+def precisions(a: Any) -> None:
+    """The same in other precisions."""
+    cases = [("base", "float32", ("mixed",)), ("minilm", "float32", ("mixed", "short")), ("base", "float16", ("mixed",)), ("base", "tf32", ("mixed",))]  # fmt: skip
+    _encoders(a, cases)
+
+
+def _encoders(a: Any, cases: list[tuple[str, str, tuple[str, ...]]]) -> None:
     for size, precision, names in cases:
         ours = plan(size, precision)
         for case in names:
@@ -601,11 +632,17 @@ def latency(a: Any) -> None:
             one = ["a quiet island of stone in the rain near the winter sea and the ferry"]
             for _ in range(5):
                 embed(one)
+            batch = embed.pack(embed.tokenizer.ids_batch(one).ids)
+            parts = {
+                "tokenizer_ms": lambda embed=embed: embed.tokenizer.ids_batch(one),
+                "plan_ms": lambda embed=embed, batch=batch: embed.plan.pooled(batch, embed.pooling).cpu(),
+                "ms": lambda embed=embed: embed(one),
+            }
             a.say(
                 "text to vector",
                 precision=precision,
-                tokens=len(embed.tokenizer.encode(one[0]).ids),
-                ms=wall(lambda embed=embed: embed(one), 200),
+                tokens=len(batch.ids),
+                **{name: wall(run, 200) for name, run in parts.items()},
             )
 
 
@@ -697,7 +734,7 @@ def memory(a: Any) -> None:
     a.say("memory", batches=count, reserved_mib=seen, graphs=len(ours._graphs))
 
 
-DEFAULT = "ceilings,encoders,squad,invariance,errors,latency,memory,texts,sentence_transformers,peers,compiled"
+DEFAULT = "ceilings,encoders,precisions,squad,invariance,errors,latency,memory,texts,sentence_transformers,peers,compiled"
 
 
 def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
@@ -718,9 +755,9 @@ def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
     compared = {kind: of for kind, of in speeds.items() if len(of) > 1}
     figure = Figure(figsize=(8, 0.9 + 0.75 * len(compared)), layout="constrained")
     axes = figure.subplots()
-    for number, name in enumerate(series):
+    for number, (name, colour) in enumerate(zip(series, ("#4878a8", "#d08a3e", "#e3b782", "#8a8a8a"))):
         bars = [(at + 0.2 * number, of[name]) for at, of in enumerate(compared.values()) if name in of]
-        drawn = axes.barh([at for at, _ in bars], [speed for _, speed in bars], 0.18, label=name)
+        drawn = axes.barh([at for at, _ in bars], [speed for _, speed in bars], 0.18, label=name, color=colour)
         axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=8)
     axes.set_yticks([at + 0.3 for at in range(len(compared))], [" ".join(kind) for kind in compared])
     axes.invert_yaxis()
@@ -732,16 +769,19 @@ def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
 
 
 def main() -> None:
+    global WARMUP
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sections", default=DEFAULT, help=f"of {', '.join(SECTIONS)}")
     p.add_argument("--out", type=Path, default=Path("out/gpu"))
     p.add_argument("--minilm", help="folder of all-MiniLM-L6-v2, for what needs a tokenizer and trained weights")
+    p.add_argument("--warmup", action="store_true", help="measure tiles first, as warmup=True of a task does")
     p.add_argument("--plot", type=Path, help="draw the results in this file, as a PNG beside it, and run nothing")
     args = p.parse_args()
     if args.plot:
         result = json.loads(args.plot.read_text())
         plot(result["rows"], result["machine"]["card"], args.plot.with_suffix(".png"))
         return
+    WARMUP = args.warmup
     log = Log(args.out)
     log.minilm = args.minilm
     log.say("card", name=card_name(), torch=torch.__version__, cores=os.cpu_count())
