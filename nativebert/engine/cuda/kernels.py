@@ -164,7 +164,7 @@ def _product(x, w, bias, residual, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.
 
 @triton.jit(do_not_specialize=["M"])
 def _product_described(dx, dw, bias, dr, dy, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-                       ACT: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr, HALVES: tl.constexpr,
+                       ACT: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr, PARTS: tl.constexpr,
                        PROGRAMS: tl.constexpr):
     """The same with tiles copied by the tensor memory accelerator (Hopper and later), one program for each multiprocessor."""
     rows, cols = tl.cdiv(M, BM), tl.cdiv(N, BN)
@@ -173,22 +173,25 @@ def _product_described(dx, dw, bias, dr, dy, M, N, K, BM: tl.constexpr, BN: tl.c
         acc = tl.zeros((BM, BN), tl.float32)
         for k in range(0, K, BK):
             acc = tl.dot(dx.load([pm * BM, k]), dw.load([pn * BN, k]).T, acc, input_precision=PRECISION)
-        if HALVES:  # half of the columns at a time: less shared memory on the way out, so one more stage on the way in
-            left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
-            left = _finish(left, bias, pn * BN, N, BM, BN // 2, ACT, False)
-            _store(dr, dy, left, pm * BM, pn * BN, ADD)
-            right = _finish(right, bias, pn * BN + BN // 2, N, BM, BN // 2, ACT, False)
-            _store(dr, dy, right, pm * BM, pn * BN + BN // 2, ADD)
-        else:
-            out = _finish(acc, bias, pn * BN, N, BM, BN, ACT, GATED)
-            _store(dr, dy, out, pm * BM, pn * (BN // 2 if GATED else BN), ADD)
+        _store(dr, dy, acc, bias, pm * BM, pn * BN, N, BM, BN, ACT, GATED, ADD, PARTS)
 
 
 @triton.jit
-def _store(dr, dy, out, row, column, ADD: tl.constexpr):
-    if ADD:
-        out += dr.load([row, column]).to(tl.float32)
-    dy.store([row, column], out.to(dy.dtype))
+def _store(dr, dy, acc, bias, row, column, N, BM: tl.constexpr, BN: tl.constexpr, ACT: tl.constexpr, GATED: tl.constexpr,
+           ADD: tl.constexpr, PARTS: tl.constexpr):
+    """Finish a tile and store it, so many parts of its columns one after another: what takes less shared memory on the way out leaves more
+    for the inputs on their way in."""
+    if PARTS > 1:
+        left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
+        _store(dr, dy, left, bias, row, column, N, BM, BN // 2, ACT, GATED, ADD, PARTS // 2)
+        _store(dr, dy, right, bias, row, column + BN // 2, N, BM, BN // 2, ACT, GATED, ADD, PARTS // 2)
+    else:
+        out = _finish(acc, bias, column, N, BM, BN, ACT, GATED)
+        if GATED:
+            column = column // 2
+        if ADD:
+            out += dr.load([row, column]).to(tl.float32)
+        dy.store([row, column], out.to(dy.dtype))
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, residual: Tensor | None = None,
@@ -216,14 +219,14 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile
     sizes = (tile.rows, tile.columns, tile.depth, GROUP, act, gated, residual is not None)
     aligned = all(side * x.element_size() % 16 == 0 for side in (K, wide, x.stride(0)))
     if tile.programs and aligned:
-        halves = tile.halves and not gated
-        block = [tile.rows, tile.columns // 2 if gated or halves else tile.columns]
+        parts = (1 + tile.halves) * (1 + (residual is not None))
+        block = [tile.rows, tile.columns // parts // (1 + gated)]
         dx = TensorDescriptor(x, [M, K], [x.stride(0), 1], [tile.rows, tile.depth])
         dw = TensorDescriptor(weight, [N, K], [K, 1], [tile.columns, tile.depth])
         dy = TensorDescriptor(y, [M, wide], [wide, 1], block)
         dr = dy if residual is None else TensorDescriptor(residual, [M, wide], [wide, 1], block)
         grid = (min(tile.programs, tiles),)
-        _product_described[grid](dx, dw, bias, dr, dy, M, N, K, *sizes, precision, halves, tile.programs, **options)
+        _product_described[grid](dx, dw, bias, dr, dy, M, N, K, *sizes, precision, parts, tile.programs, **options)
     else:
         even = K % tile.depth == 0
         side = y if residual is None else residual

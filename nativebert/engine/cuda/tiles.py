@@ -19,7 +19,7 @@ class ProductTile(NamedTuple):
         warps: of a program.
         stages: steps whose inputs are on their way at a time.
         programs: programs that share all tiles, copied by the tensor memory accelerator; 0 for one a tile, read through pointers.
-        halves: store half of the columns at a time.
+        halves: store half of the columns at a time; a quarter, where a residual is added.
     """
 
     rows: int
