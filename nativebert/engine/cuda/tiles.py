@@ -89,7 +89,7 @@ def product_tile(
         return ProductTile(128, 128, 64, 8, 3) if rows > 2048 else ProductTile(128, 64, 64, 4, 3)
     if rows <= 2048:
         return ProductTile(64, 128, 64, 4, 4, processors) if narrow else ProductTile(64, 128, 64, 4, 3, 2 * processors)
-    if depth >= 2048 and not costly:
+    if max(columns, depth) >= 2048 and not costly:
         return ProductTile(128, 256, 64, 8, 3, processors)
     # two programs on a multiprocessor: while one computes an activation or stores, the other multiplies
     return ProductTile(128, 128, 64, 4, 3, 2 * processors, halves=True)
