@@ -228,7 +228,7 @@ def candidates(rows: int, dtype: torch.dtype) -> list[Any]:
     if dtype == torch.float32:
         more = [P(16, 16, 32, 1, 6)] if rows <= 64 else [P(128, 128, 32, 8, 4, 132), P(64, 128, 32, 4, 3, 264)]
     elif rows <= 64:
-        more = [P(16, 16, 512, 2, 3), P(16, 32, 256, 2, 4), P(64, 32, 256, 4, 3)]
+        more = [P(16, 16, 512, 2, 3), P(16, 16, 128, 2, 5), P(16, 32, 128, 4, 5), P(16, 32, 256, 2, 4), P(64, 32, 256, 4, 3)]
     elif rows <= 2048:
         more = [P(64, 64, 64, 4, 4), P(64, 64, 128, 4, 3), P(128, 128, 64, 8, 4, 132)]
     else:
@@ -267,7 +267,7 @@ def attention_sets(head_width: int, dtype: torch.dtype) -> list[Any]:
 
 
 WORK = [
-    (BF16, (16, 256, 1024, TOKENS // 4, TOKENS), ("minilm", "base", "large")),
+    (BF16, (16, 32, 256, 1024, TOKENS // 4, TOKENS), ("minilm", "base", "large")),
     (torch.float32, (16, TOKENS // 4), ("minilm", "base")),
 ]
 

@@ -67,9 +67,11 @@ class Call:
         self.used, self.cut, self.windows = np.zeros((3, len(items)), np.int64)
         self._batches = self._rows = self._padding_rows = 0
         self._bar = Progress(len(items), options.get("progress"))
-        sizes = map(len if set(map(type, items)) == {str} else _characters, items)
-        # short enough for all that the tokenizer says about a text (some 100 bytes a token), long enough for well-filled batches
-        self._ends = group_ends(np.fromiter(sizes, np.int64, len(items)) * copies, CHUNK_CHARACTERS, CHUNK_TEXTS)
+        self._ends = [1] * len(items)
+        if len(items) > 1:
+            sizes = map(len if set(map(type, items)) == {str} else _characters, items)
+            # short enough for all that the tokenizer says about a text (some 100 bytes a token), long enough for well-filled batches
+            self._ends = group_ends(np.fromiter(sizes, np.int64, len(items)) * copies, CHUNK_CHARACTERS, CHUNK_TEXTS)
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,8 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDA
     """
     if batch_tokens < 1:
         raise BadInputError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    if len(lengths) == 1:
+        return [np.zeros(1, np.int64)]
     order = (-lengths).argsort(kind="stable")
     ends = group_ends(lengths[order], batch_tokens)
     return [order[start:end] for start, end in pairwise([0, *ends])]
@@ -44,8 +46,6 @@ def group_ends(sizes: NDArray[np.int64], budget: int, most: int | None = None) -
     Returns:
         For each group the index after its last member.
     """
-    if len(sizes) == 1:
-        return [1]
     totals, ends, end, total = sizes.cumsum(), [], 0, 0
     while end < len(sizes):
         start, end = end, max(end + 1, int(totals.searchsorted(total + budget, side="right")))
