@@ -54,7 +54,9 @@ def factor(name: str, top: float, warmup: int, steps: int, settings: Mapping[str
         raise BadInputError(f"the schedule must be one of {', '.join(NAMES)}, not {name!r}")
     settings = dict(settings or {})
     if unknown := [key for key in settings if key not in _SETTINGS.get(name, ())]:
-        raise BadInputError(f"the schedule {name} has no setting {unknown[0]!r}; it has {', '.join(_SETTINGS.get(name, ())) or 'none'}")
+        raise BadInputError(
+            f"the schedule {name} has no setting {unknown[0]!r}; it has {', '.join(_SETTINGS.get(name, ())) or 'none'}"
+        )
     if name == "constant":
         return lambda n: 1.0
     if name == "inverse_sqrt":
@@ -108,10 +110,14 @@ def get_scheduler(
     if num_training_steps is None and name not in ("constant", "constant_with_warmup", "inverse_sqrt"):
         raise BadInputError(f"{name} needs num_training_steps")
     top = optimizer.defaults["lr"]
-    return LambdaLR(optimizer, factor(name, top, int(num_warmup_steps or 0), int(num_training_steps or 0), scheduler_specific_kwargs))
+    return LambdaLR(
+        optimizer, factor(name, top, int(num_warmup_steps or 0), int(num_training_steps or 0), scheduler_specific_kwargs)
+    )
 
 
-def get_linear_schedule_with_warmup(optimizer: Any, num_warmup_steps: int, num_training_steps: int, last_epoch: int = -1) -> LambdaLR:
+def get_linear_schedule_with_warmup(
+    optimizer: Any, num_warmup_steps: int, num_training_steps: int, last_epoch: int = -1
+) -> LambdaLR:
     """Up from 0, then down to 0."""
     return _made("linear", optimizer, num_warmup_steps, num_training_steps, last_epoch)
 
@@ -131,13 +137,20 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
 
 
 def get_polynomial_decay_schedule_with_warmup(
-    optimizer: Any, num_warmup_steps: int, num_training_steps: int, lr_end: float = 1e-7, power: float = 1.0, last_epoch: int = -1
+    optimizer: Any,
+    num_warmup_steps: int,
+    num_training_steps: int,
+    lr_end: float = 1e-7,
+    power: float = 1.0,
+    last_epoch: int = -1,
 ) -> LambdaLR:
     """Up from 0, then down to ``lr_end`` along a power."""
     return _made("polynomial", optimizer, num_warmup_steps, num_training_steps, last_epoch, lr_end=lr_end, power=power)
 
 
-def get_inverse_sqrt_schedule(optimizer: Any, num_warmup_steps: int, timescale: int | None = None, last_epoch: int = -1) -> LambdaLR:
+def get_inverse_sqrt_schedule(
+    optimizer: Any, num_warmup_steps: int, timescale: int | None = None, last_epoch: int = -1
+) -> LambdaLR:
     """Up from 0, then down with the inverse square root of the step."""
     return _made("inverse_sqrt", optimizer, num_warmup_steps, 0, last_epoch, timescale=timescale)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -109,7 +108,9 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "sharded_ddp": ("", f"leave it out: {_ONE_DEVICE}"),
     "dispatch_batches": (None, f"leave it out: {_ONE_DEVICE}"),
     "split_batches": (None, f"leave it out: {_ONE_DEVICE}"),
-    "trackio_space_id": (None, "report with a TrainerCallback of your own"),
+    **dict.fromkeys(
+        ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"), (None, "report with a TrainerCallback of your own")
+    ),
 }  # fmt: skip
 _OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 

@@ -154,8 +154,9 @@ class TrainingLoop:
         self.callbacks = list(callbacks)
         self.state, self.control = TrainerState(), Control()
         self.rates: list[float] = []
-        self._losses: list[float] = []  # of the steps since the last line of the log
-        self._total_loss, self._norm, self._samples = 0.0, 0.0, 0
+        self.losses: list[float] = []  # of the steps since the last line of the log
+        self.norm = 0.0  # of the last step's gradient
+        self._total_loss, self._samples = 0.0, 0
         self._evaluated_at = self._saved_at = -1
         self._signal: int | None = None
 
@@ -250,12 +251,12 @@ class TrainingLoop:
             loss = self.work.backward(self.step, batches, self.processes)
             if not math.isfinite(loss):
                 raise DivergedError(f"the loss is {loss}")
-            self._norm = self._update(rate)
+            self.norm = self._update(rate)
         except DivergedError as error:
             raise DivergedError(self._diverged(str(error), number, rate)) from error
         state.global_step = number
         state.learning_rates.append(rate)
-        self._losses.append(loss)
+        self.losses.append(loss)
         self._total_loss += loss
         self._samples += sum(map(len, items))
 
@@ -264,7 +265,7 @@ class TrainingLoop:
         return self.step.update(rate, self.options.max_grad_norm or None)
 
     def _diverged(self, what: str, number: int, rate: float) -> str:
-        before = self._losses[-1] if self._losses else None
+        before = self.losses[-1] if self.losses else None
         history = "" if before is None else f"; the loss of the step before was {before:.4g}"
         return (
             f"training diverged: {what} in step {number} of {self.state.max_steps} (learning rate {rate:.3g}{history}). Try a lower learning_rate, "
@@ -286,8 +287,7 @@ class TrainingLoop:
         control.should_evaluate |= evaluate.get(options.eval_strategy, False)
         control.should_save |= save.get(options.save_strategy, False)
         self._call("on_step_end")
-        if self.processes.total(self._signal is not None):  # a signal may reach one process after this step, and another before
-            self._stop()
+        self.stop_if_asked()
         self._act()
 
     def _act(self) -> None:
@@ -295,13 +295,13 @@ class TrainingLoop:
         control, at = self.control, self.state.global_step
         log, evaluate, save = control.should_log, control.should_evaluate, control.should_save
         control.should_log = control.should_evaluate = control.should_save = False
-        if log and self._losses:
+        if log and self.losses:
             logs = {
-                "loss": math.fsum(self._losses) / len(self._losses),
-                "grad_norm": self._norm,
+                "loss": math.fsum(self.losses) / len(self.losses),
+                "grad_norm": self.norm,
                 "learning_rate": self.rates[at - 1],
             }
-            self._losses = []
+            self.losses = []
             self.log(logs)
         if evaluate and self._evaluated_at != at:
             self._evaluated_at = at
@@ -427,7 +427,9 @@ class TrainingLoop:
 
     def _check_settings(self, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Refuse to go on from a run with other settings."""
-        differences = [f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in new if old.get(name) != new.get(name)]
+        differences = [
+            f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in new if old.get(name) != new.get(name)
+        ]
         if differences:
             raise BadInputError(
                 f"{folder} is of another run: {'; '.join(differences)}. Resume with what the run began with, or begin a new one in another folder."
@@ -467,7 +469,10 @@ class TrainingLoop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self) -> None:
+    def stop_if_asked(self) -> None:
+        """End the run with a checkpoint, if there was a signal."""
+        if not self.processes.total(self._signal is not None):  # it may reach one process after this step, and another before
+            return
         name = signal.Signals(self._signal or signal.SIGINT).name
         folder = self.save()
         where = "without a checkpoint, since the run has no folder"
