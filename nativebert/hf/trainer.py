@@ -644,18 +644,17 @@ class Trainer:
             finally:
                 self.model.train(training)
         predictions, labels = _joined(found["predictions"]), _joined(found["labels"])
+        start = f"{metric_key_prefix}_"
         metrics: dict[str, Any] = {}
+        if found["losses"]:
+            metrics[f"{start}loss"] = float(_joined(found["losses"]).mean())
         if self.compute_metrics is not None and predictions is not None and labels is not None:
             besides = {
                 "losses": _joined(found["losses"]) if "loss" in args.include_for_metrics else None,
                 "inputs": _joined(found["inputs"]),
             }
             computed = self.compute_metrics(EvalPrediction(predictions, labels, **besides))
-            metrics = {name: _number(value) for name, value in computed.items()}
-        if found["losses"]:
-            metrics[f"{metric_key_prefix}_loss"] = float(_joined(found["losses"]).mean())
-        start = f"{metric_key_prefix}_"
-        metrics = {name if name.startswith(start) else start + name: value for name, value in metrics.items()}
+            metrics |= {name if name.startswith(start) else start + name: _number(value) for name, value in computed.items()}
         return EvalLoopOutput(predictions, labels, metrics, count)
 
     @torch.no_grad()
