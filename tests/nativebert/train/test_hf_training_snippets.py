@@ -265,22 +265,22 @@ for epoch in range(2):
         optimizer.zero_grad()
         losses.append(loss.item())
 '''),
-    Snippet("sequence classification", "log result best", f'''
+    Snippet("sequence classification", "log result best", '''
 import numpy as np
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, pipeline
 
 imdb = texts().train_test_split(0.25)
 tokenizer = AutoTokenizer.from_pretrained("distilbert/distilbert-base-uncased")
-tokenized_imdb = {{k: v.map(lambda examples: tokenizer(examples["text"], truncation=True), batched=True) for k, v in imdb.items()}}
+tokenized_imdb = {k: v.map(lambda examples: tokenizer(examples["text"], truncation=True), batched=True) for k, v in imdb.items()}
 data_collator = DataCollatorWithPadding(tokenizer=tokenizer)
 
 def compute_metrics(eval_pred):
     predictions, labels = eval_pred
     predictions = np.argmax(predictions, axis=1)
-    return {{"accuracy": (predictions == labels).mean()}}
+    return {"accuracy": (predictions == labels).mean()}
 
-id2label = {{0: "NEGATIVE", 1: "POSITIVE"}}
-label2id = {{"NEGATIVE": 0, "POSITIVE": 1}}
+id2label = {0: "NEGATIVE", 1: "POSITIVE"}
+label2id = {"NEGATIVE": 0, "POSITIVE": 1}
 model = AutoModelForSequenceClassification.from_pretrained(
     "distilbert/distilbert-base-uncased", num_labels=2, id2label=id2label, label2id=label2id
 )
@@ -514,7 +514,7 @@ trainer.train()
 trainer.predict(eval_dataset)
 log = history(trainer)
 '''),
-    Snippet("callbacks: early stopping", "log", START + f'''
+    Snippet("callbacks: early stopping", "log", START + '''
 from transformers import EarlyStoppingCallback
 
 training_args = TrainingArguments(
