@@ -24,8 +24,9 @@ _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
 _TRAINING = {
-    "training_arguments": "TrainingArguments IntervalStrategy SaveStrategy",
-    "trainer": "Trainer EvalPrediction PredictionOutput EvalLoopOutput TrainOutput",
+    "training_arguments": "TrainingArguments",
+    "trainer": "Trainer",
+    "trainer_utils": "EvalPrediction IntervalStrategy SaveStrategy",
     "trainer_callback": (
         "TrainerCallback TrainerState TrainerControl ExportableState CallbackHandler DefaultFlowCallback ProgressCallback PrinterCallback "
         "EarlyStoppingCallback"
@@ -34,7 +35,7 @@ _TRAINING = {
         "DataCollatorWithPadding DataCollatorForTokenClassification DataCollatorForLanguageModeling DataCollatorForMultipleChoice "
         "DefaultDataCollator default_data_collator"
     ),
-    "schedules": (
+    "optimization": (
         "SchedulerType get_scheduler get_linear_schedule_with_warmup get_cosine_schedule_with_warmup get_constant_schedule "
         "get_cosine_with_hard_restarts_schedule_with_warmup get_polynomial_decay_schedule_with_warmup get_inverse_sqrt_schedule "
         "get_constant_schedule_with_warmup"

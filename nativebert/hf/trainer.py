@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from nativebert.errors import BadInputError, RefusedError, Slower, warn
 from nativebert.hf import set_seed
 from nativebert.hf.data_collator import DataCollatorWithPadding, default_data_collator
 from nativebert.hf.models import PreTrainedModel
-from nativebert.hf.schedules import get_scheduler
+from nativebert.hf.optimization import get_scheduler
 from nativebert.hf.trainer_callback import (
     CallbackHandler,
     DefaultFlowCallback,
@@ -34,6 +34,7 @@ from nativebert.hf.trainer_callback import (
     TrainerControl,
     TrainerState,
 )
+from nativebert.hf.trainer_utils import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
 from nativebert.hf.training_arguments import TrainingArguments
 from nativebert.hf.training_loop import (
     LengthGroupedSampler,
@@ -60,53 +61,6 @@ _UNSUPPORTED = {
     "accelerator": "a Trainer is one process: return the DataLoader as it is, and move tensors to trainer.args.device",
     "deepspeed": "a Trainer is one process",
 }
-
-
-class EvalPrediction:
-    """What ``compute_metrics`` is given: arrays over all examples. It unpacks into predictions and labels.
-
-    Attributes:
-        predictions: logits, or a tuple of them.
-        label_ids: labels, or a tuple of them.
-        inputs, losses: token ids, and the loss of each batch, repeated for its examples; None unless ``include_for_metrics`` asks for them.
-    """
-
-    def __init__(self, predictions: Any, label_ids: Any, inputs: Any = None, losses: Any = None) -> None:
-        self.predictions, self.label_ids, self.inputs, self.losses = predictions, label_ids, inputs, losses
-
-    def _elements(self) -> tuple[Any, ...]:
-        return (self.predictions, self.label_ids, *(value for value in (self.inputs, self.losses) if value is not None))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._elements())
-
-    def __getitem__(self, index: int) -> Any:
-        return self._elements()[index]
-
-
-class PredictionOutput(NamedTuple):
-    """The result of :meth:`Trainer.predict`."""
-
-    predictions: Any
-    label_ids: Any
-    metrics: dict[str, float] | None
-
-
-class EvalLoopOutput(NamedTuple):
-    """The result of :meth:`Trainer.evaluation_loop`."""
-
-    predictions: Any
-    label_ids: Any
-    metrics: dict[str, float] | None
-    num_samples: int | None
-
-
-class TrainOutput(NamedTuple):
-    """The result of :meth:`Trainer.train`."""
-
-    global_step: int
-    training_loss: float
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -635,10 +589,10 @@ class Trainer:
                     loss, logits, labels = self.prediction_step(self.model, batch, loss_only, ignore_keys)
                     if logits is not None and self.preprocess_logits_for_metrics is not None:
                         logits = self.preprocess_logits_for_metrics(logits, labels)
-                    repeated = None if loss is None else loss.detach().float().cpu().repeat(size)
+                    repeated = None if loss is None else loss.detach().float().repeat(size)
                     for name, value in (("losses", repeated), ("predictions", logits), ("labels", labels), ("inputs", inputs)):
                         if value is not None:
-                            found[name].append(value)
+                            found[name].append(_arrays(value))
                     count += size
                     self._event("on_prediction_step")
             finally:
@@ -809,30 +763,34 @@ def _size(batch: Mapping[str, Any]) -> int:
     return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0)
 
 
-def _joined(parts: list[Any]) -> Any:
-    """The arrays of batches as one, filled up with -100 where tokens differ in number; None for no parts."""
-    if not parts:
-        return None
-    if isinstance(parts[0], tuple | list):
-        return tuple(_joined([part[n] for part in parts]) for n in range(len(parts[0])))
-    if isinstance(parts[0], Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    arrays = [_array(part) for part in parts]
-    if arrays[0].ndim < 2:
-        return np.concatenate([np.atleast_1d(array) for array in arrays])
-    width = max(array.shape[1] for array in arrays)
-    filled = [
-        np.pad(array, [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=losses.IGNORED)
-        for array in arrays
-    ]
-    return np.concatenate(filled)
-
-
-def _array(value: Any) -> Any:
+def _arrays(value: Any) -> Any:
+    """Tensors as arrays, also within tuples and dicts."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_arrays, value))
+    if isinstance(value, Mapping):
+        return {name: _arrays(one) for name, one in value.items()}
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
     return np.asarray(value)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The arrays of batches as one, filled up with -100 where tokens differ in number; None for no parts."""
+    if not parts:
+        return None
+    if isinstance(parts[0], tuple):
+        return tuple(_joined([part[n] for part in parts]) for n in range(len(parts[0])))
+    if isinstance(parts[0], dict):
+        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    if parts[0].ndim < 2:
+        return np.concatenate([np.atleast_1d(array) for array in parts])
+    width = max(array.shape[1] for array in parts)
+    filled = [
+        np.pad(array, [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=losses.IGNORED)
+        for array in parts
+    ]
+    return np.concatenate(filled)
 
 
 def _number(value: Any) -> Any:

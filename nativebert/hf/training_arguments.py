@@ -10,27 +10,10 @@ from typing import Any
 
 from nativebert.checks import at_least
 from nativebert.errors import BadInputError, RefusedError
-from nativebert.hf.schedules import NAMES, SchedulerType
+from nativebert.hf.optimization import NAMES, SchedulerType
+from nativebert.hf.trainer_utils import IntervalStrategy, SaveStrategy
 from nativebert.train.options import TrainingOptions
 from nativebert.train.schedule import warmup_steps as warmup_steps_of
-
-
-class IntervalStrategy(StrEnum):
-    """When something is done."""
-
-    NO = "no"
-    STEPS = "steps"
-    EPOCH = "epoch"
-
-
-class SaveStrategy(StrEnum):
-    """When a checkpoint is written."""
-
-    NO = "no"
-    STEPS = "steps"
-    EPOCH = "epoch"
-    BEST = "best"
-
 
 # Names of transformers 4, and of 5 for what has two names -> the name here.
 _OLD = {

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 
 from nativebert.errors import BadInputError, DivergedError
 from nativebert.hf.models import PreTrainedModel
-from nativebert.hf.schedules import factor
+from nativebert.hf.optimization import factor
 from nativebert.hf.trainer_callback import TrainerState
 from nativebert.loading import load
 from nativebert.train import checkpoint
