@@ -239,10 +239,9 @@ def _of_file(path: Path) -> Table:
 
 def _class_names(feature: Any) -> list[str]:
     """The names of a ``ClassLabel`` of datasets, or of a list of them; empty for anything else."""
-    read = feature.get if isinstance(feature, Mapping) else lambda key: getattr(feature, key, None)
-    if names := read("names"):
-        return list(names)
-    return _class_names(inner) if (inner := read("feature")) is not None else []
+    values = feature if isinstance(feature, Mapping) else {name: getattr(feature, name, None) for name in ("names", "feature")}
+    inner = values.get("feature")
+    return list(values.get("names") or ()) or (_class_names(inner) if inner is not None else [])
 
 
 def _classes_of_parquet(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
