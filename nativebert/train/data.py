@@ -347,10 +347,10 @@ class DataReport:
         if self.left_out:
             facts.append(("left out, a value is missing", f"{len(self.left_out):,} ({_rows(self.left_out)})"))
         if self.labels:
-            shown = [f"{label} {count:,}" for label, count in list(self.labels.items())[:8]]
+            shown = [f"{label}: {count:,}" for label, count in list(self.labels.items())[:8]]
             rarest, count = list(self.labels.items())[-1]
-            more = f" and {len(self.labels) - 8} more, the rarest {rarest} {count:,}" if len(self.labels) > 8 else ""
-            facts.append((f"{len(self.labels)} labels", ", ".join(shown) + more))
+            more = f" and {len(self.labels) - 8} more, the rarest {rarest}: {count:,}" if len(self.labels) > 8 else ""
+            facts.append((f"{len(self.labels)} labels", "; ".join(shown) + more))
         facts.append(("duplicate texts", f"{self.duplicates:,}"))
         examples = "; ".join(map(_rows, self.conflict_rows))
         facts.append(("texts with several labels", f"{self.conflicts:,}{examples and f' ({examples})'}"))

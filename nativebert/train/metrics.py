@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from nativebert.errors import NotFoundError
 
 Array = NDArray[Any]
+Entity = tuple[int, int, str]  # first word, the one after the last, type
+
+_MISSING = "metrics come from scikit-learn: pip install nativebert[train]"
 
 
 class Metric(NamedTuple):
@@ -106,7 +109,7 @@ def _sklearn() -> Any:
     try:
         import sklearn.metrics
     except ImportError as error:
-        raise NotFoundError("metrics come from scikit-learn: pip install nativebert[train]") from error
+        raise NotFoundError(_MISSING) from error
     return sklearn.metrics
 
 
@@ -198,9 +201,16 @@ def regression(true: Array, predicted: Array) -> dict[str, float]:
 
 def spearman(a: Array, b: Array) -> float:
     """Spearman's correlation, ties at their mean rank; NaN where one side is constant."""
-    from scipy.stats import rankdata  # comes with scikit-learn
+    return _pearson(ranks(a), ranks(b))
 
-    return _pearson(rankdata(a), rankdata(b))
+
+def ranks(values: Array) -> NDArray[np.float64]:
+    """Rank of each number, from 1; ties have their mean rank."""
+    try:
+        from scipy.stats import rankdata  # comes with scikit-learn
+    except ImportError as error:
+        raise NotFoundError(_MISSING) from error
+    return np.asarray(rankdata(values), np.float64)
 
 
 def _pearson(a: Array, b: Array) -> float:
@@ -244,7 +254,7 @@ def ranking(true: Sequence[Array], scores: Sequence[Array]) -> dict[str, float]:
 # ---- entities
 
 
-def entities(labels: Sequence[str]) -> set[tuple[int, int, str]]:
+def entities(labels: Sequence[str]) -> set[Entity]:
     """Entities of a sentence: first word, the one after the last, type.
 
     ``B-`` begins one, ``S-`` and ``U-`` are one, ``E-`` and ``L-`` end one (BIO, BIOES, BILOU); an ``I-`` or an end of another type, or without

@@ -194,4 +194,4 @@ def test_describe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "texts with several labels             1 (rows 11, 13, 14)" in printed
     assert "cut to 30 tokens                      1 row, 10 tokens in all" in printed
     many = describe(table, texts, labels, {f"l{n}": 100 - n for n in range(20)})
-    assert dict(many.lines())["20 labels"].endswith("l7 93 and 12 more, the rarest l19 81")
+    assert dict(many.lines())["20 labels"].endswith("l7: 93 and 12 more, the rarest l19: 81")
