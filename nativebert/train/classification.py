@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from nativebert.train import data as tables
 from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_texts, max_tokens
+from nativebert.train.evaluation import Evaluation, LabelEvaluation, MultiLabelEvaluation, NumberEvaluation
 from nativebert.train.objective import Objective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
@@ -82,6 +84,24 @@ class Classification(Objective):
         targets, count = self.targets(self.evaluation, np.arange(len(self.evaluation)), 0)
         loss = float(self.loss(logits, targets)) / count
         return {"loss": loss} | self.metrics(targets["labels"].numpy(), logits)
+
+    def evaluation_details(self) -> Evaluation | None:
+        if self.evaluation is None or not len(self.texts):
+            return None
+        logits = self.predicted_rows(self.evaluation)
+        gold = self.targets(self.evaluation, np.arange(len(self.evaluation)), 0)[0]["labels"]
+        labels = self.model.config.labels
+        if self.problem == "single_label_classification":
+            own = F.cross_entropy(logits, gold, reduction="none").numpy()
+            shares = torch.softmax(logits, 1).numpy()
+            return LabelEvaluation(texts=self.texts, losses=own, labels=labels, gold=gold.numpy(), probabilities=shares)
+        if self.problem == "multi_label_classification":
+            each = F.binary_cross_entropy_with_logits(logits, gold, reduction="none").mean(1).numpy()
+            chances = torch.sigmoid(logits).numpy()
+            return MultiLabelEvaluation(texts=self.texts, losses=each, labels=labels, gold=gold.numpy(), probabilities=chances)
+        if gold.dim() > 1:
+            return None
+        return NumberEvaluation(texts=self.texts, gold=gold.numpy(), predicted=logits[:, 0].numpy())
 
     def metrics(self, labels: NDArray[Any], logits: Tensor) -> dict[str, float]:
         """Metrics of logits ``(n, C)``."""
@@ -154,6 +174,7 @@ def classify(
     objective = Classification(
         loaded, training, None if held is None else sequences(held), options, problem=problem, class_weights=weights
     )
+    objective.texts = () if held is None else _texts(held, columns)
     shown = _texts(train, columns)
     as_labels = [tuple(row) if isinstance(row, list) else row for row in training.targets["labels"]]
     report = describe(train, shown, as_labels, counts, training, limit)
