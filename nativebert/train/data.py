@@ -317,7 +317,7 @@ class DataReport:
         shared: rows of the evaluation whose text is in the training data; None where that was not looked for.
         left_out: rows that were left out because a value is missing.
         lengths: tokens of a row: shortest, median, 95th percentile, longest.
-        limit: most tokens of a sequence.
+        limit: most tokens of a sequence; 0 where tokens were not counted.
         cut_rows: rows that were cut to it.
         cut_tokens: tokens that were cut off.
         windows: sequences that long rows were split into, beyond one for each row.
@@ -356,12 +356,15 @@ class DataReport:
         facts.append(("texts with several labels", f"{self.conflicts:,}{examples and f' ({examples})'}"))
         if self.shared is not None:
             facts.append(("evaluation texts that are trained on", f"{self.shared:,}"))
-        short, median, most, long = self.lengths
-        facts.append(("tokens", f"{short} to {long}, median {median}, 95% have at most {most}"))
-        cut = (
-            f"{self.cut_rows:,} row{'s' * (self.cut_rows > 1)}, {self.cut_tokens:,} tokens in all" if self.cut_rows else "none"
-        )
-        facts.append((f"cut to {self.limit} tokens", cut))
+        if self.limit:
+            short, median, most, long = self.lengths
+            facts.append(("tokens", f"{short} to {long}, median {median}, 95% have at most {most}"))
+            cut = (
+                f"{self.cut_rows:,} row{'s' * (self.cut_rows > 1)}, {self.cut_tokens:,} tokens in all"
+                if self.cut_rows
+                else "none"
+            )
+            facts.append((f"cut to {self.limit} tokens", cut))
         if self.windows:
             facts.append(("further windows of long texts", f"{self.windows:,}"))
         return facts

@@ -55,8 +55,8 @@ def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_body(tmp_path: Path) -> None:
-    text = card(tmp_path, labels=["a|b", "<b>", "*c*"])
-    assert r"Labels: a\|b, \<b\>, \*c\*." in text
+    text = card(tmp_path, labels=["a|b", "<b>", "*c*\n# d"])
+    assert r"Labels: a\|b, \<b\>, \*c\* \# d." in text
     assert "from models/minilm for text classification" in text
     assert "| Accuracy | 0.8750 |" in text
     assert "| Loss | 0.5000 |" in text

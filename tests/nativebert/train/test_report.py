@@ -121,6 +121,7 @@ def test_the_page_is_whole_and_runs_nothing(name: str, tmp_path: Path) -> None:
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert not re.search(r"https?://", html)
     assert "\x00" not in html
+    assert html.count('"history":') == 1  # nothing in a text is taken for a place of the template
     anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} <= {f"#{anchor}" for anchor in anchors}
     assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
