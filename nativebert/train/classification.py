@@ -108,8 +108,9 @@ class Classification(Objective):
         if self.problem == "regression":
             return metrics.regression(labels, logits.view(labels.shape).numpy())
         if self.problem == "multi_label_classification":
-            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy())
-        return metrics.single_label(labels, logits.argmax(1).numpy())
+            chances = torch.sigmoid(logits).numpy()
+            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy(), chances)
+        return metrics.single_label(labels, logits.argmax(1).numpy(), torch.softmax(logits, 1).numpy())
 
 
 def classify(
@@ -282,7 +283,7 @@ def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequen
 
     def index(value: Any, row: int) -> int:
         if as_index and not isinstance(value, str):
-            return int(value)
+            value = table.classes[names[0]][int(value)]  # whose order may be another one than the training data's
         if (name := _name(value)) not in indices:
             raise BadInputError(
                 f"{table.name}, row {table.row(row)}: the label {name!r} was not trained; the labels are {', '.join(map(repr, known[:10]))}"

@@ -246,7 +246,7 @@ def _save(plan: Plan, folder: Path, loop: TrainingLoop, metrics: Mapping[str, fl
         settings=settings,
         command=command(),
         repo=base.repo if base is not None else None,
-        labels=plan.model.config.labels,
+        labels=plan.model.config.labels if plan.model.tasks else (),
     )
 
 
