@@ -23,6 +23,23 @@ from nativebert.text.tokenizer import BUILT_FROM
 _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
+_TRAINING = {
+    "training_arguments": "TrainingArguments IntervalStrategy SaveStrategy",
+    "trainer": "Trainer EvalPrediction PredictionOutput EvalLoopOutput TrainOutput",
+    "trainer_callback": (
+        "TrainerCallback TrainerState TrainerControl ExportableState CallbackHandler DefaultFlowCallback ProgressCallback PrinterCallback "
+        "EarlyStoppingCallback"
+    ),
+    "data_collator": (
+        "DataCollatorWithPadding DataCollatorForTokenClassification DataCollatorForLanguageModeling DataCollatorForMultipleChoice "
+        "DefaultDataCollator default_data_collator"
+    ),
+    "schedules": (
+        "SchedulerType get_scheduler get_linear_schedule_with_warmup get_cosine_schedule_with_warmup get_constant_schedule "
+        "get_cosine_with_hard_restarts_schedule_with_warmup get_polynomial_decay_schedule_with_warmup get_inverse_sqrt_schedule "
+        "get_constant_schedule_with_warmup"
+    ),
+}
 _HOME = {
     "BatchEncoding": "encoding",
     **dict.fromkeys(("AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
@@ -37,15 +54,7 @@ _HOME = {
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
-    "TrainingArguments": "training_arguments",
-    **dict.fromkeys(("Trainer", "EvalPrediction", "PredictionOutput"), "trainer"),
-    **dict.fromkeys(
-        ("TrainerCallback", "EarlyStoppingCallback", "PrinterCallback", "TrainerState", "TrainerControl"), "trainer_callback"
-    ),
-    **dict.fromkeys(("DataCollatorWithPadding", "DataCollatorForTokenClassification"), "data_collator"),
-    **dict.fromkeys(("DataCollatorForLanguageModeling", "DefaultDataCollator", "default_data_collator"), "data_collator"),
-    **dict.fromkeys(("get_scheduler", "get_linear_schedule_with_warmup", "get_cosine_schedule_with_warmup"), "schedules"),
-    **dict.fromkeys(("get_constant_schedule", "get_constant_schedule_with_warmup"), "schedules"),
+    **{name: home for home, names in _TRAINING.items() for name in names.split()},
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used

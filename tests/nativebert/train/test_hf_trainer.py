@@ -166,11 +166,29 @@ def test_the_seeds_lines(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"fp16": True}, RefusedError, "does not support fp16=: use bf16"),
+        ({"fp16": True}, RefusedError, "does not support fp16=: leave it out"),
         ({"deepspeed": "x"}, RefusedError, "torchrun"),
-        ({"optim": "sgd"}, RefusedError, "it is AdamW"),
+        ({"optim": "sgd"}, RefusedError, "or pass optimizers="),
         ({"learning_rat": 1}, BadInputError, "no argument 'learning_rat'"),
-        ({"load_best_model_at_end": True}, BadInputError, "to be the same; they are 'steps' and 'no'"),
+        ({"load_best_model_at_end": True}, BadInputError, "told by evaluations: set eval_strategy"),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "epoch"},
+            BadInputError,
+            "to be the same; they are 'steps' and 'epoch'",
+        ),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
+            BadInputError,
+            "a multiple of eval_steps: they are 4 and 3",
+        ),
+        ({"report_to": ["wandb"]}, RefusedError, "report_to='wandb' is not supported"),
+        ({"lr_scheduler_type": "greedy"}, RefusedError, "use linear, cosine"),
+        ({"torch_compile": True}, RefusedError, "torch_compile="),
+        ({"push_to_hub": True}, RefusedError, "huggingface_hub"),
+        ({"batch_eval_metrics": True}, RefusedError, "compute_metrics is called once"),
+        ({"eval_strategy": "never"}, BadInputError, "must be one of no, steps, epoch, not 'never'"),
+        ({"logging_steps": 0}, BadInputError, "needs logging_steps above 0"),
+        ({"per_device_train_batch_size": 0}, BadInputError, "per_device_train_batch_size"),
     ],
 )
 def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -180,22 +198,55 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
 
 def test_old_names() -> None:
     arguments = hf.TrainingArguments(
-        "out", evaluation_strategy="epoch", warmup_ratio=0.1, no_cuda=True, overwrite_output_dir=True, fp16=False
-    )
+        "out", evaluation_strategy="epoch", warmup_ratio=0.1, no_cuda=True, overwrite_output_dir=True, fp16=False, group_by_length=True,
+        per_gpu_train_batch_size=4, include_inputs_for_metrics=True,
+    )  # fmt: skip
     assert (arguments.eval_strategy, arguments.use_cpu) == ("epoch", True)
-    assert arguments.options(100).warmup_steps == 0.1
+    assert arguments.eval_strategy == hf.IntervalStrategy.EPOCH
+    assert (arguments.train_batch_size, arguments.train_sampling_strategy) == (4, "group_by_length")
+    assert arguments.get_warmup_steps(95) == 10
+    assert arguments.include_for_metrics == ["inputs"]
+    assert (arguments.fp16, arguments.world_size, arguments.do_eval) == (False, 1, True)
+    assert arguments.to_dict()["eval_strategy"] == "epoch"
+
+
+@pytest.mark.reference
+def test_the_defaults_are_the_references() -> None:
+    import transformers
+
+    ours, theirs = hf.TrainingArguments("out", use_cpu=True), transformers.TrainingArguments("out", use_cpu=True)
+    mine, its = ours.to_dict(), theirs.to_dict()
+    left = {
+        "fast",
+        "logging_dir",
+        "warmup_ratio",
+        "group_by_length",
+        "hub_token",
+        "accelerator_config",
+        "dataloader_pin_memory",
+    }
+    for name in set(mine) & set(its) - left:
+        assert mine[name] == its[name] or (not mine[name] and not its[name]), name
+    unknown = {name for name in its if not hasattr(ours, name)}
+    assert not unknown - {"activation_checkpointing", "activation_checkpointing_kwargs"}, unknown
 
 
 def test_what_a_trainer_needs(tiny: Path) -> None:
     with pytest.raises(BadInputError, match="needs a model"):
         hf.Trainer()
     with pytest.raises(BadInputError, match=r"a model of nativebert\.hf"):
-        hf.Trainer(torch.nn.Linear(2, 2))
+        hf.Trainer("bert")
+    with pytest.raises(BadInputError, match="has no head"):
+        hf.Trainer(hf.AutoModel.from_pretrained(tiny))
     model = hf.AutoModelForSequenceClassification.from_pretrained(tiny)
     with pytest.raises(BadInputError, match="needs a train_dataset"):
         hf.Trainer(model).train()
-    with pytest.raises(RefusedError, match="optimizers="):
-        hf.Trainer(model, optimizers=(torch.optim.SGD(model.parameters(), 1e-3), None))
+    with pytest.raises(BadInputError, match="needs an eval_dataset"):
+        hf.Trainer(model, hf.TrainingArguments("out", eval_strategy="epoch"))
+    with pytest.raises(BadInputError, match="no column of the dataset"):
+        hf.Trainer(model, train_dataset=[{"text": "a cat"}]).train()
+    with pytest.raises(RefusedError, match="does not support push_to_hub: save_model"):
+        hf.Trainer(model).push_to_hub()
 
 
 @pytest.mark.reference
