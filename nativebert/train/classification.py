@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from nativebert.train import data as tables
 from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_texts, max_tokens
+from nativebert.train.evaluation import Evaluation, LabelEvaluation, MultiLabelEvaluation, NumberEvaluation
 from nativebert.train.objective import Objective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
@@ -83,13 +85,32 @@ class Classification(Objective):
         loss = float(self.loss(logits, targets)) / count
         return {"loss": loss} | self.metrics(targets["labels"].numpy(), logits)
 
+    def evaluation_details(self) -> Evaluation | None:
+        if self.evaluation is None or not len(self.texts):
+            return None
+        logits = self.predicted_rows(self.evaluation)
+        gold = self.targets(self.evaluation, np.arange(len(self.evaluation)), 0)[0]["labels"]
+        labels = self.model.config.labels
+        if self.problem == "single_label_classification":
+            own = F.cross_entropy(logits, gold, reduction="none").numpy()
+            shares = torch.softmax(logits, 1).numpy()
+            return LabelEvaluation(texts=self.texts, losses=own, labels=labels, gold=gold.numpy(), probabilities=shares)
+        if self.problem == "multi_label_classification":
+            each = F.binary_cross_entropy_with_logits(logits, gold, reduction="none").mean(1).numpy()
+            chances = torch.sigmoid(logits).numpy()
+            return MultiLabelEvaluation(texts=self.texts, losses=each, labels=labels, gold=gold.numpy(), probabilities=chances)
+        if gold.dim() > 1:
+            return None
+        return NumberEvaluation(texts=self.texts, gold=gold.numpy(), predicted=logits[:, 0].numpy())
+
     def metrics(self, labels: NDArray[Any], logits: Tensor) -> dict[str, float]:
         """Metrics of logits ``(n, C)``."""
         if self.problem == "regression":
             return metrics.regression(labels, logits.view(labels.shape).numpy())
         if self.problem == "multi_label_classification":
-            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy())
-        return metrics.single_label(labels, logits.argmax(1).numpy())
+            chances = torch.sigmoid(logits).numpy()
+            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy(), chances)
+        return metrics.single_label(labels, logits.argmax(1).numpy(), torch.softmax(logits, 1).numpy())
 
 
 def classify(
@@ -154,6 +175,7 @@ def classify(
     objective = Classification(
         loaded, training, None if held is None else sequences(held), options, problem=problem, class_weights=weights
     )
+    objective.texts = () if held is None else _texts(held, columns)
     shown = _texts(train, columns)
     as_labels = [tuple(row) if isinstance(row, list) else row for row in training.targets["labels"]]
     report = describe(train, shown, as_labels, counts, training, limit)
@@ -261,7 +283,7 @@ def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequen
 
     def index(value: Any, row: int) -> int:
         if as_index and not isinstance(value, str):
-            return int(value)
+            value = table.classes[names[0]][int(value)]  # whose order may be another one than the training data's
         if (name := _name(value)) not in indices:
             raise BadInputError(
                 f"{table.name}, row {table.row(row)}: the label {name!r} was not trained; the labels are {', '.join(map(repr, known[:10]))}"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nativebert.errors import BadInputError, DivergedError, InterruptedRunError, NotFoundError
-from nativebert.train import checkpoint
+from nativebert.train import checkpoint, metrics
 from nativebert.train.checkpoint import TrainerState
 from nativebert.train.distributed import Processes
 from nativebert.train.options import TrainingOptions
@@ -39,7 +39,6 @@ _FREE = {
 }
 _FREE |= {"metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold"}
 _RANDOM = "random.torch"  # the tensor with the state of torch's generator
-_SMALLER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "error")
 
 
 class Work(Protocol):
@@ -339,7 +338,7 @@ class TrainingLoop:
         """Direction of :attr:`metric`."""
         if self.options.greater_is_better is not None:
             return self.options.greater_is_better
-        return not self.metric.endswith(_SMALLER_IS_BETTER)
+        return metrics.greater_is_better(self.metric)
 
     def _note_best(self, metrics: Mapping[str, float]) -> None:
         state, options = self.state, self.options

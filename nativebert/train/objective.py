@@ -24,6 +24,7 @@ from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train.batches import epoch_batches
 from nativebert.train.distributed import Processes
+from nativebert.train.evaluation import Evaluation
 from nativebert.train.lora import Adapters
 from nativebert.train.options import TrainingOptions
 from nativebert.train.step import Step
@@ -113,6 +114,13 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Metrics of the model as it is."""
+
+    texts: Sequence[Any] = ()
+    """Of the evaluation examples, for a report."""
+
+    def evaluation_details(self) -> Evaluation | None:
+        """Predictions of the model as it is for the evaluation examples, for a report; None where there are none to show."""
+        return None
 
     def targets(self, sequences: Sequences, indices: NDArray[np.int64], epoch: int) -> tuple[dict[str, Tensor], float]:
         """Labels of some sequences, and how many of them count."""

@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from nativebert.errors import BadInputError, NewlyInitialized, Slower, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load
 from nativebert.train import data as tables
+from nativebert.train.card import write_card
 from nativebert.train.data import DataReport, Table
 from nativebert.train.distributed import DataParallelStep, Mode, Processes, ShardedStep, processes
 from nativebert.train.fast import FastStep, why_not
-from nativebert.train.loop import Callback, TrainingLoop
+from nativebert.train.loop import Callback, TrainingLoop, command
 from nativebert.train.lora import Adapters, LoraOptions
 from nativebert.train.objective import Objective, Sequences
 from nativebert.train.options import TrainingOptions, TrainingSettings
 from nativebert.train.parameters import freeze, parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
+from nativebert.train.report import write_report
 from nativebert.train.step import Step
 
 Source = str | PathLike[str] | Table | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | Any
@@ -212,8 +215,43 @@ def run(
     model.eval()
     metrics = _metrics(loop)
     if folder is not None:
-        team.from_main(lambda: model.save(folder))
+        team.from_main(partial(_save, plan, folder, loop, metrics, options))
     return FineTuned(model, folder, metrics, loop.state.log_history, plan.data)
+
+
+def _save(plan: Plan, folder: Path, loop: TrainingLoop, metrics: Mapping[str, float], options: TrainingOptions) -> None:
+    """Write the model, its card and the report."""
+    objective, state = plan.objective, loop.state
+    objective.save(folder)
+    base = plan.model.snapshot
+    settings = asdict(options)
+    best = state.best_global_step if options.load_best_model_at_end else None
+    write_report(
+        folder,
+        state.log_history,
+        objective.evaluation_details(),
+        plan.data,
+        settings,
+        command(),
+        title=folder.name,
+        best_step=best,
+    )
+    write_card(
+        folder,
+        CARDS.get(objective.task, objective.task),
+        base_model=plan.model.reference,
+        metrics=metrics,
+        data=plan.data,
+        fingerprint=str(plan.fingerprint.get("data", "")),
+        settings=settings,
+        command=command(),
+        repo=base.repo if base is not None else None,
+        labels=plan.model.config.labels if plan.model.tasks else (),
+    )
+
+
+CARDS = {"lm": "fill"}
+"""Tasks of heads -> those of model cards."""
 
 
 def prepare_model(model: LoadedModel, objective: Objective, how: ModelOptions) -> None:

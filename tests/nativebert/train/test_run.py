@@ -97,6 +97,12 @@ def test_classify(tiny: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["problem_type"] == "single_label_classification"
     assert config["label2id"] == {"bad": 0, "good": 1}
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Confusion matrix" in page
+    assert "Calibration" in page
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert card.startswith("---")
+    assert "accuracy" in card
 
 
 @pytest.mark.reference
