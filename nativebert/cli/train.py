@@ -13,11 +13,12 @@ TASKS = {
     "tag": "label words: entities, parts of speech",
     "answer": "find answers in texts",
     "embed": "make vectors of texts that belong together lie together",
+    "rank": "score documents for queries, with a cross-encoder",
     "fill": "continue masked-LM training on texts of one's own field",
 }
 # Options that only some tasks have -> those
 _OWN = {
-    "text": ("classify", "tag", "fill"), "text_pair": ("classify",), "label": ("classify",), "class_weights": ("classify",),
+    "text": ("classify", "tag", "fill"), "text_pair": ("classify",), "label": ("classify", "rank"), "query": ("rank",), "document": ("rank",), "class_weights": ("classify",),
     "problem_type": ("classify",), "tokens": ("tag",), "tags": ("tag",), "entities": ("tag",), "question": ("answer",),
     "context": ("answer",), "answers": ("answer",), "stride": ("answer",), "mlm_probability": ("fill",),
     "too_long": ("classify", "tag", "fill"), "score": ("embed",), "loss": ("embed",), "columns": ("embed",), "mini_batch_size": ("embed",),
@@ -28,7 +29,7 @@ _TRAINING = (
     "warmup_steps", "max_grad_norm", "label_smoothing_factor", "layer_decay", "gradient_checkpointing", "bf16", "logging_steps",
     "eval_strategy", "eval_steps", "save_strategy", "save_steps", "save_total_limit", "load_best_model_at_end",
     "metric_for_best_model", "greater_is_better", "early_stopping_patience", "seed", "fast", "max_length", "validation_split",
-    "evaluation", "dropout", "freeze", "distributed", "device", "revision", "offline",
+    "evaluation", "missing", "dropout", "freeze", "distributed", "device", "revision", "offline",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def define(parser: options.Parser) -> None:
     for name, what in (
         ("text", "texts"), ("text-pair", "second texts of pairs"), ("label", "labels"), ("tokens", "lists of words"),
         ("tags", "lists of their labels"), ("entities", "lists of entities, {start, end, label} in characters"),
-        ("question", "questions"), ("context", "texts that hold the answers"), ("answers", "answers, as in SQuAD"),
+        ("question", "questions"), ("query", "queries"), ("document", "documents"), ("context", "texts that hold the answers"), ("answers", "answers, as in SQuAD"),
     ):  # fmt: skip
         data.add_argument(
             f"--{name}", type=options.unicode, metavar="COLUMN", help=f"column of the {what} (default: the usual names)"
@@ -73,6 +74,7 @@ def define(parser: options.Parser) -> None:
     data.add_argument("--loss", choices=losses, help="embed: default: cosent with scores, else multiple_negatives")
     data.add_argument("--mini-batch-size", type=options.count, metavar="N", help="embed: rows at a time, for large batches")
     data.add_argument("--matryoshka-dims", nargs="+", type=options.count, metavar="N", help="embed: train shorter vectors, too")
+    data.add_argument("--missing", choices=("error", "drop"), help="what to do with rows without a value (default: error)")
     data.add_argument("--mlm-probability", type=float, metavar="X", help="share of the tokens that are masked (default: 0.15)")
     run = parser.add_argument_group("training")
     run.add_argument("--epochs", type=float, metavar="N", help="passes over the data (default: 3)")
@@ -155,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
             "tag": train.tag,
             "answer": train.answer,
             "embed": train.embed,
+            "rank": train.rank,
             "fill": train.continue_pretraining,
         }
         result = functions[args.task](

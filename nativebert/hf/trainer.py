@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -34,7 +33,16 @@ from nativebert.hf.trainer_callback import (
     TrainerControl,
     TrainerState,
 )
-from nativebert.hf.trainer_utils import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
+from nativebert.hf.trainer_utils import (
+    EvalLoopOutput,
+    EvalPrediction,
+    PredictionOutput,
+    TrainOutput,
+    arrays,
+    joined,
+    number,
+    size_of,
+)
 from nativebert.hf.training_arguments import TrainingArguments
 from nativebert.hf.training_loop import (
     LengthGroupedSampler,
@@ -144,13 +152,13 @@ class Trainer:
         self._loop: TrainerLoop | None = None
         self._step: Step | None = None
         self._observers: list[Callback] = []
-        self._settled_depth = self._passes = self._weights = 0
+        self._settled_depth = self.passes = self._weights = 0
         self.state, self.control = TrainerState(), TrainerControl()
         shown = PrinterCallback if self.args.disable_tqdm else ProgressCallback
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *(callbacks or ()), shown], self.model, self.processing_class
         )
-        self._event("on_init_end")
+        self.event("on_init_end")
 
     def _inspect_model(self) -> None:
         """What the model takes, and what its labels are called."""
@@ -206,7 +214,8 @@ class Trainer:
         """Remove a callback, or the first of a class."""
         self.callback_handler.pop_callback(callback)
 
-    def _event(self, event: str, **values: Any) -> None:
+    def event(self, event: str, **values: Any) -> None:
+        """Call an event of all callbacks."""
         self.control = getattr(self.callback_handler, event)(self.args, self.state, self.control, **values)
         if self._loop is not None:
             for observer in self._observers:
@@ -295,8 +304,8 @@ class Trainer:
             fast = FastStep(native, groups, checkpointing=args.gradient_checkpointing, **settings)
 
             def encode(batch: Packed) -> Tensor:
-                fast.micro_batch(self._passes)  # every pass has dropout of its own, also where a loss takes several
-                self._passes += 1
+                fast.micro_batch(self.passes)  # every pass has dropout of its own, also where a loss takes several
+                self.passes += 1
                 return fast.encode(batch)
 
             native.training_encoder = encode
@@ -348,7 +357,7 @@ class Trainer:
 
         return [TensorBoard(Path(self.args.logging_dir or Path(self.args.output_dir) / "runs"))]
 
-    def _rate(self, step: int) -> float:
+    def rate_after(self, step: int) -> float:
         """The learning rate that step ``step``, counted from 1, had."""
         assert self._loop is not None
         return self._step.rate if isinstance(self._step, OptimizerStep) else self._loop.rates[step - 1]
@@ -417,7 +426,7 @@ class Trainer:
             return None
         return torch.stack([one.ne(losses.IGNORED).sum() for one in labels if isinstance(one, Tensor)]).sum()
 
-    def _tokens_seen(self, batch: Mapping[str, Any]) -> None:
+    def count_tokens(self, batch: Mapping[str, Any]) -> None:
         """Count operations: six for each token and weight, as in transformers."""
         ids = batch.get("input_ids")
         if isinstance(ids, Tensor) and isinstance(self.model, PreTrainedModel):
@@ -535,7 +544,7 @@ class Trainer:
         output = self.evaluation_loop(loader, "Evaluation", loss_only, ignore_keys, metric_key_prefix)
         found = (output.metrics or {}) | self._speed(metric_key_prefix, began, output.num_samples or 0)
         self.log(found)
-        self._event("on_evaluate", metrics=found)
+        self.event("on_evaluate", metrics=found)
         return found
 
     def predict(
@@ -546,7 +555,7 @@ class Trainer:
         loader, began = self.get_test_dataloader(test_dataset), time.time()
         output = self.evaluation_loop(loader, "Prediction", None, ignore_keys, metric_key_prefix)
         found = (output.metrics or {}) | self._speed(metric_key_prefix, began, output.num_samples or 0)
-        self._event("on_predict", metrics=found)
+        self.event("on_predict", metrics=found)
         return PredictionOutput(output.predictions, output.label_ids, found)
 
     def _speed(self, prefix: str, began: float, count: int) -> dict[str, float]:
@@ -584,7 +593,7 @@ class Trainer:
             self.model.eval()
             try:
                 for batch in dataloader:
-                    size = _size(batch)
+                    size = size_of(batch)
                     inputs = batch.get("input_ids") if "inputs" in args.include_for_metrics else None
                     loss, logits, labels = self.prediction_step(self.model, batch, loss_only, ignore_keys)
                     if logits is not None and self.preprocess_logits_for_metrics is not None:
@@ -592,23 +601,23 @@ class Trainer:
                     repeated = None if loss is None else loss.detach().float().repeat(size)
                     for name, value in (("losses", repeated), ("predictions", logits), ("labels", labels), ("inputs", inputs)):
                         if value is not None:
-                            found[name].append(_arrays(value))
+                            found[name].append(arrays(value))
                     count += size
-                    self._event("on_prediction_step")
+                    self.event("on_prediction_step")
             finally:
                 self.model.train(training)
-        predictions, labels = _joined(found["predictions"]), _joined(found["labels"])
+        predictions, labels = joined(found["predictions"]), joined(found["labels"])
         start = f"{metric_key_prefix}_"
         metrics: dict[str, Any] = {}
         if found["losses"]:
-            metrics[f"{start}loss"] = float(_joined(found["losses"]).mean())
+            metrics[f"{start}loss"] = float(joined(found["losses"]).mean())
         if self.compute_metrics is not None and predictions is not None and labels is not None:
             besides = {
-                "losses": _joined(found["losses"]) if "loss" in args.include_for_metrics else None,
-                "inputs": _joined(found["inputs"]),
+                "losses": joined(found["losses"]) if "loss" in args.include_for_metrics else None,
+                "inputs": joined(found["inputs"]),
             }
             computed = self.compute_metrics(EvalPrediction(predictions, labels, **besides))
-            metrics |= {name if name.startswith(start) else start + name: _number(value) for name, value in computed.items()}
+            metrics |= {name if name.startswith(start) else start + name: number(value) for name, value in computed.items()}
         return EvalLoopOutput(predictions, labels, metrics, count)
 
     @torch.no_grad()
@@ -667,7 +676,7 @@ class Trainer:
         """Add a line to the log, with the epoch."""
         logs["epoch"] = self.state.epoch
         self.state.log_history.append({**logs, "step": self.state.global_step})
-        self._event("on_log", logs=logs)
+        self.event("on_log", logs=logs)
 
     def metrics_format(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Metrics as they are printed."""
@@ -757,47 +766,6 @@ class Trainer:
 
 class RefusedAttributeError(RefusedError, AttributeError):
     """An attribute that transformers' Trainer has and this one does not; the message says what to do."""
-
-
-def _size(batch: Mapping[str, Any]) -> int:
-    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0)
-
-
-def _arrays(value: Any) -> Any:
-    """Tensors as arrays, also within tuples and dicts."""
-    if isinstance(value, tuple | list):
-        return tuple(map(_arrays, value))
-    if isinstance(value, Mapping):
-        return {name: _arrays(one) for name, one in value.items()}
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
-    return np.asarray(value)
-
-
-def _joined(parts: list[Any]) -> Any:
-    """The arrays of batches as one, filled up with -100 where tokens differ in number; None for no parts."""
-    if not parts:
-        return None
-    if isinstance(parts[0], tuple):
-        return tuple(_joined([part[n] for part in parts]) for n in range(len(parts[0])))
-    if isinstance(parts[0], dict):
-        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    if parts[0].ndim < 2:
-        return np.concatenate([np.atleast_1d(array) for array in parts])
-    width = max(array.shape[1] for array in parts)
-    filled = [
-        np.pad(array, [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=losses.IGNORED)
-        for array in parts
-    ]
-    return np.concatenate(filled)
-
-
-def _number(value: Any) -> Any:
-    """What JSON can write of a metric."""
-    if isinstance(value, Tensor | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item() if value.ndim == 0 else value.tolist()
-    return value
 
 
 def _readable(name: str, value: Any) -> Any:

@@ -1,13 +1,18 @@
-"""What a Trainer gives and takes: results, and names of strategies."""
+"""What a Trainer gives and takes: results, arrays of batches, and names of strategies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from nativebert.hf import set_seed as set_seed
+from nativebert.train import losses
 from nativebert.train.checkpoint import last_checkpoint
 
 PREFIX_CHECKPOINT_DIR = "checkpoint"
@@ -81,3 +86,45 @@ def get_last_checkpoint(folder: Any) -> str | None:
     """The newest checkpoint in a run's folder; None where there is none."""
     newest = last_checkpoint(Path(folder))
     return None if newest is None else str(newest)
+
+
+def size_of(batch: Mapping[str, Any]) -> int:
+    """Examples of a batch."""
+    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0)
+
+
+def arrays(value: Any) -> Any:
+    """Tensors as arrays, also within tuples and dicts."""
+    if isinstance(value, tuple | list):
+        return tuple(map(arrays, value))
+    if isinstance(value, Mapping):
+        return {name: arrays(one) for name, one in value.items()}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+    return np.asarray(value)
+
+
+def joined(parts: list[Any]) -> Any:
+    """The arrays of batches as one, filled up with -100 where tokens differ in number; None for no parts."""
+    if not parts:
+        return None
+    if isinstance(parts[0], tuple):
+        return tuple(joined([part[n] for part in parts]) for n in range(len(parts[0])))
+    if isinstance(parts[0], dict):
+        return {name: joined([part[name] for part in parts]) for name in parts[0]}
+    if parts[0].ndim < 2:
+        return np.concatenate([np.atleast_1d(array) for array in parts])
+    width = max(array.shape[1] for array in parts)
+    filled = [
+        np.pad(array, [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=losses.IGNORED)
+        for array in parts
+    ]
+    return np.concatenate(filled)
+
+
+def number(value: Any) -> Any:
+    """What JSON can write of a metric."""
+    if isinstance(value, Tensor | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item() if value.ndim == 0 else value.tolist()
+    return value

@@ -147,10 +147,10 @@ class TrainerWork:
         if scaled is None:
             with_items = trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
             scaled = self._takes_items and with_items and items is not None
-        trainer.current_gradient_accumulation_steps, trainer._passes = len(batches), 0
+        trainer.current_gradient_accumulation_steps, trainer.passes = len(batches), 0
         for n, batch in enumerate(batches):
             step.micro_batch(n)
-            trainer._tokens_seen(batch)
+            trainer.count_tokens(batch)
             with _autocast(trainer):
                 loss = trainer.compute_loss(trainer.model, batch, **how)
             if not scaled:
@@ -158,7 +158,7 @@ class TrainerWork:
             loss.backward()
             total += float(loss.detach())
             if n + 1 < len(batches):
-                trainer._event("on_substep_end")
+                trainer.event("on_substep_end")
         return total
 
     def evaluate(self) -> dict[str, float]:
@@ -255,7 +255,7 @@ class TrainerLoop(TrainingLoop):
         if self.control.should_log and self.losses:
             loss = math.fsum(self.losses) / len(self.losses)
             self.losses = []
-            self.log({"loss": loss, "grad_norm": self.norm, "learning_rate": self.trainer._rate(state.global_step)})
+            self.log({"loss": loss, "grad_norm": self.norm, "learning_rate": self.trainer.rate_after(state.global_step)})
         if self.control.should_evaluate:
             better = self._is_best(self.trainer.evaluate())
             if args.save_strategy == "best":
@@ -333,7 +333,7 @@ class TrainerLoop(TrainingLoop):
 
     def _call(self, event: str, *values: Any) -> None:
         named = {"on_log": "logs", "on_evaluate": "metrics"}
-        self.trainer._event(event, **({named[event]: values[0]} if event in named else {}))
+        self.trainer.event(event, **({named[event]: values[0]} if event in named else {}))
         self.control = self.trainer.control
 
 

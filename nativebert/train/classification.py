@@ -21,14 +21,14 @@ from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_texts, max_tokens
 from nativebert.train.evaluation import Evaluation, LabelEvaluation, MultiLabelEvaluation, NumberEvaluation
-from nativebert.train.objective import Objective, Sequences
+from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
-class Classification(Objective):
+class Classification(HeadObjective):
     """Learn labels of texts.
 
     Args:
@@ -159,7 +159,9 @@ def classify(
     names = [label] if isinstance(label, str) else list(label or [table.column("label", LABEL)])
     for name in names:
         table.column("label", (), name)
-    train, held = split(table, evaluation, validation_split, options.seed, columns)
+    train, held = split(
+        table, evaluation, validation_split, options, columns, required=names, missing=extra.get("missing", "error")
+    )
     problem = problem_type or _problem(train, names)
     known = _labels(train, names, problem, labels)
     loaded = load_model(model, NewHead("classify", known, problem, replace=True), options, how)
@@ -178,7 +180,7 @@ def classify(
     objective.texts = () if held is None else _texts(held, columns)
     shown = _texts(train, columns)
     as_labels = [tuple(row) if isinstance(row, list) else row for row in training.targets["labels"]]
-    report = describe(train, shown, as_labels, counts, training, limit)
+    report = describe(train, shown, as_labels, counts, training, limit, objective.texts if held is not None else None)
     plan = Plan(loaded, objective, report, {"data": table.fingerprint, "labels": list(known), "max_length": limit})
     return run(plan, output, options, how, extra)
 
@@ -211,24 +213,14 @@ def _texts(table: Table, columns: Sequence[str]) -> list[Any]:
 def _problem(table: Table, names: Sequence[str]) -> Problem:
     """What the labels are."""
     if len(names) > 1:
-        numbers = {_number(value) for name in names for value in table.present(name)}
+        numbers = {tables.as_number(value) for name in names for value in table.present(name)}
         return "multi_label_classification" if numbers <= {0.0, 1.0} else "regression"
     values = table.present(names[0])
     if any(isinstance(value, list | tuple | set) for value in values):
         return "multi_label_classification"
-    if all(_number(value) is not None for value in values) and not all(float(value).is_integer() for value in values):
+    if all(tables.as_number(value) is not None for value in values) and not all(float(value).is_integer() for value in values):
         return "regression"
     return "single_label_classification"
-
-
-def _number(value: Any) -> float | None:
-    """A number, of Python or as a table writes it."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _labels(table: Table, names: Sequence[str], problem: Problem, wanted: Sequence[str] | None) -> list[str]:
@@ -270,13 +262,7 @@ def _name(value: Any) -> str:
 def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequence[str]) -> list[Any]:
     """What the loss compares with: an index, a row of zeros and ones, or numbers."""
     if problem == "regression" or len(names) > 1:
-        columns = []
-        for name in names:
-            numbers = [_number(value) for value in table.present(name)]
-            if None in numbers:
-                n = numbers.index(None)
-                raise BadInputError(f"{table.name}, row {table.row(n)}: {name} is {table.columns[name][n]!r}, not a number")
-            columns.append(numbers)
+        columns = [table.number_column(name) for name in names]
         return [list(row) for row in zip(*columns)] if len(names) > 1 else columns[0]
     indices = {name: n for n, name in enumerate(known)}
     as_index = names[0] in table.classes  # datasets' ClassLabel: the column holds indices

@@ -120,6 +120,16 @@ class Table:
         self._refuse(column, values, _has_surrogate, "is invalid Unicode (a lone surrogate: it was cut inside a character)")
         return values
 
+    def number_column(self, column: str) -> list[float]:
+        """A column of numbers.
+
+        Raises:
+            BadInputError: a value is missing, or no number; the message names the rows.
+        """
+        values = self.present(column)
+        self._refuse(column, values, lambda v: as_number(v) is None, "is no number")
+        return [number for value in values if (number := as_number(value)) is not None]
+
     def present(self, column: str) -> list[Any]:
         """A column whose values are all there.
 
@@ -139,6 +149,14 @@ class Table:
 
 def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def as_number(value: Any) -> float | None:
+    """A number, of Python or as a table writes it; None for all else."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def is_missing(value: Any) -> bool:

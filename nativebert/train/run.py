@@ -78,6 +78,7 @@ class RunSettings(TrainingSettings, total=False):
     resume: bool | str | Path
     callbacks: Sequence[Callback]
     progress: bool | None
+    missing: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Plan:
     objective: Objective
     data: DataReport
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    card: str = ""
+    """The task in the words of model cards, where it is not the objective's."""
 
 
 def options_of(settings: Mapping[str, Any]) -> tuple[TrainingOptions, ModelOptions, dict[str, Any]]:
@@ -120,7 +123,7 @@ def options_of(settings: Mapping[str, Any]) -> tuple[TrainingOptions, ModelOptio
         BadInputError: one that nothing takes, or a value that makes no sense.
     """
     of_model = set(ModelOptions.__dataclass_fields__)
-    of_run = {"resume", "callbacks", "progress"}
+    of_run = {"resume", "callbacks", "progress", "missing"}
     training = TrainingOptions.of(**{name: value for name, value in settings.items() if name not in of_model | of_run})
     model = ModelOptions(**{name: value for name, value in settings.items() if name in of_model})
     return training, model, {name: value for name, value in settings.items() if name in of_run}
@@ -139,11 +142,37 @@ def load_model(
     return model
 
 
-def split(table: Table, evaluation: Source | None, share: float, seed: int, by: Sequence[str]) -> tuple[Table, Table | None]:
-    """Training and evaluation rows."""
-    if evaluation is not None:
-        return table, tables.read_table(evaluation)
-    return tables.split(table, share, seed, by) if share else (table, None)
+def split(
+    table: Table,
+    evaluation: Source | None,
+    share: float,
+    options: TrainingOptions,
+    by: Sequence[str],
+    *,
+    required: Sequence[str] = (),
+    missing: str = "error",
+) -> tuple[Table, Table | None]:
+    """Training and evaluation rows.
+
+    Args:
+        table: the data.
+        evaluation: what to evaluate with; None to hold out a share.
+        share: that share; 0 for none.
+        options: for the seed.
+        by: the columns of the text, by which rows are held out.
+        required: the columns that need a value, besides.
+        missing: ``"drop"`` leaves rows without a value out, and the data's report names them; ``"error"`` leaves them in, for whoever reads the
+            column to refuse them.
+    """
+    if missing not in ("error", "drop"):
+        raise BadInputError(f"missing must be 'error' or 'drop', not {missing!r}")
+    held = None if evaluation is None else tables.read_table(evaluation)
+    if missing == "drop":
+        columns = [*by, *required]
+        table, held = table.without_missing(columns), None if held is None else held.without_missing(columns)
+    if held is not None or not share:
+        return table, held
+    return tables.split(table, share, options.seed, by)
 
 
 def describe(
@@ -153,6 +182,7 @@ def describe(
     counts: Mapping[str, int],
     sequences: Sequences,
     limit: int,
+    evaluation: Sequence[Any] | None = None,
 ) -> DataReport:
     """What there is in the training data, with its tokens."""
     cut = np.zeros(0, np.int64) if sequences.cut_tokens is None else sequences.cut_tokens
@@ -168,6 +198,7 @@ def describe(
         texts,
         labels,
         counts,
+        evaluation=evaluation,
         lengths=quantiles,
         limit=limit,
         cut_rows=int((cut > 0).sum()),
@@ -186,7 +217,7 @@ def run(
         output: the run's folder: checkpoints, and at the end the model; None to save nothing.
         options: of the run.
         how: what is trained, and where.
-        extra: ``resume``, ``callbacks``, ``progress``.
+        extra: ``resume``, ``callbacks``, ``progress``, ``missing``.
     """
     model, objective = plan.model, plan.objective
     folder = None if output is None else Path(output)
@@ -238,7 +269,7 @@ def _save(plan: Plan, folder: Path, loop: TrainingLoop, metrics: Mapping[str, fl
     )
     write_card(
         folder,
-        CARDS.get(objective.task, objective.task),
+        plan.card or objective.task,
         base_model=plan.model.reference,
         metrics=metrics,
         data=plan.data,
@@ -248,10 +279,6 @@ def _save(plan: Plan, folder: Path, loop: TrainingLoop, metrics: Mapping[str, fl
         repo=base.repo if base is not None else None,
         labels=plan.model.config.labels if plan.model.tasks else (),
     )
-
-
-CARDS = {"lm": "fill"}
-"""Tasks of heads -> those of model cards."""
 
 
 def prepare_model(model: LoadedModel, objective: Objective, how: ModelOptions) -> None:
