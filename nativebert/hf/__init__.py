@@ -55,6 +55,7 @@ _HOME = {
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
+    **dict.fromkeys(("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample"), "sentence_trainer"),
     **{name: home for home, names in _TRAINING.items() for name in names.split()},
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
@@ -72,6 +73,8 @@ def __getattr__(name: str) -> Any:
     name = _OLD.get(name, name)
     if name == "__version__":
         return importlib.import_module("nativebert").__version__
+    if name in ("losses", "evaluation"):
+        return importlib.import_module(f"nativebert.hf.{name}")
     if name not in _HOME:
         for pattern, advice in unsupported.NAMES.items():
             if re.fullmatch(pattern, name):

@@ -94,6 +94,10 @@ class Trainer:
         BadInputError: no model, or one without a loss.
     """
 
+    _needs_head: ClassVar[bool] = True  # whether the loss is that of the model's head
+    evaluator: Any = None
+    """Of a trainer that has one: evaluates the model by itself."""
+
     loss_is_scaled_for_ga: ClassVar[bool | None] = None
     """Whether what :meth:`compute_loss` returns is a share of the whole accumulated batch's mean (True) or the mean of its own batch (False); None:
     the first where it was given ``num_items_in_batch``."""
@@ -123,7 +127,7 @@ class Trainer:
         self.model: Any = self.call_model_init() if model is None else model
         if not isinstance(self.model, nn.Module):
             raise BadInputError(f"Trainer takes a model of nativebert.hf, or a torch module, not a {type(self.model).__name__}")
-        if isinstance(self.model, PreTrainedModel) and not self.model.targets():
+        if self._needs_head and isinstance(self.model, PreTrainedModel) and not self.model.targets():
             raise BadInputError(
                 f"{type(self.model).__name__} has no head, and so no loss: use a class with one, such as AutoModelForSequenceClassification"
             )
@@ -143,7 +147,7 @@ class Trainer:
             raise BadInputError(
                 "optimizers= is of a model's own parameters: pass it without model_init and optimizer_cls_and_kwargs"
             )
-        if self.args.eval_strategy != "no" and eval_dataset is None:
+        if self.args.eval_strategy != "no" and eval_dataset is None and self.evaluator is None:
             raise BadInputError(f"eval_strategy='{self.args.eval_strategy}' needs an eval_dataset")
         self._own_optimizer = self.optimizer is not None
         self._inspect_model()
