@@ -12,13 +12,14 @@ NAMES = {
     "scaling": "as texts and threads grow",
     "load": "loading a model, against transformers",
     "train": "fine-tuning on the CPU, against transformers' Trainer",
+    "train_quality": "what fine-tuning reaches, against transformers' and sentence-transformers' trainers",
     "gpu": "encoders on an NVIDIA card, against transformers and what the card itself can do",
 }
 
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
-        print("python -m benchmarks NAME [--help]\n\n" + "\n".join(f"  {name:8} {what}" for name, what in NAMES.items()))
+        print("python -m benchmarks NAME [--help]\n\n" + "\n".join(f"  {name:14} {what}" for name, what in NAMES.items()))
         sys.exit(len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"))
     name = sys.argv.pop(1)
     sys.argv[0] = f"python -m benchmarks {name}"

@@ -13,11 +13,12 @@ TASKS = {
     "tag": "label words: entities, parts of speech",
     "answer": "find answers in texts",
     "embed": "make vectors of texts that belong together lie together",
+    "rank": "score documents for queries, with a cross-encoder",
     "fill": "continue masked-LM training on texts of one's own field",
 }
 # Options that only some tasks have -> those
 _OWN = {
-    "text": ("classify", "tag", "fill"), "text_pair": ("classify",), "label": ("classify",), "class_weights": ("classify",),
+    "text": ("classify", "tag", "fill"), "text_pair": ("classify",), "label": ("classify", "rank"), "query": ("rank",), "document": ("rank",), "class_weights": ("classify",),
     "problem_type": ("classify",), "tokens": ("tag",), "tags": ("tag",), "entities": ("tag",), "question": ("answer",),
     "context": ("answer",), "answers": ("answer",), "stride": ("answer",), "mlm_probability": ("fill",),
     "too_long": ("classify", "tag", "fill"), "score": ("embed",), "loss": ("embed",), "columns": ("embed",), "mini_batch_size": ("embed",),
@@ -28,7 +29,7 @@ _TRAINING = (
     "warmup_steps", "max_grad_norm", "label_smoothing_factor", "layer_decay", "gradient_checkpointing", "bf16", "logging_steps",
     "eval_strategy", "eval_steps", "save_strategy", "save_steps", "save_total_limit", "load_best_model_at_end",
     "metric_for_best_model", "greater_is_better", "early_stopping_patience", "seed", "fast", "max_length", "validation_split",
-    "evaluation", "dropout", "freeze", "distributed", "device", "revision", "offline",
+    "evaluation", "missing", "dropout", "freeze", "distributed", "device", "revision", "offline",
 )  # fmt: skip
 
 
@@ -49,16 +50,19 @@ def define(parser: options.Parser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--evaluation", metavar="FILE", help="examples to evaluate with (default: a share of DATA)")
     data.add_argument(
-        "--validation-split", type=float, metavar="X", help="share of DATA to evaluate with, by the hash of the text"
-    )
+        "--validation-split", type=float, metavar="X",
+        help="share of DATA to evaluate with, by the hash of the text; 0 for none (default: 0.1)",
+    )  # fmt: skip
     for name, what in (
-        ("text", "texts"), ("text-pair", "second texts of pairs"), ("label", "labels"), ("tokens", "lists of words"),
-        ("tags", "lists of their labels"), ("entities", "lists of entities, {start, end, label} in characters"),
-        ("question", "questions"), ("context", "texts that hold the answers"), ("answers", "answers, as in SQuAD"),
+        ("text", "texts: text, sentence, ..., or sentence1 with sentence2"), ("text-pair", "second texts of pairs"),
+        ("label", "labels: label, labels, category, ..."), ("tokens", "lists of words: tokens, words"),
+        ("tags", "lists of their labels: tags, ner_tags, ..."),
+        ("entities", "lists of entities, {start, end, label} in characters: entities, spans"), ("question", "questions: question"),
+        ("context", "texts that hold the answers: context"), ("answers", "answers, as in SQuAD: answers"),
+        ("query", "queries: query, question, ..."), ("document", "documents: document, passage, ..."),
     ):  # fmt: skip
-        data.add_argument(
-            f"--{name}", type=options.unicode, metavar="COLUMN", help=f"column of the {what} (default: the usual names)"
-        )
+        found = f"column of the {what}"
+        data.add_argument(f"--{name}", type=options.unicode, metavar="COLUMN", help=found)
     kinds = ("single_label_classification", "multi_label_classification", "regression")
     data.add_argument("--problem-type", choices=kinds, help="what the labels are (default: what the data shows)")
     data.add_argument("--class-weights", choices=("balanced",), help="weigh labels by the inverse of their frequency")
@@ -67,12 +71,18 @@ def define(parser: options.Parser) -> None:
         "--too-long", choices=("truncate", "window", "error"), help="what to do with longer texts; cut tokens are counted"
     )
     data.add_argument("--stride", type=options.whole, metavar="N", help="overlap of adjacent windows, in tokens")
-    data.add_argument("--columns", nargs="+", metavar="COLUMN", help="embed: columns of the texts (default: the usual names)")
-    data.add_argument("--score", metavar="COLUMN", help="embed: column of the scores (default: the usual names)")
+    data.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="COLUMN",
+        help="embed: columns of the texts (default: anchor, positive, negative, or sentence1, sentence2)",
+    )
+    data.add_argument("--score", metavar="COLUMN", help="embed: column of the scores (default: score, label, ...)")
     losses = ("multiple_negatives", "cosine_similarity", "cosent", "triplet")
-    data.add_argument("--loss", choices=losses, help="embed: default: cosent with scores, else multiple_negatives")
+    data.add_argument("--loss", choices=losses, help="embed: loss (default: cosent with scores, else multiple_negatives)")
     data.add_argument("--mini-batch-size", type=options.count, metavar="N", help="embed: rows at a time, for large batches")
     data.add_argument("--matryoshka-dims", nargs="+", type=options.count, metavar="N", help="embed: train shorter vectors, too")
+    data.add_argument("--missing", choices=("error", "drop"), help="what to do with rows without a value (default: error)")
     data.add_argument("--mlm-probability", type=float, metavar="X", help="share of the tokens that are masked (default: 0.15)")
     run = parser.add_argument_group("training")
     run.add_argument("--epochs", type=float, metavar="N", help="passes over the data (default: 3)")
@@ -110,9 +120,9 @@ def define(parser: options.Parser) -> None:
     run.add_argument("--seed", type=options.whole, metavar="N", help="default: 42")
     way = parser.add_argument_group("evaluation and checkpoints")
     way.add_argument("--eval-strategy", choices=("no", "steps", "epoch"), help="default: epoch")
-    way.add_argument("--eval-steps", type=options.count, metavar="N")
+    way.add_argument("--eval-steps", type=options.count, metavar="N", help="evaluate every N steps")
     way.add_argument("--save-strategy", choices=("no", "steps", "epoch"), help="default: epoch, or steps with --save-steps")
-    way.add_argument("--save-steps", type=options.count, metavar="N")
+    way.add_argument("--save-steps", type=options.count, metavar="N", help="write a checkpoint every N steps")
     way.add_argument(
         "--save-total-limit", type=options.count, metavar="N", help="checkpoints to keep, beside the best (default: 2)"
     )
@@ -155,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
             "tag": train.tag,
             "answer": train.answer,
             "embed": train.embed,
+            "rank": train.rank,
             "fill": train.continue_pretraining,
         }
         result = functions[args.task](

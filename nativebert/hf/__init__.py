@@ -23,6 +23,24 @@ from nativebert.text.tokenizer import BUILT_FROM
 _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",
 )  # fmt: skip
+_TRAINING = {
+    "training_arguments": "TrainingArguments",
+    "trainer": "Trainer",
+    "trainer_utils": "EvalPrediction IntervalStrategy SaveStrategy",
+    "trainer_callback": (
+        "TrainerCallback TrainerState TrainerControl ExportableState CallbackHandler DefaultFlowCallback ProgressCallback PrinterCallback "
+        "EarlyStoppingCallback"
+    ),
+    "data_collator": (
+        "DataCollatorWithPadding DataCollatorForTokenClassification DataCollatorForLanguageModeling DataCollatorForMultipleChoice "
+        "DefaultDataCollator default_data_collator"
+    ),
+    "optimization": (
+        "SchedulerType get_scheduler get_linear_schedule_with_warmup get_cosine_schedule_with_warmup get_constant_schedule "
+        "get_cosine_with_hard_restarts_schedule_with_warmup get_polynomial_decay_schedule_with_warmup get_inverse_sqrt_schedule "
+        "get_constant_schedule_with_warmup"
+    ),
+}
 _HOME = {
     "BatchEncoding": "encoding",
     **dict.fromkeys(("AutoTokenizer", "PreTrainedTokenizerFast", "PreTrainedTokenizerBase"), "tokenizer"),
@@ -37,15 +55,8 @@ _HOME = {
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
-    "TrainingArguments": "training_arguments",
-    **dict.fromkeys(("Trainer", "EvalPrediction", "PredictionOutput"), "trainer"),
-    **dict.fromkeys(
-        ("TrainerCallback", "EarlyStoppingCallback", "PrinterCallback", "TrainerState", "TrainerControl"), "trainer_callback"
-    ),
-    **dict.fromkeys(("DataCollatorWithPadding", "DataCollatorForTokenClassification"), "data_collator"),
-    **dict.fromkeys(("DataCollatorForLanguageModeling", "DefaultDataCollator", "default_data_collator"), "data_collator"),
-    **dict.fromkeys(("get_scheduler", "get_linear_schedule_with_warmup", "get_cosine_schedule_with_warmup"), "schedules"),
-    **dict.fromkeys(("get_constant_schedule", "get_constant_schedule_with_warmup"), "schedules"),
+    **dict.fromkeys(("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample"), "sentence_trainer"),
+    **{name: home for home, names in _TRAINING.items() for name in names.split()},
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}
 __all__ = [*_HOME, "logging", "set_seed"]  # fetched when first used
@@ -62,6 +73,8 @@ def __getattr__(name: str) -> Any:
     name = _OLD.get(name, name)
     if name == "__version__":
         return importlib.import_module("nativebert").__version__
+    if name in ("losses", "evaluation"):
+        return importlib.import_module(f"nativebert.hf.{name}")
     if name not in _HOME:
         for pattern, advice in unsupported.NAMES.items():
             if re.fullmatch(pattern, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,6 +61,8 @@ class PreTrainedModel(nn.Module):
     end: ClassVar[str] = ""  # of the class's name
     native: LoadedModel
     config: PreTrainedConfig
+    settled: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+    """Within it the weights may be read: set by a Trainer while it trains, whose step leaves rows of the token table for later."""
 
     def __init__(self, config: PreTrainedConfig, native: LoadedModel | None = None) -> None:
         """A model with fresh weights, in training mode; :meth:`from_pretrained` takes those of a checkpoint.
@@ -270,17 +273,25 @@ class PreTrainedModel(nn.Module):
         weights = self.config.output_attentions if output_attentions is None else bool(output_attentions)
         labels = {name: _on(given[name], self.device) for name in targets if name in given}
         padded = attention_mask is not None and bool((attention_mask == 0).any())
-        padded = padded and not (self.training and self._ignores_padding(labels, attention_mask))
-        found = run(output_hidden_states=states, output_attentions=weights, keep_padding=padded)
-        if padded and self._reads_the_mask:
-            found.all_logits = run().all_logits
+        ignored = self.training and self._ignores_padding(labels, attention_mask, states or weights)
+        padded = padded and not ignored
+        with nullcontext() if self.training else self.settled():
+            found = run(output_hidden_states=states, output_attentions=weights, keep_padding=padded)
+            if padded and self._reads_the_mask:
+                found.all_logits = run().all_logits
         made = self._output(found, labels, attention_mask, items)
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return made if as_dict else made.to_tuple()
 
-    def _ignores_padding(self, labels: Mapping[str, Tensor], mask: Any) -> bool:
-        """Whether the loss is the same where no cell without a token is computed: there is one, of one row a text, or with -100 for each such
-        cell. The loss of an answer is over all positions, with the padding, in transformers."""
+    def _ignores_padding(self, labels: Mapping[str, Tensor], mask: Any, states: bool) -> bool:
+        """Whether the loss is the same where no cell without a token is computed: there are logits of one row a text alone, or a loss with -100
+        for each such cell. The loss of an answer is over all positions, with the padding, in transformers."""
+        if (
+            self.native.tasks
+            and not states
+            and all(self.native.config.heads[task].on != "tokens" for task in self.native.tasks)
+        ):
+            return True
         if len(labels) < len(self.targets()) or not labels or self.end == "ForQuestionAnswering":
             return False
         if self.end == "ForPreTraining" and self.native.tasks == ("rtd",):
@@ -462,7 +473,8 @@ class PreTrainedModel(nn.Module):
         checked("save_pretrained", options, ("max_shard_size", "safe_serialization", "is_main_process"))
         if options.get("safe_serialization", True) is False:
             raise RefusedError("save_pretrained writes safetensors only: leave safe_serialization out")
-        self.native.save(save_directory, keep_tokenizer=True)
+        with self.settled():
+            self.native.save(save_directory, keep_tokenizer=True)
         saved = open_snapshot(Path(save_directory))
         self.config.write_changes(saved.encoder, leave=("dtype",))
         if _dtype(None, PreTrainedConfig.from_snapshot(saved, {}), saved) != self.dtype:  # what half(), to(dtype), dtype= left
@@ -526,7 +538,10 @@ class PreTrainedModel(nn.Module):
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Any]:
         """The weights as a checkpoint holds them: by the names that transformers gives them, pieces joined."""
-        ours = self.native.state_dict(keep_vars=keep_vars)
+        with self.settled():
+            ours = self.native.state_dict(keep_vars=keep_vars)
+            if self.settled is not nullcontext:  # what is read within it does not stay
+                ours = {name: value.clone() for name, value in ours.items()}
         pieces: dict[str, list[Tensor]] = {}
         for name, (source, _, _) in self._names.items():
             pieces.setdefault(source, []).append(ours[name])

@@ -24,9 +24,11 @@ from nativebert.hf.cross_encoder import CrossEncoder
 from nativebert.hf.sentence_transformers_model import SentenceTransformersModel, one_process, tokenizer_of
 from nativebert.hf.states import device_name, precision_name
 from nativebert.hub import Snapshot
+from nativebert.loading import LoadedModel, load
 from nativebert.sentence import Truncate
 from nativebert.tasks.call import as_list
 from nativebert.tasks.embed import Embedder
+from nativebert.train.encode import encode_texts
 
 __all__ = ["CrossEncoder", "SentenceTransformer", "util"]
 
@@ -56,6 +58,7 @@ class SentenceTransformer(SentenceTransformersModel):
     organization = "sentence-transformers"
     _task = "feature-extraction"
     _native: Embedder
+    _trained: LoadedModel | None = None  # the encoder, where it was trained
 
     def __init__(
         self,
@@ -87,6 +90,64 @@ class SentenceTransformer(SentenceTransformersModel):
 
     def __repr__(self) -> str:
         return f"SentenceTransformer({self._native!r})"
+
+    # ---- training
+
+    def fit(self, train_objectives: Any, evaluator: Any = None, epochs: int = 1, **options: Any) -> None:
+        """Train, as sentence-transformers did before it had a trainer: see :class:`~nativebert.hf.sentence_trainer.SentenceTransformerTrainer`.
+
+        Args:
+            train_objectives: one pair of a ``DataLoader`` of :class:`~nativebert.hf.sentence_trainer.InputExample` and a loss of
+                :mod:`nativebert.hf.losses`.
+            evaluator: of :mod:`nativebert.hf.evaluation`.
+            epochs: passes over the data.
+            **options: ``scheduler``, ``warmup_steps``, ``optimizer_params`` with ``lr``, ``weight_decay``, ``evaluation_steps``, ``output_path``,
+                ``max_grad_norm``, ``show_progress_bar``.
+
+        Raises:
+            RefusedError: an option that is not supported, or several objectives.
+        """
+        from nativebert.hf.sentence_trainer import fit  # which needs this class
+
+        fit(self, train_objectives, evaluator, epochs, **options)
+
+    def trainable(self) -> LoadedModel:
+        """The encoder as a module of its own, in float32, to be trained; :meth:`take` gives it back.
+
+        Raises:
+            RefusedError: what follows pooling has weights, which would not be trained.
+        """
+        if other := [step for step in self._native.config.then if not isinstance(step, Truncate) and step != "normalize"]:
+            raise RefusedError(f"the model has a {type(other[0]).__name__} module after pooling, which is not trained here")
+        if self._trained is None:
+            assert self._native.snapshot is not None
+            model = load(self._native.snapshot, head=None)
+            self._trained = model if model.dtype == torch.float32 else model.float()
+            self._trained.tokenizer = self._native.tokenizer
+        return self._trained.to(self.device)
+
+    def take(self, model: LoadedModel) -> None:
+        """Compute vectors with a trained encoder from now on: its weights as they are now."""
+        self._trained, training = model, model.training
+        device, pooling = self._native.device, self._native.pooling
+        self._native = Embedder(
+            model.eval(), pooling=pooling, truncate_dim=sys.maxsize, device=device, max_tokens=self._max_tokens
+        )
+        model.train(training)
+
+    def training_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of texts, cut to ``max_seq_length``."""
+        return encode_texts(self.trainable(), texts, limit=self._max_tokens).ids
+
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """How a text's tokens become one vector: modes of :data:`nativebert.nn.pool.POOLS`."""
+        return self._native.pooling
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors are brought to a length of 1."""
+        return self._native.normalize
 
     # ---- vectors
 
@@ -315,7 +376,7 @@ class SentenceTransformer(SentenceTransformersModel):
         snapshot, folder = self._native.snapshot, Path(path)
         assert snapshot is not None
         self._keep_up("save_pretrained")
-        self._save_encoder(snapshot, folder)
+        self._save_encoder(snapshot, folder, self._trained)
         pooled = {"include_prompt": self._include_prompt}
         if snapshot.path("modules.json") is None:  # say what was assumed
             kinds = {"Transformer": "", "Pooling": "1_Pooling"}

@@ -18,7 +18,7 @@ from nativebert.hf.arguments import check_attention, checked
 from nativebert.hf.states import device_name, hub_token, precision_name
 from nativebert.hf.tokenizer import TOKENIZERS, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from nativebert.hub import Snapshot
-from nativebert.loading import load
+from nativebert.loading import LoadedModel, load
 from nativebert.tasks.base import Task
 
 # Encoders with a bare name on the Hub; other bare names are of the library's own organisation, as in the reference.
@@ -137,9 +137,9 @@ class SentenceTransformersModel:
                 "whole with nativebert.Embedder(..., too_long='window')"
             )
 
-    def _save_encoder(self, snapshot: Snapshot, folder: Path) -> None:
-        """Write the encoder, and the tokenizer with what was changed of it."""
-        load(snapshot).save(folder)
+    def _save_encoder(self, snapshot: Snapshot, folder: Path, model: LoadedModel | None = None) -> None:
+        """Write the encoder, as it was loaded or trained, and the tokenizer with what was changed of it."""
+        (load(snapshot) if model is None else model).save(folder)
         if self._tokenizer._state() != self._tokenizer_as_made:
             self._tokenizer.save_pretrained(folder / snapshot.inside)
 

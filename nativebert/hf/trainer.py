@@ -1,164 +1,301 @@
-"""``Trainer``: transformers' training loop by its own calls, on :class:`nativebert.train.loop.TrainingLoop`."""
+"""``Trainer``: transformers' training by its own calls, on :class:`nativebert.train.loop.TrainingLoop`."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
 
-from nativebert.errors import BadInputError, RefusedError
+from nativebert import __version__
+from nativebert.errors import BadInputError, RefusedError, Slower, warn
 from nativebert.hf import set_seed
 from nativebert.hf.data_collator import DataCollatorWithPadding, default_data_collator
 from nativebert.hf.models import PreTrainedModel
-from nativebert.hf.trainer_callback import Adapter, TrainerCallback, TrainerControl, TrainerState
+from nativebert.hf.optimization import get_scheduler
+from nativebert.hf.trainer_callback import (
+    CallbackHandler,
+    DefaultFlowCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerControl,
+    TrainerState,
+)
+from nativebert.hf.trainer_utils import (
+    EvalLoopOutput,
+    EvalPrediction,
+    PredictionOutput,
+    TrainOutput,
+    arrays,
+    joined,
+    number,
+    size_of,
+)
 from nativebert.hf.training_arguments import TrainingArguments
-from nativebert.loading import load
+from nativebert.hf.training_loop import (
+    LengthGroupedSampler,
+    OptimizerStep,
+    RunSchedule,
+    SeededSampler,
+    TrainerLoop,
+    TrainerWork,
+    parameter_settings,
+)
+from nativebert.nn.packed import Packed
 from nativebert.train import losses
 from nativebert.train.checkpoint import last_checkpoint
-from nativebert.train.distributed import Processes
 from nativebert.train.fast import FastStep, why_not
-from nativebert.train.loop import TrainingLoop, TrainOutput
+from nativebert.train.loop import Callback
 from nativebert.train.parameters import parameter_groups
 from nativebert.train.reference import ReferenceStep
 from nativebert.train.step import Step
 
-
-class EvalPrediction(NamedTuple):
-    """What ``compute_metrics`` is given: arrays over all examples. It unpacks into predictions and labels.
-
-    Attributes:
-        predictions: logits, or a tuple of them.
-        label_ids: labels, or a tuple of them.
-    """
-
-    predictions: Any
-    label_ids: Any
-
-
-class PredictionOutput(NamedTuple):
-    """The result of :meth:`Trainer.predict`."""
-
-    predictions: Any
-    label_ids: Any
-    metrics: dict[str, float] | None
+_UNSUPPORTED = {
+    "push_to_hub": "save_model(folder), then upload the folder with huggingface_hub",
+    "init_hf_repo": "save_model(folder), then upload the folder with huggingface_hub",
+    "hyperparameter_search": "make a Trainer for each trial, with model_init, and compare their evaluate()",
+    "accelerator": "a Trainer is one process: return the DataLoader as it is, and move tensors to trainer.args.device",
+    "deepspeed": "a Trainer is one process",
+}
 
 
 class Trainer:
-    """Fine-tune a model of :mod:`nativebert.hf`.
+    """Fine-tune a model of :mod:`nativebert.hf`, or a module with one inside.
 
     Args:
-        model: the model; or leave it out and pass ``model_init``.
+        model: the model; or leave it out and pass ``model_init``. A module of one's own is called with the batch's columns, and returns the loss
+            first, or as ``"loss"``.
         args: options; None for the defaults.
         data_collator: makes a batch of a list of examples; None for padding with ``processing_class``, or stacking without one.
         train_dataset, eval_dataset: sequences of examples, which are dicts. ``eval_dataset`` may be a dict of several.
         processing_class: the tokenizer, which is saved with the model; ``tokenizer`` is its old name.
-        model_init: makes the model.
+        model_init: makes the model, anew for each :meth:`train`.
         compute_loss_func: of outputs, labels and ``num_items_in_batch``.
         compute_metrics: of an :class:`EvalPrediction`, metrics by name.
         callbacks: objects or classes of :class:`~nativebert.hf.trainer_callback.TrainerCallback`.
+        optimizers: an optimizer of torch for the model's parameters, and its schedule; None for AdamW, and for what ``args`` says.
+        optimizer_cls_and_kwargs: a class of optimizers, and its arguments.
         preprocess_logits_for_metrics: of logits and labels, what is kept of the logits.
-        **more: ``optimizers`` other than ``(None, None)`` is refused.
+        tokenizer: see ``processing_class``.
 
     Raises:
-        RefusedError, BadInputError: an argument that is not supported, or no model.
+        BadInputError: no model, or one without a loss.
     """
+
+    _needs_head: ClassVar[bool] = True  # whether the loss is that of the model's head
+    evaluator: Any = None
+    """Of a trainer that has one: evaluates the model by itself."""
+
+    loss_is_scaled_for_ga: ClassVar[bool | None] = None
+    """Whether what :meth:`compute_loss` returns is a share of the whole accumulated batch's mean (True) or the mean of its own batch (False); None:
+    the first where it was given ``num_items_in_batch``."""
 
     def __init__(
         self,
         model: Any = None,
         args: TrainingArguments | None = None,
-        data_collator: Callable[[list[Any]], Mapping[str, Any]] | None = None,
+        data_collator: Callable[[list[Any]], Any] | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
-        model_init: Callable[[], Any] | None = None,
+        model_init: Callable[..., Any] | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
         callbacks: Sequence[Any] | None = None,
+        optimizers: tuple[Any, Any] | None = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         tokenizer: Any = None,
-        **more: Any,
     ) -> None:
-        if more.pop("optimizers", (None, None)) not in ((None, None), None):
-            raise RefusedError(
-                "Trainer does not support optimizers=: the optimizer is AdamW; set its options in TrainingArguments"
-            )
-        if more:
-            raise BadInputError(f"Trainer has no argument {next(iter(more))!r}")
-        self.args = args or TrainingArguments()
+        self.args = args if args is not None else TrainingArguments("tmp_trainer")
         set_seed(self.args.seed)
-        if model is None and model_init is None:
-            raise BadInputError("Trainer needs a model, or model_init")
-        self.model = model if model is not None else model_init()  # type: ignore[misc]
-        if not isinstance(self.model, PreTrainedModel):
+        if (model is None) == (model_init is None):
+            raise BadInputError("Trainer needs a model, or model_init, and not both")
+        self.model_init = model_init
+        self.model: Any = self.call_model_init() if model is None else model
+        if not isinstance(self.model, nn.Module):
+            raise BadInputError(f"Trainer takes a model of nativebert.hf, or a torch module, not a {type(self.model).__name__}")
+        if self._needs_head and isinstance(self.model, PreTrainedModel) and not self.model.targets():
             raise BadInputError(
-                f"Trainer takes a model of nativebert.hf (AutoModelForSequenceClassification.from_pretrained), not a {type(self.model).__name__}"
+                f"{type(self.model).__name__} has no head, and so no loss: use a class with one, such as AutoModelForSequenceClassification"
             )
+        self.model.to(self.args.device)
         self.processing_class = processing_class if processing_class is not None else tokenizer
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
-        self.data_collator = data_collator or (
-            DataCollatorWithPadding(self.processing_class) if self.processing_class is not None else default_data_collator
+        self.data_collator: Any = data_collator or (
+            DataCollatorWithPadding(self.processing_class) if hasattr(self.processing_class, "pad") else default_data_collator
         )
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self.callbacks: list[TrainerCallback] = [c() if isinstance(c, type) else c for c in callbacks or ()]
+        self.optimizer: Any
+        self.lr_scheduler: Any
+        self.optimizer, self.lr_scheduler = optimizers or (None, None)
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+        if self.optimizer is not None and (model_init is not None or optimizer_cls_and_kwargs is not None):
+            raise BadInputError(
+                "optimizers= is of a model's own parameters: pass it without model_init and optimizer_cls_and_kwargs"
+            )
+        if self.args.eval_strategy != "no" and eval_dataset is None and self.evaluator is None:
+            raise BadInputError(f"eval_strategy='{self.args.eval_strategy}' needs an eval_dataset")
+        self._own_optimizer = self.optimizer is not None
+        self._inspect_model()
+        self.current_gradient_accumulation_steps = 1
+        self.is_in_train = False
+        self._loop: TrainerLoop | None = None
+        self._step: Step | None = None
+        self._observers: list[Callback] = []
+        self._settled_depth = self.passes = self._weights = 0
         self.state, self.control = TrainerState(), TrainerControl()
-        self.label_names = self.args.label_names or list(self.model.targets()) or ["labels"]
-        self._loop: TrainingLoop | None = None
-        Adapter(self).call("on_init_end")
+        shown = PrinterCallback if self.args.disable_tqdm else ProgressCallback
+        self.callback_handler = CallbackHandler(
+            [DefaultFlowCallback, *(callbacks or ()), shown], self.model, self.processing_class
+        )
+        self.event("on_init_end")
+
+    def _inspect_model(self) -> None:
+        """What the model takes, and what its labels are called."""
+        model = self.model
+        if isinstance(model, PreTrainedModel):
+            self.label_names = self.args.label_names or list(model.targets())
+            self.model_accepts_loss_kwargs = True
+            self._columns = {"input_ids", "attention_mask", "token_type_ids", "position_ids", *model.targets()}
+            return
+        parameters = inspect.signature(model.forward).parameters
+        found = [name for name in parameters if "label" in name or name in ("start_positions", "end_positions")]
+        self.label_names = self.args.label_names or found or ["labels"]
+        self.model_accepts_loss_kwargs = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        self._columns = set(parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _UNSUPPORTED:
+            raise RefusedAttributeError(f"Trainer does not support {name}: {_UNSUPPORTED[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
         return self.processing_class
 
+    @property
+    def model_wrapped(self) -> Any:
+        """The model: there is nothing around it."""
+        return self.model
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """A new model of ``model_init``."""
+        assert self.model_init is not None
+        count = len(inspect.signature(self.model_init).parameters)
+        if count > 1:
+            raise BadInputError("model_init should have 0 or 1 argument")
+        model = self.model_init(trial) if count else self.model_init()
+        if model is None:
+            raise BadInputError("model_init returned None; it should return a model")
+        return model
+
+    # ---- callbacks
+
     def add_callback(self, callback: Any) -> None:
         """Add a callback, or an object of a callback's class."""
-        self.callbacks.append(callback() if isinstance(callback, type) else callback)
+        self.callback_handler.add_callback(callback)
+
+    def pop_callback(self, callback: Any) -> Any:
+        """Remove a callback, or the first of a class, and return it."""
+        return self.callback_handler.pop_callback(callback)
 
     def remove_callback(self, callback: Any) -> None:
-        """Remove a callback, or those of a class."""
-        self.callbacks = [
-            c for c in self.callbacks if c is not callback and not (isinstance(callback, type) and isinstance(c, callback))
-        ]
+        """Remove a callback, or the first of a class."""
+        self.callback_handler.pop_callback(callback)
+
+    def event(self, event: str, **values: Any) -> None:
+        """Call an event of all callbacks."""
+        self.control = getattr(self.callback_handler, event)(self.args, self.state, self.control, **values)
+        if self._loop is not None:
+            for observer in self._observers:
+                if hasattr(observer, event):
+                    getattr(observer, event)(self._loop, *values.values())
 
     # ---- training
 
-    def train(self, resume_from_checkpoint: bool | str | None = None, **_: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: bool | str | PathLike[str] | None = None, **options: Any) -> TrainOutput:
         """Train.
 
         Args:
             resume_from_checkpoint: True for the newest in ``output_dir``, or a checkpoint's folder.
+            **options: ``trial`` and ``ignore_keys_for_eval``, which have to be None.
 
         Raises:
             BadInputError: there are no training examples, or no checkpoint.
             NativeBertError: see :meth:`nativebert.train.loop.TrainingLoop.run`.
         """
-        if self.train_dataset is None and type(self).get_train_dataloader is Trainer.get_train_dataloader:
-            raise BadInputError("Trainer.train needs a train_dataset")
+        if unknown := [
+            name for name, value in options.items() if value is not None or name not in ("trial", "ignore_keys_for_eval")
+        ]:
+            raise BadInputError(f"Trainer.train does not support {unknown[0]}=")
         args, output = self.args, Path(self.args.output_dir)
-        resume: bool | str | Path = resume_from_checkpoint or False
+        resume: bool | str | Path = (
+            resume_from_checkpoint if isinstance(resume_from_checkpoint, bool) else str(resume_from_checkpoint or "")
+        )
+        resume = resume or False
         if resume is True and last_checkpoint(output) is None:
             raise BadInputError(f"there is no checkpoint in {output} to resume from")
-        if not resume and args.save_strategy != "no":
-            _remove_checkpoints(output)  # of an earlier run, which the reference writes over
-        work = _Work(self)
-        batches = work.epoch_batches(0, Processes())
-        per_epoch = math.ceil(len(batches) / args.gradient_accumulation_steps)
-        steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
-        native = self.model.native
-        native.to(args.device).train()
+        if self.model_init is not None:
+            set_seed(args.seed)
+            self.model = self.callback_handler.model = self.call_model_init().to(args.device)
+            self._inspect_model()
+        self.model.train()
+        work = TrainerWork(self)
+        self._step = step = self._make_step(work)
+        self._loop = loop = TrainerLoop(self, work, step)
+        self._observers = self._reports()
+        handler = self.callback_handler
+        handler.train_dataloader, handler.optimizer = work.loader, getattr(step, "optimizer", None)
+        handler.lr_scheduler = self.lr_scheduler if isinstance(step, OptimizerStep) else RunSchedule(loop)
+        if isinstance(self.model, PreTrainedModel):
+            self.model.settled, self._weights = self._settled, self.model.num_parameters(exclude_embeddings=True)
+        self.is_in_train = True
+        try:
+            result = loop.run(resume)
+        finally:
+            self.state, self._loop, self._step, self.is_in_train = loop.state, None, None, False
+            if isinstance(self.model, PreTrainedModel):
+                del self.model.settled
+            self.model.eval()
+        return TrainOutput(result.global_step, result.training_loss, result.metrics)
+
+    def _make_step(self, work: TrainerWork) -> Step:
+        """How the model is trained: by the fastest way that carries it, or by an optimizer of one's own."""
+        args, model = self.args, self.model
         if args.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable()
+        steps = self.num_update_steps(len(work.epoch_batches(0, None)))  # type: ignore[arg-type]
+        if not self._own_optimizer:
+            self.optimizer = self.lr_scheduler = None
+            if type(self).create_optimizer_and_scheduler is not Trainer.create_optimizer_and_scheduler:
+                self.create_optimizer_and_scheduler(steps)
+            elif (
+                type(self).create_optimizer is not Trainer.create_optimizer
+                or type(self).create_scheduler is not Trainer.create_scheduler
+                or self.optimizer_cls_and_kwargs is not None
+                or not isinstance(model, PreTrainedModel)
+            ):
+                self.create_optimizer()
+        if self.optimizer is not None:
+            if self.lr_scheduler is None:
+                self.create_scheduler(steps, self.optimizer)
+            return OptimizerStep(model, self.optimizer, self.lr_scheduler)
+        native = model.native
         groups = parameter_groups(native, args.weight_decay)
         settings: dict[str, Any] = {
             "betas": (args.adam_beta1, args.adam_beta2),
@@ -166,29 +303,82 @@ class Trainer:
             "seed": args.seed,
             "autocast": torch.bfloat16 if args.bf16 else None,
         }
-        step: Step
-        if args.bf16 or why_not(native, groups):
-            step = ReferenceStep(native, groups, **settings)
-        else:
-            step = FastStep(native, groups, checkpointing=args.gradient_checkpointing, **settings)
-        self.model.train()
-        self._loop = TrainingLoop(work, step, args.options(steps), output, [Adapter(self), *self._report()])
+        reason = "fast=False" if args.fast is False else "bf16=True" if args.bf16 else why_not(native, groups)
+        if not reason:
+            fast = FastStep(native, groups, checkpointing=args.gradient_checkpointing, **settings)
+
+            def encode(batch: Packed) -> Tensor:
+                fast.micro_batch(self.passes)  # every pass has dropout of its own, also where a loss takes several
+                self.passes += 1
+                return fast.encode(batch)
+
+            native.training_encoder = encode
+            return fast
+        if args.fast:
+            raise BadInputError(f"fast=True: the fast step does not carry this run: {reason}")
+        if args.fast is None and args.device.type == "cpu" and not args.bf16:
+            warn(f"training with torch's own operations, which is slower: {reason}", Slower)
+        return ReferenceStep(native, groups, **settings)
+
+    def num_update_steps(self, batches: int) -> int:
+        """Optimizer steps of a run with so many batches in an epoch."""
+        args = self.args
+        per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+        return int(args.max_steps) if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+
+    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+        """Make :attr:`optimizer` and :attr:`lr_scheduler`; override it for others."""
+        self.create_optimizer()
+        self.create_scheduler(num_training_steps, self.optimizer)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Make :attr:`optimizer`; override it for another. Where it is not, training has an AdamW of its own, which is faster."""
+        if self.optimizer is None:
+            args = self.args
+            settings = parameter_settings(self.model if model is None else model, args.weight_decay)
+            kind, options = self.optimizer_cls_and_kwargs or (
+                torch.optim.AdamW,
+                {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon},
+            )
+            self.optimizer = kind(settings, **({"lr": args.learning_rate} | options))
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Make :attr:`lr_scheduler` for an optimizer; override it for another."""
+        if self.lr_scheduler is None:
+            args = self.args
+            warmup = args.get_warmup_steps(num_training_steps)
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = get_scheduler(
+                args.lr_scheduler_type, optimizer, warmup, num_training_steps, args.lr_scheduler_kwargs
+            )
+        return self.lr_scheduler
+
+    def _reports(self) -> list[Callback]:
+        if "tensorboard" not in self.args.report_to:
+            return []
+        from nativebert.train.tensorboard import TensorBoard
+
+        return [TensorBoard(Path(self.args.logging_dir or Path(self.args.output_dir) / "runs"))]
+
+    def rate_after(self, step: int) -> float:
+        """The learning rate that step ``step``, counted from 1, had."""
+        assert self._loop is not None
+        return self._step.rate if isinstance(self._step, OptimizerStep) else self._loop.rates[step - 1]
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Within it the model's parameters are those of the run so far, to be evaluated or saved."""
+        step = self._step
+        self._settled_depth += 1
         try:
-            result = self._loop.run(resume)
+            if step is None or self._settled_depth > 1:
+                yield
+            else:
+                with step.settled():
+                    yield
         finally:
-            self.state, self.control = self._loop.state, self._loop.control
-            self._loop = None
-            self.model.eval()
-        return result
-
-    def _report(self) -> list[Any]:
-        wanted = self.args.report_to
-        names = [wanted] if isinstance(wanted, str) else list(wanted or ())
-        if "tensorboard" in names or "all" in names:
-            from nativebert.train.tensorboard import TensorBoard
-
-            return [TensorBoard(Path(self.args.output_dir) / "runs")]
-        return []
+            self._settled_depth -= 1
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
@@ -202,305 +392,402 @@ class Trainer:
             num_items_in_batch: labels of the whole accumulated batch, of which this one is a part: the loss is then the batch's share of the
                 mean over all. None for the mean of this batch.
         """
-        inputs = dict(inputs)
-        labels = None
-        if self.compute_loss_func is not None or self.args.label_smoothing_factor:
-            labels = inputs.pop("labels", None)
-        named = {} if num_items_in_batch is None or labels is not None else {"num_items_in_batch": num_items_in_batch}
+        smoothing = self.args.label_smoothing_factor
+        if smoothing and self._problem() == "multi_label_classification":
+            smoothing = 0.0  # as in transformers: labels are no distribution there
+        labels = inputs.pop("labels", None) if self.compute_loss_func is not None or smoothing else None
+        named = (
+            {"num_items_in_batch": num_items_in_batch}
+            if self.model_accepts_loss_kwargs and num_items_in_batch is not None
+            else {}
+        )
         outputs = model(**inputs, **named)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
         elif labels is not None:
-            smoothed = losses.cross_entropy(outputs.logits, labels, smoothing=self.args.label_smoothing_factor)
+            logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+            smoothed = losses.cross_entropy(logits, labels, smoothing=smoothing)
             loss = smoothed.mean if num_items_in_batch is None else smoothed.over(num_items_in_batch)
         else:
-            loss = outputs.loss
-            if loss is None:
+            found: Tensor | None = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+            if found is None:
+                wanted = ", ".join(model.targets()) if isinstance(model, PreTrainedModel) else ", ".join(self.label_names)
                 raise BadInputError(
-                    f"the model returned no loss: batches have {', '.join(inputs)}, and {type(model).__name__} makes its loss of "
-                    f"{', '.join(model.targets()) or 'nothing'}"
+                    f"the model returned no loss: the batch has {', '.join(inputs)}, and {type(model).__name__} makes its loss of {wanted}"
                 )
+            loss = found
         return (loss, outputs) if return_outputs else loss
+
+    def _problem(self) -> Any:
+        return getattr(getattr(self.model, "config", None), "problem_type", None)
+
+    def _get_num_items_in_batch(self, batch_samples: Sequence[Mapping[str, Any]], device: Any = None) -> Tensor | None:
+        """Labels of an accumulated batch; None where they are not called ``labels``, or no loss takes it."""
+        if not batch_samples or not (self.model_accepts_loss_kwargs or self.compute_loss_func is not None):
+            return None
+        labels = [batch.get("labels") for batch in batch_samples]
+        if not all(isinstance(one, Tensor) for one in labels):
+            return None
+        return torch.stack([one.ne(losses.IGNORED).sum() for one in labels if isinstance(one, Tensor)]).sum()
+
+    def count_tokens(self, batch: Mapping[str, Any]) -> None:
+        """Count operations: six for each token and weight, as in transformers."""
+        ids = batch.get("input_ids")
+        if isinstance(ids, Tensor) and isinstance(self.model, PreTrainedModel):
+            self.state.total_flos += 6.0 * ids.numel() * self._weights
 
     # ---- data
 
     def get_train_dataloader(self) -> Any:
-        """The batches of training, in the order of the first epoch; override it for one's own, which is then used for every epoch."""
-        return _Loader(self, self.train_dataset, _order(self, len(self.train_dataset), 0), self.args.train_batch_size)
+        """The batches of training, whose order is that of the epoch; override it for one's own."""
+        if self.train_dataset is None:
+            raise BadInputError("Trainer.train needs a train_dataset")
+        sampler = self._get_train_sampler(self.train_dataset)
+        return self._loader(self.train_dataset, self.args.train_batch_size, sampler)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The batches of an evaluation, in the order of the data."""
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        return _Loader(self, data, range(len(data)), self.args.eval_batch_size)
+        data = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(data, str):
+            data = self.eval_dataset[data]
+        if data is None:
+            raise BadInputError("Trainer.evaluate needs an eval_dataset")
+        return self._loader(data, self.args.eval_batch_size, self._get_eval_sampler(data))
 
-    get_test_dataloader = get_eval_dataloader
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """The batches of a prediction, in the order of the data."""
+        return self._loader(test_dataset, self.args.eval_batch_size, self._get_eval_sampler(test_dataset))
 
-    def _collate(self, rows: list[Any]) -> dict[str, Any]:
+    def _loader(self, data: Any, size: int, sampler: Any) -> DataLoader[Any]:
+        if self.args.remove_unused_columns and hasattr(data, "remove_columns") and hasattr(data, "column_names"):
+            unused = [name for name in data.column_names if name not in self._known_columns()]
+            if len(unused) == len(data.column_names):
+                raise self._no_columns(unused)
+            data = data.remove_columns(unused)
+        return DataLoader(data, size, sampler=sampler, collate_fn=self._collate, drop_last=self.args.dataloader_drop_last)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The order of the examples; override it for one's own."""
+        args, data = self.args, self.train_dataset if train_dataset is None else train_dataset
+        if not hasattr(data, "__len__"):
+            raise BadInputError(
+                "the training data has no length, by which the steps of an epoch are counted: pass a dataset with a length, such as a list"
+            )
+        if not len(data):
+            raise BadInputError("there are no training examples")
+        if args.train_sampling_strategy == "sequential":
+            return SequentialSampler(data)
+        if args.train_sampling_strategy == "random":
+            return SeededSampler(len(data), torch.initial_seed() if args.data_seed is None else args.data_seed)
+        if args.length_column_name in getattr(data, "column_names", ()):
+            lengths = [int(n) for n in data[args.length_column_name]]
+        else:
+            name = getattr(self.processing_class, "model_input_names", ["input_ids"])[0]
+            first = data[0]
+            if not isinstance(first, Mapping) or name not in first:
+                raise BadInputError(f"group_by_length needs examples with {name}, or a column {args.length_column_name!r}")
+            lengths = [len(row[name]) for row in data]
+        return LengthGroupedSampler(lengths, args.train_batch_size * args.gradient_accumulation_steps)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """The order of an evaluation: that of the data."""
+        return SequentialSampler(eval_dataset) if hasattr(eval_dataset, "__len__") else None
+
+    def _known_columns(self) -> set[str]:
+        return self._columns | {"label", "label_ids", *self.label_names}
+
+    def _no_columns(self, columns: Sequence[str]) -> BadInputError:
+        return BadInputError(
+            f"no column of the dataset is an argument of the model: it has {', '.join(columns)}, and {type(self.model).__name__} takes "
+            f"{', '.join(sorted(self._known_columns()))}. Tokenize the texts first, or pass remove_unused_columns=False"
+        )
+
+    def _collate(self, rows: list[Any]) -> Any:
         """A batch of examples, without the columns that the model does not take."""
         if self.args.remove_unused_columns and rows and isinstance(rows[0], Mapping):
-            known = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "label", "label_ids", *self.label_names}
-            known |= set(self.model.targets())
+            known, columns = self._known_columns(), list(rows[0])
             rows = [{name: value for name, value in row.items() if name in known} for row in rows]
             if not rows[0]:
-                raise BadInputError(
-                    "no column of the dataset is an argument of the model: tokenize the texts first, or pass remove_unused_columns=False"
-                )
-        return dict(self.data_collator(rows))
+                raise self._no_columns(columns)
+        return self.data_collator(rows)
 
-    def _placed(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: t.to(self.model.device) if isinstance(t, Tensor) else t for name, t in batch.items()}
+    def _prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch on the model's device."""
+        if not len(inputs):
+            raise BadInputError(f"the batch is empty; the model takes {', '.join(sorted(self._columns))}")
+        device = self.args.device
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+    def num_examples(self, dataloader: Any) -> int:
+        """Examples of a data loader."""
+        try:
+            return len(dataloader.dataset)
+        except (AttributeError, TypeError):
+            return len(dataloader) * self.args.train_batch_size
 
     # ---- evaluation
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Metrics of the model on the evaluation data, by name with a prefix."""
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Sequence[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Metrics of the model on the evaluation data, by name with a prefix; they are logged.
+
+        Args:
+            eval_dataset: other data than the Trainer's; a dict of several has the name of each in its metrics' names.
+            ignore_keys: outputs of the model that are no predictions.
+            metric_key_prefix: what the names begin with.
+        """
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if data is None:
-            raise BadInputError("Trainer.evaluate needs an eval_dataset")
-        if isinstance(data, Mapping):
+        if isinstance(data, dict):
             metrics: dict[str, float] = {}
             for name, part in data.items():
-                metrics |= self.evaluate(part, metric_key_prefix=f"{metric_key_prefix}_{name}")
+                metrics |= self.evaluate(part if eval_dataset is not None else name, ignore_keys, f"{metric_key_prefix}_{name}")
             return metrics
-        found = self.predict(data, metric_key_prefix=metric_key_prefix).metrics or {}
-        if self._loop is None:
-            line = found | {"epoch": self.state.epoch}
-            self.state.log_history.append(line | {"step": self.state.global_step})
-            Adapter(self).call("on_log", logs=line)
-            Adapter(self).call("on_evaluate", metrics=found)
-            return line
+        loader, began = self.get_eval_dataloader(eval_dataset), time.time()
+        loss_only = True if self.compute_metrics is None else None
+        output = self.evaluation_loop(loader, "Evaluation", loss_only, ignore_keys, metric_key_prefix)
+        found = (output.metrics or {}) | self._speed(metric_key_prefix, began, output.num_samples or 0)
+        self.log(found)
+        self.event("on_evaluate", metrics=found)
         return found
 
-    @torch.no_grad()
-    def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Logits, labels and metrics of a dataset."""
-        began, training = time.monotonic(), self.model.training
-        self.model.eval()
-        logits: list[Any] = []
-        labels: list[Any] = []
-        total, items, count = 0.0, 0.0, 0
-        try:
-            for batch in self.get_eval_dataloader(test_dataset):
-                inputs = self._placed(batch)
-                given = [inputs[name] for name in self.label_names if name in inputs]
-                size = len(next(iter(inputs.values())))
-                if given:
-                    loss, outputs = self.compute_loss(self.model, inputs, return_outputs=True)
-                    total, items = total + float(loss) * size, items + size
-                else:
-                    outputs = self.model(**inputs)
-                values = [v for k, v in outputs.items() if k in ("logits", "start_logits", "end_logits", "prediction_logits")]
-                kept = tuple(values) if len(values) > 1 else values[0]
-                if self.preprocess_logits_for_metrics is not None:
-                    kept = self.preprocess_logits_for_metrics(kept, given[0] if len(given) == 1 else tuple(given))
-                logits.append(kept)
-                labels.append(tuple(given) if len(given) > 1 else given[0] if given else None)
-                count += size
-        finally:
-            self.model.train(training)
-        predictions = _gathered(logits)
-        label_ids = _gathered(labels) if labels and labels[0] is not None else None
-        metrics: dict[str, float] = {}
-        if items:
-            metrics["loss"] = total / items
-        if self.compute_metrics is not None and label_ids is not None:
-            metrics |= {
-                name: _number(value) for name, value in self.compute_metrics(EvalPrediction(predictions, label_ids)).items()
-            }
-        seconds = max(time.monotonic() - began, 1e-9)
-        metrics |= {"runtime": round(seconds, 4), "samples_per_second": round(count / seconds, 3)}
-        metrics["steps_per_second"] = round(math.ceil(count / self.args.eval_batch_size) / seconds, 3)
-        start = f"{metric_key_prefix}_"
-        return PredictionOutput(
-            predictions, label_ids, {name if name.startswith(start) else start + name: value for name, value in metrics.items()}
-        )
+    def predict(
+        self, test_dataset: Any, ignore_keys: Sequence[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Logits, labels and metrics of a dataset, in its order; arguments as of :meth:`evaluate`. Where tokens differ in number, logits and
+        labels are filled up with -100."""
+        loader, began = self.get_test_dataloader(test_dataset), time.time()
+        output = self.evaluation_loop(loader, "Prediction", None, ignore_keys, metric_key_prefix)
+        found = (output.metrics or {}) | self._speed(metric_key_prefix, began, output.num_samples or 0)
+        self.event("on_predict", metrics=found)
+        return PredictionOutput(output.predictions, output.label_ids, found)
 
-    # ---- saving
+    def _speed(self, prefix: str, began: float, count: int) -> dict[str, float]:
+        seconds = max(time.time() - began, 1e-9)
+        steps = math.ceil(count / self.args.eval_batch_size)
+        values = {
+            "runtime": round(seconds, 4),
+            "samples_per_second": round(count / seconds, 3),
+            "steps_per_second": round(steps / seconds, 3),
+        }
+        return {f"{prefix}_{name}": value for name, value in values.items()}
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: Sequence[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Predictions for the batches of a data loader, and their metrics: what :meth:`evaluate` and :meth:`predict` do.
+
+        Args:
+            dataloader: the batches.
+            description: what it is for.
+            prediction_loss_only: compute the loss alone; None for what the arguments say.
+            ignore_keys, metric_key_prefix: as of :meth:`evaluate`.
+        """
+        args = self.args
+        loss_only = args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
+        self.callback_handler.eval_dataloader = dataloader
+        found: dict[str, list[Any]] = {"losses": [], "predictions": [], "labels": [], "inputs": []}
+        count, training = 0, self.model.training
+        with self._settled():
+            self.model.eval()
+            try:
+                for batch in dataloader:
+                    size = size_of(batch)
+                    inputs = batch.get("input_ids") if "inputs" in args.include_for_metrics else None
+                    loss, logits, labels = self.prediction_step(self.model, batch, loss_only, ignore_keys)
+                    if logits is not None and self.preprocess_logits_for_metrics is not None:
+                        logits = self.preprocess_logits_for_metrics(logits, labels)
+                    repeated = None if loss is None else loss.detach().float().repeat(size)
+                    for name, value in (("losses", repeated), ("predictions", logits), ("labels", labels), ("inputs", inputs)):
+                        if value is not None:
+                            found[name].append(arrays(value))
+                    count += size
+                    self.event("on_prediction_step")
+            finally:
+                self.model.train(training)
+        predictions, labels = joined(found["predictions"]), joined(found["labels"])
+        start = f"{metric_key_prefix}_"
+        metrics: dict[str, Any] = {}
+        if found["losses"]:
+            metrics[f"{start}loss"] = float(joined(found["losses"]).mean())
+        if self.compute_metrics is not None and predictions is not None and labels is not None:
+            besides = {
+                "losses": joined(found["losses"]) if "loss" in args.include_for_metrics else None,
+                "inputs": joined(found["inputs"]),
+            }
+            computed = self.compute_metrics(EvalPrediction(predictions, labels, **besides))
+            metrics |= {name if name.startswith(start) else start + name: number(value) for name, value in computed.items()}
+        return EvalLoopOutput(predictions, labels, metrics, count)
+
+    @torch.no_grad()
+    def prediction_step(
+        self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Sequence[str] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Loss, logits and labels of a batch, each None where there is none; override it for one's own."""
+        batch = self._prepare_inputs(inputs)
+        given = tuple(batch.get(name) for name in self.label_names)
+        complete = bool(given) and all(value is not None for value in given)
+        loss = None
+        if complete:
+            items = self._get_num_items_in_batch([batch])
+            how = (
+                {"num_items_in_batch": items} if "num_items_in_batch" in inspect.signature(self.compute_loss).parameters else {}
+            )
+            loss, outputs = self.compute_loss(model, batch, return_outputs=True, **how)
+            loss = loss.mean()
+        else:
+            outputs = model(**batch)
+        if prediction_loss_only:
+            return loss, None, None
+        left_out = {"loss", *(ignore_keys or ())}
+        if isinstance(outputs, Mapping):
+            values = tuple(value for name, value in outputs.items() if name not in left_out)
+        else:
+            values = tuple(outputs[1:]) if complete else tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+        logits = values[0] if len(values) == 1 else values
+        labels = None if not complete else given[0] if len(given) == 1 else given
+        return loss, logits, labels
+
+    # ---- saving and reporting
 
     def save_model(self, output_dir: str | PathLike[str] | None = None, _internal_call: bool = False) -> None:
         """Write the model and the tokenizer to a folder."""
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        self.model.save_pretrained(folder)
-        if self.processing_class is not None and hasattr(self.processing_class, "save_pretrained"):
-            self.processing_class.save_pretrained(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.model, PreTrainedModel):
+            self.model.save_pretrained(folder)
+        else:
+            tensors = {name: value.detach().clone().contiguous().cpu() for name, value in self.model.state_dict().items()}
+            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        words: Any = (
+            self.processing_class if self.processing_class is not None else getattr(self.data_collator, "tokenizer", None)
+        )
+        if hasattr(words, "save_pretrained"):
+            words.save_pretrained(folder)
 
     def save_state(self) -> None:
         """Write ``trainer_state.json`` to ``output_dir``."""
-        from dataclasses import asdict
-
-        from nativebert.files import write_json
-
         folder = Path(self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "trainer_state.json", asdict(self.state))
+        self.state.save_to_json(folder / "trainer_state.json")
 
-    def log(self, logs: dict[str, float]) -> None:
-        """Add a line to the log."""
-        if self._loop is not None:
-            self._loop.log(dict(logs))
-            return
-        self.state.log_history.append({**logs, "epoch": self.state.epoch, "step": self.state.global_step})
-        Adapter(self).call("on_log", logs=logs)
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add a line to the log, with the epoch."""
+        logs["epoch"] = self.state.epoch
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self.event("on_log", logs=logs)
+
+    def metrics_format(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Metrics as they are printed."""
+        return {name: _readable(name, value) for name, value in metrics.items()}
 
     def log_metrics(self, split: str, metrics: Mapping[str, float]) -> None:
         """Print metrics."""
+        shown = {name: str(value) for name, value in self.metrics_format(metrics).items()}
+        width, right = max(map(len, shown), default=0), max(map(len, shown.values()), default=0)
         print(f"***** {split} metrics *****")
-        width = max(map(len, metrics), default=0)
-        for name in sorted(metrics):
-            print(f"  {name.ljust(width)} = {metrics[name]}")
+        for name in sorted(shown):
+            print(f"  {name: <{width}} = {shown[name]:>{right}}")
 
     def save_metrics(self, split: str, metrics: Mapping[str, float], combined: bool = True) -> None:
         """Write metrics to ``{split}_results.json`` in ``output_dir``, and add them to ``all_results.json``."""
         folder = Path(self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{split}_results.json").write_text(json.dumps(dict(metrics), indent=4, sort_keys=True))
+        (folder / f"{split}_results.json").write_text(json.dumps(dict(metrics), indent=4, sort_keys=True), "utf-8")
         if combined:
             path = folder / "all_results.json"
-            everything = json.loads(path.read_text()) if path.exists() else {}
-            path.write_text(json.dumps(everything | dict(metrics), indent=4, sort_keys=True))
+            everything = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            path.write_text(json.dumps(everything | dict(metrics), indent=4, sort_keys=True), "utf-8")
+
+    def create_model_card(self, language: Any = None, license: str | None = None, tags: Any = None, model_name: str | None = None,
+                          finetuned_from: str | None = None, tasks: Any = None, dataset_tags: Any = None, dataset: Any = None,
+                          dataset_args: Any = None) -> None:  # fmt: skip
+        """Write ``README.md`` to ``output_dir``: what the model was trained from, with what, and how well it does.
+
+        Args:
+            language, license, tags, tasks: of the card's header; ``tasks`` are added to the tags.
+            model_name: title; None for the folder's name.
+            finetuned_from: the model before; None for the name that it was loaded by.
+            dataset_tags, dataset, dataset_args: names of the training data, and of its parts.
+        """
+        name = model_name or Path(self.args.output_dir).name
+        base = finetuned_from or getattr(self.model, "name_or_path", None)
+        header: dict[str, Any] = {
+            "library_name": "transformers", "language": language, "license": license,
+            "base_model": None if base is None or os.path.isdir(base) else base,
+            "tags": [*_listed(tags), *_listed(tasks), "nativebert"], "datasets": _listed(dataset_tags) or None, "model_name": name,
+        }  # fmt: skip
+        lines = ["---", *_yaml({key: value for key, value in header.items() if value is not None}), "---", "", f"# {name}", ""]
+        origin = f"fine-tuned from {base}" if base else "fine-tuned"
+        data = ", ".join([*(_listed(dataset) or _listed(dataset_tags)), *_listed(dataset_args)])
+        lines.append(f"This model was {origin}{f' on {data}' if data else ''} with nativebert {__version__}.")
+        if last := [line for line in self.state.log_history if any(key.startswith("eval_") for key in line)][-1:]:
+            lines += ["", "Results on the evaluation data:", ""]
+            lines += [
+                f"- {key.removeprefix('eval_')}: {_readable(key, value)}"
+                for key, value in last[0].items()
+                if key.startswith("eval_")
+            ]
+        args = self.args
+        settings = {
+            "learning_rate": args.learning_rate, "train_batch_size": args.train_batch_size, "eval_batch_size": args.eval_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps, "seed": args.seed, "lr_scheduler_type": args.lr_scheduler_type,
+            "num_epochs": args.num_train_epochs, "training_steps": self.state.global_step, "label_smoothing_factor": args.label_smoothing_factor,
+        }  # fmt: skip
+        lines += ["", "Training hyperparameters:", "", *(f"- {key}: {value}" for key, value in settings.items())]
+        lines += ["", f"Versions: nativebert {__version__}, torch {torch.__version__}.", ""]
+        folder = Path(args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "README.md").write_text("\n".join(lines), "utf-8")
 
     def is_world_process_zero(self) -> bool:
         """Whether this process writes files: there is one."""
         return True
 
-    def push_to_hub(self, *args: Any, **options: Any) -> None:
-        """RefusedError: save to a folder, and upload it."""
-        raise RefusedError(
-            "Trainer does not support push_to_hub: save_model(folder), then upload the folder with huggingface_hub"
-        )
+    is_local_process_zero = is_world_process_zero
+
+    def get_decay_parameter_names(self, model: Any = None) -> list[str]:
+        """The parameters with weight decay, by name."""
+        model = self.model if model is None else model
+        decayed = {id(p) for group in parameter_settings(model, 1.0) if group["weight_decay"] for p in group["params"]}
+        return [name for name, parameter in model.named_parameters() if id(parameter) in decayed]
+
+    def get_num_trainable_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def get_learning_rates(self) -> list[float]:
+        """The rate of the next step, of each group."""
+        if self.callback_handler.lr_scheduler is None:
+            raise BadInputError("there are no learning rates before train()")
+        return [float(rate) for rate in self.callback_handler.lr_scheduler.get_last_lr()]
 
 
-class _Work:
-    """What the training loop asks of a Trainer."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.default_metric = trainer, "loss"
-        self._own = type(trainer).get_train_dataloader is not Trainer.get_train_dataloader
-        self._loss_takes_items = "num_items_in_batch" in inspect.signature(trainer.compute_loss).parameters
-
-    def epoch_batches(self, epoch: int, processes: Processes) -> Sequence[Any]:
-        trainer, args = self.trainer, self.trainer.args
-        if self._own:
-            return list(trainer.get_train_dataloader())
-        order = _order(trainer, len(trainer.train_dataset), epoch)
-        size = args.train_batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        return batches[:-1] if args.dataloader_drop_last and batches and len(batches[-1]) < size else batches
-
-    def batch(self, item: Any, epoch: int) -> dict[str, Any]:
-        trainer = self.trainer
-        batch = dict(item) if self._own else trainer._collate([trainer.train_dataset[n] for n in item])
-        return trainer._placed(batch)
-
-    def backward(self, step: Step, batches: Sequence[Any], processes: Processes) -> float:
-        trainer, total = self.trainer, 0.0
-        items = None
-        if len(batches) > 1 and all("labels" in batch for batch in batches) and self._loss_takes_items:
-            items = sum((batch["labels"].ne(losses.IGNORED).sum() for batch in batches), torch.tensor(0))
-        for n, batch in enumerate(batches):
-            step.micro_batch(n)
-            how: dict[str, Any] = {"num_items_in_batch": items} if items is not None else {}
-            with _autocast(trainer):
-                loss = trainer.compute_loss(trainer.model, batch, **how)
-            if items is None:
-                loss = loss / len(batches)
-            loss.backward()
-            total += float(loss.detach())
-        return total
-
-    def evaluate(self) -> dict[str, float]:
-        found = self.trainer.evaluate() if self.trainer.eval_dataset is not None else {}
-        return {name.removeprefix("eval_"): value for name, value in found.items()}
-
-    def parameters_to_keep(self) -> dict[str, Tensor]:
-        return {}
-
-    def save(self, folder: Path) -> None:
-        self.trainer.save_model(folder)
-
-    @torch.no_grad()
-    def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
-        model = self.trainer.model
-        saved = dict(load(folder).named_parameters())
-        for name, parameter in model.native.named_parameters():
-            if parameter.requires_grad and name in saved:
-                parameter.copy_(saved[name])
-
-    def fingerprint(self) -> dict[str, Any]:
-        data = self.trainer.train_dataset
-        order = {"order": self.trainer.args.train_sampling_strategy, "data_seed": self.trainer.args.data_seed}
-        return {"examples": len(data) if hasattr(data, "__len__") else None, **order}
+class RefusedAttributeError(RefusedError, AttributeError):
+    """An attribute that transformers' Trainer has and this one does not; the message says what to do."""
 
 
-def _autocast(trainer: Trainer) -> Any:
-    enabled = bool(trainer.args.bf16)
-    return torch.autocast(trainer.model.device.type, torch.bfloat16, enabled=enabled)
+def _readable(name: str, value: Any) -> Any:
+    if name.endswith("_runtime"):
+        return str(timedelta(seconds=round(value, 2)))[:10]
+    if name == "total_flos":
+        return f"{int(value) >> 30}GF"
+    return round(value, 4) if isinstance(value, float) else value
 
 
-def _order(trainer: Trainer, count: int, epoch: int) -> list[int]:
-    """The order of the examples in an epoch, as transformers has it: accelerate's seedable sampler, or LengthGroupedSampler."""
-    args = trainer.args
-    if args.train_sampling_strategy == "sequential":
-        return list(range(count))
-    generator = torch.Generator().manual_seed((args.seed if args.data_seed is None else args.data_seed) + epoch)
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
-    if args.train_sampling_strategy == "random":
-        return order
-    lengths = [len(_ids(trainer.train_dataset[n])) for n in range(count)]
-    size = args.train_batch_size * args.gradient_accumulation_steps
-    mega = min(count // (size * 4), 50) or 1
-    parts = [order[start : start + mega * size] for start in range(0, count, mega * size)]
-    parts = [sorted(part, key=lambda n: lengths[n], reverse=True) for part in parts]
-    longest = max(range(len(parts)), key=lambda n: lengths[parts[n][0]])
-    parts[0][0], parts[longest][0] = parts[longest][0], parts[0][0]
-    return [n for part in parts for n in part]
+def _listed(value: Any) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _ids(row: Any) -> Any:
-    if not isinstance(row, Mapping) or "input_ids" not in row:
-        raise BadInputError("group_by_length needs examples with input_ids")
-    return row["input_ids"]
-
-
-class _Loader:
-    """Batches of a dataset."""
-
-    def __init__(self, trainer: Trainer, data: Any, order: Sequence[int], size: int) -> None:
-        self._trainer, self.dataset, self._order, self.batch_size = trainer, data, order, size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._order) / self.batch_size)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(self._order), self.batch_size):
-            yield self._trainer._collate([self.dataset[n] for n in self._order[start : start + self.batch_size]])
-
-
-def _gathered(parts: list[Any]) -> Any:
-    """Arrays of batches as one, filled up with -100 where tokens differ in number."""
-    if parts and isinstance(parts[0], tuple):
-        return tuple(_gathered([part[n] for part in parts]) for n in range(len(parts[0])))
-    arrays = [part.detach().float().cpu().numpy() if part.is_floating_point() else part.cpu().numpy() for part in parts]
-    if not arrays:
-        return np.zeros(0)
-    if arrays[0].ndim < 2:
-        return np.concatenate([np.atleast_1d(array) for array in arrays])
-    width = max(array.shape[1] for array in arrays)
-    filled = [
-        np.pad(array, [(0, 0), (0, width - array.shape[1]), *[(0, 0)] * (array.ndim - 2)], constant_values=losses.IGNORED)
-        for array in arrays
-    ]
-    return np.concatenate(filled)
-
-
-def _number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
-
-
-def _remove_checkpoints(output: Path) -> None:
-    import shutil
-
-    from nativebert.train.checkpoint import checkpoints
-
-    for path in checkpoints(output):
-        shutil.rmtree(path)
+def _yaml(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, list):
+            yield f"{key}:"
+            yield from (f"- {json.dumps(one)}" for one in value)
+        else:
+            yield f"{key}: {json.dumps(value)}"

@@ -8,7 +8,7 @@ NAMES = {
     r"Seq2Seq.*Arguments": "text generation is not supported: nativebert has encoders only",
     r"DataCollator.*": "it has DataCollatorWithPadding, DataCollatorForTokenClassification, DataCollatorForLanguageModeling and DefaultDataCollator",
     r"(AdamW|Adafactor)": "use torch.optim.AdamW",
-    r"(InputExample|losses|evaluation|readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
+    r"(readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
         "training of sentence-transformers is not in this version: train there, save, and load the folder here"
     ),
     r"(SparseEncoder|MultiVectorEncoder)": "models with other than one dense vector for a text are not supported; use sentence-transformers for them",
@@ -69,7 +69,7 @@ TOKENIZER_ARGUMENTS = dict.fromkeys(
 )
 
 # Attributes of a SentenceTransformer and a CrossEncoder.
-LATER = "fine-tuning is not in this version: train with sentence-transformers, save, and load the folder here"
+LATER = "fine-tune with SentenceTransformerTrainer, nativebert.train.embed or, for cross-encoders, nativebert.train.rank"
 ONE_PROCESS = "one process uses every core; for several GPUs start one process for each, with its share of the texts"
 SENTENCE_TRANSFORMERS = {
     **dict.fromkeys(("fit", "train", "old_fit", "smart_batching_collate", "gradient_checkpointing_enable"), LATER),

@@ -81,7 +81,11 @@ class Encoder(nn.Module):
             BadInputError: an id is not in the vocabulary, or a segment not in its table.
         """
         check(self.config, batch)
-        if self.training_encoder is not None and self.training and not (states or attentions):
+        if self.training_encoder is not None and self.training:
+            if states or attentions:
+                raise BadInputError(
+                    "the fast training step computes no hidden states of single layers and no attention weights: train with fast=False"
+                )
             return Trace(self.training_encoder(batch), None, None)
         x = self.embed(batch)  # (T, H)
         hidden_states, all_attentions = [x], []

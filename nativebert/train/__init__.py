@@ -11,6 +11,7 @@ _HOME = {
     "answer": "nativebert.train.answering",
     "continue_pretraining": "nativebert.train.masked_lm",
     "embed": "nativebert.train.embedding",
+    "rank": "nativebert.train.ranking",
     "LoraOptions": "nativebert.train.lora",
     "TrainingOptions": "nativebert.train.options",
     "TrainingLoop": "nativebert.train.loop",

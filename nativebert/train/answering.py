@@ -20,11 +20,12 @@ from nativebert.train import data as tables
 from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_questions, max_tokens
-from nativebert.train.objective import Objective, Sequences
+from nativebert.train.evaluation import AnswerEvaluation, Evaluation
+from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 
-class Answering(Objective):
+class Answering(HeadObjective):
     """Learn where answers stand.
 
     Sequences have the targets ``start_positions`` and ``end_positions``: tokens of the sequence, 0 where it holds no answer. The loss of a
@@ -58,14 +59,23 @@ class Answering(Objective):
             return {}
         found = {"loss": self.mean_loss()}
         if self.questions is not None:
-            with self.merged():
-                answerer = Answerer(
-                    self.model, device=self.device, too_long="window", max_tokens=self.limit, stride=self.stride
-                )
-            no_answer = any(not answers for answers in self.questions.answers)
-            results = answerer(self.questions.questions, self.questions.contexts, no_answer=no_answer, progress=False)
-            found |= metrics.answering(self.questions.answers, [result["answer"] for result in results])
+            found |= metrics.answering(self.questions.answers, self.predicted_answers())
         return found
+
+    def predicted_answers(self) -> list[str]:
+        """The answers to the evaluation's questions, empty for none."""
+        assert self.questions is not None
+        with self.evaluating() as model:
+            answerer = Answerer(model, device=self.device, too_long="window", max_tokens=self.limit, stride=self.stride)
+        no_answer = any(not answers for answers in self.questions.answers)
+        results = answerer(self.questions.questions, self.questions.contexts, no_answer=no_answer, progress=False)
+        return [result["answer"] for result in results]
+
+    def evaluation_details(self) -> Evaluation | None:
+        if self.questions is None:
+            return None
+        pairs = list(zip(self.questions.questions, self.questions.contexts))
+        return AnswerEvaluation(texts=pairs, answers=self.questions.answers, predicted=self.predicted_answers())
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,9 @@ def answer(
         table.column("context", ("context", "passage", "text"), context),
         table.column("answers", ("answers", "answer"), answers),
     )
-    train, held = split(table, evaluation, validation_split, options.seed, columns[1:2])
+    train, held = split(
+        table, evaluation, validation_split, options, columns[1:2], required=columns[:1], missing=extra.get("missing", "error")
+    )
     loaded = load_model(model, NewHead("answer", replace=True), options, how)
     limit = min(max_length, max_tokens(loaded))
 
@@ -141,7 +153,9 @@ def answer(
         objective.evaluation, objective.questions = sequences(held)
     pairs = list(zip(questions.questions, questions.contexts))
     counts = {"with an answer": sum(map(bool, questions.answers)), "without": sum(not found for found in questions.answers)}
-    report = describe(train, pairs, [tuple(found[:1]) for found in questions.answers], counts, training, limit)
+    labels = [tuple(found[:1]) for found in questions.answers]
+    held_pairs = None if objective.questions is None else list(zip(objective.questions.questions, objective.questions.contexts))
+    report = describe(train, pairs, labels, counts, training, limit, held_pairs)
     plan = Plan(loaded, objective, report, {"data": table.fingerprint, "max_length": limit, "stride": stride})
     return run(plan, output, options, how, extra)
 

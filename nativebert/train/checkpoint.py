@@ -163,9 +163,14 @@ def remove_old(output: Path, limit: int | None, keep: str | None) -> None:
         return
     for path in checkpoints(output)[:-limit]:
         if str(path) != keep:
-            hidden = output / f".{path.name}.{uuid.uuid4().hex[:8]}"
-            path.rename(hidden)  # a kill in the middle leaves no half checkpoint
-            shutil.rmtree(hidden)
+            remove(path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint: a kill in the middle leaves no half of it."""
+    hidden = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,14 +20,15 @@ from nativebert.train import data as tables
 from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import encode_texts, max_tokens
-from nativebert.train.objective import Objective, Sequences
+from nativebert.train.evaluation import Evaluation, LabelEvaluation, MultiLabelEvaluation, NumberEvaluation
+from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
-class Classification(Objective):
+class Classification(HeadObjective):
     """Learn labels of texts.
 
     Args:
@@ -83,13 +85,32 @@ class Classification(Objective):
         loss = float(self.loss(logits, targets)) / count
         return {"loss": loss} | self.metrics(targets["labels"].numpy(), logits)
 
+    def evaluation_details(self) -> Evaluation | None:
+        if self.evaluation is None or not len(self.texts):
+            return None
+        logits = self.predicted_rows(self.evaluation)
+        gold = self.targets(self.evaluation, np.arange(len(self.evaluation)), 0)[0]["labels"]
+        labels = self.model.config.labels
+        if self.problem == "single_label_classification":
+            own = F.cross_entropy(logits, gold, reduction="none").numpy()
+            shares = torch.softmax(logits, 1).numpy()
+            return LabelEvaluation(texts=self.texts, losses=own, labels=labels, gold=gold.numpy(), probabilities=shares)
+        if self.problem == "multi_label_classification":
+            each = F.binary_cross_entropy_with_logits(logits, gold, reduction="none").mean(1).numpy()
+            chances = torch.sigmoid(logits).numpy()
+            return MultiLabelEvaluation(texts=self.texts, losses=each, labels=labels, gold=gold.numpy(), probabilities=chances)
+        if gold.dim() > 1:
+            return None
+        return NumberEvaluation(texts=self.texts, gold=gold.numpy(), predicted=logits[:, 0].numpy())
+
     def metrics(self, labels: NDArray[Any], logits: Tensor) -> dict[str, float]:
         """Metrics of logits ``(n, C)``."""
         if self.problem == "regression":
             return metrics.regression(labels, logits.view(labels.shape).numpy())
         if self.problem == "multi_label_classification":
-            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy())
-        return metrics.single_label(labels, logits.argmax(1).numpy())
+            chances = torch.sigmoid(logits).numpy()
+            return metrics.multi_label(labels.astype(np.int64), (logits > 0).long().numpy(), chances)
+        return metrics.single_label(labels, logits.argmax(1).numpy(), torch.softmax(logits, 1).numpy())
 
 
 def classify(
@@ -138,7 +159,9 @@ def classify(
     names = [label] if isinstance(label, str) else list(label or [table.column("label", LABEL)])
     for name in names:
         table.column("label", (), name)
-    train, held = split(table, evaluation, validation_split, options.seed, columns)
+    train, held = split(
+        table, evaluation, validation_split, options, columns, required=names, missing=extra.get("missing", "error")
+    )
     problem = problem_type or _problem(train, names)
     known = _labels(train, names, problem, labels)
     loaded = load_model(model, NewHead("classify", known, problem, replace=True), options, how)
@@ -154,9 +177,10 @@ def classify(
     objective = Classification(
         loaded, training, None if held is None else sequences(held), options, problem=problem, class_weights=weights
     )
+    objective.texts = () if held is None else _texts(held, columns)
     shown = _texts(train, columns)
     as_labels = [tuple(row) if isinstance(row, list) else row for row in training.targets["labels"]]
-    report = describe(train, shown, as_labels, counts, training, limit)
+    report = describe(train, shown, as_labels, counts, training, limit, objective.texts if held is not None else None)
     plan = Plan(loaded, objective, report, {"data": table.fingerprint, "labels": list(known), "max_length": limit})
     return run(plan, output, options, how, extra)
 
@@ -189,24 +213,14 @@ def _texts(table: Table, columns: Sequence[str]) -> list[Any]:
 def _problem(table: Table, names: Sequence[str]) -> Problem:
     """What the labels are."""
     if len(names) > 1:
-        numbers = {_number(value) for name in names for value in table.present(name)}
+        numbers = {tables.as_number(value) for name in names for value in table.present(name)}
         return "multi_label_classification" if numbers <= {0.0, 1.0} else "regression"
     values = table.present(names[0])
     if any(isinstance(value, list | tuple | set) for value in values):
         return "multi_label_classification"
-    if all(_number(value) is not None for value in values) and not all(float(value).is_integer() for value in values):
+    if all(tables.as_number(value) is not None for value in values) and not all(float(value).is_integer() for value in values):
         return "regression"
     return "single_label_classification"
-
-
-def _number(value: Any) -> float | None:
-    """A number, of Python or as a table writes it."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _labels(table: Table, names: Sequence[str], problem: Problem, wanted: Sequence[str] | None) -> list[str]:
@@ -248,20 +262,14 @@ def _name(value: Any) -> str:
 def _targets(table: Table, names: Sequence[str], problem: Problem, known: Sequence[str]) -> list[Any]:
     """What the loss compares with: an index, a row of zeros and ones, or numbers."""
     if problem == "regression" or len(names) > 1:
-        columns = []
-        for name in names:
-            numbers = [_number(value) for value in table.present(name)]
-            if None in numbers:
-                n = numbers.index(None)
-                raise BadInputError(f"{table.name}, row {table.row(n)}: {name} is {table.columns[name][n]!r}, not a number")
-            columns.append(numbers)
+        columns = [table.number_column(name) for name in names]
         return [list(row) for row in zip(*columns)] if len(names) > 1 else columns[0]
     indices = {name: n for n, name in enumerate(known)}
     as_index = names[0] in table.classes  # datasets' ClassLabel: the column holds indices
 
     def index(value: Any, row: int) -> int:
         if as_index and not isinstance(value, str):
-            return int(value)
+            value = table.classes[names[0]][int(value)]  # whose order may be another one than the training data's
         if (name := _name(value)) not in indices:
             raise BadInputError(
                 f"{table.name}, row {table.row(row)}: the label {name!r} was not trained; the labels are {', '.join(map(repr, known[:10]))}"

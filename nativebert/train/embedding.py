@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,6 @@ from nativebert import sentence
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.files import write_json
 from nativebert.loading import LoadedModel, load
-from nativebert.nn.packed import Packed
 from nativebert.nn.pool import pool
 from nativebert.tasks.embed import Embedder
 from nativebert.train import data as tables
@@ -28,7 +27,8 @@ from nativebert.train.contrastive import LOSSES, PairLoss, matryoshka
 from nativebert.train.data import Table
 from nativebert.train.distributed import Processes
 from nativebert.train.encode import encode_texts, max_tokens
-from nativebert.train.objective import Batch, Objective, Sequences
+from nativebert.train.evaluation import Evaluation, NumberEvaluation, RankEvaluation
+from nativebert.train.objective import Objective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, options_of, run, split
 from nativebert.train.step import Step
@@ -70,6 +70,7 @@ class Embedding(Objective):
     """
 
     task = "embed"
+    evaluation: Examples | None
 
     def __init__(
         self,
@@ -83,9 +84,8 @@ class Embedding(Objective):
         mini_batch_size: int | None = None,
     ) -> None:
         encoded = encode_texts(model, train.rows, limit=limit)
-        super().__init__(model, encoded, None, options)
-        self.rows, self.held, self.pair_loss, self.limit = train, evaluation, loss, limit
-        self.evaluation = encoded if evaluation is not None else None  # that there is one; it is computed from its texts
+        super().__init__(model, encoded, evaluation, options)
+        self.rows, self.pair_loss, self.limit = train, loss, limit
         self.mini_batch_size = mini_batch_size
         self._width = len(train.columns)
         self.config = sentence.read(model.snapshot) if model.snapshot is not None else sentence.SentenceConfig()
@@ -106,8 +106,8 @@ class Embedding(Objective):
         lengths = self.train.lengths.reshape(-1, self._width).sum(1)
         return epoch_batches(lengths, options.batch_size, options.seed, epoch, group_by_length=options.group_by_length)
 
-    def batch(self, item: NDArray[np.int64], epoch: int) -> Batch:
-        return Batch(Packed.of([]), {"rows": torch.from_numpy(item)}, float(len(item)))
+    def batch(self, item: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        return item
 
     def vectors(self, step: Step, rows: NDArray[np.int64]) -> list[Tensor]:
         """Vectors of some rows, ``(rows, n)`` for each column, with their graph."""
@@ -119,10 +119,9 @@ class Embedding(Objective):
             pooled = F.normalize(pooled, dim=-1) if what == "normalize" else pooled[:, : what.width]  # type: ignore[union-attr]
         return [pooled[torch.tensor(places)] for places in wanted]
 
-    def backward(self, step: Step, batches: Sequence[Batch], processes: Processes) -> float:
+    def backward(self, step: Step, batches: Sequence[NDArray[np.int64]], processes: Processes) -> float:
         total = 0.0
-        for batch in batches:  # each is a batch of its own: a row's negatives are those of its batch
-            rows = batch.targets["rows"].numpy()
+        for rows in batches:  # each is a batch of its own: a row's negatives are those of its batch
             scores = None if self.rows.scores is None else torch.tensor([self.rows.scores[n] for n in rows])
             size = self.mini_batch_size or len(rows)
             parts = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -156,36 +155,26 @@ class Embedding(Objective):
         torch.set_rng_state(after)
         return loss
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError("the loss is of vectors: see backward")
-
-    def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
-        saved = dict(load(folder, head=None).named_parameters()) | dict(kept)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(saved[name])
-
     def save(self, folder: Path) -> None:
         super().save(folder)
         if not (folder / "modules.json").exists():
             write_modules(folder, self.model.config.width, self.config.pooling, self.limit)
 
+    def _evaluated(self, held: Examples) -> list[NDArray[Any]]:
+        """Unit vectors of the evaluation's columns."""
+        with self.evaluating() as model:
+            embed = Embedder(model, device=self.device, pooling=self.config.pooling, normalize=True, max_tokens=self.limit)
+        return [embed(column, progress=False) for column in held.columns]
+
     def evaluate(self) -> dict[str, float]:
-        """Spearman's correlation of cosines and scores; or how often a row's second text is the nearest, of those of all rows, and for triplets
-        nearer than the third."""
-        if self.held is None:
+        """Correlations of cosines and scores; or how often a row's second text is the nearest, of those of all rows, and for triplets nearer
+        than the third."""
+        held = self.evaluation
+        if held is None:
             return {}
-        training = self.model.training
-        with self.merged():
-            embed = Embedder(
-                self.model.eval(), device=self.device, pooling=self.config.pooling, normalize=True, max_tokens=self.limit
-            )
-            columns = [embed(column, progress=False) for column in self.held.columns]
-        self.model.train(training)
-        if self.held.scores is not None:
-            cosines = (columns[0] * columns[1]).sum(1)
-            return {"spearman_cosine": metrics.spearman(cosines, np.asarray(self.held.scores))}
+        columns = self._evaluated(held)
+        if held.scores is not None:
+            return metrics.similarity(np.asarray(held.scores), (columns[0] * columns[1]).sum(1))
         similar = columns[0] @ columns[1].T
         own = np.diag(similar)
         ranks = 1 + (similar > own[:, None]).sum(1)
@@ -193,6 +182,19 @@ class Embedding(Objective):
         if len(columns) > 2:
             found["triplet_accuracy"] = float((own > (columns[0] * columns[2]).sum(1)).mean())
         return found
+
+    def evaluation_details(self) -> Evaluation | None:
+        held = self.evaluation
+        if held is None:
+            return None
+        columns = self._evaluated(held)
+        texts = list(zip(held.columns[0], held.columns[1]))
+        if held.scores is not None:
+            cosines, scores = (columns[0] * columns[1]).sum(1), np.asarray(held.scores)
+            return NumberEvaluation(texts=texts, gold=scores, predicted=cosines, names=("score", "cosine"), by_rank=True)
+        similar = columns[0] @ columns[1].T
+        ranks = 1 + (similar > np.diag(similar)[:, None]).sum(1)
+        return RankEvaluation(texts=texts, ranks=ranks, nearest=[held.columns[1][n] for n in similar.argmax(1)])
 
 
 def write_modules(folder: Path, width: int, pooling: Sequence[str], limit: int) -> None:
@@ -270,7 +272,15 @@ def embed(
         raise BadInputError(f"loss={wanted!r} needs two columns of texts and one of scores; there are {', '.join(names)}")
     if wanted == "triplet" and len(names) != 3:
         raise BadInputError(f"loss='triplet' needs an anchor, a positive and a negative; there are {', '.join(names)}")
-    train, held = split(table, evaluation, validation_split, options.seed, names[:1])
+    train, held = split(
+        table,
+        evaluation,
+        validation_split,
+        options,
+        names[:1],
+        required=[*names[1:], *([scored] if scored else [])],
+        missing=extra.get("missing", "error"),
+    )
     torch.manual_seed(options.seed)
     loaded = load(model, head=None, revision=how.revision, offline=how.offline)
     if loaded.dtype != torch.float32:
@@ -280,7 +290,7 @@ def embed(
     low, high = _range(train, scored)
 
     def examples(rows: Table) -> Examples:
-        values = None if scored is None else [(v - low) / (high - low) for v in _scores(rows, scored)]
+        values = None if scored is None else [(v - low) / (high - low) for v in rows.number_column(scored)]
         return Examples([rows.texts(name) for name in names], values)
 
     function: PairLoss = LOSSES[wanted]
@@ -296,11 +306,12 @@ def embed(
         mini_batch_size=mini_batch_size,
     )
     texts = list(zip(*(train.texts(name) for name in names)))
+    held_texts = None if held is None else list(zip(*(held.texts(name) for name in names)))
     cut = objective.train.cut_tokens
     assert cut is not None
     rows = np.repeat(np.arange(len(texts)), len(names)).tolist()
     whole = Sequences(objective.train.ids, None, {}, rows, cut.reshape(-1, len(names)).sum(1))
-    report = replace(describe(train, texts, None, {}, whole, limit), windows=0)
+    report = replace(describe(train, texts, None, {}, whole, limit, held_texts), windows=0)
     fingerprint = {"data": table.fingerprint, "loss": wanted, "max_length": limit, "matryoshka_dims": matryoshka_dims}
     return run(Plan(loaded, objective, report, fingerprint), output, options, how, extra)
 
@@ -311,18 +322,11 @@ def _columns(table: Table) -> list[str]:
     return [*names, *(name for name in table.columns if name.startswith("negative"))]
 
 
-def _scores(table: Table, name: str) -> list[float]:
-    try:
-        return [float(value) for value in table.present(name)]
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"{table.name}: column {name!r} holds something that is no number: {error}") from error
-
-
 def _range(table: Table, name: str | None) -> tuple[float, float]:
     """What scores are brought to between 0 and 1 from: 0 to 1, 0 to 5, or what there is."""
     if name is None:
         return 0.0, 1.0
-    values = _scores(table, name)
+    values = table.number_column(name)
     low, high = min(values), max(values)
     if low >= 0 and high <= 1:
         return 0.0, 1.0

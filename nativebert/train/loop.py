@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nativebert.errors import BadInputError, DivergedError, InterruptedRunError, NotFoundError
-from nativebert.train import checkpoint
+from nativebert.train import checkpoint, metrics
 from nativebert.train.checkpoint import TrainerState
 from nativebert.train.distributed import Processes
 from nativebert.train.options import TrainingOptions
@@ -39,7 +39,6 @@ _FREE = {
 }
 _FREE |= {"metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold"}
 _RANDOM = "random.torch"  # the tensor with the state of torch's generator
-_SMALLER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "error")
 
 
 class Work(Protocol):
@@ -154,8 +153,9 @@ class TrainingLoop:
         self.callbacks = list(callbacks)
         self.state, self.control = TrainerState(), Control()
         self.rates: list[float] = []
-        self._losses: list[float] = []  # of the steps since the last line of the log
-        self._total_loss, self._norm, self._samples = 0.0, 0.0, 0
+        self.losses: list[float] = []  # of the steps since the last line of the log
+        self.norm = 0.0  # of the last step's gradient
+        self._total_loss, self._samples = 0.0, 0
         self._evaluated_at = self._saved_at = -1
         self._signal: int | None = None
 
@@ -180,7 +180,7 @@ class TrainingLoop:
         per_epoch = math.ceil(len(first) / options.gradient_accumulation_steps)
         state.max_steps = options.max_steps if options.max_steps > 0 else math.ceil(options.epochs * per_epoch)
         state.num_train_epochs = math.ceil(state.max_steps / per_epoch)
-        self.rates = learning_rates(options.lr_scheduler_type, options.learning_rate, state.max_steps, options.warmup_steps)
+        self.rates = self._rates(state.max_steps)
         state.settings = _settings(options, self.work)
         if self.output is not None:
             self.processes.from_main(partial(checkpoint.begin, self.output))
@@ -192,6 +192,8 @@ class TrainingLoop:
             with self._signals():
                 self._call("on_train_begin")
                 self._epochs(first, per_epoch)
+                metrics = self._metrics(max(time.monotonic() - begun, 1e-9), state.global_step - began_at)
+                self.log(metrics)
                 self._load_best()
                 self._call("on_train_end")
         except BaseException:
@@ -199,17 +201,21 @@ class TrainingLoop:
                 self.step.close()
             raise
         self.step.close()
-        seconds = max(time.monotonic() - begun, 1e-9)
-        done = state.global_step - began_at
-        loss = self._total_loss / done if done else 0.0
-        metrics = {
+        return TrainOutput(state.global_step, metrics["train_loss"], metrics | {"epoch": state.epoch}, state)
+
+    def _rates(self, steps: int) -> list[float]:
+        """The learning rate of each of ``steps`` steps."""
+        options = self.options
+        return learning_rates(options.lr_scheduler_type, options.learning_rate, steps, options.warmup_steps)
+
+    def _metrics(self, seconds: float, steps: int) -> dict[str, float]:
+        """What is logged at the end of a run of so many seconds and steps."""
+        return {
             "train_runtime": round(seconds, 4),
             "train_samples_per_second": round(self._samples / seconds, 3),
-            "train_steps_per_second": round(done / seconds, 3),
-            "train_loss": loss,
+            "train_steps_per_second": round(steps / seconds, 3),
+            "train_loss": self._total_loss / steps if steps else 0.0,
         }
-        self.log(metrics)
-        return TrainOutput(state.global_step, loss, metrics | {"epoch": state.epoch}, state)
 
     def _epochs(self, first: Sequence[Any], per_epoch: int) -> None:
         state, options = self.state, self.options
@@ -244,17 +250,21 @@ class TrainingLoop:
             loss = self.work.backward(self.step, batches, self.processes)
             if not math.isfinite(loss):
                 raise DivergedError(f"the loss is {loss}")
-            self._norm = self.step.update(rate, self.options.max_grad_norm or None)
+            self.norm = self._update(rate)
         except DivergedError as error:
             raise DivergedError(self._diverged(str(error), number, rate)) from error
         state.global_step = number
         state.learning_rates.append(rate)
-        self._losses.append(loss)
+        self.losses.append(loss)
         self._total_loss += loss
         self._samples += sum(map(len, items))
 
+    def _update(self, rate: float) -> float:
+        """Change the parameters; returns the gradient's norm."""
+        return self.step.update(rate, self.options.max_grad_norm or None)
+
     def _diverged(self, what: str, number: int, rate: float) -> str:
-        before = self._losses[-1] if self._losses else None
+        before = self.losses[-1] if self.losses else None
         history = "" if before is None else f"; the loss of the step before was {before:.4g}"
         return (
             f"training diverged: {what} in step {number} of {self.state.max_steps} (learning rate {rate:.3g}{history}). Try a lower learning_rate, "
@@ -276,8 +286,7 @@ class TrainingLoop:
         control.should_evaluate |= evaluate.get(options.eval_strategy, False)
         control.should_save |= save.get(options.save_strategy, False)
         self._call("on_step_end")
-        if self.processes.total(self._signal is not None):  # a signal may reach one process after this step, and another before
-            self._stop()
+        self.stop_if_asked()
         self._act()
 
     def _act(self) -> None:
@@ -285,13 +294,13 @@ class TrainingLoop:
         control, at = self.control, self.state.global_step
         log, evaluate, save = control.should_log, control.should_evaluate, control.should_save
         control.should_log = control.should_evaluate = control.should_save = False
-        if log and self._losses:
+        if log and self.losses:
             logs = {
-                "loss": math.fsum(self._losses) / len(self._losses),
-                "grad_norm": self._norm,
+                "loss": math.fsum(self.losses) / len(self.losses),
+                "grad_norm": self.norm,
                 "learning_rate": self.rates[at - 1],
             }
-            self._losses = []
+            self.losses = []
             self.log(logs)
         if evaluate and self._evaluated_at != at:
             self._evaluated_at = at
@@ -329,7 +338,7 @@ class TrainingLoop:
         """Direction of :attr:`metric`."""
         if self.options.greater_is_better is not None:
             return self.options.greater_is_better
-        return not self.metric.endswith(_SMALLER_IS_BETTER)
+        return metrics.greater_is_better(self.metric)
 
     def _note_best(self, metrics: Mapping[str, float]) -> None:
         state, options = self.state, self.options
@@ -364,15 +373,22 @@ class TrainingLoop:
         self._saved_at = state.global_step
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(self.output / f"checkpoint-{state.global_step}")
-        tensors = self.step.state() | {f"kept.{name}": t for name, t in self.work.parameters_to_keep().items()}
-        tensors[_RANDOM] = torch.get_rng_state()
+        tensors = self._tensors()
         folder = self.output / f"checkpoint-{state.global_step}"
         with self.step.settled():
             self.processes.from_main(partial(checkpoint.write, folder, state, tensors, self.work.save))
-        limit, best = self.options.save_total_limit, state.best_model_checkpoint
-        self.processes.from_main(partial(checkpoint.remove_old, self.output, limit, best))
+        self.processes.from_main(partial(self._remove_old, self.output))
         self._call("on_save", folder)
         return folder
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds besides the model."""
+        kept = {f"kept.{name}": t for name, t in self.work.parameters_to_keep().items()}
+        return self.step.state() | kept | {_RANDOM: torch.get_rng_state()}
+
+    def _remove_old(self, output: Path) -> None:
+        """Remove checkpoints beyond the limit."""
+        checkpoint.remove_old(output, self.options.save_total_limit, self.state.best_model_checkpoint)
 
     def _checkpoint(self, resume: bool | str | Path) -> Path | None:
         """The folder to resume from."""
@@ -391,9 +407,11 @@ class TrainingLoop:
         return checkpoint.last_checkpoint(self.output)
 
     def _restore(self, folder: Path) -> None:
-        state = TrainerState.read(folder)
-        _check_settings(folder, state.settings, self.state.settings)
+        state = type(self.state).read(folder)
+        self._check_settings(folder, state.settings, self.state.settings)
         tensors = checkpoint.read_tensors(folder)
+        if _RANDOM not in tensors:
+            raise BadInputError(f"{folder} holds the model alone, without the optimizer's state: a run cannot go on from it")
         kept = {name.removeprefix("kept."): t for name, t in tensors.items() if name.startswith("kept.")}
         self.work.restore(folder, kept)
         random = tensors.pop(_RANDOM)
@@ -405,6 +423,16 @@ class TrainingLoop:
             state.best_model_checkpoint = str(folder.parent / Path(state.best_model_checkpoint).name)
         self.state = state
         self._evaluated_at = self._saved_at = state.global_step
+
+    def _check_settings(self, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Refuse to go on from a run with other settings."""
+        differences = [
+            f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in new if old.get(name) != new.get(name)
+        ]
+        if differences:
+            raise BadInputError(
+                f"{folder} is of another run: {'; '.join(differences)}. Resume with what the run began with, or begin a new one in another folder."
+            )
 
     def _load_best(self) -> None:
         """Give the model the weights of the best checkpoint."""
@@ -440,7 +468,10 @@ class TrainingLoop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self) -> None:
+    def stop_if_asked(self) -> None:
+        """End the run with a checkpoint, if there was a signal."""
+        if not self.processes.total(self._signal is not None):  # it may reach one process after this step, and another before
+            return
         name = signal.Signals(self._signal or signal.SIGINT).name
         folder = self.save()
         where = "without a checkpoint, since the run has no folder"
@@ -463,14 +494,6 @@ class TrainingLoop:
 def _settings(options: TrainingOptions, work: Work) -> dict[str, Any]:
     """What the weights of a run depend on."""
     return {name: value for name, value in asdict(options).items() if name not in _FREE} | work.fingerprint()
-
-
-def _check_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    differences = [f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in new if old.get(name) != new.get(name)]
-    if differences:
-        raise BadInputError(
-            f"{folder} is of another run: {'; '.join(differences)}. Resume with what the run began with, or begin a new one in another folder."
-        )
 
 
 def command() -> str:

@@ -22,7 +22,7 @@ from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train import data as tables
 from nativebert.train.encode import encode_windows, max_tokens
-from nativebert.train.objective import Batch, Objective, Sequences
+from nativebert.train.objective import Batch, HeadObjective, Sequences
 from nativebert.train.options import TrainingOptions
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
@@ -31,7 +31,7 @@ MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens: shares that become the mask t
 EVALUATION = 2**31  # where training has the number of the epoch
 
 
-class MaskedLM(Objective):
+class MaskedLM(HeadObjective):
     """Learn to tell masked tokens.
 
     Which tokens are chosen depends on the seed, the epoch and the sequence alone: not on the batch.
@@ -145,12 +145,14 @@ def continue_pretraining(
     options, how, extra = options_of(settings)
     table = tables.read_table(data)
     column = table.column("text", ("text", "sentence", "content"), text)
-    train, held = split(table, evaluation, validation_split, options.seed, [column])
+    train, held = split(
+        table, evaluation, validation_split, options, [column], required=[], missing=extra.get("missing", "error")
+    )
     loaded = load_model(model, NewHead("lm"), options, how)
     limit = max_tokens(loaded, max_length)
     training = encode_windows(loaded, train.texts(column), limit=limit, too_long=too_long)
     evaluated = None if held is None else encode_windows(loaded, held.texts(column), limit=limit, too_long=too_long)
     objective = MaskedLM(loaded, training, evaluated, options, mlm_probability=mlm_probability)
-    report = describe(train, train.texts(column), None, {}, training, limit)
-    plan = Plan(loaded, objective, report, {"data": table.fingerprint, "max_length": limit, "too_long": too_long})
+    report = describe(train, train.texts(column), None, {}, training, limit, None if held is None else held.texts(column))
+    plan = Plan(loaded, objective, report, {"data": table.fingerprint, "max_length": limit, "too_long": too_long}, card="fill")
     return run(plan, output, options, how, extra)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from nativebert.nn.packed import Packed
 from nativebert.text.batching import batches_by_length
 from nativebert.train.batches import epoch_batches
 from nativebert.train.distributed import Processes
+from nativebert.train.evaluation import Evaluation
 from nativebert.train.lora import Adapters
 from nativebert.train.options import TrainingOptions
 from nativebert.train.step import Step
@@ -81,12 +82,12 @@ class Batch:
 
 
 class Objective(ABC):
-    """A model with the examples that it learns from: a :class:`~nativebert.train.loop.Work` for one task.
+    """A model with what it learns from: a :class:`~nativebert.train.loop.Work` for one task.
 
     Args:
-        model: the model, with its head.
-        train: the training examples.
-        evaluation: the examples that it is judged by; None for none.
+        model: the model, with its head if the task has one.
+        train: the training examples, as tokens.
+        evaluation: what it is judged by; None for nothing.
         options: of the run.
     """
 
@@ -100,9 +101,73 @@ class Objective(ABC):
     extra_fingerprint: Mapping[str, Any] = MappingProxyType({})
     """What the run depends on besides: the data's fingerprint."""
 
-    def __init__(self, model: LoadedModel, train: Sequences, evaluation: Sequences | None, options: TrainingOptions) -> None:
+    def __init__(self, model: LoadedModel, train: Sequences, evaluation: Any, options: TrainingOptions) -> None:
         self.model, self.train, self.evaluation, self.options = model, train, evaluation, options
         self.device = str(model.device)
+
+    @abstractmethod
+    def epoch_batches(self, epoch: int, processes: Processes) -> Sequence[Any]: ...
+
+    @abstractmethod
+    def batch(self, item: Any, epoch: int) -> Any: ...
+
+    @abstractmethod
+    def backward(self, step: Step, batches: Sequence[Any], processes: Processes) -> float: ...
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the model as it is."""
+
+    def evaluation_details(self) -> Evaluation | None:
+        """Predictions of the model as it is for the evaluation examples, for a report; None where there are none to show."""
+        return None
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"task": self.task, "examples": len(self.train), "model": self.model.reference, **self.extra_fingerprint}
+
+    @contextmanager
+    def evaluating(self) -> Iterator[LoadedModel]:
+        """The model as a plain one in evaluation mode: adapters are merged."""
+        training = self.model.training
+        try:
+            with self.merged():
+                yield self.model.eval()
+        finally:
+            self.model.train(training)
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Within it adapters are merged."""
+        return nullcontext() if self.adapters is None else self.adapters.merged()
+
+    def save(self, folder: Path) -> None:
+        with self.merged():
+            self.model.save(folder)
+
+    def parameters_to_keep(self) -> dict[str, Tensor]:
+        return {} if self.adapters is None else self.adapters.parameters()
+
+    def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
+        head = self.task if self.task in self.model.tasks else None
+        saved = dict(load(folder, head=head).named_parameters()) | dict(kept)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(saved[name])
+
+
+class HeadObjective(Objective):
+    """An objective whose loss is of a head's logits: :attr:`task` is that of the head.
+
+    Args:
+        model: the model, with its head.
+        train, evaluation: examples as tokens, with their labels.
+        options: of the run.
+    """
+
+    evaluation: Sequences | None
+
+    texts: Sequence[Any] = ()
+    """Of the evaluation examples, for a report."""
 
     # ---- what a task says
 
@@ -110,30 +175,17 @@ class Objective(ABC):
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """The sum of the losses of a batch: divided by its ``count`` it is the mean."""
 
-    @abstractmethod
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the model as it is."""
-
     def targets(self, sequences: Sequences, indices: NDArray[np.int64], epoch: int) -> tuple[dict[str, Tensor], float]:
         """Labels of some sequences, and how many of them count."""
-        return {
-            name: torch.as_tensor(np.asarray([values[n] for n in indices])) for name, values in sequences.targets.items()
-        }, len(indices)
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {"task": self.task, "examples": len(self.train), "model": self.model.reference, **self.extra_fingerprint}
+        rows = {name: [values[n] for n in indices] for name, values in sequences.targets.items()}
+        return {name: torch.as_tensor(np.asarray(values)) for name, values in rows.items()}, len(indices)
 
     # ---- what the loop asks
 
     def epoch_batches(self, epoch: int, processes: Processes) -> list[NDArray[np.int64]]:
-        options = self.options
-        batches = epoch_batches(
-            self.train.lengths,
-            options.batch_size * processes.count,
-            options.seed,
-            epoch,
-            group_by_length=options.group_by_length,
-        )
+        options, size = self.options, self.options.batch_size * processes.count
+        lengths = self.train.lengths
+        batches = epoch_batches(lengths, size, options.seed, epoch, group_by_length=options.group_by_length)
         return [batch[processes.rank :: processes.count] for batch in batches]
 
     def batch(self, item: NDArray[np.int64], epoch: int) -> Batch:
@@ -165,31 +217,12 @@ class Objective(ABC):
         """Logits of the task's head, with their graph."""
         return head_logits(model, self.task, hidden, packed)
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Within it the model is a plain one: adapters are merged."""
-        return nullcontext() if self.adapters is None else self.adapters.merged()
-
-    def save(self, folder: Path) -> None:
-        with self.merged():
-            self.model.save(folder)
-
-    def parameters_to_keep(self) -> dict[str, Tensor]:
-        return {} if self.adapters is None else self.adapters.parameters()
-
-    def restore(self, folder: Path, kept: Mapping[str, Tensor]) -> None:
-        saved = dict(load(folder, head=self.task).named_parameters()) | dict(kept)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(saved[name])
+    # ---- predictions
 
     def prepare(self) -> ExecutionPlan:
         """The model as it is, prepared for its device."""
-        training = self.model.training
-        with self.merged():
-            plan = prepare(self.model.eval(), self.device, heads=[self.task])
-        self.model.train(training)
-        return plan
+        with self.evaluating() as model:
+            return prepare(model, self.device, heads=[self.task])
 
     def predict(self, sequences: Sequences) -> Iterator[tuple[NDArray[np.int64], Packed, Tensor]]:
         """Logits of sequences, computed by the device's execution plan, in batches of similar length: their indices, tokens, and logits."""

@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from nativebert.errors import BadInputError, NewlyInitialized, Slower, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load
 from nativebert.train import data as tables
+from nativebert.train.card import write_card
 from nativebert.train.data import DataReport, Table
 from nativebert.train.distributed import DataParallelStep, Mode, Processes, ShardedStep, processes
 from nativebert.train.fast import FastStep, why_not
-from nativebert.train.loop import Callback, TrainingLoop
+from nativebert.train.loop import Callback, TrainingLoop, command
 from nativebert.train.lora import Adapters, LoraOptions
 from nativebert.train.objective import Objective, Sequences
 from nativebert.train.options import TrainingOptions, TrainingSettings
 from nativebert.train.parameters import freeze, parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
+from nativebert.train.report import write_report
 from nativebert.train.step import Step
 
 Source = str | PathLike[str] | Table | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | Any
@@ -75,6 +78,7 @@ class RunSettings(TrainingSettings, total=False):
     resume: bool | str | Path
     callbacks: Sequence[Callback]
     progress: bool | None
+    missing: str
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class Plan:
     objective: Objective
     data: DataReport
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    card: str = ""
+    """The task in the words of model cards, where it is not the objective's."""
 
 
 def options_of(settings: Mapping[str, Any]) -> tuple[TrainingOptions, ModelOptions, dict[str, Any]]:
@@ -117,7 +123,7 @@ def options_of(settings: Mapping[str, Any]) -> tuple[TrainingOptions, ModelOptio
         BadInputError: one that nothing takes, or a value that makes no sense.
     """
     of_model = set(ModelOptions.__dataclass_fields__)
-    of_run = {"resume", "callbacks", "progress"}
+    of_run = {"resume", "callbacks", "progress", "missing"}
     training = TrainingOptions.of(**{name: value for name, value in settings.items() if name not in of_model | of_run})
     model = ModelOptions(**{name: value for name, value in settings.items() if name in of_model})
     return training, model, {name: value for name, value in settings.items() if name in of_run}
@@ -136,11 +142,37 @@ def load_model(
     return model
 
 
-def split(table: Table, evaluation: Source | None, share: float, seed: int, by: Sequence[str]) -> tuple[Table, Table | None]:
-    """Training and evaluation rows."""
-    if evaluation is not None:
-        return table, tables.read_table(evaluation)
-    return tables.split(table, share, seed, by) if share else (table, None)
+def split(
+    table: Table,
+    evaluation: Source | None,
+    share: float,
+    options: TrainingOptions,
+    by: Sequence[str],
+    *,
+    required: Sequence[str] = (),
+    missing: str = "error",
+) -> tuple[Table, Table | None]:
+    """Training and evaluation rows.
+
+    Args:
+        table: the data.
+        evaluation: what to evaluate with; None to hold out a share.
+        share: that share; 0 for none.
+        options: for the seed.
+        by: the columns of the text, by which rows are held out.
+        required: the columns that need a value, besides.
+        missing: ``"drop"`` leaves rows without a value out, and the data's report names them; ``"error"`` leaves them in, for whoever reads the
+            column to refuse them.
+    """
+    if missing not in ("error", "drop"):
+        raise BadInputError(f"missing must be 'error' or 'drop', not {missing!r}")
+    held = None if evaluation is None else tables.read_table(evaluation)
+    if missing == "drop":
+        columns = [*by, *required]
+        table, held = table.without_missing(columns), None if held is None else held.without_missing(columns)
+    if held is not None or not share:
+        return table, held
+    return tables.split(table, share, options.seed, by)
 
 
 def describe(
@@ -150,6 +182,7 @@ def describe(
     counts: Mapping[str, int],
     sequences: Sequences,
     limit: int,
+    evaluation: Sequence[Any] | None = None,
 ) -> DataReport:
     """What there is in the training data, with its tokens."""
     cut = np.zeros(0, np.int64) if sequences.cut_tokens is None else sequences.cut_tokens
@@ -165,6 +198,7 @@ def describe(
         texts,
         labels,
         counts,
+        evaluation=evaluation,
         lengths=quantiles,
         limit=limit,
         cut_rows=int((cut > 0).sum()),
@@ -183,7 +217,7 @@ def run(
         output: the run's folder: checkpoints, and at the end the model; None to save nothing.
         options: of the run.
         how: what is trained, and where.
-        extra: ``resume``, ``callbacks``, ``progress``.
+        extra: ``resume``, ``callbacks``, ``progress``, ``missing``.
     """
     model, objective = plan.model, plan.objective
     folder = None if output is None else Path(output)
@@ -212,8 +246,39 @@ def run(
     model.eval()
     metrics = _metrics(loop)
     if folder is not None:
-        team.from_main(lambda: model.save(folder))
+        team.from_main(partial(_save, plan, folder, loop, metrics, options))
     return FineTuned(model, folder, metrics, loop.state.log_history, plan.data)
+
+
+def _save(plan: Plan, folder: Path, loop: TrainingLoop, metrics: Mapping[str, float], options: TrainingOptions) -> None:
+    """Write the model, its card and the report."""
+    objective, state = plan.objective, loop.state
+    objective.save(folder)
+    base = plan.model.snapshot
+    settings = asdict(options)
+    best = state.best_global_step if options.load_best_model_at_end else None
+    write_report(
+        folder,
+        state.log_history,
+        objective.evaluation_details(),
+        plan.data,
+        settings,
+        command(),
+        title=folder.name,
+        best_step=best,
+    )
+    write_card(
+        folder,
+        plan.card or objective.task,
+        base_model=plan.model.reference,
+        metrics=metrics,
+        data=plan.data,
+        fingerprint=str(plan.fingerprint.get("data", "")),
+        settings=settings,
+        command=command(),
+        repo=base.repo if base is not None else None,
+        labels=plan.model.config.labels if plan.model.tasks else (),
+    )
 
 
 def prepare_model(model: LoadedModel, objective: Objective, how: ModelOptions) -> None:

@@ -22,12 +22,13 @@ from nativebert.train import data as tables
 from nativebert.train import losses, metrics
 from nativebert.train.data import Table
 from nativebert.train.encode import Span, encode_tagged, max_tokens, words_as_text, words_of_spans
+from nativebert.train.evaluation import Evaluation, TagEvaluation
 from nativebert.train.losses import IGNORED
-from nativebert.train.objective import Objective, Sequences
+from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.run import FineTuned, Plan, RunSettings, Source, describe, load_model, options_of, run, split
 
 
-class Tagging(Objective):
+class Tagging(HeadObjective):
     """Learn labels of words.
 
     Sequences have the target ``labels``: one for each token, :data:`~nativebert.train.losses.IGNORED` for none. The loss is the mean over
@@ -68,6 +69,16 @@ class Tagging(Objective):
         names = self.model.config.labels
         named = ([[names[label] for label in row] for row in rows] for rows in (true, predicted))
         return {"loss": loss, **metrics.tagging(*named)}
+
+    def evaluation_details(self) -> Evaluation | None:
+        if self.evaluation is None or not self.texts:
+            return None
+        true, predicted, _ = self.predicted_labels(self.evaluation)
+        names = self.model.config.labels
+        named = [[[names[label] for label in row] for row in rows] for rows in (true, predicted)]
+        if any(len(words) != len(labels) for words, labels in zip(self.texts, named[0], strict=True)):
+            return None  # words that have no token, or were cut, cannot be shown beside the others
+        return TagEvaluation.of(self.texts, named[0], named[1])
 
 
 def _joined(windows: Sequence[Mapping[int, list[int]]]) -> list[list[int]]:
@@ -119,7 +130,15 @@ def tag(
         columns = table.column("tokens", TOKENS, tokens), table.column("tags", TAGS, tags)
     else:
         columns = table.column("text", TEXT, text), table.column("entities", ENTITIES, entities)
-    train, held = split(table, evaluation, validation_split, options.seed, columns[:1])
+    train, held = split(
+        table,
+        evaluation,
+        validation_split,
+        options,
+        columns[:1],
+        required=columns[1:] if of_words else [],
+        missing=extra.get("missing", "error"),
+    )
     if of_words:
         read = partial(_tagged_words, columns=columns)
     else:
@@ -143,11 +162,15 @@ def tag(
         return encode_tagged(loaded, [text for text, _ in rows], labelled, limit=limit, too_long=too_long)
 
     training = sequences(train, rows)
-    evaluated = None if held is None else sequences(held, read(held))
+    held_rows = None if held is None else read(held)
+    evaluated = None if held is None or held_rows is None else sequences(held, held_rows)
     counts = Counter(label for _, words in rows for _, _, label in words)
     as_labels = [tuple(label for _, _, label in words) for _, words in rows]
-    report = describe(train, [text for text, _ in rows], as_labels, counts, training, limit)
+    held_texts = None if held_rows is None else [text for text, _ in held_rows]
+    report = describe(train, [text for text, _ in rows], as_labels, counts, training, limit, held_texts)
     objective = Tagging(loaded, training, evaluated, options)
+    if held_rows is not None:
+        objective.texts = [[text[start:end] for start, end, _ in words] for text, words in held_rows]
     plan = Plan(
         loaded, objective, report, {"data": table.fingerprint, "labels": known, "max_length": limit, "too_long": too_long}
     )

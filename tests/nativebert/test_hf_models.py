@@ -507,7 +507,7 @@ def test_names_that_are_not_here_say_what_to_use() -> None:
             getattr(hf, name)
         assert isinstance(caught.value, RefusedError), name
     with pytest.raises(ImportError, match="is not in this version"):
-        from nativebert.hf import InputExample  # noqa: F401
+        from nativebert.hf import SentencesDataset  # noqa: F401
     with pytest.raises(AttributeError):
         _ = hf.no_such_thing
     assert {"AutoModel", "pipeline", "SentenceTransformer"} <= set(dir(hf))

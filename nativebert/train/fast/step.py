@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nativebert import kernels
 from nativebert.config import Layer
 from nativebert.errors import DivergedError
+from nativebert.loading import LoadedModel
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
@@ -63,10 +64,17 @@ class _Flat:
             p.grad = self.gradient[start:end].view(p.shape)
             start = end
 
+    def forget(self) -> None:
+        """Free gradient and moments."""
+        for p in self.params:
+            p.grad = None
+        self.gradient = self.first = self.second = torch.empty(0)
+
     def release(self) -> None:
         """Give the parameters memory of their own again."""
         for p in self.params:
-            p.data, p.grad = p.data.clone(), None
+            p.data = p.data.clone()
+        self.weights = torch.empty(0)
 
 
 class FastStep:
@@ -115,6 +123,8 @@ class FastStep:
         shapes = {id(block): layer for block, layer in zip(model.blocks(), model.config.layers)}
         self._layers = {id(block): _layer(block, shapes[id(block)]) for block in blocks}
         model.training_encoder = self.encode
+        if isinstance(model, LoadedModel) and model.ledger is not None:
+            model.ledger.checkpoint.release()  # its pages have been copied, and need not stay in memory
 
     # ---- a step
 
@@ -222,9 +232,12 @@ class FastStep:
         self._open = False
         self._table.settle(self._native, self._step, self._adam)
         self._table.release()
+        self._layers = {}
+        for flat in [*self._written, *self._flats]:
+            flat.forget()
         for flat in [*self._written, *self._flats]:
             flat.release()
-        self._written, self._flats, self._layers = [], [], {}
+        self._written, self._flats = [], []
         self.model.training_encoder = None
 
 
@@ -324,6 +337,7 @@ class _Table:
 
     def release(self) -> None:
         self._table.weight.requires_grad_(True)
+        self._m = self._v = torch.empty(0)
 
 
 def _in_order(block: PostNormBlock) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from nativebert.train.answering import Answering
 from nativebert.train.classification import Classification
 from nativebert.train.distributed import Processes
 from nativebert.train.losses import IGNORED
-from nativebert.train.objective import Objective, Sequences
+from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.parameters import parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
 from nativebert.train.tagging import Tagging
@@ -111,7 +111,7 @@ def test_one_step(variant: str, end: str, tmp_path: Path) -> None:
     sequences, inputs = examples(made)
     model = nb.load(tmp_path, precision="float64").train()
     set_dropout(model, 0.0)
-    work: Objective = OBJECTIVES[end](model, sequences, None, training.options(weight_decay=DECAY))
+    work: HeadObjective = OBJECTIVES[end](model, sequences, None, training.options(weight_decay=DECAY))
     step = ReferenceStep(model, parameter_groups(model, DECAY))
     step.begin(1)
     batches = [work.batch(item, 0) for item in work.epoch_batches(0, Processes())]

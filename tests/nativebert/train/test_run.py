@@ -97,6 +97,12 @@ def test_classify(tiny: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["problem_type"] == "single_label_classification"
     assert config["label2id"] == {"bad": 0, "good": 1}
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Confusion matrix" in page
+    assert "Calibration" in page
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert card.startswith("---")
+    assert "accuracy" in card
 
 
 @pytest.mark.reference
@@ -267,6 +273,42 @@ def test_embed(tmp_path: Path) -> None:
         train.embed(data, minilm(), loss="triplet")
 
 
+def test_rank(tiny: Path, tmp_path: Path) -> None:
+    data = [
+        {"query": f"{word} ?", "document": f"the {other} sat on a mat", "label": int(other == "cat")}
+        for word in ("cat", "dog", "deep", "power")
+        for other in ("cat", "dog", "deep", "power")
+    ]
+    result = train.rank(data, tiny, tmp_path, evaluation=data, epochs=60, batch_size=8, learning_rate=2e-3, progress=False)
+    assert result.metrics["ndcg@10"] > 0.9
+    assert "score by label" in (tmp_path / "report.html").read_text("utf-8")
+    ranker = nb.Ranker(tmp_path)
+    assert ranker.rank("dog ?", ["the dog sat on a mat", "the cat sat on a mat"])[0]["index"] == 1
+    with pytest.raises(BadInputError, match="every label is 1"):
+        train.rank([row | {"label": 1} for row in data], tiny, validation_split=0, progress=False)
+    with pytest.raises(BadInputError, match="'label' is no number"):
+        train.rank([row | {"label": "x"} for row in data], tiny, validation_split=0, progress=False)
+
+
+@pytest.mark.reference
+def test_sentence_transformers_loads_a_cross_encoder(tiny: Path, tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    pairs = [("a cat", "the mat"), ("deep learning", "power")]
+    data = {"query": [a for a, _ in pairs] * 4, "document": [b for _, b in pairs] * 4, "label": [1, 0] * 4}
+    train.rank(data, tiny, tmp_path, validation_split=0, **SHORT)
+    np.testing.assert_allclose(CrossEncoder(str(tmp_path), device="cpu").predict(pairs), nb.Ranker(tmp_path)(pairs), atol=1e-6)
+
+
+def test_rows_without_a_value_can_be_left_out(tiny: Path) -> None:
+    data = rows(40)
+    data[4]["label"], data[7]["text"] = None, ""
+    with pytest.raises(BadInputError, match="row 5"):
+        train.classify(data, tiny, **SHORT)
+    result = train.classify(data, tiny, missing="drop", **SHORT)
+    assert result.data.left_out == [5, 8]
+
+
 def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(map(json.dumps, rows(40))))
@@ -292,4 +334,4 @@ def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     assert main(["train", "tag", str(path), "-m", str(tiny), "-o", str(tmp_path / "x"), "--label", "a"]) == 2
-    assert "--label is for classify, not for tag" in capsys.readouterr().err
+    assert "--label is for classify and rank, not for tag" in capsys.readouterr().err
