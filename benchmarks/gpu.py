@@ -361,9 +361,10 @@ def groups(a: Any) -> None:
             x, w, b = random(TOKENS, K), random(N, K, std=0.05), random(N, dtype=torch.float32)
             residual, name = random(TOKENS, N) if add else None, kernels.activation("gelu" if act == "erf" else act, BF16)
             tile, found = product_tile(TOKENS, N, K, BF16, (9, 0), 132, costly=act == "erf"), []
+            default = kernels.GROUP
             for kernels.GROUP in (4, 8, 16, 32):
                 found.append((graphed(lambda: kernels.product(x, w, b, name, tile, residual=residual)), kernels.GROUP))
-            kernels.GROUP = 8
+            kernels.GROUP = default
             a.say("group", size=size, N=N, K=K, tile=str(tuple(tile)), best=[f"{t * 1e3:.4g}us {g}" for t, g in sorted(found)])
 
 
@@ -753,6 +754,8 @@ def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
             of = speeds.setdefault((row["size"], row["precision"], row["case"]), {})
             of[name] = max(of.get(name, 0.0), row["mtokens_s"])
     compared = {kind: of for kind, of in speeds.items() if len(of) > 1}
+    if not compared:
+        return
     figure = Figure(figsize=(8, 0.9 + 0.75 * len(compared)), layout="constrained")
     axes = figure.subplots()
     for number, (name, colour) in enumerate(zip(series, ("#4878a8", "#d08a3e", "#e3b782", "#8a8a8a"))):

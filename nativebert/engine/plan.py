@@ -123,7 +123,8 @@ class ExecutionPlan(ABC):
         out = x.new_full((len(batch.lengths), spec.classes), -torch.inf)
         rows = max(self.min_rows, LOGITS_AT_ONCE // spec.classes)
         for part, sequences in zip(torch.split(x, rows), torch.split(owner, rows)):
-            out.index_reduce_(0, sequences, self._head_logits(task, part), "amax")
+            logits = self._head_logits(task, part)
+            out.scatter_reduce_(0, sequences[:, None].expand_as(logits), logits, "amax")
         return out
 
     @torch.inference_mode()

@@ -127,7 +127,7 @@ def test_product_plus_residual(tile: ProductTile, dtype: torch.dtype) -> None:
         F.linear(x.double(), w.double(), b.double()) + residual.double(),
         atol=torch.finfo(dtype).eps if dtype != FLOAT else 1e-6,
     )
-    assert torch.equal(y, kernels.product(x, w, b, "linear", ProductTile(16, 32, 32, 2, 2), residual=residual))
+    assert torch.equal(y, kernels.product(x, w, b, "linear", ProductTile(16, 32, tile.depth, 2, 2), residual=residual))
 
 
 def test_gated_product() -> None:

@@ -23,7 +23,7 @@ from nativebert.engine.cuda.tiles import AttentionTile, ProductTile, norm_rows
 # fmt: off
 
 LOG2_E = 1.4426950408889634
-GROUP = 8  # row blocks whose tiles follow each other, so that the weights they share stay in the L2 cache
+GROUP = 4  # row blocks whose tiles follow each other, so that the weights they share stay in the L2 cache
 
 
 # ---------------------------------------------------------------- activations

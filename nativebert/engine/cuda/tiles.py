@@ -135,8 +135,10 @@ def attention_tiles(head_width: int, dtype: torch.dtype) -> tuple[AttentionTile,
         return short, AttentionTile(LONGEST, 64, 64, 4, 2) if head_width <= 64 else AttentionTile(LONGEST, 32, 32, 4, 2)
     if head_width > 128:
         return short, AttentionTile(LONGEST, 64, 32, 4, 2)
+    if head_width > 64:
+        return short, AttentionTile(LONGEST, 64, 64, 4, 2)
     if head_width > 32:
-        return short, AttentionTile(LONGEST, 64, 64, 4, 3 if head_width <= 64 else 2)
+        return short, AttentionTile(448, 64, 32, 4, 3), AttentionTile(LONGEST, 128, 64, 8, 3)
     return short, AttentionTile(LONGEST, 64, 32, 4, 3)
 
 
