@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -20,7 +20,8 @@ from nativebert.nn.model import Model
 from nativebert.nn.packed import Ragged
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Answer, Report, Results
 from nativebert.tasks.scores import highest
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Encoding
@@ -70,6 +71,58 @@ class Answerer(Task):
     def __repr__(self) -> str:
         return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {self.device})"
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: Literal[1] = 1,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[Answer]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: Literal[1] = 1,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[Answer], Report]: ...
+    @overload
+    def __call__(
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: int,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Answer]]: ...
+    @overload
+    def __call__(
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: int,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Answer]], Report]: ...
     def __call__(
         self,
         questions: str | Iterable[str],
@@ -79,7 +132,7 @@ class Answerer(Task):
         no_answer: bool = False,
         max_answer_tokens: int | None = None,
         align_to_words: bool | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Answers to questions.
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert.engine import choose_device, prepare
+from nativebert.engine import Precision, choose_device, precision_name, prepare
 from nativebert.engine.fetch import Fetch
 from nativebert.engine.plan import NonFiniteStates, is_finite
 from nativebert.errors import Assumed, BadInputError, NotFiniteError, OutOfMemoryError, RefusedError, warn
@@ -26,8 +26,19 @@ from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed, Ragged
 from nativebert.pickling import ModelFiles, PassedModel
 from nativebert.sentence import TransformerConfig
+from nativebert.tasks import hints
 from nativebert.tasks.call import Call, Chunk, as_list
-from nativebert.tasks.options import CALL_OPTIONS, DEFAULTS, TASK_OPTIONS, CallOptions, Options, TaskOptions, check
+from nativebert.tasks.options import (
+    CALL_OPTIONS,
+    DEFAULTS,
+    TASK_OPTIONS,
+    CallOptions,
+    Options,
+    ReportOptions,
+    TaskOptions,
+    check,
+)
+from nativebert.tasks.results import Report
 from nativebert.tasks.windows import Windows, of_texts
 from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
@@ -66,9 +77,11 @@ class Task:
 
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
-            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
+            name = min(unknown)
+            hint = hints.of_argument(name, TASK_OPTIONS | inspect.signature(type(self).__init__).parameters.keys())
+            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}{hint}")
         settings = DEFAULTS | self.defaults | options
-        device = str(choose_device(settings["device"]))
+        device, precision = str(choose_device(settings["device"])), precision_name(settings["precision"])
         checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
@@ -85,7 +98,7 @@ class Task:
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
-        self._prepare(model, device, settings["precision"])
+        self._prepare(model, device, precision)
         if settings["warmup"]:
             self.plan.warm_up()
         positions = self.encoder.max_tokens
@@ -93,7 +106,7 @@ class Task:
         limit = self.file_max_tokens if settings["max_tokens"] is None else settings["max_tokens"]
         batch_tokens = checked.pop("batch_tokens") or self.plan.batch_tokens
         self._options = Options(
-            device=device, precision=settings["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
+            device=device, precision=precision, max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
             special_tokens=self.tokenizer.n_special(), **checked,
         )  # fmt: skip
         dtype = self._file_settings.dtype
@@ -137,7 +150,7 @@ class Task:
         return self._options.device
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """Precision of the encoder's computations."""
         return self._options.precision
 
@@ -210,9 +223,23 @@ class Task:
             )
         self._prepare(model, self.device, self.precision)
 
+    if not TYPE_CHECKING:  # for checkers, what is not there is not there
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": {hints.ATTRIBUTES[name]}" if name in hints.ATTRIBUTES else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
     # -- sequences to numbers
 
-    def states(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def states(
+        self, texts: Iterable[str], *, return_report: Literal[False] = False, **options: Unpack[CallOptions]
+    ) -> list[Tensor]: ...
+    @overload
+    def states(
+        self, texts: Iterable[str], *, return_report: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[list[Tensor], Report]: ...
+    def states(self, texts: Iterable[str], **options: Unpack[ReportOptions]) -> Any:
         """Hidden states of the last layer for every token of texts, special tokens included.
 
         Args:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from nativebert.errors import BadInputError, SmallerBatches, Truncated, heard, warn
-from nativebert.tasks.options import CallOptions
+from nativebert.tasks.options import ReportOptions
 from nativebert.tasks.results import Report, Results
 from nativebert.text.batching import group_ends
 
@@ -60,8 +60,12 @@ class Call:
         TypeError, BadInputError: see :meth:`nativebert.tasks.options.Options.changed`.
     """
 
-    def __init__(self, task: Task, items: list[Any], options: CallOptions, copies: int = 1) -> None:
-        self.task, self.options, self._started = task, task.options.changed(options), time.perf_counter()
+    def __init__(self, task: Task, items: list[Any], options: ReportOptions, copies: int = 1) -> None:
+        self.task, self.options, self._started = (
+            task,
+            task.options.changed(options, type(task).__call__ if callable(task) else None),
+            time.perf_counter(),
+        )
         self._return_report = options.get("return_report", False)
         self._items, self._batch_tokens = items, self.options.batch_tokens
         self.used, self.cut, self.windows = np.zeros((3, len(items)), np.int64)

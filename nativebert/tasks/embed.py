@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from os import PathLike
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Report, TokenVectors, WordVectors
 from nativebert.tasks.windows import Windows, of_ids, tokenized_ahead
 from nativebert.text.tokenizer import Encoding
 
@@ -107,6 +108,54 @@ class Embedder(Task):
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
         return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {self.device}, {self.precision})"
 
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[False] = False,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Vectors: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[False] = False,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Vectors, Report]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[True],
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[True],
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Tensor, Report]: ...
     def __call__(
         self,
         texts: Iterable[str],
@@ -115,7 +164,7 @@ class Embedder(Task):
         prompt_name: str | None = None,
         include_prompt: bool | None = None,
         as_tensor: bool = False,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Vectors of texts.
 
@@ -161,7 +210,25 @@ class Embedder(Task):
             pooled = apply(pooled)
         return pooled
 
-    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def tokens(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> list[TokenVectors]: ...
+    @overload
+    def tokens(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[list[TokenVectors], Report]: ...
+    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[ReportOptions]) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
 
         Args:
@@ -179,7 +246,25 @@ class Embedder(Task):
         """
         return self._vectors_of_tokens(texts, layers, options, words=False)
 
-    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def words(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> list[WordVectors]: ...
+    @overload
+    def words(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[list[WordVectors], Report]: ...
+    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[ReportOptions]) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
@@ -269,7 +354,7 @@ class Embedder(Task):
             part = windows.select(indices)
             out[indices] = self._sequence_rows(part, chunk, partial(pooled, skip=own_skip), out[indices], finish=finish)
 
-    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:
+    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: ReportOptions, words: bool) -> Any:
         chosen = self._layers(layers)
 
         def mean_of_layers(batch: Packed) -> Tensor:

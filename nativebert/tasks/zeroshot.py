@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from nativebert.nn.packed import Ragged
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
 from nativebert.tasks.classify import over_windows
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Labels, Report, Results
 from nativebert.tasks.scores import Scores, softmax
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Tokenizer
@@ -71,6 +72,7 @@ class ZeroShot(Task):
     def __repr__(self) -> str:
         return f"ZeroShot({self.reference!r}, max_tokens={self.max_tokens}, {self.device}, {self.precision})"
 
+    @overload
     def __call__(
         self,
         texts: Iterable[str],
@@ -78,7 +80,28 @@ class ZeroShot(Task):
         *,
         multi_label: bool = False,
         hypothesis: str = "This example is {}.",
+        return_report: Literal[False] = False,
         **options: Unpack[CallOptions],
+    ) -> Results[Labels]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[str] | str,
+        *,
+        multi_label: bool = False,
+        hypothesis: str = "This example is {}.",
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[Labels], Report]: ...
+    def __call__(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[str] | str,
+        *,
+        multi_label: bool = False,
+        hypothesis: str = "This example is {}.",
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Scores of each label for each text.
 
