@@ -73,4 +73,8 @@ extension = Extension(
 )
 # Windows' own compiler knows neither GNU's C nor its way to ask for an instruction set.
 wanted = sys.platform in ("linux", "darwin") and os.environ.get("NATIVEBERT_BUILD_KERNELS") != "0"
-setup(ext_modules=[extension] if wanted else [], cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel})
+setup(
+    ext_modules=[extension] if wanted else [],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+    options={"editable_wheel": {"mode": "compat"}},  # a path that type checkers and editors follow, too
+)
