@@ -190,7 +190,7 @@ def add_results(parser: Parser) -> None:
     """Options for the output of records."""
     parser.add_argument(
         "-o", "--output", metavar="OUT",
-        help="output file, .csv or .jsonl; - writes JSON lines to standard output (default: "
+        help="output file, .csv, .jsonl, .rds or .RData; - writes JSON lines to standard output (default: "
         "a table on a terminal, else JSON lines)",
     )  # fmt: skip
     add_quiet(parser)

@@ -263,7 +263,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
             check_target(str(target))
 
     refused(tmp_path, "is a folder: name a file in it")
-    refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, or write -")
+    refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, .rds, .rdata, .rda, or write -")
     refused(tmp_path / "v", "unknown format of")
     refused(tmp_path / "nowhere" / "v.npy", "folder .*nowhere.* does not exist: create it first")
     os.mkfifo(tmp_path / "pipe.npy")
