@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rds_reader import read_back
 
 from nativebert.errors import BadInputError
 from nativebert.io.rds import NA_INTEGER, NA_REAL, Factor, Frame, Matrix, dump_rdata, dump_rds, serialize
@@ -127,47 +128,6 @@ def differing_in_r(folder: Path, values: list[Any], codes: list[str] | None = No
     assert f"compared {len(values)}" in done.stdout
     wrong = done.stdout.split("wrong")[1].split()
     return [codes[int(n) - 1] for n in wrong]
-
-
-# ---- a reader of the format, for machines without R
-
-
-def read_back(data: bytes) -> Any:
-    """Plain values from R's serialization: strings, numbers as (kind, list), lists, and attributes as ``(value, {name: value})``."""
-    stream = io.BytesIO(data)
-    assert stream.read(14) == b"X\n" + struct.pack(">3i", 2, 0x00040000, 0x00020300)
-    value = _read(stream)
-    assert stream.read() == b""
-    return value
-
-
-def _read(stream: io.BytesIO) -> Any:
-    word = lambda: struct.unpack(">i", stream.read(4))[0]  # noqa: E731
-    flags = word()
-    kind = flags & 255
-    if kind == 254:
-        return None
-    if kind == 9:
-        size = word()
-        return None if size == -1 else stream.read(size).decode()
-    if kind in (10, 13):
-        count = word()
-        value: Any = list(struct.unpack(f">{count}i", stream.read(4 * count)))
-    elif kind == 14:
-        count = word()
-        value = list(struct.unpack(f">{count}d", stream.read(8 * count)))
-    else:
-        assert kind in (16, 19)
-        value = [_read(stream) for _ in range(word())]
-    if not flags & 512:
-        return value
-    attributes: dict[str, Any] = {}
-    while (flags := word()) != 254:
-        assert flags == 2 | 1024
-        assert word() == 1
-        name = _read(stream)
-        attributes[name] = _read(stream)
-    return value, attributes
 
 
 # ---- values
