@@ -66,4 +66,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, "train"])
+    return sorted(
+        [*(name for name in globals() if name.startswith("__")), *__all__]
+    )  # not what this file imports: R's names() shows it

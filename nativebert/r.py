@@ -363,3 +363,16 @@ TASKS: dict[str, Callable[..., Any]] = {
     "embed": embed, "classify": classify, "tag": tag, "answer": answer, "fill": fill, "rank": rank, "zeroshot": zeroshot, "search": search,
     "tokenize": tokenize, "hidden_states": hidden_states, "weights": weights, "train": fine_tune, "head_of": head_of,
 }  # fmt: skip
+
+
+def array(value: Any) -> bytearray:
+    """A tensor of torch, or an array of numpy, as R's serialization of a vector or an array."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() and value.element_size() == 2 else value).numpy()
+    return bytearray(serialize(np.asarray(value)))
+
+
+def shape(value: Any) -> bytearray:
+    """The shape of a tensor as R's serialization of an integer vector."""
+    return bytearray(serialize(np.array(value.shape, np.int32)))

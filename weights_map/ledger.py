@@ -61,6 +61,10 @@ class Ledger:
     def __str__(self) -> str:
         return report.text(self)
 
+    def __repr__(self) -> str:
+        """The table, too: it is what an interactive session, of Python or of R, prints."""
+        return str(self)
+
     # ---------------------------------------------------------------- checking and looking up
 
     def check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from r_models import CROSS, NLI, SENTIMENT, make
 from rds_reader import read_back, simple
 
 import nativebert as nb
-from nativebert import r
+from nativebert import hf, r
+from nativebert.errors import BadInputError
 
 TEXTS = ["Apple is in Köln \U0001f600 today.", "été in Berlin", ""]
 
@@ -222,3 +224,60 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error("bug") == (["Internal"], "ZeroDivisionError: division by zero. This is a bug of nativebert: please report it")
     monkeypatch.setitem(r.TASKS, "nul", lambda: "a\0b")
     assert error("nul")[0][0] == "BadInput"
+
+
+def test_tensors() -> None:
+    def of(value: Any) -> Any:
+        return read_back(bytes(r.array(value)))
+
+    assert of(torch.tensor([[1.5, 2.0], [3.0, 4.0]], requires_grad=True)) == ([1.5, 3.0, 2.0, 4.0], {"dim": [2, 2]})
+    assert of(torch.tensor([1.5], dtype=torch.bfloat16)) == [1.5]
+    assert of(torch.tensor([True])) == [1]
+    assert of(torch.tensor(2**40)) == [float(2**40)]
+    assert of(np.arange(3, dtype=np.int32)) == [0, 1, 2]
+    assert read_back(bytes(r.shape(torch.zeros(2, 0, 3)))) == [2, 0, 3]
+    assert read_back(bytes(r.shape(torch.tensor(1)))) == []
+
+
+# ---- for those who come by reticulate, without the package
+
+
+def test_an_encoding_is_an_argument(folders: dict[str, str]) -> None:
+    tokenizer = hf.AutoTokenizer.from_pretrained(folders["bert-base-uncased"])
+    model = hf.AutoModel.from_pretrained(folders["bert-base-uncased"])
+    tokens = tokenizer(["a b c", "d"], padding=True, return_tensors="pt")
+    expected = model(**tokens, output_hidden_states=True)
+    found = model(tokens, output_hidden_states=True)
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+    assert len(found.hidden_states) == 3
+    assert torch.equal(model(dict(tokens)).last_hidden_state, expected.last_hidden_state)
+    assert isinstance(model(tokens, return_dict=False), tuple)
+    with pytest.raises(BadInputError, match="attention_mask is passed twice"):
+        model(tokens, tokens["attention_mask"])
+
+
+def test_numbers_and_names_that_r_can_take(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(folders["bert-base-uncased"])
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {
+        "model_max_length": 1000000000000000019884624838656
+    }
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = hf.AutoTokenizer.from_pretrained(str(tmp_path / "m"))
+    assert tokenizer.model_max_length == 2**31 - 1
+    assert len(tokenizer("a " * 70, truncation=True)["input_ids"]) == 72  # which means no limit
+    tokenizer.model_max_length = 1e30
+    assert tokenizer.model_max_length == 2**31 - 1
+    assert repr(nb.load(str(folder)).ledger) == str(nb.load(str(folder)).ledger)
+    assert {"Embedder", "load", "train"} <= set(dir(nb))
+    assert not {"importlib", "Any", "annotations", "TYPE_CHECKING"} & set(dir(nb))
+
+
+def test_read_only_arrays() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    vectors.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nb.semantic_search(vectors, vectors, top_k=1)[2][0]["index"] == 2
+        assert hf.util.cos_sim(vectors, [*vectors]).tolist() == vectors.tolist()
+        assert np.allclose(nb.Embedder(str(minilm())).similarity(vectors), vectors)
