@@ -59,6 +59,7 @@ wheel: .venv/dev  ## build the wheel into dist/
 
 golden: .venv/dev  ## derive tests/golden anew from transformers
 	$(BIN)/python tests/golden/derive.py
+	$(BIN)/python tests/golden/derive_r.py
 
 # Other runtimes; large, and of no use to anything else here.
 .venv/bench: .venv/dev

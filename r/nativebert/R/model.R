@@ -6,10 +6,8 @@
 #' @param special_tokens Put in the special tokens, such as `[CLS]` and `[SEP]`?
 #' @return A list with a data frame for each text, named as `text` is: `token`, `id`, `type` (0 for the first text, 1 for the second), `word`, and `start` and `end`, so that
 #'   `substr(text, start, end)` is what the token stands for; `NA` for special tokens. A missing text has `NULL`.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_tokenize("Deep learning is powerful.")[[1]]$token
-#' }
 #' @export
 nb_tokenize <- function(text, model = "bert-base-uncased", pair = NULL, special_tokens = TRUE) {
   texts <- list(texts = as_texts(text))
@@ -29,12 +27,10 @@ nb_tokenize <- function(text, model = "bert-base-uncased", pair = NULL, special_
 #' @param layer 0 for the embeddings, 1 for the first layer, ...; `NULL` for the last.
 #' @param ... Options of every task, such as `precision`, `device`, `revision`.
 #' @return A list with a matrix for each text, named as `text` is: a row for each token, special tokens included, named by it. A missing text has `NULL`.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' states <- nb_hidden_states("Deep learning is powerful.", "distilbert-base-uncased")[[1]]
 #' dim(states)                # tokens, width
 #' colMeans(states)           # a vector for the sentence
-#' }
 #' @export
 nb_hidden_states <- function(text, model = "bert-base-uncased", layer = NULL, ...) {
   texts <- as_texts(text)
@@ -51,9 +47,7 @@ nb_hidden_states <- function(text, model = "bert-base-uncased", layer = NULL, ..
 #' @inheritParams nb_tokenize
 #' @return A data frame with a row for each tensor of the file and each parameter of the model: `name` in the file, `parameter` in the model, `shape`, `dtype`, `status`
 #'   (`loaded`, `split`, `fused`, `tied`, `derived`, `carried`, ...) and `note`, the reason for it.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_weights("distilbert-base-uncased")$name[1:5]
-#' }
 #' @export
 nb_weights <- function(model) ask("weights", model = one_string(model, "model"))

@@ -5,9 +5,9 @@
 #' @param path A file `.npy`, `.rds`, `.RData`, `.csv` or `.jsonl`; `.parquet` with the package 'nanoparquet' or 'arrow'.
 #' @return A matrix with a row for each text. The texts are its attribute `"text"`, where the file has them.
 #' @examples
-#' \dontrun{
-#' vectors <- nb_read_embeddings("vectors.npy")
-#' }
+#' path <- tempfile(fileext = ".rds")
+#' saveRDS(list(text = c("a", "b"), embeddings = matrix(1:6 / 8, 2)), path)
+#' nb_read_embeddings(path)
 #' @export
 nb_read_embeddings <- function(path) {
   if (!is.character(path) || length(path) != 1L || is.na(path)) fail("BadInput", "path must be the name of one file")

@@ -10,10 +10,8 @@
 #' @param progress Show a progress bar while texts are embedded?
 #' @return A data frame with a row for each hit, best first: `query`, the number of the query; `rank`, from 1; `item`, the number in the corpus; `score`; and `text`, where the
 #'   corpus is texts.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_search("a sleeping animal", c("A cat naps on the car.", "Shares fell."), top_k = 1)
-#' }
 #' @export
 nb_search <- function(query, corpus, top_k = 10, model = "sentence-transformers/all-MiniLM-L6-v2", measure = "cosine", ..., progress = interactive()) {
   as_vectors <- function(x, name) {

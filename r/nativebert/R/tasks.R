@@ -9,12 +9,10 @@
 #'   `max_tokens = 128`, `precision = "int8"`, ...
 #' @param progress Show a progress bar? There is one for more than 2,000 texts.
 #' @return A matrix with a row for each text, named as `text` is, with the same bits as in Python. A missing text has a row of `NA`.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' vectors <- nb_embed(c("A cat sleeps on the car.", "A kitten naps on a parked car.", "Shares fell."))
 #' tcrossprod(vectors)               # cosines: the vectors are of unit length
 #' kmeans(vectors, 2)$cluster
-#' }
 #' @export
 nb_embed <- function(text, model = "sentence-transformers/all-MiniLM-L6-v2", ..., progress = interactive()) {
   texts <- as_texts(text)
@@ -34,10 +32,8 @@ nb_embed <- function(text, model = "sentence-transformers/all-MiniLM-L6-v2", ...
 #'   outputs), `max_tokens = 128`, `too_long = "window"`, ...
 #' @return A data frame with a row for each text: `label`, a factor with the model's labels; `score`, its probability; and the probability of each label, in columns
 #'   `p_<label>`. Of a regression, a column for each output. A missing text has a row of `NA`.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_classify(c("The food was excellent.", "The service was slow."))
-#' }
 #' @export
 nb_classify <- function(text, model = "distilbert-base-uncased-finetuned-sst-2-english", pair = NULL, ..., progress = interactive()) {
   texts <- list(texts = as_texts(text))
@@ -54,10 +50,8 @@ nb_classify <- function(text, model = "distilbert-base-uncased-finetuned-sst-2-e
 #' @param ... Options of Python's `Tagger` and of its calls: `aggregation = "first"`, `ignore = c("O", "MISC")`, ...
 #' @return A data frame with a row for each entity: `item`, the number of its text; `text`, `label`, `score`; and `start` and `end`, so that
 #'   `substr(text[item], start, end)` is the entity. A missing text has none.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_tag("Apple is looking at buying U.K. startup for $1 billion")
-#' }
 #' @export
 nb_tag <- function(text, model = "dslim/bert-base-NER", ..., progress = interactive()) {
   texts <- list(texts = unname(as_texts(text)))
@@ -74,10 +68,8 @@ nb_tag <- function(text, model = "dslim/bert-base-NER", ..., progress = interact
 #' @param ... Options of Python's `Answerer` and of its calls: `no_answer = TRUE`, `max_answer_tokens = 30`, ...
 #' @return A data frame with a row for each answer: `item`, the number of the question; `rank`, from 1; `answer`, `score`; and `start` and `end`, so that
 #'   `substr(context[item], start, end)` is the answer. A missing question or context has one row of `NA`.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_answer("When does the ferry leave?", "The ferry leaves at half past nine.")
-#' }
 #' @export
 nb_answer <- function(question, context, model = "distilbert-base-cased-distilled-squad", top_k = 1, ..., progress = interactive()) {
   texts <- as_long_as_each_other(list(question = as_texts(question, "question"), context = as_texts(context, "context")))
@@ -103,10 +95,8 @@ nb_answer <- function(question, context, model = "distilbert-base-cased-distille
 #' @param ... Options of Python's `MaskFiller` and of its calls.
 #' @return A data frame with a row for each candidate: `item`, the number of its text; `mask`, the number of the mask in it; `rank`, from 1; `token`, `id`, `score`; and
 #'   `text`, with this mask filled. A missing text has none.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_fill("The capital of France is [MASK].", top_k = 3)
-#' }
 #' @export
 nb_fill <- function(text, model = "bert-base-uncased", top_k = 5, targets = NULL, ..., progress = interactive()) {
   given <- options_for(top_k = top_k, ...)
@@ -122,10 +112,8 @@ nb_fill <- function(text, model = "bert-base-uncased", top_k = 5, targets = NULL
 #' @param query,document Texts of equal length, or a single one for all of the others.
 #' @param ... Options of Python's `Ranker` and of its calls.
 #' @return Scores, a number for each pair; a matrix for a model with several outputs. `order(scores, decreasing = TRUE)` ranks the documents.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_rank("how do birds find their way?", c("Birds use the stars.", "The car is red."))
-#' }
 #' @export
 nb_rank <- function(query, document, model = "cross-encoder/ms-marco-MiniLM-L6-v2", ..., progress = interactive()) {
   texts <- as_long_as_each_other(list(query = as_texts(query, "query"), document = as_texts(document, "document")))
@@ -143,10 +131,8 @@ nb_rank <- function(query, document, model = "cross-encoder/ms-marco-MiniLM-L6-v
 #' @param hypothesis The sentence put to the model, with `{}` in the place of the label.
 #' @param ... Options of Python's `ZeroShot` and of its calls.
 #' @return As [nb_classify()]: `label`, a factor, `score`, and `p_<label>` for each label.
-#' @examples
-#' \dontrun{
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
 #' nb_zeroshot("My phone stopped charging.", c("phone", "weather", "law"))
-#' }
 #' @export
 nb_zeroshot <- function(text, labels, model = "cross-encoder/nli-MiniLM2-L6-H768", multi_label = FALSE, hypothesis = "This example is {}.", ...,
                         progress = interactive()) {

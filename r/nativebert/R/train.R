@@ -16,12 +16,14 @@
 #' @param progress Print a line for each entry of the log?
 #' @return An object of class `nativebert_fit`, for [nb_predict()] and `predict()`: a list with `folder`, `task`, `metrics` (of the evaluation, named), `history` (the log, a
 #'   data frame) and `labels`.
-#' @examples
-#' \dontrun{
-#' fit <- nb_train(reviews, "distilbert-base-uncased", "stars", text = "review", label = "stars", epochs = 2)
-#' fit$metrics["accuracy"]
-#' predict(fit, c("A wonderful film.", "Never again."))
-#' }
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
+#' films <- data.frame(
+#'   review = c("A wonderful film.", "Never again.", "I laughed and cried.", "Dull from start to end."),
+#'   verdict = factor(c("good", "bad", "good", "bad"))
+#' )
+#' fit <- nb_train(films, "sentence-transformers/all-MiniLM-L6-v2", tempfile("films"), text = "review", label = "verdict", validation_split = 0,
+#'                 epochs = 4, learning_rate = 2e-4)
+#' predict(fit, c("A wonderful evening.", "So dull."))
 #' @export
 nb_train <- function(data, model, output, text = NULL, label = NULL, task = c("classify", "tag", "embed", "answer", "rank"), evaluation = NULL, ...,
                      progress = interactive()) {
@@ -66,10 +68,8 @@ as_columns <- function(data, name) {
 #' @param ... Options of the task: see [nb_classify()], [nb_tag()], [nb_embed()], [nb_answer()], [nb_rank()].
 #' @param object The same as `fit`.
 #' @return What the function of the model's task returns: for a classifier, a data frame with a factor `label` and probabilities.
-#' @examples
-#' \dontrun{
-#' nb_predict("stars", c("A wonderful film.", "Never again."))
-#' }
+#' @examplesIf nzchar(Sys.getenv("NATIVEBERT_EXAMPLES"))
+#' nb_predict("dslim/bert-base-NER", "Anna lives in Oslo.")
 #' @export
 nb_predict <- function(fit, newdata, ...) {
   if (!inherits(fit, "nativebert_fit")) fit <- list(folder = fit, task = ask("head_of", model = one_string(fit, "fit")))
@@ -97,6 +97,6 @@ predict.nativebert_fit <- function(object, newdata, ...) nb_predict(object, newd
 print.nativebert_fit <- function(x, ...) {
   cat(sprintf("<nativebert_fit> %s in %s\n", x$task, x$folder))
   if (length(x$labels)) cat("labels:", paste(x$labels, collapse = ", "), "\n")
-  print(signif(x$metrics, 4))
+  if (length(x$metrics)) print(signif(x$metrics, 4)) else cat("not evaluated\n")
   invisible(x)
 }
