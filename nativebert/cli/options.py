@@ -166,6 +166,9 @@ def add_tables(parser: Parser) -> None:
         "--quoting", choices=QUOTINGS,
         help="whether double quotes enclose fields or are ordinary characters (default: double; none for tsv)",
     )  # fmt: skip
+    parser.add_argument(
+        "--na", type=unicode, metavar="TEXT", help="missing value of csv and tsv files, such as NA: read as an empty text"
+    )
 
 
 def add_column(parser: Parser) -> None:

@@ -39,13 +39,18 @@ def of_minilm() -> tuple[dict[str, Any], ...]:
 def of_tiny(name: str) -> tuple[dict[str, Any], ...]:
     """The rows of the batch, without their padding."""
     steps = load_file(HERE / name / "steps.safetensors")
-    last = max((key for key in steps if key.startswith("right/layers.") and "attention" not in key), key=lambda key: int(key.split(".")[1]))
+    last = max(
+        (key for key in steps if key.startswith("right/layers.") and "attention" not in key),
+        key=lambda key: int(key.split(".")[1]),
+    )
     examples = []
     for n, mask in enumerate(steps["right/attention_mask"]):
         length = int(mask.sum())
         types = steps.get("right/token_type_ids", torch.zeros_like(steps["right/input_ids"]))
         one = {"ids": steps["right/input_ids"][n], "types": types[n]}
-        examples.append({key: value[:length].int().numpy() for key, value in one.items()} | {"hidden": steps[last][n, :length].numpy()})
+        examples.append(
+            {key: value[:length].int().numpy() for key, value in one.items()} | {"hidden": steps[last][n, :length].numpy()}
+        )
     return tuple(examples)
 
 
