@@ -2,11 +2,16 @@
 
 state <- new.env(parent = emptyenv())
 
+# The environment of install_nativebert() is the first choice, unless RETICULATE_PYTHON or the user names another Python
+.onLoad <- function(libname, pkgname) {
+  python <- python_in(path.expand(environment_path(ENVIRONMENT)))
+  if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) && !reticulate::py_available() && file.exists(python)) {
+    reticulate::use_python(python, required = FALSE)
+  }
+}
+
 bridge <- function() {
   if (is.null(state$module)) {
-    if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) && !reticulate::py_available() && file.exists(python_in(environment_path(ENVIRONMENT)))) {
-      reticulate::use_python(python_in(environment_path(ENVIRONMENT)), required = TRUE)
-    }
     state$module <- tryCatch(reticulate::import("nativebert.r", convert = TRUE), error = function(e) no_python(conditionMessage(e)))
     state$process <- Sys.getpid()
   }

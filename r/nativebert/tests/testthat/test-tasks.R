@@ -71,7 +71,7 @@ test_that("pairs, labels of one's own, search", {
 })
 
 test_that("tokens, states, weights", {
-  d <- nb_tokenize(c(x = "Deep learning is powerful.", y = NA, z = "caf\u00e9"))
+  expect_warning(d <- nb_tokenize(c(x = "Deep learning is powerful.", y = NA, z = "caf\u00e9")))
   expect_named(d, c("x", "y", "z"))
   expect_null(d$y)
   expect_identical(d$x$token, c("[CLS]", "deep", "learning", "is", "powerful", ".", "[SEP]"))
