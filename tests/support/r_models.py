@@ -76,7 +76,12 @@ def main() -> int:
             hub.add(name, files)
             if name == SENTIMENT:  # as the default of pipelines has it
                 hub.add(f"distilbert/{name}", files, branch="714eb0f")
-        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": home, "HF_HUB_DISABLE_TELEMETRY": "1", "DEVELOPMENT_PYTHON": sys.executable}
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": home,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "DEVELOPMENT_PYTHON": sys.executable,
+        }
         return subprocess.run(sys.argv[2:], env=environment).returncode
 
 
