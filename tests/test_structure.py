@@ -21,7 +21,7 @@ MAY = {
     "forking": set(),
     "nn": {"config", "errors", "forking"},
     "kernels": {"errors"},
-    "engine": {"config", "errors", "kernels", "nn"},
+    "engine": {"checks", "config", "errors", "kernels", "nn"},
     "initialization": {"arch", "config", "errors", "nn"},
     "saving": {"config", "errors", "files", "hub", "nn"},
     "loading": {"arch", "checks", "config", "engine", "errors", "hub", "initialization", "nn", "saving", "text"},

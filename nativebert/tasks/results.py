@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,83 @@ if TYPE_CHECKING:
     import pyarrow
 
 T = TypeVar("T")
+
+
+class Label(TypedDict):
+    """A label and its score."""
+
+    label: str
+    score: float
+
+
+class Labels(TypedDict):
+    """Labels of a text, best first, and their scores."""
+
+    text: str
+    labels: list[str]
+    scores: list[float]
+
+
+class Entity(TypedDict):
+    """An entity: characters ``start`` to ``end`` of the text, the end not included. ``labels`` is there where ``top_k`` is not 1."""
+
+    text: str
+    label: str
+    score: float
+    start: int
+    end: int
+    labels: NotRequired[list[Label]]
+
+
+class Word(TypedDict):
+    """A word and its label. ``labels`` is there where ``top_k`` is not 1."""
+
+    word: str
+    label: str
+    score: float
+    labels: NotRequired[list[Label]]
+
+
+class Answer(TypedDict):
+    """An answer: characters ``start`` to ``end`` of the context, the end not included."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+class Candidate(TypedDict):
+    """What may stand in the place of a mask; ``text`` is the text with it."""
+
+    token: str
+    id: int
+    score: float
+    text: str
+
+
+class Ranked(TypedDict):
+    """A document, its index and its score."""
+
+    index: int
+    score: float
+    text: str
+
+
+class TokenVectors(TypedDict):
+    """The tokens of a text, the characters of each, and their vectors, ``(tokens, width)``."""
+
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
+
+
+class WordVectors(TypedDict):
+    """The words of a text, the characters of each, and their vectors, ``(words, width)``."""
+
+    words: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
