@@ -72,10 +72,10 @@ MAY = {
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
-    | {"saliency", "search", "tasks", "text", "train"},
+    | {"kernels", "saliency", "search", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
-    "__init__": {"config", "errors", "loading", "search", "tasks", "text", "train"},
+    "__init__": {"hf", "pictures", "config", "errors", "loading", "search", "tasks", "text", "train"},
 }
 
 

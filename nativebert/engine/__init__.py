@@ -63,6 +63,13 @@ def precision_name(precision: str | torch.dtype) -> Precision:
     raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
+def where(device: str) -> str:
+    """A device for people: says of the CPU that the kernels are missing."""
+    from nativebert import kernels
+
+    return f"{device} without C kernels" if device == "cpu" and kernels.missing() else device
+
+
 def prepare(
     model: Model,
     device: str | int | torch.device = "auto",
@@ -98,6 +105,8 @@ def prepare(
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and supports(model):
             return CKernelPlan(model, precision, heads, on_copied)
+        if reason := kernels.missing():
+            warn(f"nativebert's C kernels are not used, and it takes two to three times as long without them: {reason}", Slower)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, on_copied)
     if precision == "tf32" and device.type != "cuda":
         raise BadInputError(f"precision='tf32' is for NVIDIA GPUs, not for {device}; use 'float32' there")

@@ -309,6 +309,11 @@ def why_not() -> str:
     return lib if isinstance(lib, str) else ""
 
 
+def missing() -> str:
+    """Why the kernels are not there, where nobody chose that; empty if they are, or if :data:`VARIABLE` turns them off."""
+    return "" if os.environ.get(VARIABLE) == "0" else why_not()
+
+
 def table() -> ctypes._Pointer[Kernels]:
     """The kernels of the level that the environment names, or of the fastest.
 

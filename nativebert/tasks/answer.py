@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -69,7 +70,7 @@ class Answerer(Task):
         self.align_to_words = align_to_words
 
     def __repr__(self) -> str:
-        return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {self.device})"
+        return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {where(self.device)})"
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too

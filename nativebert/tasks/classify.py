@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -74,7 +75,7 @@ class Classifier(Task):
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
-        return f"Classifier({self.reference!r}, {self.problem}: {names}; max_tokens={self.max_tokens}, {self.device}, {self.precision})"
+        return f"Classifier({self.reference!r}, {self.problem}: {names}; max_tokens={self.max_tokens}, {where(self.device)}, {self.precision})"
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too

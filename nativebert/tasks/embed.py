@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.checks import at_least, whole
+from nativebert.engine import where
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -106,7 +107,7 @@ class Embedder(Task):
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
-        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {self.device}, {self.precision})"
+        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {where(self.device)}, {self.precision})"
 
     @overload
     def __call__(

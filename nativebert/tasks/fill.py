@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from nativebert.checks import at_least, whole
+from nativebert.engine import where
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel
@@ -70,7 +71,7 @@ class MaskFiller(Task):
         self._continues: str | None = core.continuing_subword_prefix if type(core).__name__ == "WordPiece" else None
 
     def __repr__(self) -> str:
-        return f"MaskFiller({self.reference!r}, mask_token={self.mask_token!r}, max_tokens={self.max_tokens}, {self.device})"
+        return f"MaskFiller({self.reference!r}, mask_token={self.mask_token!r}, max_tokens={self.max_tokens}, {where(self.device)})"
 
     @overload
     def __call__(

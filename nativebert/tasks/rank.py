@@ -11,6 +11,7 @@ import torch
 
 from nativebert import sentence
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -57,7 +58,7 @@ class Ranker(Task):
             self._file_settings = sentence.transformer(self.snapshot, "sequence-classification")
 
     def __repr__(self) -> str:
-        return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
+        return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {where(self.device)})"
 
     @overload
     def __call__(

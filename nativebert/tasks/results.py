@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nativebert.engine import where
+
 if TYPE_CHECKING:
     import pandas
     import pyarrow
@@ -121,7 +123,7 @@ class Report:
         n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
         left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
         rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
-        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {where(self.device)}, {self.precision}"
 
 
 def _texts(count: int) -> str:

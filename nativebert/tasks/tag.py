@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -85,7 +86,7 @@ class Tagger(Task):
     def __repr__(self) -> str:
         return (
             f"Tagger({self.reference!r}, {len(self.labels)} labels ({self.scheme}), aggregation={self.aggregation!r}, "
-            f"max_tokens={self.max_tokens}, {self.device})"
+            f"max_tokens={self.max_tokens}, {where(self.device)})"
         )
 
     @overload

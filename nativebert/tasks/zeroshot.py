@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import numpy as np
 
 from nativebert.checks import whole
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -70,7 +71,7 @@ class ZeroShot(Task):
         self._frame = PairFrame.of(self.tokenizer)
 
     def __repr__(self) -> str:
-        return f"ZeroShot({self.reference!r}, max_tokens={self.max_tokens}, {self.device}, {self.precision})"
+        return f"ZeroShot({self.reference!r}, max_tokens={self.max_tokens}, {where(self.device)}, {self.precision})"
 
     @overload
     def __call__(
