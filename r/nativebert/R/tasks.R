@@ -55,7 +55,7 @@ nb_classify <- function(text, model = "distilbert-base-uncased-finetuned-sst-2-e
 #' @export
 nb_tag <- function(text, model = "dslim/bert-base-NER", ..., progress = interactive()) {
   texts <- list(texts = unname(as_texts(text)))
-  rows(on_texts("tag", texts, model = one_string(model, "model"), options = options_for(...), progress = progress))
+  joined(on_texts("tag", texts, model = one_string(model, "model"), options = options_for(...), progress = progress))
 }
 
 #' Answers to questions
@@ -75,7 +75,7 @@ nb_answer <- function(question, context, model = "distilbert-base-cased-distille
   texts <- as_long_as_each_other(list(question = as_texts(question, "question"), context = as_texts(context, "context")))
   texts <- list(questions = unname(texts$question), contexts = unname(texts$context))
   found <- on_texts("answer", texts, model = one_string(model, "model"), options = options_for(top_k = top_k, ...), progress = progress)
-  out <- rows(found)
+  out <- joined(found)
   missing <- setdiff(seq_len(found$count), found$there)
   if (length(missing)) {
     out <- rbind(out, data.frame(item = missing, rank = 1L, answer = NA_character_, score = NA_real_, start = NA_integer_, end = NA_integer_))
@@ -101,7 +101,7 @@ nb_answer <- function(question, context, model = "distilbert-base-cased-distille
 nb_fill <- function(text, model = "bert-base-uncased", top_k = 5, targets = NULL, ..., progress = interactive()) {
   given <- options_for(top_k = top_k, ...)
   if (!is.null(targets)) given$targets <- as_texts(targets, "targets")
-  rows(on_texts("fill", list(texts = unname(as_texts(text))), model = one_string(model, "model"), options = given, progress = progress))
+  joined(on_texts("fill", list(texts = unname(as_texts(text))), model = one_string(model, "model"), options = given, progress = progress))
 }
 
 #' Scores of pairs
@@ -141,6 +141,3 @@ nb_zeroshot <- function(text, labels, model = "cross-encoder/nli-MiniLM2-L6-H768
   labels <- unname(as_texts(labels, "labels"))
   in_place(on_texts("zeroshot", texts, labels = labels, model = one_string(model, "model"), options = given, progress = progress))
 }
-
-# The rows of all parts
-rows <- function(found) if (length(found$results) == 1L) found$results[[1]] else do.call(rbind, found$results)

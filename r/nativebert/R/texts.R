@@ -61,9 +61,16 @@ on_texts <- function(task, texts, ..., progress = FALSE, size = 2000L) {
   list(results = unname(results), there = there, count = length(missing))
 }
 
-# One result of all parts: a row (or an item of a list) for each text, missing ones included
+# The results of all parts as one
+joined <- function(found) {
+  parts <- found$results
+  if (length(parts) == 1L) return(parts[[1]])
+  do.call(if (is.matrix(parts[[1]]) || is.data.frame(parts[[1]])) rbind else c, parts)
+}
+
+# The same with a row (or an item of a list) for each text, missing ones included
 in_place <- function(found) {
-  all <- if (length(found$results) == 1L) found$results[[1]] else do.call(if (is.list(found$results[[1]]) && !is.data.frame(found$results[[1]])) c else rbind_or_c(found$results[[1]]), found$results)
+  all <- joined(found)
   if (length(found$there) == found$count) return(all)
   places <- match(seq_len(found$count), found$there)
   if (is.matrix(all)) {
@@ -83,5 +90,3 @@ in_place <- function(found) {
   }
   all[places]
 }
-
-rbind_or_c <- function(first) if (is.matrix(first) || is.data.frame(first)) rbind else c
