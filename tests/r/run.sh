@@ -42,6 +42,9 @@ RETICULATE_PYTHON=$DEVELOPMENT_PYTHON PYTHONPATH=$sources Rscript -e '
   stopifnot(reticulate::import("numpy")$`__version__` >= "2")
   test_dir(tests, filter = "embed|python", package = "nativebert", load_package = "installed", reporter = "check")'
 
+step "files of R, against R's own values"
+(cd "$sources" && "$DEVELOPMENT_PYTHON" -m pytest -q -n0 tests/nativebert/test_rds.py)
+
 step "native.R and the routes without reticulate"
 Rscript -e 'testthat::test_dir(file.path(Sys.getenv("NATIVEBERT_SOURCES"), "tests/r"), reporter = "check")'
 
@@ -51,6 +54,7 @@ ln -sfn ../python environments/r-nativebert
 for script in "$sources"/examples/r/0*.R; do
   (cd seeds && rm -rf ./* && env -u RETICULATE_PYTHON WORKON_HOME="$out/environments" Rscript "$script" > "../$(basename "$script").log" 2>&1) || { cat "$(basename "$script").log"; exit 1; }
   grep -q "^done$" "$(basename "$script").log"
+  ls seeds/"$(basename "$script" .R)"-*.png > /dev/null
 done
 
 step "R CMD build, with the vignette"

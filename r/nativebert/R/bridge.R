@@ -25,10 +25,10 @@ bridge <- function() {
 }
 
 no_python <- function(message) {
-  python <- tryCatch(reticulate::py_config()$python, error = function(e) "no Python")
+  python <- tryCatch(paste0(" from ", reticulate::py_config()$python), error = function(e) "")
   message <- sub("\n.*", "", trimws(message))
   fail("NoPython", sprintf(
-    "the Python package nativebert cannot be loaded from %s (%s): run install_nativebert() and start R again, or set RETICULATE_PYTHON to a Python that has it",
+    "the Python package nativebert cannot be loaded%s (%s): run install_nativebert() and start R again, or set RETICULATE_PYTHON to a Python that has it",
     python, message
   ))
 }
