@@ -60,7 +60,11 @@ def read_file(
     say_waiting(path)
     format = args.format if main else None
     alone = main and getattr(args, "queries", None) is None
-    how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
+    how = (
+        {"delimiter": args.delimiter, "quoting": args.quoting, "na": args.na}
+        if alone or format_of(path, format) in TABLES
+        else {}
+    )
     with notes(args):
         table = read_columns(
             path, wanted, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how

@@ -294,7 +294,7 @@ class Embedder(Task):
             BadInputError: what is no table of numbers, or two of different widths.
         """
         try:
-            x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
+            x, y = (torch.from_numpy(np.array(v, np.float32, ndmin=2)) for v in (a, a if b is None else b))
         except (TypeError, ValueError):
             raise BadInputError("vectors must be numeric with shape (n, dimension): embed texts first") from None
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:

@@ -196,7 +196,7 @@ def test_pairs(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["embed"], "missing arguments: FILE, -o/--output. Name the output file: -o vectors.npy"),
-        (["embed", "{lines}"], "-o vectors.npy, .csv or .jsonl, or -o - for standard output"),
+        (["embed", "{lines}"], "-o vectors.npy, .csv, .jsonl or .rds, or -o - for standard output"),
         (["embde", "{lines}"], "'embde'.*embed"),
         (["embed", "{lines}", "-o", "v.npy", "--colum", "x"], "unknown option '--colum'; did you mean --column"),
         (["embed", "{lines}", "-o", "v.npy", "--out=x"], r"unknown option '--out=x'; did you mean --output\?"),
