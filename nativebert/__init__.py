@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nativebert import train
     from nativebert.config import NewHead
     from nativebert.errors import NativeBertError
+    from nativebert.jobs.job import Job
     from nativebert.loading import load
     from nativebert.search import paraphrase_mining, semantic_search
     from nativebert.tasks.answer import Answerer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Job": "nativebert.jobs.job",
     "load": "nativebert.loading",
     "Answerer": "nativebert.tasks.answer",
     "Classifier": "nativebert.tasks.classify",
@@ -42,6 +44,7 @@ __all__ = [
     "Answerer",
     "Classifier",
     "Embedder",
+    "Job",
     "MaskFiller",
     "NativeBertError",
     "NewHead",

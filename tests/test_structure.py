@@ -70,11 +70,26 @@ MAY = {
     "io": {"errors", "files"},
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
-    "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
+    "jobs": {"errors", "files", "io", "tasks", "text"},
+    "cli": {
+        "bench",
+        "jobs",
+        "console",
+        "convert",
+        "engine",
+        "errors",
+        "files",
+        "hub",
+        "inspect",
+        "io",
+        "loading",
+        "parity",
+        "pictures",
+    }
     | {"saliency", "search", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
-    "__init__": {"config", "errors", "loading", "search", "tasks", "text", "train"},
+    "__init__": {"config", "errors", "jobs", "loading", "search", "tasks", "text", "train"},
 }
 
 

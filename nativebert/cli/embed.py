@@ -39,9 +39,9 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.cli.provenance import provenance_of
     from nativebert.io.provenance import check_writable, provenance_file, write_provenance
     from nativebert.io.write import check_target, write_vectors
+    from nativebert.jobs.provenance import provenance_of
 
     check_target(args.output)  # before the work, not after it
     if args.output != "-":

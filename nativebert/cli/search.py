@@ -38,9 +38,10 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.cli.provenance import check_provenance, provenance_of
+    from nativebert.cli.provenance import check_provenance
     from nativebert.errors import BadInputError
     from nativebert.io.provenance import provenance_file
+    from nativebert.jobs.provenance import provenance_of
 
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
