@@ -17,7 +17,7 @@ from typing import Any
 
 from nativebert import __version__
 from nativebert.errors import BadInputError, DiskFullError, RefusedError
-from nativebert.io.table_writer import FORMATS, table_file
+from nativebert.io.table_writer import FORMATS, matrix, table_file
 from nativebert.io.tables import TableReader, open_table
 from nativebert.jobs.columns import ResultColumns
 from nativebert.jobs.manifest import (
@@ -341,11 +341,10 @@ class Job:
             return None
         first = next(shards(self.reader, _SAMPLE))
         texts = [text for text in first.items if text is not None]
-        if not isinstance(self.task, Embedder) or len(texts) < 20:
+        if len(texts) < 20:
             return None
-        prompt = {name: self.call[name] for name in ("prompt", "prompt_name") if name in self.call}
-        vectors = self.task(texts, progress=False, too_long="truncate", **prompt)
-        return round(kept_neighbours(vectors, self.results.vectors), 4)
+        column = ResultColumns(self.task, self.call, 1)(texts).columns[0].drop_null()
+        return round(kept_neighbours(matrix(column), self.results.vectors), 4)
 
     # -- errors
 

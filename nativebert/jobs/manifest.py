@@ -111,20 +111,14 @@ def check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
         )
 
 
-def _difference(was: Any, now: Any) -> str:
-    """The first place where two values of JSON differ."""
+def _difference(was: Any, now: Any, key: str = "") -> str:
+    """The first place where two values of JSON differ, by its innermost key."""
     if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted(was.keys() | now.keys()):
-            if was.get(key) != now.get(key):
-                inner = _difference(was.get(key), now.get(key))
-                return (
-                    inner
-                    if isinstance(was.get(key), (dict, list)) and isinstance(now.get(key), (dict, list))
-                    else f"{key}: {inner}"
-                )
+        key = min(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+        return _difference(was.get(key), now.get(key), key)
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        return next(_difference(a, b) for a, b in zip(was, now) if a != b)
-    return f"{_short(was)} then, {_short(now)} now"
+        return next(_difference(a, b, key) for a, b in zip(was, now) if a != b)
+    return f"{key and f'{key}: '}{_short(was)} then, {_short(now)} now"
 
 
 def _short(value: Any) -> str:

@@ -97,7 +97,7 @@ def test_columns_are_chosen(tmp_path: Path) -> None:
     assert (reader.texts, reader.kept) == (("review",), ("id", "review", "stars", ""))
     assert rows(path, {"--column": "review"}, keep=["stars"]) == [{"review": "a", "stars": "5"}]
     assert open_table(path, {"--column": "review"}, drop=["review", ""]).kept == ("id", "stars")
-    with pytest.raises(BadInputError, match="has no column 'star'.*did you mean 'stars'"):
+    with pytest.raises(BadInputError, match=r"has no column 'star'.*did you mean 'stars'"):
         open_table(path, {"--column": "review"}, keep=["star"])
     with pytest.raises(BadInputError, match="select the text column with --column"):
         open_table(path, {"--column": None})
@@ -126,8 +126,8 @@ def test_folders_patterns_and_uris(tmp_path: Path) -> None:
     (tmp_path / "_empty").mkdir()
     with pytest.raises(NotFoundError, match="contains no txt"):
         open_table(tmp_path / "_empty")
+    put(tmp_path, "b.csv", "a\n")
     with pytest.raises(NotFoundError, match=r"does not exist; did you mean .*b.csv"):
-        put(tmp_path, "b.csv", "a\n")
         open_table(tmp_path / "bb.csv")
 
 
@@ -256,7 +256,7 @@ def test_vectors_come_back_to_the_bit(format: str, tmp_path: Path) -> None:
         read = {
             "parquet": pd.read_parquet,
             "feather": pd.read_feather,
-            "jsonl": lambda path: pd.DataFrame(map(json.loads, open(path))),
+            "jsonl": lambda path: pd.read_json(path, lines=True, precise_float=True),
         }[format]
         back = np.array(read(target)["embedding"].tolist(), np.float32)
     assert back.dtype == np.float32
