@@ -23,6 +23,8 @@ COMMANDS = {
     "tag": "find named entities, or label tokens",
     "answer": "extract answers to questions from texts",
     "fill": "fill masked tokens",
+    "plan": "tell what a job over a table will take",
+    "verify": "check the output folder of a job",
     "train": "fine-tune a model on a table of examples",
     "map": "plot vectors in 2D or 3D",
     "attention": "draw the attention weights of a text",

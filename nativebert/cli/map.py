@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadInputError(
                 f"{file} has {len(values):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
             )
-    if recorded is not None and args.texts is not None and recorded.get("texts") != digest_of(texts or []):
+    if recorded is not None and args.texts is not None and "texts" in recorded and recorded["texts"] != digest_of(texts or []):
         raise BadInputError(
             f"{args.vectors} was computed from other texts than those in {args.texts}, or in another order. To show other texts at the same "
             f"points, delete {provenance_file(args.vectors)}"

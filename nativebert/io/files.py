@@ -22,6 +22,7 @@ ARROW_FORMATS = ("parquet", "feather")
 _ARROW_ENDINGS = {"pq": "parquet", "arrow": "feather", "ipc": "feather"}
 _EXCEL = ("xlsx", "xls", "xlsm", "ods")
 _BLOCK = 1 << 20
+_URI = r"[a-z][a-z0-9+.-]+://"
 
 
 def arrow(part: str = "") -> Any:
@@ -134,6 +135,17 @@ def table_format(source: str, format: str | None = None) -> str:
     return kind
 
 
+def is_plain(source: str, format: str | None = None) -> bool:
+    """Whether a path is for :mod:`nativebert.io.read`, which needs no pyarrow: standard input, or a file that is neither compressed nor parquet or feather."""
+    if source == "-":
+        return format not in ARROW_FORMATS
+    path = Path(source)
+    if re.match(_URI, source) or path.is_dir() or (glob.has_magic(source) and not path.exists()):
+        return False
+    kind = format or format_of(source)
+    return path.suffix.lower() not in COMPRESSED and _ARROW_ENDINGS.get(kind, kind) not in (*ARROW_FORMATS, *_EXCEL)
+
+
 def places(source: str, format: str | None = None) -> tuple[list[Place], str]:
     """The files that a path, folder, pattern or URI names, in the order of their names, and the format of all.
 
@@ -146,7 +158,7 @@ def places(source: str, format: str | None = None) -> tuple[list[Place], str]:
     if source == "-":
         return [Place("standard input", None, "-", False)], table_format("-", format)
     fs = arrow("fs")
-    if re.match(r"[a-z][a-z0-9+.-]+://", source):
+    if re.match(_URI, source):
         try:
             filesystem, path = fs.FileSystem.from_uri(source.rstrip("/"))
         except Exception as error:  # pyarrow has errors of many kinds for it

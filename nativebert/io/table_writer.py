@@ -19,6 +19,7 @@ import numpy as np
 
 from nativebert.errors import BadInputError
 from nativebert.io.files import arrow
+from nativebert.io.tables import schema_of
 from nativebert.io.write import digits, output_file
 
 FORMATS = ("parquet", "feather", "csv", "tsv", "jsonl", "npy")
@@ -68,6 +69,12 @@ def table_file(target: str, format: str, schema: Any, provenance: Mapping[str, A
         writer.close()
         file.flush()
         os.fsync(file.fileno())
+
+
+def schema_provenance(path: str) -> Mapping[str, Any] | None:
+    """Provenance in the metadata of a parquet or feather file, or of the first of a folder; None where there is none."""
+    record = (schema_of(path).metadata or {}).get(METADATA)
+    return None if record is None else json.loads(record)
 
 
 def format_of_target(target: str) -> str:

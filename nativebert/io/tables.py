@@ -81,6 +81,15 @@ class TableReader:
         return self._blocks()
 
 
+class Choice(NamedTuple):
+    """Which columns are read, as of :func:`open_table`."""
+
+    wanted: Columns
+    keep: Sequence[str] | None
+    drop: Sequence[str]
+    usual: str
+
+
 def open_table(
     source: Any,
     wanted: Columns | None = None,
@@ -90,6 +99,7 @@ def open_table(
     quoting: str | None = None,
     keep: Sequence[str] | None = None,
     drop: Sequence[str] = (),
+    usual: str = "text",
 ) -> TableReader:
     """Open a table.
 
@@ -103,15 +113,17 @@ def open_table(
         quoting: ``"double"`` or ``"none"``, as of :func:`nativebert.io.read.read_columns`.
         keep: the columns that stay beside the results; None for all.
         drop: those of them that do not.
+        usual: what the text column is mostly called.
 
     Raises:
         NotFoundError, BadInputError: nothing there, nothing that can be read, or no such column.
         NativeBertError: pyarrow is not installed.
     """
     wanted = {"column": None} if wanted is None else wanted
+    choice = Choice(wanted, keep, drop, usual)
     pa = arrow()
     if not isinstance(source, (str, Path)):
-        return _of_object(pa, source, wanted, keep, drop)
+        return _of_object(pa, source, choice)
     found, format = places(str(source), format)
     if format not in ("csv", "tsv") and (delimiter or quoting):
         raise BadInputError(f"{source} is read as {format}; --delimiter and --quoting apply to csv and tsv only: remove them")
@@ -119,29 +131,28 @@ def open_table(
     fingerprint = lambda: [place.fingerprint() for place in found]  # noqa: E731
     if format in ("csv", "tsv"):
         layout = _layout(found[0], format, delimiter, quoting, wanted)
-        texts, kept, needed = _chosen(layout.header, wanted, keep, drop, name)
+        texts, kept, needed = _chosen(layout.header, choice, name)
         schema = pa.schema([(column, pa.string()) for column in needed])
         read: Callable[[Place], Iterator[Block]] = lambda place: _csv_blocks(pa, place, layout, texts, needed)  # noqa: E731
     elif format == "txt":
-        texts, kept, needed = _chosen(["text"], wanted, keep, drop, name)
+        texts, kept, needed = _chosen(["text"], choice, name)
         schema = pa.schema([("text", pa.string())])
         read = lambda place: _txt_blocks(pa, place)  # noqa: E731
     elif format == "jsonl":
-        return _jsonl(pa, found, name, wanted, keep, drop, fingerprint)
+        return _jsonl(pa, found, name, choice, fingerprint)
     else:
         theirs = _arrow_file(pa, found[0], format)[0]
-        texts, kept, needed = _chosen(theirs.names, wanted, keep, drop, name)
+        texts, kept, needed = _chosen(theirs.names, choice, name)
         schema = _plain_schema(pa, theirs, texts, needed, name)
         read = lambda place: _arrow_blocks(pa, place, format, texts, schema)  # noqa: E731
     once = found[0].filesystem is None
     return TableReader(name, texts, kept, schema, once, fingerprint, lambda: itertools.chain.from_iterable(map(read, found)))
 
 
-def _chosen(
-    there: Sequence[str], wanted: Columns, keep: Sequence[str] | None, drop: Sequence[str], name: str
-) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+def _chosen(there: Sequence[str], choice: Choice, name: str) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
     """The text columns, the kept columns, and both in the order of the table."""
-    texts = choose_columns(wanted, "text", list(there), name)
+    keep, drop = choice.keep, choice.drop
+    texts = choose_columns(choice.wanted, choice.usual, list(there), name) if choice.wanted else ()
     for option, columns in (("keep", keep or ()), ("drop", drop)):
         for column in columns:
             choose_columns({option: column}, "", list(there), name)
@@ -378,6 +389,12 @@ def _arrow_file(pa: Any, place: Place, format: str) -> tuple[Any, Any]:
         raise BadInputError(f"{place.name} is not a {format} file: {error}") from None
 
 
+def schema_of(source: str) -> Any:
+    """The schema of a parquet or feather file, or of the first of several, with its metadata."""
+    found, format = places(source)
+    return _arrow_file(arrow(), found[0], format)[0]
+
+
 def _arrow_blocks(pa: Any, place: Place, format: str, texts: Sequence[str], schema: Any) -> Iterator[Block]:
     reader = _arrow_file(pa, place, format)[1]
     if format == "parquet":
@@ -416,9 +433,7 @@ def _jsonl(
     pa: Any,
     found: list[Place],
     name: str,
-    wanted: Columns,
-    keep: Sequence[str] | None,
-    drop: Sequence[str],
+    choice: Choice,
     fingerprint: Callable[[], Any],
 ) -> TableReader:
     once = found[0].filesystem is None
@@ -430,7 +445,7 @@ def _jsonl(
     held = records()
     first = next(held, [])
     keys = list(first[0]) if first and isinstance(first[0], dict) else ["text"]
-    texts, kept, needed = _chosen(keys, wanted, keep, drop, name)
+    texts, kept, needed = _chosen(keys, choice, name)
     others = [key for key in needed if key not in texts]
     # one pass for the types: what is a whole number in one line may be a fraction a million lines later
     schema = _schema_of(pa, [first] if once else itertools.chain([first], held), others, name)
@@ -518,7 +533,7 @@ def _of_records(pa: Any, rows: list[Any], texts: Sequence[str], schema: Any, nam
 # ---- objects
 
 
-def _of_object(pa: Any, source: Any, wanted: Columns, keep: Sequence[str] | None, drop: Sequence[str]) -> TableReader:
+def _of_object(pa: Any, source: Any, choice: Choice) -> TableReader:
     """A reader of what a program holds."""
     name = f"the {type(source).__name__}"
     if isinstance(source, Mapping):
@@ -534,11 +549,11 @@ def _of_object(pa: Any, source: Any, wanted: Columns, keep: Sequence[str] | None
     elif hasattr(source, "__arrow_c_stream__"):
         opened = pa.RecordBatchReader.from_stream(source)
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
-        return _of_rows(pa, source, wanted, keep, drop)
+        return _of_rows(pa, source, choice)
     else:
         raise BadInputError(f"a table, a data frame or an iterable of texts is needed, not {type(source).__name__}")
     once = isinstance(source, pa.RecordBatchReader)
-    texts, kept, needed = _chosen(opened.schema.names, wanted, keep, drop, name)
+    texts, kept, needed = _chosen(opened.schema.names, choice, name)
     schema = _plain_schema(pa, opened.schema, texts, needed, name)
 
     def batches() -> Any:
@@ -566,13 +581,13 @@ def _dataset(pa: Any, source: Any) -> Any:
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def _of_rows(pa: Any, source: Iterable[Any], wanted: Columns, keep: Sequence[str] | None, drop: Sequence[str]) -> TableReader:
+def _of_rows(pa: Any, source: Iterable[Any], choice: Choice) -> TableReader:
     """A reader of an iterable of strings or dicts."""
     name, once = f"the {type(source).__name__}", iter(source) is source
     held = _batched(source)
     first = next(held, [])
     keys = list(first[0]) if first and isinstance(first[0], dict) else ["text"]
-    texts, kept, needed = _chosen(keys, wanted, keep, drop, name)
+    texts, kept, needed = _chosen(keys, choice, name)
     others = [key for key in needed if key not in texts]
     schema = _schema_of(pa, [first] if once else itertools.chain([first], held), others, name)
     schema = pa.schema([pa.field(key, pa.string()) if key in texts else schema.field(key) for key in needed])

@@ -49,6 +49,7 @@ class ResultColumns:
         vectors: ``float32``, ``float16``, ``int8`` or ``binary``, see :mod:`nativebert.jobs.vectors`.
 
     Attributes:
+        call: arguments of each call.
         schema: names and types of the columns, a ``pyarrow.Schema``.
 
     Raises:
@@ -84,16 +85,18 @@ class ResultColumns:
             raise BadInputError(f"{kind} has no argument {unknown[0]!r}")
         self._strict = call.get("too_long", task.too_long) == "error"
         # what is over the limit is one row's fault: the others are computed, and it is named
-        self._call = call | ({"too_long": "truncate"} if self._strict else {})
+        self.call, self._call = call, call | ({"too_long": "truncate"} if self._strict else {})
         self.schema = self._schema()
+
+    def beside(self, item: Any) -> Any:
+        """What the task reads of a text: with the query or question of all rows before it, if there is one."""
+        return item if self._beside is None else (self._beside, item)
 
     def _run(self, items: list[Any]) -> Any:
         task: Any = self.task
+        args: list[Any] = [[self.beside(item) for item in items]]
         if isinstance(task, Answerer):
-            pairs = items if self._beside is None else [(self._beside, text) for text in items]
-            args: list[Any] = [[question for question, _ in pairs], [context for _, context in pairs]]
-        else:
-            args = [items if self._beside is None else [(self._beside, text) for text in items]]
+            args = [[question for question, _ in args[0]], [context for _, context in args[0]]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Truncated)  # the job counts them
             return task(*args, return_report=True, progress=False, **self._call)

@@ -49,7 +49,7 @@ class JobReport:
     """What came of a job, all its runs together.
 
     Attributes:
-        out: the folder.
+        out: the folder; or the file, of :func:`nativebert.jobs.stream.to_file`.
         rows: of the input, and of the output.
         shards: files of the output.
         tokens: that were read.
@@ -72,6 +72,11 @@ class JobReport:
     kept_neighbours: float | None
     computed: int
     seconds: float
+
+    @property
+    def rejects(self) -> Path:
+        """The file of rejected rows, where there are any."""
+        return self.out / REJECTS if self.out.is_dir() else self.out.with_name(f"{self.out.name}.rejects.jsonl")
 
 
 class Job:
@@ -142,6 +147,7 @@ class Job:
                 "format": self.format,
                 "shard_rows": self.shard_rows,
                 "vectors": self.results.vectors,
+                "stride": call.get("stride") or task.stride,
                 "device": task.device.partition(":")[0],
                 "backend": getattr(task.plan, "backend", ""),
             },
@@ -207,7 +213,7 @@ class Job:
             done = (
                 "a finished job" if "result" in manifest else f"a job that was stopped after {len(read_progress(out)):,} shards"
             )
-            raise BadInputError(f"{out} holds {done}: go on with it by --resume (resume=True), or choose another folder")
+            raise BadInputError(f"{out} holds {done}: go on with it by resume=True, or choose another folder")
         strangers = [path.name for path in out.iterdir() if not path.name.startswith((".part-", "._", "_lock"))]
         if manifest is None and strangers:
             raise BadInputError(f"{out} is not empty ({sorted(strangers)[0]}), and holds no job: choose another folder")
@@ -351,7 +357,7 @@ class Job:
     def _full(self) -> DiskFullError:
         rows = sum(record["rows"] for record in read_progress(self.out))
         return DiskFullError(
-            f"not enough disk space in {self.out}: {rows:,} rows are done and stay; make room, and go on with --resume (resume=True)"
+            f"not enough disk space in {self.out}: {rows:,} rows are done and stay; make room, and go on with resume=True"
         )
 
 

@@ -140,7 +140,7 @@ def _shard(pa: Any, reader: TableReader, batch: Any, bad: dict[int, str], first:
         reasons = rejects | {first + row: "empty" for row in empty}
         row = min(reasons)
         raise BadInputError(
-            f"row {row:,} of {reader.name} (from 0): its text is {reasons[row]}. Mend it, or leave out --strict (strict=True): then it has no result"
+            f"row {row:,} of {reader.name} (from 0): its text is {reasons[row]}. Mend it, or leave out strict=True: then it has no result"
         )
     items: list[Any] = columns[0].to_pylist() if len(columns) == 1 else list(zip(*(values.to_pylist() for values in columns)))
     for row in (*empty, *(row - first for row in rejects)):
@@ -225,7 +225,7 @@ class Compute:
             if done.too_long and self._strict:
                 row, reason = next(iter(done.too_long.items()))
                 raise BadInputError(
-                    f"row {shard.first + start + row:,} of {self._reader.name} (from 0) has {reason}. Shorten it, or leave out --strict (strict=True)"
+                    f"row {shard.first + start + row:,} of {self._reader.name} (from 0) has {reason}. Shorten it, or leave out strict=True"
                 )
             if self._on_rows is not None:
                 self._on_rows(int(done.tokens.sum()), shard.size * len(items) / len(shard.items))

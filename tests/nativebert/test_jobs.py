@@ -166,7 +166,7 @@ def test_resume_is_refused_where_rows_would_not_belong_together(
 
     refused(
         Job(embed, source, out, shard_rows=50),
-        r"holds a job that was stopped after 1 shards: go on with it by --resume",
+        r"holds a job that was stopped after 1 shards: go on with it by resume=True",
         BadInputError,
         False,
     )
@@ -233,7 +233,7 @@ def test_a_disk_that_is_full_and_a_folder_that_goes_away(
         patch.setattr(os, "replace", full)
         with pytest.raises(
             DiskFullError,
-            match=r"not enough disk space in .*out: 100 rows are done and stay; make room, and go on with --resume",
+            match=r"not enough disk space in .*out: 100 rows are done and stay; make room, and go on with resume=True",
         ):
             Job(embed, source, out, shard_rows=50).run()
     assert Job(embed, source, out, shard_rows=50).run(resume=True).computed == 130
@@ -270,7 +270,7 @@ def test_rows_that_cannot_be_done(embed: nb.Embedder, tmp_path: Path) -> None:
     vectors = pq.read_table(tmp_path / "out")["embedding"].to_pylist()
     assert [vector is None for vector in vectors] == [False, True, True, True, True]
     assert np.array_equal(np.array(vectors[0], np.float32), embed("the cat")[0])
-    with pytest.raises(BadInputError, match=r"row 1 of .*in.jsonl \(from 0\): its text is null.*--strict"):
+    with pytest.raises(BadInputError, match=r"row 1 of .*in.jsonl \(from 0\): its text is null.*strict=True"):
         Job(embed, tmp_path / "in.jsonl", tmp_path / "strict", strict=True).run()
     assert not list((tmp_path / "strict").glob("part-*"))  # told before the work
     with pytest.raises(BadInputError, match=r"row 1 of .* \(from 0\) has 8 tokens, and the limit is 5"):
@@ -362,5 +362,5 @@ def test_a_model_without_files(tmp_path: Path, models: Path) -> None:
     model, tokenizer = nb.load(models / "embed"), nb.Tokenizer.from_folder(models / "embed")
     model.snapshot, model.tokenizer = None, tokenizer
     embedder = nb.Embedder(model)
-    with pytest.raises(BadInputError, match="the model has no files .*: save it first"):
+    with pytest.raises(BadInputError, match=r"the model has no files .*: save it first"):
         Job(embedder, TEXTS, tmp_path / "out").run()
