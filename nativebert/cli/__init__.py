@@ -23,6 +23,7 @@ COMMANDS = {
     "tag": "find named entities, or label tokens",
     "answer": "extract answers to questions from texts",
     "fill": "fill masked tokens",
+    "serve": "serve a model over HTTP, embeddings as OpenAI has them",
     "plan": "tell what a job over a table will take",
     "verify": "check the output folder of a job",
     "train": "fine-tune a model on a table of examples",
