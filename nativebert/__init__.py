@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nativebert.config import NewHead
     from nativebert.errors import NativeBertError
     from nativebert.jobs.job import Job
+    from nativebert.jobs.stream import with_results
     from nativebert.loading import load
     from nativebert.search import paraphrase_mining, semantic_search
     from nativebert.tasks.answer import Answerer
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Job": "nativebert.jobs.job",
+    "with_results": "nativebert.jobs.stream",
     "load": "nativebert.loading",
     "Answerer": "nativebert.tasks.answer",
     "Classifier": "nativebert.tasks.classify",
@@ -56,6 +58,7 @@ __all__ = [
     "paraphrase_mining",
     "semantic_search",
     "train",
+    "with_results",
 ]
 
 

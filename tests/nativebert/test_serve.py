@@ -167,11 +167,15 @@ def test_the_other_tasks(models: Path) -> None:
         assert ask(port, "/rerank", {"documents": TEXTS})[1]["error"]["message"] == "'query' must be a text"
     classify = nb.Classifier(models / "classify")
     with served(classify) as port:
-        assert ask(port, "/classify", {"input": TEXTS})[1]["data"] == [{"index": n, **one} for n, one in enumerate(classify(TEXTS))]
+        assert ask(port, "/classify", {"input": TEXTS})[1]["data"] == [
+            {"index": n, **one} for n, one in enumerate(classify(TEXTS))
+        ]
         assert ask(port, "/classify", {"input": TEXTS[0], "top_k": 2})[1]["data"][0]["labels"] == classify(TEXTS[0], top_k=2)[0]
     tag = nb.Tagger(models / "tag")
     with served(tag) as port:
-        assert ask(port, "/tag", {"input": TEXTS})[1]["data"] == [{"index": n, "entities": one} for n, one in enumerate(tag(TEXTS))]
+        assert ask(port, "/tag", {"input": TEXTS})[1]["data"] == [
+            {"index": n, "entities": one} for n, one in enumerate(tag(TEXTS))
+        ]
     with pytest.raises(BadInputError, match="MaskFiller is not served"):
         app(nb.MaskFiller(models / "fill"))
 
