@@ -27,6 +27,8 @@ COMMANDS = {
     "plan": "tell what a job over a table will take",
     "verify": "check the output folder of a job",
     "train": "fine-tune a model on a table of examples",
+    "duplicates": "find groups of texts that say nearly the same",
+    "evaluate": "measure a model on a table: accuracy, correlation, retrieval",
     "map": "plot vectors in 2D or 3D",
     "attention": "draw the attention weights of a text",
     "tokenize": "show the tokens of texts",

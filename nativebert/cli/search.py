@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.vectors is not None:
         if prompted and read_provenance(args.vectors) is None:
             raise BadInputError("--vectors are already computed, so --prompt and --prompt-name have no effect: remove them")
-        vectors, recorded = _vectors(args, texts)
+        vectors, recorded = read_vectors_of(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return common.finish_hits(args, table, queries, hits, embed, report)
 
 
-def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
+def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
     """Vectors that were made of these texts, as far as their file tells, and how they were made."""
     from nativebert.cli import common
     from nativebert.errors import BadInputError
