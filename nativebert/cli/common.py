@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nativebert import console
 from nativebert.cli.options import as_options
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
@@ -230,7 +231,7 @@ def summarize(
         ("tokens", tokens(report)),
         (
             "seconds",
-            f"{report.seconds:.2f} on {report.device}, {report.precision}, {plural(report.batches, 'batch', 'batches')}",
+            f"{report.seconds:.2f} on {where(report.device)}, {report.precision}, {plural(report.batches, 'batch', 'batches')}",
         ),
     ]
     show([("model", origin(args, snapshot)), *inputs, *done, *results], out)

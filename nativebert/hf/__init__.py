@@ -55,7 +55,10 @@ _HOME = {
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
     "SimilarityFunction": "util",
-    **dict.fromkeys(("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample"), "sentence_trainer"),
+    **dict.fromkeys(
+        ("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample", "BatchSamplers"),
+        "sentence_trainer",
+    ),
     **{name: home for home, names in _TRAINING.items() for name in names.split()},
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}

@@ -4,16 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nativebert.engine import where
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 T = TypeVar("T")
+
+
+class Label(TypedDict):
+    """A label and its score."""
+
+    label: str
+    score: float
+
+
+class Labels(TypedDict):
+    """Labels of a text, best first, and their scores."""
+
+    text: str
+    labels: list[str]
+    scores: list[float]
+
+
+class Entity(TypedDict):
+    """An entity: characters ``start`` to ``end`` of the text, the end not included. ``labels`` is there where ``top_k`` is not 1."""
+
+    text: str
+    label: str
+    score: float
+    start: int
+    end: int
+    labels: NotRequired[list[Label]]
+
+
+class Word(TypedDict):
+    """A word and its label. ``labels`` is there where ``top_k`` is not 1."""
+
+    word: str
+    label: str
+    score: float
+    labels: NotRequired[list[Label]]
+
+
+class Answer(TypedDict):
+    """An answer: characters ``start`` to ``end`` of the context, the end not included."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+class Candidate(TypedDict):
+    """What may stand in the place of a mask; ``text`` is the text with it."""
+
+    token: str
+    id: int
+    score: float
+    text: str
+
+
+class Ranked(TypedDict):
+    """A document, its index and its score."""
+
+    index: int
+    score: float
+    text: str
+
+
+class TokenVectors(TypedDict):
+    """The tokens of a text, the characters of each, and their vectors, ``(tokens, width)``."""
+
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
+
+
+class WordVectors(TypedDict):
+    """The words of a text, the characters of each, and their vectors, ``(words, width)``."""
+
+    words: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,7 +123,7 @@ class Report:
         n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
         left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
         rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
-        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {where(self.device)}, {self.precision}"
 
 
 def _texts(count: int) -> str:
