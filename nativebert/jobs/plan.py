@@ -17,7 +17,7 @@ from nativebert.io.tables import TableReader
 from nativebert.jobs.columns import ResultColumns
 from nativebert.jobs.rows import SHARD_BYTES, SHARD_ROWS, shards
 from nativebert.tasks.embed import Embedder
-from nativebert.tasks.options import CallOptions
+from nativebert.tasks.options import ReportOptions
 from nativebert.text.batching import batches_by_length
 from nativebert.text.window import windows
 
@@ -76,7 +76,7 @@ def plan(reader: TableReader, results: ResultColumns, *, shard_rows: int = SHARD
     if reader.once:
         raise BadInputError(f"{reader.name} can be read only once: save it to a file to plan a job over it")
     task, call = results.task, results.call
-    own_options: CallOptions = {
+    own_options: ReportOptions = {
         name: call[name] for name in ("max_tokens", "too_long", "stride", "batch_tokens") if name in call
     }  # type: ignore[assignment]
     options = task.options.changed(own_options)
