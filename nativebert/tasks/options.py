@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 class CallOptions(TypedDict, total=False):
     """Keyword arguments that every call of a task takes.
 
-    Args:
-        max_tokens, too_long, stride, batch_tokens: in place of the task's own, see :class:`TaskOptions`; without them, or with None, those
-            hold.
+    Attributes:
+        max_tokens: in place of the task's own, see :class:`TaskOptions`; without it, or with None, that holds.
+        too_long: likewise.
+        stride: likewise.
+        batch_tokens: likewise.
         progress: show a progress bar; None, the default, shows one on a terminal for work that takes more than two seconds.
 
     And ``return_report``: True to return ``(results, Report)``, see :class:`~nativebert.tasks.results.Report`.
@@ -44,7 +46,7 @@ class ReportOptions(CallOptions, total=False):
 class TaskOptions(TypedDict, total=False):
     """Keyword arguments that every task's constructor takes.
 
-    Args:
+    Attributes:
         device: ``"auto"`` (the default: the first of cuda, mps and cpu that is there), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, a
             ``torch.device``, or the number of an NVIDIA GPU.
         precision: of the encoder: ``"float32"`` (the default), ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``; or torch's type. Heads are computed in

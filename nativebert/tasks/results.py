@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 T = TypeVar("T")
+SHOWN = 20  # rows of a table in a notebook
 
 
 class Label(TypedDict):
@@ -119,6 +121,9 @@ class Report:
     device: str
     precision: str
 
+    def __repr__(self) -> str:
+        return f"Report({self})"
+
     def __str__(self) -> str:
         n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
         left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
@@ -153,7 +158,18 @@ class Results(list[T]):
         Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
         in those lists are ``rank``, or ``mask`` and ``rank`` where there are two, or ``entity`` and ``rank`` for entities with several labels.
         """
-        return [record for item, result in enumerate(self) for record in _flat(result, {"item": item})]
+        return list(self._records())
+
+    def _repr_html_(self) -> str:
+        shown = [record for _, record in zip(range(SHOWN), self._records())]
+        names = list(dict.fromkeys(name for record in shown for name in record))
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(record.get(name))}</td>' for name in names)}</tr>" for record in shown)
+        more = "" if len(shown) < SHOWN else f", the first {SHOWN} rows"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(str(self.report))}{more}</p>"
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        return (record for item, result in enumerate(self) for record in _flat(result, {"item": item}))
 
     def to_pandas(self) -> pandas.DataFrame:
         """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
@@ -172,6 +188,10 @@ class Results(list[T]):
     def _example(self) -> list[dict[str, Any]]:
         """A record as :meth:`rows` would have it."""
         return list(_flat(self.like, {"item": 0}))
+
+
+def _cell(value: Any) -> str:
+    return html.escape(f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value))
 
 
 def _flat(result: Any, indices: dict[str, Any]) -> Iterator[dict[str, Any]]:
