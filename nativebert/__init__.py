@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nativebert import errors, hf, pictures, train
     from nativebert.config import NewHead
     from nativebert.errors import NativeBertError
+    from nativebert.jobs.job import Job
+    from nativebert.jobs.stream import with_results
     from nativebert.loading import load
     from nativebert.search import paraphrase_mining, semantic_search
     from nativebert.tasks.answer import Answerer
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Job": "nativebert.jobs.job",
+    "with_results": "nativebert.jobs.stream",
     "load": "nativebert.loading",
     "Answerer": "nativebert.tasks.answer",
     "Classifier": "nativebert.tasks.classify",
@@ -56,6 +60,7 @@ __all__ = [
     "Answerer",
     "Classifier",
     "Embedder",
+    "Job",
     "MaskFiller",
     "NativeBertError",
     "NewHead",
@@ -70,6 +75,7 @@ __all__ = [
     "pictures",
     "semantic_search",
     "train",
+    "with_results",
 ]
 _MODULES = ("errors", "hf", "pictures", "train")
 

@@ -71,11 +71,14 @@ MAY = {
     "io": {"errors", "files"},
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
+    "jobs": {"errors", "files", "io", "tasks", "text"},
+    "analysis": {"checks", "errors", "jobs", "search", "tasks", "train"},
+    "serve": {"errors", "tasks"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
-    | {"kernels", "saliency", "search", "tasks", "text", "train"},
+    | {"analysis", "jobs", "kernels", "saliency", "search", "serve", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
-    "__init__": {"hf", "pictures", "config", "errors", "loading", "search", "tasks", "text", "train"},
+    "__init__": {"hf", "pictures", "config", "errors", "jobs", "loading", "search", "tasks", "text", "train"},
 }
 
 

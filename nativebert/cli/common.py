@@ -59,6 +59,8 @@ def read_file(
     """
     say_waiting(path)
     format = args.format if main else None
+    if is_streamed(path, format):
+        return _read_streamed(args, path, wanted, usual, format)
     alone = main and getattr(args, "queries", None) is None
     how = (
         {"delimiter": args.delimiter, "quoting": args.quoting, "na": args.na}
@@ -72,6 +74,33 @@ def read_file(
     if not table.rows:
         raise BadInputError(f"{name(path, 'input')} contains no texts")
     return table
+
+
+def is_streamed(path: str, format: str | None = None) -> bool:
+    """Whether an input is one that only pyarrow reads: parquet, feather, compressed files, folders, patterns, URIs."""
+    from nativebert.io.files import is_plain
+
+    return not is_plain(path, format)
+
+
+def _read_streamed(args: argparse.Namespace, path: str, wanted: Columns, usual: str, format: str | None) -> Table:
+    from nativebert.io.tables import open_table
+
+    with notes(args):
+        reader = open_table(path, wanted, format=format, delimiter=args.delimiter, quoting=args.quoting, keep=[], usual=usual)
+        rows: list[tuple[str, ...]] = []
+        for block in reader:
+            columns = [block.batch.column(name) for name in reader.texts]
+            if any(values.null_count for values in columns):
+                at = min(values.to_pylist().index(None) for values in columns if values.null_count)
+                reason = block.bad.get(at, "null")
+                raise BadInputError(
+                    f"row {len(rows) + at:,} of {reader.name} (from 0): its text is {reason}; remove the row, or fill it"
+                )
+            rows += zip(*(values.to_pylist() for values in columns))
+    if not rows:
+        raise BadInputError(f"{name(path, 'input')} contains no texts")
+    return Table(rows, reader.texts)
 
 
 def queries(args: argparse.Namespace) -> list[str]:

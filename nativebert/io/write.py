@@ -212,16 +212,17 @@ def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}\n".encode())
     for text, row in zip(texts, vectors, strict=True):
         quoted = text.replace('"', '""')
-        file.write(f'"{quoted}",{",".join(map(_digits, row.tolist()))}\n'.encode())
+        file.write(f'"{quoted}",{",".join(map(digits, row.tolist()))}\n'.encode())
 
 
 def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     for text, row in zip(texts, vectors, strict=True):
-        numbers = ", ".join(map(_digits, row.tolist()))
+        numbers = ", ".join(map(digits, row.tolist()))
         file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode())
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """A float32 in digits that bring it back."""
     digits = f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 

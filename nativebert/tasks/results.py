@@ -145,11 +145,12 @@ class Results(list[T]):
 
     Attributes:
         report: what the call did.
+        like: as above.
     """
 
     def __init__(self, items: Iterable[T], report: Report, like: T) -> None:
         super().__init__(items)
-        self.report, self._like = report, like
+        self.report, self.like = report, like
 
     def rows(self) -> list[dict[str, Any]]:
         """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
@@ -186,7 +187,7 @@ class Results(list[T]):
 
     def _example(self) -> list[dict[str, Any]]:
         """A record as :meth:`rows` would have it."""
-        return list(_flat(self._like, {"item": 0}))
+        return list(_flat(self.like, {"item": 0}))
 
 
 def _cell(value: Any) -> str:

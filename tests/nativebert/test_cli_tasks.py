@@ -512,8 +512,8 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
         ),
         (["clasify", "{lines}"], r"unknown command 'clasify'; did you mean classify\?"),
         (
-            ["classify", "{lines}", "-m", "m", "-o", "x.parquet"],
-            r"unknown format of x.parquet.*\.csv, \.jsonl, .*or write -",
+            ["classify", "{lines}", "-m", "m", "-o", "x.pickle"],
+            r"unknown format of x.pickle.*\.csv, \.jsonl, .*or write -",
         ),
         (["classify", "{tmp}/same.csv", "-m", "m", "-o", "{tmp}/same.csv"], "is the input file"),
         (["classify", "{tmp}/empty.txt", "-m", "m"], r"empty\.txt contains no texts"),
