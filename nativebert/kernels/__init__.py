@@ -23,6 +23,10 @@ from nativebert.errors import BadInput
 from nativebert.kernels.fingerprint import fingerprint
 
 VARIABLE = "NATIVEBERT_KERNELS"
+PATH = Path(__file__).parent / "library.so"
+NOT_BUILT = (
+    "they are not built: the installation found no C compiler, or runs on Windows. Install one and reinstall nativebert."
+)
 
 # Names of nn/activation.py -> numbers of kernels.h
 ACTIVATION_NAMES = (
@@ -260,9 +264,9 @@ def library() -> ctypes.CDLL | str:
     import torch  # first, so that both use the OpenMP that it brings
 
     folder = Path(__file__).parent
-    path = folder / "library.so"
+    path = PATH
     if not path.exists():
-        return "they are not built: the installation found no C compiler, or runs on Windows. Install one and reinstall nativebert."
+        return NOT_BUILT
     try:
         if sys.platform == "darwin":  # what it calls of OpenMP is looked up in torch's
             ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libomp.dylib"), ctypes.RTLD_GLOBAL)
