@@ -43,7 +43,7 @@ MAX_PRODUCTS, MAX_BATCH_TOKENS = 1.8e11, 2**14
 _LAYER_FIELDS = frozenset({"heads", "intermediate_size", "activation", "weight_index"})
 _CONFIG_FIELDS = frozenset(
     """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
-    attention_bias mlp_bias norm_bias dropout attention_dropout pooler heads pretraining tied labels problem_type architecture faults
+    attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout masked_padding pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
 
