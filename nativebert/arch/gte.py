@@ -44,6 +44,7 @@ MAP = WeightMap(
     EMBEDDINGS + POOLER + LAYERS,
     heads=HEADS,
     prefixes=("gte.", "new.", ""),
+    spellings={f"lm_head.layer_norm.{leaf}": f"lm_head.norm.{leaf}" for leaf in ("weight", "bias")},
     ties={"head.lm.out.weight": "embed.token.weight"},
     derived=["embeddings.position_ids"],
     carried=["pool.*", "head.*"],

@@ -127,9 +127,9 @@ def test_transformers_is_not_needed() -> None:
     again = f"import pytest; raise SystemExit(pytest.main([{__file__!r}, '-k', 'every_step', '-p', 'no:cacheprovider']))"
     done = subprocess.run([sys.executable, "-c", f"{forbid}; {again}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("." * (len(HEADS) + 6))
+    assert f"{len(HEADS) + 6} passed" in done.stdout
 
 
 def test_the_golden_data_is_small_and_says_where_it_comes_from() -> None:
-    assert sum(f.stat().st_size for f in GOLDEN.rglob("*") if f.is_file() and "__pycache__" not in f.parts) < 1_200_000
+    assert sum(f.stat().st_size for f in GOLDEN.rglob("*") if f.is_file() and "__pycache__" not in f.parts) < 1_600_000
     assert {"torch", "transformers", "safetensors", "python"} <= set(json.loads((GOLDEN / "versions.json").read_text()))

@@ -37,11 +37,11 @@ new = pytest.mark.filterwarnings("ignore::nativebert.errors.NewlyInitialized")
 def checkpoint(model: Model) -> dict[str, torch.Tensor]:
     """The parameters as a checkpoint of transformers holds them."""
     names = family(model.config.family).map
-    parts: dict[str, list[torch.Tensor]] = {}
-    for name, value in model.state_dict().items():
+    state, found = model.state_dict(), {}
+    for name in state:
         (source,) = names.sources_of(name, None if model.tasks else "")
-        parts.setdefault(source, []).append(value)
-    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+        found[source] = torch.cat([state[part] for part in names.targets_of(source)])
+    return found
 
 
 def assert_equal(model: Model, reference: Any) -> None:

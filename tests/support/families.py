@@ -145,14 +145,18 @@ def as_saved(model: Any, gradients: bool = False) -> dict[str, torch.Tensor]:
             p.data = torch.zeros_like(other) if other.grad is None else other.grad.clone()
     with TemporaryDirectory() as folder:
         twin.save_pretrained(folder)
-        return load_file(Path(folder) / "model.safetensors")
+        tensors = load_file(Path(folder) / "model.safetensors")
+    for old, new in family(model.config.model_type).map.spellings.items():
+        tensors = {name.removesuffix(old) + new if name.endswith(old) else name: value for name, value in tensors.items()}
+    return tensors
 
 
 def their_state(model: Any, gradients: bool = False) -> dict[str, torch.Tensor]:
     """The parameters of a model of transformers, or their gradients, tied ones included, under the names of its files."""
     if (name := model.config.model_type) not in RENAMED:
-        found = dict(model.named_parameters(remove_duplicate=False))
-        return {name: p.grad for name, p in found.items() if p.grad is not None} if gradients else found
+        if not gradients:
+            return dict(model.state_dict())
+        return {name: p.grad for name, p in model.named_parameters(remove_duplicate=False) if p.grad is not None}
     saved, names = as_saved(model, gradients), family(name).map
     for tied, leader in () if gradients else names.ties.items():
         (source,), (other,) = names.sources_of(tied), names.sources_of(leader)

@@ -166,11 +166,11 @@ def tensors_of(config: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]
     from nativebert.nn.model import Model
 
     found, parsed = read_config(config)
-    parts: dict[str, list[torch.Tensor]] = {}
-    for name, p in unlike(Model(parsed), seed).state_dict().items():
+    state, tensors = unlike(Model(parsed), seed).state_dict(), {}
+    for name in state:
         (source,) = found.map.sources_of(name, "")
-        parts.setdefault(source, []).append(p)
-    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+        tensors[source] = torch.cat([state[part] for part in found.map.targets_of(source)])
+    return tensors
 
 
 def _random(shapes: dict[str, tuple[int, ...]], g: torch.Generator) -> dict[str, torch.Tensor]:
