@@ -80,19 +80,23 @@ def config(f: Fields) -> EncoderConfig:
     width, vocab, positions = f.integer("hidden_size"), f.integer("vocab_size"), f.integer("max_position_embeddings")
     f.require_value("embedding_size", width, why="the token table has another width than the model")
     f.require_value("attention_head_size", width // layer.heads, why="heads have another width than their share of the model's")
-    f.for_heads(("classify",), lambda: f.require_value("pooler_hidden_size", width, why="the pooler has another width than the model"), None)
+    f.for_heads(
+        ("classify",),
+        lambda: f.require_value("pooler_hidden_size", width, why="the pooler has another width than the model"),
+        None,
+    )
     f.require_value("conv_groups", 1, why="the convolution beside the first layer is grouped")
     kernel = f.integer("conv_kernel_size", 0, low=0, high=99)
     if kernel and not kernel % 2:
-        raise RefusedError(f"config.json (deberta-v2): conv_kernel_size is {kernel}; an even one shifts the tokens, and nativebert wants an odd one")
+        raise RefusedError(
+            f"config.json (deberta-v2): conv_kernel_size is {kernel}; an even one shifts the tokens, and nativebert wants an odd one"
+        )
     common = f.common()
     dropout = f.number("hidden_dropout_prob", high=1.0)
     drop = f.number("cls_dropout", dropout, high=1.0)
     labels, legacy = len(common["labels"]), f.boolean("legacy")
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=dropout)
-    pooled = Head(
-        "classifier", "first", labels, dense=width, activation=f.activation("pooler_hidden_act"), dropout=drop
-    )
+    pooled = Head("classifier", "first", labels, dense=width, activation=f.activation("pooler_hidden_act"), dropout=drop)
     heads |= {"classify": pooled, "choose": replace(pooled, classes=1)}
     if not legacy:  # the output is the token table, whether the config ties them or not
         heads["lm"], common["tied"] = replace(heads["lm"], name="rtd_lm"), True
@@ -126,12 +130,18 @@ def _relative(f: Fields, positions: int) -> RelativePositions | None:
     most = f.integer("max_relative_positions", low=-1)
     if not f.boolean("relative_attention"):
         if terms & {"c2p", "p2c"}:
-            raise RefusedError("config.json (deberta-v2): pos_att_type without relative_attention: attention has no relative positions, and the scale of those that have. nativebert does not compute that.")
+            raise RefusedError(
+                "config.json (deberta-v2): pos_att_type without relative_attention: attention has no relative positions, and the scale of those that have. nativebert does not compute that."
+            )
         return None
     if not terms >= {"c2p", "p2c"}:
-        raise RefusedError(f"config.json (deberta-v2): pos_att_type is {sorted(terms)}; nativebert computes both terms, c2p and p2c.")
+        raise RefusedError(
+            f"config.json (deberta-v2): pos_att_type is {sorted(terms)}; nativebert computes both terms, c2p and p2c."
+        )
     if not f.boolean("share_att_key", False):
-        raise RefusedError("config.json (deberta-v2): share_att_key is false: relative positions have projections of their own. nativebert does not compute that.")
+        raise RefusedError(
+            "config.json (deberta-v2): share_att_key is false: relative positions have projections of their own. nativebert does not compute that."
+        )
     most, buckets = positions if most < 1 else most, f.integer("position_buckets", -1, low=-1)
     norm = "layer_norm" in [word.strip() for word in f.text("norm_rel_ebd", "none").lower().split("|")]
     return RelativePositions(buckets if buckets > 0 else most, most if buckets > 0 else 0, norm)

@@ -53,7 +53,10 @@ def rotary(f: Fields, theta: float) -> tuple[float, float, int]:
     positions = f.integer("max_position_embeddings")
     old, theta = f.section("rope_scaling"), f.number("rope_theta", theta, low=1e-3)
     rope = Fields(f.section("rope_parameters") or old, f"{f.family}, rope_parameters")
-    kind, theta = rope.text("type" if "type" in rope.data else "rope_type", "default"), rope.number("rope_theta", theta, low=1e-3)
+    kind, theta = (
+        rope.text("type" if "type" in rope.data else "rope_type", "default"),
+        rope.number("rope_theta", theta, low=1e-3),
+    )
     if kind == "dynamic":  # angles are stretched beyond these positions, by the length of the longest text of a batch
         return theta, 1.0, min(positions, rope.integer("original_max_position_embeddings", positions))
     if kind == "linear":

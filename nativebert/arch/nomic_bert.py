@@ -92,7 +92,9 @@ def config(f: Fields) -> EncoderConfig:
             f.require_value(key, *allowed, why=why)
         act = f.text("activation_function", "swiglu")
         if act not in HUB_ACTIVATIONS:
-            raise RefusedError(f"config.json (nomic_bert): activation_function is {act!r}: its feed-forward part is not gated, and nativebert wants a gate")
+            raise RefusedError(
+                f"config.json (nomic_bert): activation_function is {act!r}: its feed-forward part is not gated, and nativebert wants a gate"
+            )
         f = f.renamed(HUB_KEYS, {"hidden_act": HUB_ACTIVATIONS[act]})
     theta, scale, positions = rotary(f, 1000.0)
     if hub:

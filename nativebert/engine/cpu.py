@@ -157,7 +157,8 @@ class _Block:
             q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             bias = None if context.bias is None else context.bias(group, q, k)
             if self.relative is not None and context.relative_rows is not None:
-                bias = disentangled_scores(*company(q, k), *self.relative, context.relative_rows[group])[:n] * self.scale
+                several_q, several_k = company(q, k)
+                bias = disentangled_scores(several_q, several_k, *self.relative, context.relative_rows[group])[:n] * self.scale
             outputs.append(attend(q, k, v, bias, self.scale).transpose(1, 2).reshape(n * length, H))
         if (filled := T - len(batch.ids)) > 0:
             outputs.append(qkv.new_zeros(filled, H))

@@ -68,7 +68,9 @@ class ConvolutionBlock(nn.Module):
 
 def neighbours(x: Tensor, batch: Packed, count: int) -> Tensor:
     """For each token the vectors of the ``count`` columns around its own, zeros where its sequence has no token: ``(T, H)`` -> ``(T, count * H)``."""
-    owner = torch.arange(len(batch.lengths), device=x.device).repeat_interleave(batch.cu_seqlens.diff().long(), output_size=len(x))
+    owner = torch.arange(len(batch.lengths), device=x.device).repeat_interleave(
+        batch.cu_seqlens.diff().long(), output_size=len(x)
+    )
     longest = int(batch.columns.max()) + count + 1 if len(x) else 1
     at = owner * longest + batch.columns  # increasing
     padded = torch.cat([x, x.new_zeros(1, x.shape[-1])])
@@ -137,7 +139,10 @@ class Encoder(nn.Module):
             return Trace(self.training_encoder(batch), None, None)
         embedded = x = self.embed(batch)  # (T, H)
         hidden_states, all_attentions = [x], []
-        distance, relative = None if self.distance is None else self.distance.weight, None if self.relative is None else self.relative()
+        distance, relative = (
+            None if self.distance is None else self.distance.weight,
+            None if self.relative is None else self.relative(),
+        )
         contexts = attention_contexts(self.config, batch, distance, relative)
         for number, (block, context) in enumerate(zip(self.blocks(), contexts, strict=True)):
             layer_attentions: list[Tensor] | None = [] if attentions else None

@@ -294,7 +294,10 @@ def test_unknown_families() -> None:
 @pytest.mark.parametrize(
     ("name", "phrase"),
     [
-        ("deberta", "'deberta': its attention is disentangled.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans"),
+        (
+            "deberta",
+            "'deberta': its attention is disentangled.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
+        ),
         ("gpt2", r"'gpt2': it is a decoder\. It knows"),  # nothing here is near it
         ("t5", r"'t5': it is an encoder with a decoder\. It knows"),
         ("longformer", "its attention is sparse.*nearest one it knows is 'roberta'"),

@@ -32,7 +32,8 @@ GRID = [
     (made, how)
     for made in EVERY
     for how in FILES
-    if how == "float32" or (made.end in TWO_HEADS and (how, made.family in ("modernbert", "nomic_bert", "gte")) != ("gamma", True))
+    if how == "float32"
+    or (made.end in TWO_HEADS and (how, made.family in ("modernbert", "nomic_bert", "gte")) != ("gamma", True))
 ]
 
 
@@ -176,9 +177,7 @@ def test_heads_by_name(variant: str, tmp_path: Path) -> None:
             NotFoundError, match=r"no head for 'answer': these would be new.*: head\.qa\.out\.weight, head\.qa\.out\.bias"
         ):
             nb.load(tmp_path / "tag", head="answer")
-    with pytest.raises(
-        BadInputError, match=r"has no head 'sentiment'; it has lm, classify, tag.* or head=None"
-    ):
+    with pytest.raises(BadInputError, match=r"has no head 'sentiment'; it has lm, classify, tag.* or head=None"):
         nb.load(tmp_path / "tag", head="sentiment")
 
 
