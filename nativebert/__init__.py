@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from nativebert.tasks.classify import Classifier
     from nativebert.tasks.embed import Embedder
     from nativebert.tasks.fill import MaskFiller
+    from nativebert.tasks.multivector import MultiVectorEmbedder
     from nativebert.tasks.rank import Ranker
+    from nativebert.tasks.sparse import SparseEmbedder
     from nativebert.tasks.tag import Tagger
     from nativebert.tasks.zeroshot import ZeroShot
     from nativebert.text.tokenizer import Tokenizer
@@ -28,7 +30,9 @@ _HOME = {
     "Classifier": "nativebert.tasks.classify",
     "Embedder": "nativebert.tasks.embed",
     "MaskFiller": "nativebert.tasks.fill",
+    "MultiVectorEmbedder": "nativebert.tasks.multivector",
     "Ranker": "nativebert.tasks.rank",
+    "SparseEmbedder": "nativebert.tasks.sparse",
     "Tagger": "nativebert.tasks.tag",
     "ZeroShot": "nativebert.tasks.zeroshot",
     "paraphrase_mining": "nativebert.search",
@@ -43,9 +47,11 @@ __all__ = [
     "Classifier",
     "Embedder",
     "MaskFiller",
+    "MultiVectorEmbedder",
     "NativeBertError",
     "NewHead",
     "Ranker",
+    "SparseEmbedder",
     "Tagger",
     "Tokenizer",
     "ZeroShot",

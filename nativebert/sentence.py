@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from nativebert.checks import is_integer, is_number
 from nativebert.config import HARMLESS
-from nativebert.errors import CorruptError, RefusedError
+from nativebert.errors import BadInputError, CorruptError, RefusedError
 from nativebert.hub import Snapshot
 
 # Order of concatenation where several are on. Reference: sentence-transformers `Pooling`.
@@ -174,6 +174,86 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     )
 
 
+@dataclass(frozen=True)
+class SparseConfig:
+    """All settings for sparse vectors over the vocabulary (SPLADE).
+
+    Attributes:
+        pooling: ``"max"`` or ``"sum"``, over the tokens of a text.
+        activation: ``"relu"`` for ``log(1 + relu(x))`` of each logit, ``"log1p_relu"`` for the logarithm of 1 plus that.
+        transformer: what is said of the encoder and its tokenizer.
+        prompts, default_prompt: as of :class:`SentenceConfig`.
+        similarity: one of :data:`SIMILARITIES`.
+        assumed: what no file said and was assumed, in words.
+    """
+
+    pooling: Literal["max", "sum"] = "max"
+    activation: Literal["relu", "log1p_relu"] = "relu"
+    transformer: TransformerConfig = TransformerConfig()
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    similarity: str = "dot"
+    assumed: tuple[str, ...] = ()
+
+
+def read_sparse(snapshot: Snapshot) -> SparseConfig:
+    """Read modules.json of a sparse encoder, and what it names.
+
+    Raises:
+        CorruptError: a file is not JSON, or a value has a wrong type.
+        RefusedError: another kind of model, or a module that nativebert does not compute.
+    """
+    extra = settings(snapshot)
+    modules = snapshot.modules()
+    if (kind := extra.get("model_type")) not in (None, "SparseEncoder"):
+        raise RefusedError(f"{SETTINGS}: model_type is {kind!r}, and this is for sparse encoders")
+    kinds = [str(module.get("type", "")) for module in modules]
+    names = [kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
+    if modules and (len(names) != 2 or names[0] not in ("Transformer", "MLMTransformer") or names[1] != "SpladePooling"):
+        raise RefusedError(
+            f"modules.json lists {', '.join(names)}; nativebert computes sparse vectors of one Transformer with a masked-LM head, then one "
+            "SpladePooling"
+        )
+    prompts, default = _prompts(extra)
+    similarity = extra.get("similarity_fn_name") or "dot"
+    if similarity not in SIMILARITIES:
+        raise RefusedError(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
+    if not modules:
+        assumed = "it has no modules.json, so the pooling of SPLADE was assumed: the maximum over all tokens"
+        return SparseConfig(prompts=prompts, default_prompt=default, similarity=similarity, assumed=(assumed,))
+    name = f"{modules[1].get('path', '')}/config.json"
+    data = _fields(snapshot, name)
+    pooling, activation = data.get("pooling_strategy", "max"), data.get("activation_function", "relu")
+    if pooling not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
+        raise RefusedError(
+            f"{name}: pooling_strategy {pooling!r} with activation_function {activation!r}; nativebert knows max and sum, relu and log1p_relu"
+        )
+    _all_known(data, name, "pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension")
+    return SparseConfig(pooling, activation, transformer(snapshot, "fill-mask"), prompts, default, similarity)
+
+
+def prompt_text(prompts: Mapping[str, str] | None, default: str | None, prompt: str | None, name: str | None) -> str:
+    """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
+
+    Raises:
+        BadInputError: both, an unknown name, or what is no string.
+    """
+    known = prompts or {}
+    for value in (prompt, name):
+        if not isinstance(value, (str, type(None))):
+            raise BadInputError(f"prompt and prompt_name must be strings, not {value!r}")
+    if prompt is not None and name is not None:
+        raise BadInputError("pass prompt or prompt_name, not both")
+    if prompt is not None:
+        return prompt
+    name = default if name is None else name
+    if name is None:
+        return ""
+    if name not in known:
+        raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
+    return known[name]
+
+
 def settings(snapshot: Snapshot) -> Mapping[str, Any]:
     """config_sentence_transformers.json; empty where there is none.
 
@@ -195,7 +275,7 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
 
     Args:
         snapshot: the files.
-        task: what the encoder is for, in the words of that file: ``"feature-extraction"`` or ``"sequence-classification"``.
+        task: what the encoder is for, in the words of that file: ``"feature-extraction"``, ``"sequence-classification"`` or ``"fill-mask"``.
 
     Raises:
         CorruptError: the file is not JSON, or a value has a wrong type.
@@ -241,7 +321,11 @@ _SECTIONS = {
     "config": ("config_args", "config_kwargs"),
 }
 # What the encoder gives, and its name beyond it, by its task
-_OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "sequence-classification": ("logits", "scores")}
+_OUTPUTS = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "sequence-classification": ("logits", "scores"),
+    "fill-mask": ("logits", "token_embeddings"),
+}
 
 
 def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:

@@ -54,6 +54,7 @@ _HOME = {
     **{f"{task}Pipeline": "pipelines" for task in _PIPELINES},
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
+    "SparseEncoder": "sparse_encoder",
     "SimilarityFunction": "util",
     **dict.fromkeys(("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample"), "sentence_trainer"),
     **{name: home for home, names in _TRAINING.items() for name in names.split()},
