@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nativebert.tasks.multivector import MultiVectorEmbedder
     from nativebert.tasks.rank import Ranker
     from nativebert.tasks.sparse import SparseEmbedder
+    from nativebert.tasks.static import StaticEmbedder
     from nativebert.tasks.tag import Tagger
     from nativebert.tasks.zeroshot import ZeroShot
     from nativebert.text.tokenizer import Tokenizer
@@ -33,6 +34,7 @@ _HOME = {
     "MultiVectorEmbedder": "nativebert.tasks.multivector",
     "Ranker": "nativebert.tasks.rank",
     "SparseEmbedder": "nativebert.tasks.sparse",
+    "StaticEmbedder": "nativebert.tasks.static",
     "Tagger": "nativebert.tasks.tag",
     "ZeroShot": "nativebert.tasks.zeroshot",
     "paraphrase_mining": "nativebert.search",
@@ -52,6 +54,7 @@ __all__ = [
     "NewHead",
     "Ranker",
     "SparseEmbedder",
+    "StaticEmbedder",
     "Tagger",
     "Tokenizer",
     "ZeroShot",

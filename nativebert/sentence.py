@@ -307,7 +307,10 @@ def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
            for name, data in (("query_length", {**own, **extra}), ("document_length", {**own, **extra}))},
     )  # fmt: skip
     if kind == "ColBERT":
-        attend, on = _flag(extra, "attend_to_expansion_tokens", False, SETTINGS), _flag(extra, "do_query_expansion", True, SETTINGS)
+        attend, on = (
+            _flag(extra, "attend_to_expansion_tokens", False, SETTINGS),
+            _flag(extra, "do_query_expansion", True, SETTINGS),
+        )
         words = extra.get("skiplist_words")
         config = replace(
             config, skiplist=tuple(string.punctuation if words is None else words),
@@ -337,7 +340,9 @@ def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
         elif name == "MultiVectorMask":
             _all_known(data, f"{folder}/config.json", "skiplist_words", "skiplist_tasks")
             skip = data.get("skiplist_tasks") or ["document"]
-            config = replace(config, skiplist=tuple(data.get("skiplist_words") or ()), skip=tuple([skip] if isinstance(skip, str) else skip))
+            config = replace(
+                config, skiplist=tuple(data.get("skiplist_words") or ()), skip=tuple([skip] if isinstance(skip, str) else skip)
+            )
     return replace(config, then=(*config.then, "normalize")) if kind == "ColBERT" else config
 
 

@@ -122,7 +122,9 @@ class SparseEncoder(SentenceTransformersModel):
             columns = torch.from_numpy(vectors.indices).long()
             counts = torch.from_numpy(vectors.indptr).diff()
             rows = torch.arange(len(texts)).repeat_interleave(counts)
-            found = torch.sparse_coo_tensor(torch.stack([rows, columns]), torch.from_numpy(vectors.data), vectors.shape).coalesce()
+            found = torch.sparse_coo_tensor(
+                torch.stack([rows, columns]), torch.from_numpy(vectors.data), vectors.shape
+            ).coalesce()
         else:
             found = torch.from_numpy(vectors.dense())
         if not texts:
@@ -166,7 +168,9 @@ class SparseEncoder(SentenceTransformersModel):
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """How similar each vector of the first is to its counterpart in the second, ``(n,)``."""
-        return util.SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(_dense(embeddings1), _dense(embeddings2))
+        return util.SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(
+            _dense(embeddings1), _dense(embeddings2)
+        )
 
     @staticmethod
     def sparsity(embeddings: Tensor) -> dict[str, float]:

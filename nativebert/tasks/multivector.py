@@ -21,7 +21,7 @@ from nativebert.loading import LoadedModel
 from nativebert.nn.packed import Packed
 from nativebert.tasks import steps
 from nativebert.tasks.base import Task
-from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
+from nativebert.tasks.call import Call, as_list, as_single_items
 from nativebert.tasks.options import CallOptions, TaskOptions
 from nativebert.tasks.windows import Windows, of_ids
 
@@ -62,7 +62,9 @@ class MultiVectorEmbedder(Task):
         if expansion is not None and expansion.token is not None:
             self._mask = self.tokenizer.token_to_id(expansion.token)
         if expansion is not None and self._mask is None:
-            raise RefusedError(f"{self.reference} fills queries up with {expansion.token or 'mask tokens'}, and its vocabulary has none")
+            raise RefusedError(
+                f"{self.reference} fills queries up with {expansion.token or 'mask tokens'}, and its vocabulary has none"
+            )
 
     _prepared: ClassVar[frozenset[str]] = Task._prepared | {"_finish", "_masked"}
 
@@ -157,7 +159,9 @@ class MultiVectorEmbedder(Task):
         """A call with ``kind="document"``."""
         return self(texts, kind="document", **options)
 
-    def similarity(self, queries: Sequence[NDArray[np.float32]], documents: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def similarity(
+        self, queries: Sequence[NDArray[np.float32]], documents: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
         """Scores of each document for each query, float32 ``(queries, documents)``.
 
         Args:
@@ -195,7 +199,8 @@ class MultiVectorEmbedder(Task):
                 order = np.argsort(-values, kind="stable")[:keep]
                 best[n] = values[order], numbers[order]
         return [
-            [{"document": d, "score": s} for s, d in zip(values.tolist(), numbers.tolist(), strict=True)] for values, numbers in best
+            [{"document": d, "score": s} for s, d in zip(values.tolist(), numbers.tolist(), strict=True)]
+            for values, numbers in best
         ]
 
     # -- the steps of a call
@@ -208,7 +213,9 @@ class MultiVectorEmbedder(Task):
         own = self.config.query_length if kind == "query" else self.config.document_length
         limit = self.max_tokens if asked is None and own is None else own if asked is None else asked
         assert limit is not None
-        return max(limit, expansion.length) if kind == "query" and expansion is not None else min(limit, self.encoder.max_tokens)
+        return (
+            max(limit, expansion.length) if kind == "query" and expansion is not None else min(limit, self.encoder.max_tokens)
+        )
 
     def _prefix(self, kind: str, mark: int | None, prompt: str | None, name: str | None) -> str:
         """The text before each text: of the call, of the kind, and the kind's mark where it is no token."""
@@ -246,7 +253,10 @@ class MultiVectorEmbedder(Task):
             if end - first == 1:
                 states, tokens = rows[first], ids[first]
             else:
-                parts = [slice(prefix + marks + w.own_start - w.start, prefix + marks + w.own_end - w.start) for w in windows.spans[first:end]]
+                parts = [
+                    slice(prefix + marks + w.own_start - w.start, prefix + marks + w.own_end - w.start)
+                    for w in windows.spans[first:end]
+                ]
                 states, tokens = (
                     torch.cat([of[first][: prefix + marks], *(of[first + n][part] for n, part in enumerate(parts)), of[end - 1][len(of[end - 1]) - suffix :]])
                     for of in (rows, ids)
@@ -266,12 +276,16 @@ class MultiVectorEmbedder(Task):
         """The first document of each block, and the scores of the block's documents, ``(queries, block)``."""
         for name, vectors in (("queries", queries), ("documents", documents)):
             if any(not isinstance(x, np.ndarray) or x.ndim != 2 or x.shape[1] != self.dimension for x in vectors):
-                raise BadInputError(f"{name} must be arrays of shape (tokens, {self.dimension}), one for each text: embed texts first")
+                raise BadInputError(
+                    f"{name} must be arrays of shape (tokens, {self.dimension}), one for each text: embed texts first"
+                )
         longest = max((len(q) for q in queries), default=0)
         start = 0
         while start < len(documents):
             stop, tokens = start, 0
-            while stop < len(documents) and (stop == start or (tokens + len(documents[stop])) * max(longest, 1) <= SCORES_AT_ONCE):
+            while stop < len(documents) and (
+                stop == start or (tokens + len(documents[stop])) * max(longest, 1) <= SCORES_AT_ONCE
+            ):
                 tokens += len(documents[stop])
                 stop += 1
             block = documents[start:stop]

@@ -77,7 +77,9 @@ class SparseVectors(NamedTuple):
             BadInputError: another width.
         """
         if self.width != other.width:
-            raise BadInputError(f"vectors over {self.width} and {other.width} tokens cannot be compared: use one model for both")
+            raise BadInputError(
+                f"vectors over {self.width} and {other.width} tokens cannot be compared: use one model for both"
+            )
         out = np.empty((self.shape[0], other.shape[0]), np.float32)
         row = np.zeros(self.width, np.float32)
         bounds = other.indptr

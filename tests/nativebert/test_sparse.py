@@ -50,6 +50,7 @@ def write(path: Path, content: Any) -> None:
 
 
 @pytest.mark.reference
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_are_those_of_sentence_transformers(kind: str, folders: dict[str, Path]) -> None:
     from sentence_transformers import SparseEncoder
@@ -58,15 +59,19 @@ def test_vectors_are_those_of_sentence_transformers(kind: str, folders: dict[str
 
     theirs, ours = SparseEncoder(str(folders[kind]), device="cpu"), hf.SparseEncoder(folders[kind], device="cpu")
     assert (ours.max_seq_length, ours.get_embedding_dimension()) == (theirs.max_seq_length, BERT["vocab_size"])
-    with one_thread(), pytest.warns(nb.errors.Truncated):
+    with one_thread():
         for prompt in ({}, {"prompt_name": "query"}, {"prompt": "a dog "}, {"max_active_dims": 5}):
             expected, found = theirs.encode(TEXTS, **prompt), ours.encode(TEXTS, **prompt)
             assert found.is_sparse
             scale = float(expected.to_dense().max())
             torch.testing.assert_close(found.to_dense(), expected.to_dense(), rtol=0, atol=2e-6 * max(1.0, scale))
-        torch.testing.assert_close(ours.encode_query(TEXTS[0]).to_dense(), theirs.encode_query(TEXTS[0]).to_dense(), rtol=0, atol=5e-6)
+        torch.testing.assert_close(
+            ours.encode_query(TEXTS[0]).to_dense(), theirs.encode_query(TEXTS[0]).to_dense(), rtol=0, atol=5e-6
+        )
         expected, found = theirs.encode(TEXTS), ours.encode(TEXTS)
-    torch.testing.assert_close(ours.similarity(found, found), theirs.similarity(expected, expected).to_dense(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        ours.similarity(found, found), theirs.similarity(expected, expected).to_dense(), rtol=1e-5, atol=0
+    )
     assert torch.equal(ours.similarity(found, found).argsort(1), theirs.similarity(expected, expected).to_dense().argsort(1))
     assert [[t for t, _ in row] for row in ours.decode(found, 4)] == [[t for t, _ in row] for row in theirs.decode(expected, 4)]
     assert ours.sparsity(found) == pytest.approx(theirs.sparsity(expected))
@@ -75,6 +80,7 @@ def test_vectors_are_those_of_sentence_transformers(kind: str, folders: dict[str
         ours.encode(TEXTS, device="cuda")
 
 
+@pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
 def test_the_same_bits_in_any_company(folders: dict[str, Path]) -> None:
     many = texts(40, 12)
     for kind in KINDS:
@@ -91,7 +97,9 @@ def test_the_forms_of_vectors(folders: dict[str, Path]) -> None:
     dense = vectors.dense()
     assert vectors.shape == dense.shape == (4, embedder.dimension)
     assert np.array_equal(vectors.scipy().toarray(), dense)
-    np.testing.assert_allclose(vectors.similarity(embedder(["a dog", ""])), dense @ embedder(["a dog", ""]).dense().T, rtol=1e-5)
+    np.testing.assert_allclose(
+        vectors.similarity(embedder(["a dog", ""])), dense @ embedder(["a dog", ""]).dense().T, rtol=1e-5
+    )
     empty = SparseVectors(np.empty(0, np.float32), np.empty(0, np.int32), np.zeros(3, np.int64), embedder.dimension)
     assert not empty.similarity(vectors).any()
     assert not vectors.similarity(empty).any()
