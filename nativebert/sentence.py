@@ -299,13 +299,17 @@ def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
         )
     prompts, default = _prompts(extra)
     own = _fields(snapshot, TRANSFORMER_CONFIGS[0])
+    lengths = {name: ({**own, **extra}).get(name) for name in ("query_length", "document_length")}
+    query, document = (None if lengths[name] is None else _size(lengths, name, SETTINGS) for name in lengths)
     config = MultiVectorConfig(
-        then=(), prompts=prompts, default_prompt=default,
+        then=(),
+        query_length=query,
+        document_length=document,
         transformer=transformer(snapshot, "feature-extraction", ("query_length", "document_length", "query_expansion")),
+        prompts=prompts,
+        default_prompt=default,
         mean=extra.get("similarity_fn_name") == "meanmaxsim",
-        **{name: None if data.get(name) is None else _size(data, name, SETTINGS)
-           for name, data in (("query_length", {**own, **extra}), ("document_length", {**own, **extra}))},
-    )  # fmt: skip
+    )
     if kind == "ColBERT":
         attend, on = (
             _flag(extra, "attend_to_expansion_tokens", False, SETTINGS),

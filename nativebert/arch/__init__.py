@@ -27,6 +27,7 @@ FAMILIES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "gte": "gte",
+    "jina_embeddings_v3": "jina3",
     "modernbert": "modernbert",
     "mpnet": "mpnet",
     "new": "gte",

@@ -58,7 +58,7 @@ class MultiVectorEmbedder(Task):
         unknown = self.tokenizer.unk_id
         self._skip = np.array(sorted({n for w, n in known.items() if n is not None and n != unknown}), np.int64)
         expansion = self.config.expansion
-        self._mask = self.tokenizer.mask_id
+        self._mask: int | None = self.tokenizer.mask_id
         if expansion is not None and expansion.token is not None:
             self._mask = self.tokenizer.token_to_id(expansion.token)
         if expansion is not None and self._mask is None:
@@ -133,11 +133,10 @@ class MultiVectorEmbedder(Task):
             raise BadInputError(f"kind must be 'query' or 'document', not {kind!r}")
         items, options = as_list(texts), CallOptions(**options)
         expansion = self.config.expansion if kind == "query" else None
-        options["max_tokens"] = self._limit(kind, options.get("max_tokens"))
+        limit = self._limit(kind, options.get("max_tokens"))
         mark = self.tokenizer.token_to_id(self.config.marks.get(kind, "")) if self.config.marks.get(kind) else None
         prefix = self._prefix(kind, mark, prompt, prompt_name)
-        if mark is not None:
-            options["max_tokens"] -= 1
+        options["max_tokens"] = limit if mark is None else limit - 1
         out: TokenVectors = []
         with Call(self, items, options) as call:
             if kind == "query" and call.options.too_long == "window":
@@ -229,7 +228,7 @@ class MultiVectorEmbedder(Task):
         """Sequences with their mark after the first special tokens, filled up to a length."""
         head = len(self.tokenizer.frame[0])
         ids = windows.ids if mark is None else [[*row[:head], mark, *row[head:]] for row in windows.ids]
-        if length:
+        if length and self._mask is not None:
             ids = [[*row, *[self._mask] * (length - len(row))] for row in ids]
         return windows._replace(ids=ids)
 

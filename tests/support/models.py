@@ -53,6 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nomic_bert": _SIZES | {"layer_norm_eps": 1e-12},
     "gte": _SIZES | {"pad_token_id": 1, "layer_norm_eps": 1e-12, "type_vocab_size": 1},
     "gte segments": _SIZES | {"pad_token_id": 1, "type_vocab_size": 2},
+    "jina_embeddings_v3": _SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
     "deberta-v2": _DEBERTA,
     "deberta-v2 xlarge": _DEBERTA | {"conv_kernel_size": 3, "conv_act": "gelu", "pos_att_type": ["c2p", "p2c"], "position_buckets": -1},
     "deberta-v2 plain": _DEBERTA
@@ -71,14 +72,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 STEM = {
     "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
     "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2",
+    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3",
 }  # fmt: skip
 """Family -> what the names of its classes in transformers begin with."""
-LACKS = dict.fromkeys(("nomic_bert", "gte"), ("ForQuestionAnswering", "ForMultipleChoice"))
+LACKS = {
+    **dict.fromkeys(("nomic_bert", "gte"), ("ForQuestionAnswering", "ForMultipleChoice")), "jina_embeddings_v3": ("ForMultipleChoice",),
+}  # fmt: skip
 """Family -> the common classes that transformers does not have for it."""
-FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "deberta-v2"}
+FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deberta-v2"}
 """Families of which transformers computes a part in float32 whatever the rest is in: rotary positions, the scale of attention."""
-RENAMED = {"nomic_bert", "gte"}
+RENAMED = {"nomic_bert", "gte", "jina_embeddings_v3"}
 """Families whose parameters have other names in transformers than in their files; nativebert.hf has those of the files."""
 ELSEWHERE = {"new"}
 """Families that transformers does not have: test_families_elsewhere.py."""
