@@ -27,6 +27,7 @@ FAMILIES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "gte": "gte",
+    "jina_bert": "jina_bert",
     "jina_embeddings_v3": "jina3",
     "modernbert": "modernbert",
     "mpnet": "mpnet",
@@ -47,7 +48,6 @@ OTHERS = {
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
     "roformer": "its positions are rotary, and its blocks are otherwise BERT's",
-    "jina_bert_v2": "its code comes with the checkpoint: attention is biased by distance",
     "gpt2": "it is a decoder",
     "llama": "it is a decoder",
     "mistral": "it is a decoder",
@@ -61,7 +61,7 @@ OTHERS = {
 }
 # Where spelling does not tell which family is nearest.
 NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
-           "jina_bert_v2": "bert", "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+           "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 
@@ -264,5 +264,7 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
         raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
+    if name == "bert" and hf.get("position_embedding_type") == "alibi":
+        name = "jina_bert"  # which calls itself bert
     known = family(name)
     return known, check_sizes(known.config(hf))

@@ -53,7 +53,9 @@ DEFAULTS = {
 
 def config(f: Fields) -> EncoderConfig:
     """Translate a config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f.require_value("lora_adaptations", [], why="it has an adapter for each task, which is another model; use jinaai/jina-embeddings-v3-hf")
+    f.require_value(
+        "lora_adaptations", [], why="it has an adapter for each task, which is another model; use jinaai/jina-embeddings-v3-hf"
+    )
     theta, scale, positions = rotary(f, 20_000.0)
     layer = Layer(
         heads=f.integer("num_attention_heads"),

@@ -91,6 +91,7 @@ class EncoderConfig:
         position_table: whether positions are learned, and added to the tokens.
         positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
         relative_buckets: buckets of a learned bias by distance, added to attention scores (MPNet); 0 for none.
+        alibi: whether attention scores fall with the distance, by a slope of each head (JinaBERT).
         relative: relative positions that are scored apart from contents (DeBERTa); None for none.
         convolution: beside the first layer (DeBERTa v2); None for none.
         block: ``"post"`` for norms after the residual sums (BERT); ``"pre"`` for norms before attention and feed-forward, and once more at
@@ -127,6 +128,7 @@ class EncoderConfig:
     position_table: bool = True
     positions_after_pad: bool = False
     relative_buckets: int = 0
+    alibi: bool = False
     relative: RelativePositions | None = None
     convolution: Convolution | None = None
     block: Literal["post", "pre"] = "post"

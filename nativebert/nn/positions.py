@@ -91,6 +91,9 @@ def attention_contexts(
                 distance_table[relative_position_bucket(d, config.relative_buckets)].permute(0, 3, 1, 2)
                 for d in _distances(batch)
             ]
+        elif config.alibi:
+            slopes = torch.tensor(alibi_slopes(layer.heads), device=batch.ids.device)[:, None, None]
+            groups = [d.abs()[:, None] * -slopes for d in _distances(batch)]
         elif layer.window is not None:
             groups = _window_bias(batch, layer.window)
         if padding is not None:
@@ -116,6 +119,14 @@ def apply_rotary(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = (t[:, None] for t in rotary)  # (T, 1, D)
     a, b = x.float().chunk(2, dim=-1)
     return (x.float() * cos + torch.cat((-b, a), dim=-1) * sin).to(x.dtype)
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """What each head's scores fall by with each token of distance: a geometric sequence; for other numbers of heads than powers of two, filled up with
+    every second one of the next power's (Press et al. 2021, arXiv:2108.12409, section 3)."""
+    power = 2 ** math.floor(math.log2(heads))
+    first = 2.0 ** (-8.0 / power)
+    return [first ** (n + 1) for n in range(power)] + (alibi_slopes(2 * power)[0::2][: heads - power] if heads > power else [])
 
 
 def relative_position_bucket(distance: Tensor, count: int) -> Tensor:

@@ -33,7 +33,10 @@ GRID = [
     for made in EVERY
     for how in FILES
     if how == "float32"
-    or (made.end in TWO_HEADS and (how, made.family in ("modernbert", "nomic_bert", "gte", "jina_embeddings_v3")) != ("gamma", True))
+    or (
+        made.end in TWO_HEADS
+        and (how, made.family in ("modernbert", "nomic_bert", "gte", "jina_embeddings_v3")) != ("gamma", True)
+    )
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from families import Batch, Made, ours, theirs, write
-from models import TINY, VARIANTS, one_thread
+from models import TINY, VARIANTS, one_thread, tensors_of, write_folder
+from safetensors.torch import load_file
 
 import nativebert as nb
 from nativebert.arch import read_config
@@ -111,6 +113,64 @@ def test_gte_of_its_own_code_with_stretched_positions(prefix: str, tmp_path: Pat
 def test_other_models_of_gtes_code_are_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(RefusedError, match=why):
         read_config(GTE_ON_THE_HUB | changes)
+
+
+JINA = TINY["jina_bert"] | {"num_attention_heads": 4, "emb_pooler": "mean"}
+
+
+def jina_in_float64(tensors: dict[str, torch.Tensor], ids: torch.Tensor, heads: int, act: Any) -> torch.Tensor:
+    """JinaBERT as its paper has it, one sequence, ``(l,)`` -> ``(l, H)``."""
+    t = {name: value.double() for name, value in tensors.items()}
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-12).sqrt() * t[f"{name}.weight"] + t[f"{name}.bias"]
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x @ t[f"{name}.weight"].T + t.get(f"{name}.bias", 0.0)
+
+    x = norm(
+        t["embeddings.word_embeddings.weight"][ids] + t["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm"
+    )
+    length, slopes = len(ids), {4: [2**-2, 2**-4, 2**-6, 2**-8], 3: [2**-4, 2**-8, 2**-2]}[heads]
+    distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
+    for n in range(2):
+        layer = f"encoder.layer.{n}"
+        q, k, v = (linear(x, f"{layer}.attention.self.{part}").view(length, heads, -1) for part in ("query", "key", "value"))
+        mixed = []
+        for head in range(heads):
+            scores = q[:, head] @ k[:, head].T / q.shape[-1] ** 0.5 - slopes[head] * distance
+            mixed.append(torch.softmax(scores, -1) @ v[:, head])
+        x = norm(linear(torch.cat(mixed, -1), f"{layer}.attention.output.dense") + x, f"{layer}.attention.output.LayerNorm")
+        first, second = linear(x, f"{layer}.mlp.gated_layers").chunk(2, -1)
+        x = norm(linear(act(first) * second, f"{layer}.mlp.wo") + x, f"{layer}.mlp.layernorm")
+    return x
+
+
+@pytest.mark.parametrize(("heads", "kind"), [(4, "geglu"), (4, "reglu"), (3, "geglu")])
+def test_jina_bert(heads: int, kind: str, tmp_path: Path) -> None:
+    config = JINA | {"num_attention_heads": heads, "feed_forward_type": kind, "hidden_size": 36}
+    folder = write_folder(tmp_path / "m", config, tensors_of(config, 5))
+    model, r = nb.load(folder), random.Random(0)
+    assert (model.config.family, model.config.unread) == ("jina_bert", ())
+    assert model.ledger is not None
+    tensors = {name.removeprefix("bert."): t for name, t in load_file(folder / "model.safetensors").items()}
+    act = torch.nn.functional.gelu if kind == "geglu" else torch.relu
+    rows = [[r.randrange(5, 60) for _ in range(n)] for n in (40, 17, 17, 1)]
+    expected = [jina_in_float64(tensors, torch.tensor(row), heads, act) for row in rows]
+    exact = nb.load(folder, precision="float64").encode(Packed.of(rows)).hidden
+    assert (exact - torch.cat(expected)).abs().max() <= 1e-6  # the slopes are float32
+    hidden = prepare(model, "cpu").hidden(Packed.of(rows))
+    assert (hidden - torch.cat(expected)).abs().max() <= 1e-5
+    assert torch.equal(prepare(model, "cpu").hidden(Packed.of([rows[1]])), hidden[40:57])
+    model.save(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    with pytest.raises(RefusedError, match="feed_forward_type is 'original'"):
+        read_config(JINA | {"feed_forward_type": "original"})
+    from nativebert import hf
+
+    with pytest.raises(RefusedError, match="jina_bert, and that family has no Model"):
+        hf.AutoModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic"])

@@ -83,7 +83,7 @@ FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deber
 """Families of which transformers computes a part in float32 whatever the rest is in: rotary positions, the scale of attention."""
 RENAMED = {"nomic_bert", "gte", "jina_embeddings_v3"}
 """Families whose parameters have other names in transformers than in their files; nativebert.hf has those of the files."""
-ELSEWHERE = {"new"}
+ELSEWHERE = {"new", "jina_bert"}
 """Families that transformers does not have: test_families_elsewhere.py."""
 
 
@@ -106,6 +106,7 @@ def _config_json(family: str) -> dict[str, Any]:
 
 
 TINY = {family: _config_json(family) for family in STEM}
+TINY["jina_bert"] = TINY["bert"] | {"position_embedding_type": "alibi", "feed_forward_type": "geglu"}
 TINY["new"] = TINY["gte"] | {"model_type": "new", "architectures": ["NewModel"]}
 """A small config.json of each family, by its ``model_type``."""
 BERT, DISTILBERT = TINY["bert"], TINY["distilbert"]
@@ -194,7 +195,8 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, torch.
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     if tensors is None:
         named = {"bert": bert_tensors, "distilbert": distilbert_tensors}
-        tensors = named.get(config["model_type"], tensors_of)(config)
+        made = tensors_of if config.get("position_embedding_type") == "alibi" else named.get(config["model_type"], tensors_of)
+        tensors = made(config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))
