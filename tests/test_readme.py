@@ -28,7 +28,8 @@ from weights_map.__main__ import main as weights_map
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::nativebert.errors.NativeBertWarning")]
 
 ROOT = Path(__file__).parents[1]
-OTHERS = {"docs/integrations.md": "tests/integrations/test_recipes.py", "docs/adding-a-family.md": "test_adding_a_family.py"}
+OTHERS = {"docs/integrations.md": "tests/integrations/test_recipes.py", "docs/adding-a-family.md": "test_adding_a_family.py",
+          "docs/tasks/sparse.md": "test_multivector.py"}  # fmt: skip
 # Names on the Hub -> the tiny model of hf_checkpoints that stands in.
 HUB = {
     "distilbert-base-uncased-finetuned-sst-2-english": "sentiment",

@@ -11,10 +11,10 @@ from nativebert.arch.bert import POOLER, SPELLINGS, TIES
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Layer
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table
+from weights_map import WeightMap, linear, norm
 
 TOKENS, _, *OTHERS = bert.EMBEDDINGS
-Q, K, V, O, ATTN_NORM, *_ = bert.LAYERS
+ATTENTION = bert.LAYERS[:5]  # with its norm
 # fmt: off
 #            checkpoint module                       our module                   dims
 FEED_FORWARD = [
@@ -26,7 +26,7 @@ FEED_FORWARD = [
 
 MAP = WeightMap(
     "jina_bert",
-    [TOKENS, *OTHERS, Q, K, V, O, ATTN_NORM, *FEED_FORWARD, *POOLER],
+    [TOKENS, *OTHERS, *ATTENTION, *FEED_FORWARD, *POOLER],
     heads=[rule for rule in bert.HEADS if "seq_relationship" not in str(rule)],
     prefixes=("bert.", ""),
     spellings=SPELLINGS,

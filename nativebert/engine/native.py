@@ -144,7 +144,15 @@ class CKernelPlan(ExecutionPlan):
                 first = self._first_qkv(embedding, layers[0].qkv)
         last_norm = kernels.Norm() if model.norm is None else self._norm(model.norm)
         self._encoder = kernels.Encoder(
-            table, embedding, first, layers, len(layers), self.config.width, self.config.norm_eps, self.config.block == "pre", last_norm
+            table,
+            embedding,
+            first,
+            layers,
+            len(layers),
+            self.config.width,
+            self.config.norm_eps,
+            self.config.block == "pre",
+            last_norm,
         )
 
     def hidden(self, batch: Packed) -> Tensor:
@@ -240,7 +248,15 @@ class CKernelPlan(ExecutionPlan):
         qkv, out, up, *gate, down = products
         attn_norm = self._norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else kernels.Norm()
         return kernels.Layer(
-            qkv, out, up, down, gate[0] if gate else kernels.Linear(), attn_norm, self._norm(block.mlp_norm), heads, kernels.ACTIVATION[activation]
+            qkv,
+            out,
+            up,
+            down,
+            gate[0] if gate else kernels.Linear(),
+            attn_norm,
+            self._norm(block.mlp_norm),
+            heads,
+            kernels.ACTIVATION[activation],
         )
 
     def _linear(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
@@ -360,7 +376,9 @@ def _by_distance(model: Model) -> Callable[[Layer], Tensor | None]:
         if key not in made:
             made[key] = None
             if model.distance is not None:
-                made[key] = model.distance.weight.detach()[relative_position_bucket(-distance, config.relative_buckets)].T.contiguous()
+                made[key] = model.distance.weight.detach()[
+                    relative_position_bucket(-distance, config.relative_buckets)
+                ].T.contiguous()
             elif config.alibi:
                 made[key] = distance.abs() * -torch.tensor(alibi_slopes(layer.heads))[:, None]
             elif layer.window is not None:

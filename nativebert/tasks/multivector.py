@@ -234,7 +234,7 @@ class MultiVectorEmbedder(Task):
 
     def _hidden_unattended(self, batch: Packed) -> Tensor:
         """Hidden states where no token attends to those that a query was filled up with, which stand after its last special token."""
-        real = batch.ids != self._mask
+        real = batch.ids.ne(-1 if self._mask is None else self._mask)
         attended = torch.ones_like(real)
         for start, end in zip(batch.cu_seqlens[:-1].tolist(), batch.cu_seqlens[1:].tolist(), strict=True):
             last = int(real[start:end].nonzero()[-1])

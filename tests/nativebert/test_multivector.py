@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from families import Made
 from models import BERT, one_thread, texts, write_folder
 from safetensors.torch import save_file
 
@@ -161,3 +163,28 @@ def test_options_and_files(folders: dict[str, Path], tmp_path: Path) -> None:
     write(other / "modules.json", modules)
     with pytest.raises(RefusedError, match="HierarchicalTokenPooling as module 2"):
         nb.MultiVectorEmbedder(other)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page(folders: dict[str, Path], tmp_path: Path) -> None:
+    """docs/tasks/sparse.md, with small models in place of those that it names."""
+    from test_static import make as make_static
+
+    pytest.importorskip("transformers")
+    sparse = write_folder(tmp_path / "sparse", BERT)
+    Made("bert", "ForMaskedLM").model(vocab_size=BERT["vocab_size"]).save_pretrained(sparse)
+    page = (Path(__file__).parents[2] / "docs" / "tasks" / "sparse.md").read_text("utf-8")
+    names = {
+        "naver/splade-cocondenser-ensembledistil": sparse,
+        "lightonai/GTE-ModernColBERT-v1": folders["none"],
+        "potion-base-8M": make_static(tmp_path / "static", "model2vec"),
+    }
+    for name, folder in names.items():
+        assert f'"{name}"' in page
+        page = page.replace(name, str(folder))
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    scope: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, scope)
+    assert scope["embed"](["a cat"]).shape == (1, 6)
