@@ -65,11 +65,14 @@ class Layer(ctypes.Structure):
     """One layer."""
 
     _fields_ = [
-        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        *((name, Linear) for name in ("qkv", "out", "up", "down", "gate")),
         ("attn_norm", Norm),
         ("mlp_norm", Norm),
         ("heads", c_int32),
         ("activation", c_int32),
+        ("rotary", c_void_p),
+        ("bias", c_void_p),
+        ("bias_stride", c_int64),
     ]
 
 
@@ -154,12 +157,14 @@ class Kernels(ctypes.Structure):
         ),
         ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
         ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
-        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
+        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("rotate", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
         ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
         ("center_row", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
         ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
         ("add_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+        ("multiply_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
         ("training", POINTER(Training)),
     ]
@@ -192,6 +197,8 @@ class Encoder(ctypes.Structure):
         ("layers", c_int32),
         ("width", c_int32),
         ("eps", c_float),
+        ("pre_norm", c_int32),
+        ("last_norm", Norm),
     ]
 
 
