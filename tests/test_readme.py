@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::nativeb
 ROOT = Path(__file__).parents[1]
 OTHERS = {
     "docs/integrations.md": "tests/integrations/test_recipes.py", "docs/adding-a-family.md": "test_adding_a_family.py",
-    "docs/scale.md": "tests/integrations/test_scale.py",
+    "docs/scale.md": "tests/integrations/test_scale.py", "docs/tasks/sparse.md": "test_multivector.py",
 }  # fmt: skip
 # Names on the Hub -> the tiny model of hf_checkpoints that stands in.
 HUB = {

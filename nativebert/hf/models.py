@@ -555,8 +555,8 @@ class PreTrainedModel(nn.Module):
             if self.settled is not nullcontext:  # what is read within it does not stay
                 ours = {name: value.clone() for name, value in ours.items()}
         pieces: dict[str, list[Tensor]] = {}
-        for name, (source, _, _) in self._names.items():
-            pieces.setdefault(source, []).append(ours[name])
+        for name, (source, piece, count) in self._names.items():
+            pieces.setdefault(source, [torch.empty(0)] * count)[piece] = ours[name]
         found = {} if destination is None else destination
         found.update({prefix + source: p[0] if len(p) == 1 else torch.cat(p) for source, p in pieces.items()})
         found.update({prefix + source: ours[leader] for source, leader in self._twice.items()})

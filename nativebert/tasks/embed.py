@@ -317,20 +317,7 @@ class Embedder(Task):
         Raises:
             BadInputError: both, an unknown name, or what is no string.
         """
-        known = self.config.prompts or {}
-        for value in (prompt, name):
-            if not isinstance(value, (str, type(None))):
-                raise BadInputError(f"prompt and prompt_name must be strings, not {value!r}")
-        if prompt is not None and name is not None:
-            raise BadInputError("pass prompt or prompt_name, not both")
-        if prompt is not None:
-            return prompt
-        name = self.config.default_prompt if name is None else name
-        if name is None:
-            return ""
-        if name not in known:
-            raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
-        return known[name]
+        return sentence.prompt_text(self.config.prompts, self.config.default_prompt, prompt, name)
 
     lead = prompt_text  # its old name
 
