@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -19,6 +21,7 @@ from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
+    from nativebert.io.tables import TableReader
     from nativebert.io.write import Records
     from nativebert.tasks.base import Task
     from nativebert.tasks.results import Report
@@ -43,6 +46,7 @@ def read(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> Tabl
     table = read_file(args, args.file, wanted, usual=usual, main=True)
     if args.output is not None:
         check_apart(args.output, args.file)
+    args.columns_read = table.columns
     return table
 
 
@@ -304,7 +308,7 @@ def finish(
 
     shown = explain or (args.output is None and console.is_terminal(sys.stdout))
     if args.output is not None or not shown:
-        write_records(args.output or "-", results)
+        write_records(args.output or "-", beside_other_columns(args, results))
     # what people read must not mix with what programs read
     out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
     if shown:
@@ -313,6 +317,41 @@ def finish(
             print(file=out)
     summarize(args, report, task.snapshot, inputs, target(args, what), out)
     return 0
+
+
+def other_columns(args: argparse.Namespace, read: Sequence[str]) -> TableReader | None:
+    """The columns of the input that were not read; None where there are none, or nothing to write them to, or no pyarrow to read them with."""
+    if args.output in (None, "-") or args.file == "-" or not read or importlib.util.find_spec("pyarrow") is None:
+        return None
+    from nativebert.io.tables import open_table
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told when the texts were read
+        reader = open_table(args.file, {}, format=args.format, delimiter=args.delimiter, quoting=args.quoting, drop=read)
+    return reader if reader.kept else None
+
+
+def beside_other_columns(args: argparse.Namespace, results: Records) -> Records:
+    """Results with the other columns of the input, which belong to the text that a result has the number of (``item`` or ``index``), or stands in the place of.
+    A column whose name a result has already is called ``input_...``."""
+    from nativebert.io.write import Records
+
+    reader = other_columns(args, getattr(args, "columns_read", ()))
+    if reader is None:
+        return results
+    inputs = [row for block in reader for row in block.batch.to_pylist()]
+    numbered = next((results.columns.index(name) for name in ("item", "index") if name in results.columns), None)
+    taken = {*results.columns, *(results.records[0] if results.records else ())}
+    names = {name: f"input_{name}" if name in taken else name for name in reader.kept}
+    records = [
+        {**record, **{names[name]: value for name, value in inputs[record.get("index", n)].items()}}
+        for n, record in enumerate(results.records)
+    ]
+    rows = []
+    for n, row in enumerate(results.rows):
+        beside = inputs[n if numbered is None else row[numbered]]
+        rows.append([*row, *(json.dumps(x, ensure_ascii=False) if isinstance(x, (list, dict)) else x for x in beside.values())])
+    return Records(records, [*results.columns, *names.values()], rows)
 
 
 def finish_hits(

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.io.write import check_target, write_vectors
     from nativebert.jobs.provenance import provenance_of
 
-    if tables.is_table_job(args):
+    if tables.is_table_job(args) or tables.has_other_columns(args, {"--column": args.column}):
         return tables.run(
             args,
             "Embedder",

@@ -224,8 +224,8 @@ def _record_csv(file: IO[bytes], records: Records) -> None:
     # Texts in quotes, numbers without; None is empty
     text = io.TextIOWrapper(file, "utf-8", newline="")
     try:
+        csv.writer(text, lineterminator="\n").writerow(records.columns)
         table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        text.write(",".join(records.columns) + "\n")
         table.writerows(records.rows)
     finally:
         text.detach()
@@ -233,7 +233,7 @@ def _record_csv(file: IO[bytes], records: Records) -> None:
 
 def _record_jsonl(file: IO[bytes], records: Records) -> None:
     for record in records.records:
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n")  # dates, of other columns, as text
 
 
 WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}
