@@ -175,7 +175,7 @@ def test_the_commands(run: Run, models: Path, tmp_path: Path) -> None:
     done = run("duplicates", table, "--column", "text", "-m", models / "embed", "--threshold", "0.999", "-o", "-")
     assert [json.loads(line)["index"] for line in done.out.splitlines()] == [0, 2]
     run("duplicates", table, "--column", "text", "-m", models / "embed", "-o", tmp_path / "d.csv")
-    assert (tmp_path / "d.csv").read_text().splitlines()[0] == "group,index,score,text"
+    assert (tmp_path / "d.csv").read_text().splitlines()[0] == "group,index,score,text,other,label,input_score,query"
     argv = ("evaluate", table, "--column", "text", "--json", "-m")
     found = json.loads(run(*argv, models / "classify", "--label-column", "label").out)
     predicted = [one["label"] for one in nb.Classifier(models / "classify")(["the cat sat", "a dog", "the cat sat"])]
