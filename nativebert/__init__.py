@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from nativebert.tasks.classify import Classifier
     from nativebert.tasks.embed import Embedder
     from nativebert.tasks.fill import MaskFiller
+    from nativebert.tasks.multivector import MultiVectorEmbedder
     from nativebert.tasks.rank import Ranker
+    from nativebert.tasks.sparse import SparseEmbedder
+    from nativebert.tasks.static import StaticEmbedder
     from nativebert.tasks.tag import Tagger
     from nativebert.tasks.zeroshot import ZeroShot
     from nativebert.text.tokenizer import Tokenizer
@@ -46,7 +49,10 @@ _HOME = {
     "Classifier": "nativebert.tasks.classify",
     "Embedder": "nativebert.tasks.embed",
     "MaskFiller": "nativebert.tasks.fill",
+    "MultiVectorEmbedder": "nativebert.tasks.multivector",
     "Ranker": "nativebert.tasks.rank",
+    "SparseEmbedder": "nativebert.tasks.sparse",
+    "StaticEmbedder": "nativebert.tasks.static",
     "Tagger": "nativebert.tasks.tag",
     "ZeroShot": "nativebert.tasks.zeroshot",
     "paraphrase_mining": "nativebert.search",
@@ -62,9 +68,12 @@ __all__ = [
     "Embedder",
     "Job",
     "MaskFiller",
+    "MultiVectorEmbedder",
     "NativeBertError",
     "NewHead",
     "Ranker",
+    "SparseEmbedder",
+    "StaticEmbedder",
     "Tagger",
     "Tokenizer",
     "ZeroShot",

@@ -50,10 +50,23 @@ SETTINGS = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
-OLD_TOKENIZERS = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # only without tokenizer.json
+OLD_TOKENIZERS = (
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)  # only without tokenizer.json
 TOKENIZERS = (*SETTINGS[: SETTINGS.index("modules.json")], *OLD_TOKENIZERS)
 ADAPTER = "adapter_config.json"
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")  # one makes a tokenizer
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)  # one makes a tokenizer
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FOREIGN = re.compile(r"(pytorch_|tf_|flax_)?model[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)")
 

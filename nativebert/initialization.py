@@ -142,7 +142,10 @@ def _units(family: Family, config: EncoderConfig, names: set[str]) -> Iterator[_
             slots = dict(zip(("i", "j"), block))
             for rule in rules:
                 targets = [template.fill(slots) for template in rule.targets]
-                parts = tuple(target.rpartition(".")[0] for target in targets)
+                # a gate is drawn after its layer, whichever comes first in their tensor
+                parts = tuple(
+                    sorted((target.rpartition(".")[0] for target in targets), key=lambda part: part.endswith(".gate"))
+                )
                 if parts not in seen and names >= set(targets):
                     seen.add(parts)
                     yield _Unit(rule.sources[0].fill(slots).rpartition(".")[0], parts)

@@ -4,13 +4,14 @@ Data only: no torch, no import of what the files name."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nativebert.checks import is_integer, is_number
 from nativebert.config import HARMLESS
-from nativebert.errors import CorruptError, RefusedError
+from nativebert.errors import BadInputError, CorruptError, RefusedError
 from nativebert.hub import Snapshot
 
 # Order of concatenation where several are on. Reference: sentence-transformers `Pooling`.
@@ -174,8 +175,205 @@ def read(snapshot: Snapshot) -> SentenceConfig:
     )
 
 
-def settings(snapshot: Snapshot) -> Mapping[str, Any]:
-    """config_sentence_transformers.json; empty where there is none.
+@dataclass(frozen=True)
+class SparseConfig:
+    """All settings for sparse vectors over the vocabulary (SPLADE).
+
+    Attributes:
+        pooling: ``"max"`` or ``"sum"``, over the tokens of a text.
+        activation: ``"relu"`` for ``log(1 + relu(x))`` of each logit, ``"log1p_relu"`` for the logarithm of 1 plus that.
+        transformer: what is said of the encoder and its tokenizer.
+        prompts, default_prompt: as of :class:`SentenceConfig`.
+        similarity: one of :data:`SIMILARITIES`.
+        assumed: what no file said and was assumed, in words.
+    """
+
+    pooling: Literal["max", "sum"] = "max"
+    activation: Literal["relu", "log1p_relu"] = "relu"
+    transformer: TransformerConfig = TransformerConfig()
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    similarity: str = "dot"
+    assumed: tuple[str, ...] = ()
+
+
+def read_sparse(snapshot: Snapshot) -> SparseConfig:
+    """Read modules.json of a sparse encoder, and what it names.
+
+    Raises:
+        CorruptError: a file is not JSON, or a value has a wrong type.
+        RefusedError: another kind of model, or a module that nativebert does not compute.
+    """
+    extra = settings(snapshot)
+    modules = snapshot.modules()
+    if (kind := extra.get("model_type")) not in (None, "SparseEncoder"):
+        raise RefusedError(f"{SETTINGS}: model_type is {kind!r}, and this is for sparse encoders")
+    kinds = [str(module.get("type", "")) for module in modules]
+    names = [kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
+    if modules and (len(names) != 2 or names[0] not in ("Transformer", "MLMTransformer") or names[1] != "SpladePooling"):
+        raise RefusedError(
+            f"modules.json lists {', '.join(names)}; nativebert computes sparse vectors of one Transformer with a masked-LM head, then one "
+            "SpladePooling"
+        )
+    prompts, default = _prompts(extra)
+    similarity = extra.get("similarity_fn_name") or "dot"
+    if similarity not in SIMILARITIES:
+        raise RefusedError(f"{SETTINGS}: similarity_fn_name is {similarity!r}; nativebert has {', '.join(SIMILARITIES)}")
+    if not modules:
+        assumed = "it has no modules.json, so the pooling of SPLADE was assumed: the maximum over all tokens"
+        return SparseConfig(prompts=prompts, default_prompt=default, similarity=similarity, assumed=(assumed,))
+    name = f"{modules[1].get('path', '')}/config.json"
+    data = _fields(snapshot, name)
+    pooling, activation = data.get("pooling_strategy", "max"), data.get("activation_function", "relu")
+    if pooling not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
+        raise RefusedError(
+            f"{name}: pooling_strategy {pooling!r} with activation_function {activation!r}; nativebert knows max and sum, relu and log1p_relu"
+        )
+    _all_known(data, name, "pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension")
+    return SparseConfig(pooling, activation, transformer(snapshot, "fill-mask"), prompts, default, similarity)
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Query expansion: a query is filled up with mask tokens, whose vectors count (Khattab and Zaharia 2020, arXiv:2004.12832, section 3.2).
+
+    Attributes:
+        length: tokens of a query, special tokens included; at least, where it is not ``fixed``.
+        fixed: whether longer queries are cut to that length.
+        attend: whether tokens attend to the mask tokens.
+        token: what queries are filled up with; None for the mask token.
+    """
+
+    length: int
+    fixed: bool = True
+    attend: bool = False
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class MultiVectorConfig:
+    """All settings for late interaction (ColBERT).
+
+    Attributes:
+        then: what follows the encoder, in order, on each token's vector.
+        skiplist: words whose tokens are left out.
+        skip: ``"query"``, ``"document"``: what they are left out of.
+        query_length, document_length: most tokens, special tokens included; None for the model's limit.
+        expansion: None for none.
+        marks: tokens put after the first special token, by ``"query"`` and ``"document"``, where the vocabulary has them.
+        transformer, prompts, default_prompt: as of :class:`SentenceConfig`.
+        mean: whether scores are means over a query's tokens, not sums.
+    """
+
+    then: tuple[Step, ...] = ("normalize",)
+    skiplist: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ("document",)
+    query_length: int | None = None
+    document_length: int | None = None
+    expansion: Expansion | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    transformer: TransformerConfig = TransformerConfig()
+    prompts: Mapping[str, str] | None = None
+    default_prompt: str | None = None
+    mean: bool = False
+
+
+# What PyLate writes into config_sentence_transformers.json
+_PYLATE = (
+    "query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens", "do_query_expansion", "skiplist_words",
+)  # fmt: skip
+
+
+def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
+    """Read modules.json of a model for late interaction, of sentence-transformers or PyLate, and what it names.
+
+    Raises:
+        CorruptError: a file is not JSON, or a value has a wrong type.
+        RefusedError: another kind of model, or a module that nativebert does not compute.
+    """
+    extra = settings(snapshot, _PYLATE)
+    kind, modules = extra.get("model_type"), snapshot.modules()
+    if kind not in ("MultiVectorEncoder", "ColBERT") or not modules:
+        raise RefusedError(
+            f"{SETTINGS}: model_type is {kind!r}; for late interaction it must be MultiVectorEncoder (sentence-transformers) or ColBERT (PyLate)"
+        )
+    prompts, default = _prompts(extra)
+    own = _fields(snapshot, TRANSFORMER_CONFIGS[0])
+    lengths = {name: ({**own, **extra}).get(name) for name in ("query_length", "document_length")}
+    query, document = (None if lengths[name] is None else _size(lengths, name, SETTINGS) for name in lengths)
+    config = MultiVectorConfig(
+        then=(),
+        query_length=query,
+        document_length=document,
+        transformer=transformer(snapshot, "feature-extraction", ("query_length", "document_length", "query_expansion")),
+        prompts=prompts,
+        default_prompt=default,
+        mean=extra.get("similarity_fn_name") == "meanmaxsim",
+    )
+    if kind == "ColBERT":
+        attend, on = (
+            _flag(extra, "attend_to_expansion_tokens", False, SETTINGS),
+            _flag(extra, "do_query_expansion", True, SETTINGS),
+        )
+        words = extra.get("skiplist_words")
+        config = replace(
+            config, skiplist=tuple(string.punctuation if words is None else words),
+            expansion=Expansion(config.query_length or 32, attend=attend) if on else None,
+            marks={name: str(extra.get(f"{name}_prefix") or "") for name in USUAL_PROMPTS},
+        )  # fmt: skip
+    elif (data := own.get("query_expansion")) is not None:
+        where = f"{TRANSFORMER_CONFIGS[0]}, query_expansion"
+        if data.get("strategy") not in ("fixed", "min"):
+            raise RefusedError(f"{where}: strategy is {data.get('strategy')!r}; nativebert knows 'fixed' and 'min'")
+        fixed, attend = data["strategy"] == "fixed", _flag(data, "attend", False, where)
+        config = replace(config, expansion=Expansion(_size(data, "length", where), fixed, attend, data.get("token")))
+    for position, module in enumerate(modules):
+        written, folder = str(module.get("type", "")), str(module.get("path", ""))
+        name = written.rpartition(".")[2] if written.startswith(("sentence_transformers.", "pylate.")) else written
+        data = _fields(snapshot, f"{folder}/config.json") if position else {}
+        if (name == "Transformer") != (position == 0) or name not in ("Transformer", "Dense", "MultiVectorMask", "Normalize"):
+            raise RefusedError(
+                f"modules.json has {name} as module {position}; nativebert computes one Transformer, then any number of Dense, MultiVectorMask and "
+                "Normalize"
+            )
+        if name == "Dense":
+            config = replace(config, then=(*config.then, _dense(data, folder, "token_embeddings")))
+        elif name == "Normalize":
+            _reads(data, f"{folder}/config.json", "token_embeddings")
+            config = replace(config, then=(*config.then, "normalize"))
+        elif name == "MultiVectorMask":
+            _all_known(data, f"{folder}/config.json", "skiplist_words", "skiplist_tasks")
+            skip = data.get("skiplist_tasks") or ["document"]
+            config = replace(
+                config, skiplist=tuple(data.get("skiplist_words") or ()), skip=tuple([skip] if isinstance(skip, str) else skip)
+            )
+    return replace(config, then=(*config.then, "normalize")) if kind == "ColBERT" else config
+
+
+def prompt_text(prompts: Mapping[str, str] | None, default: str | None, prompt: str | None, name: str | None) -> str:
+    """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
+
+    Raises:
+        BadInputError: both, an unknown name, or what is no string.
+    """
+    known = prompts or {}
+    for value in (prompt, name):
+        if not isinstance(value, (str, type(None))):
+            raise BadInputError(f"prompt and prompt_name must be strings, not {value!r}")
+    if prompt is not None and name is not None:
+        raise BadInputError("pass prompt or prompt_name, not both")
+    if prompt is not None:
+        return prompt
+    name = default if name is None else name
+    if name is None:
+        return ""
+    if name not in known:
+        raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def settings(snapshot: Snapshot, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """config_sentence_transformers.json; empty where there is none. ``more`` are keys that the caller reads beside the usual ones.
 
     Raises:
         CorruptError: it is not JSON.
@@ -185,17 +383,18 @@ def settings(snapshot: Snapshot) -> Mapping[str, Any]:
     _all_known(
         data, SETTINGS,
         "__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "activation_fn", "requirements",
-        "keep_in_fp32_modules",  # heads are computed in float32 always
+        *more, "keep_in_fp32_modules",  # heads are computed in float32 always
     )  # fmt: skip
     return data
 
 
-def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
+def transformer(snapshot: Snapshot, task: str, more: tuple[str, ...] = ()) -> TransformerConfig:
     """Read sentence_bert_config.json, or the file that older versions wrote in its place.
 
     Args:
         snapshot: the files.
-        task: what the encoder is for, in the words of that file: ``"feature-extraction"`` or ``"sequence-classification"``.
+        task: what the encoder is for, in the words of that file: ``"feature-extraction"``, ``"sequence-classification"`` or ``"fill-mask"``.
+        more: keys of that file that the caller reads itself.
 
     Raises:
         CorruptError: the file is not JSON, or a value has a wrong type.
@@ -220,7 +419,7 @@ def transformer(snapshot: Snapshot, task: str) -> TransformerConfig:
     _all_known(
         data, name,
         "max_seq_length", "do_lower_case", "transformer_task", "module_output_name", "modality_config", "processing_kwargs",
-        "unpad_inputs", "backend", "__version__", *(names for pair in _SECTIONS.values() for names in pair),
+        "unpad_inputs", "backend", "__version__", *more, *(names for pair in _SECTIONS.values() for names in pair),
     )  # fmt: skip
     own = snapshot.read_json("config.json") or {}
     for key, where, value in sections["config"]:
@@ -241,7 +440,11 @@ _SECTIONS = {
     "config": ("config_args", "config_kwargs"),
 }
 # What the encoder gives, and its name beyond it, by its task
-_OUTPUTS = {"feature-extraction": ("last_hidden_state", "token_embeddings"), "sequence-classification": ("logits", "scores")}
+_OUTPUTS = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "sequence-classification": ("logits", "scores"),
+    "fill-mask": ("logits", "token_embeddings"),
+}
 
 
 def _section(data: Mapping[str, Any], names: tuple[str, ...], name: str) -> list[tuple[str, str, Any]]:
@@ -340,7 +543,7 @@ def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...
             _all_known(norm, f"{folder}/config.json", "dimension")
             then.append(LayerNorm(folder, _width(norm, "dimension", f"{folder}/config.json")))
         elif kind == "Normalize":
-            _on_sentences(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json")
+            _reads(_fields(snapshot, f"{folder}/config.json"), f"{folder}/config.json", "sentence_embedding")
             then.append("normalize")
         # dropout does nothing outside training
     if pooling is None:
@@ -364,9 +567,9 @@ def _pooling(data: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], bool]
     return tuple(modes), _flag(data, "include_prompt", True, name)
 
 
-def _dense(data: Mapping[str, Any], folder: str) -> Dense:
+def _dense(data: Mapping[str, Any], folder: str, of: str = "sentence_embedding") -> Dense:
     name = f"{folder}/config.json"
-    _on_sentences(data, name, "in_features", "out_features", "bias", "activation_function", "use_residual")
+    _reads(data, name, of, "in_features", "out_features", "bias", "activation_function", "use_residual")
     path = str(data.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = DENSE_ACTIVATIONS.get(path.rpartition(".")[2]) if path.startswith("torch.nn.") else None
     if activation is None:
@@ -395,11 +598,11 @@ def _width(data: Mapping[str, Any], key: str, name: str) -> int:
     return width
 
 
-def _on_sentences(data: Mapping[str, Any], name: str, *known: str) -> None:
-    """Refuse a module that reads or writes anything but sentence vectors, or that has a key beyond these."""
+def _reads(data: Mapping[str, Any], name: str, of: str, *known: str) -> None:
+    """Refuse a module that reads or writes anything but ``of``, or that has a key beyond these."""
     for key in ("module_input_name", "module_output_name"):
-        if (value := data.get(key)) not in (None, "sentence_embedding"):
-            raise RefusedError(f"{name}: {key} is {value!r}; nativebert computes this on sentence vectors only")
+        if (value := data.get(key)) not in (None, of):
+            raise RefusedError(f"{name}: {key} is {value!r}; nativebert computes this on {of} only")
     _all_known(data, name, "module_input_name", "module_output_name", *known)
 
 

@@ -2,7 +2,7 @@
 
 The blocks of a page run in order, as one program. A stand-in for the Hub serves tiny models with random weights under the names that the
 pages use; all-MiniLM-L6-v2 is the real one. A failure names the page and the line. Not run here: docs/integrations.md and docs/adding-a-family.md,
-which tests of their own run, the R of docs/hf.md, and what NOT_RUN names.
+which tests of their own run, the R of docs/hf.md (that of docs/r.md is run by tests/r/test-docs.R), and what NOT_RUN names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::nativeb
 ROOT = Path(__file__).parents[1]
 OTHERS = {
     "docs/integrations.md": "tests/integrations/test_recipes.py", "docs/adding-a-family.md": "test_adding_a_family.py",
-    "docs/scale.md": "tests/integrations/test_scale.py",
+    "docs/scale.md": "tests/integrations/test_scale.py", "docs/tasks/sparse.md": "test_multivector.py",
 }  # fmt: skip
 # Names on the Hub -> the tiny model of hf_checkpoints that stands in.
 HUB = {

@@ -66,6 +66,7 @@ MAY = {
         "text",
         "train",
     },
+    "r": {"checks", "errors", "hub", "io", "loading", "search", "tasks", "text", "train"},
     "inspect": {"arch", "config", "errors", "hub", "sentence", "text"},
     "io": {"errors", "files"},
     "console": {"errors"},

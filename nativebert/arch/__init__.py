@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 FAMILIES = {
     "albert": "albert",
     "bert": "bert",
+    "deberta-v2": "deberta2",
     "camembert": "roberta",
     "distilbert": "distilbert",
     "electra": "electra",
+    "gte": "gte",
+    "jina_bert": "jina_bert",
+    "jina_embeddings_v3": "jina3",
     "modernbert": "modernbert",
     "mpnet": "mpnet",
+    "new": "gte",
+    "nomic_bert": "nomic_bert",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }
@@ -34,7 +40,6 @@ FAMILIES = {
 # Families that are asked for and not here: what stands between them and an encoder of BERT's kind.
 OTHERS = {
     "deberta": "its attention is disentangled: content and relative positions are scored apart",
-    "deberta-v2": "its attention is disentangled: content and relative positions are scored apart",
     "longformer": "its attention is sparse",
     "big_bird": "its attention is sparse",
     "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
@@ -43,9 +48,6 @@ OTHERS = {
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
     "roformer": "its positions are rotary, and its blocks are otherwise BERT's",
-    "nomic_bert": "its code comes with the checkpoint: rotary positions, gated layers",
-    "new": "its code comes with the checkpoint: rotary positions, gated layers",
-    "jina_bert_v2": "its code comes with the checkpoint: attention is biased by distance",
     "gpt2": "it is a decoder",
     "llama": "it is a decoder",
     "mistral": "it is a decoder",
@@ -58,8 +60,8 @@ OTHERS = {
     "clip": "it reads images beside text",
 }
 # Where spelling does not tell which family is nearest.
-NEAREST = {"deberta": "bert", "deberta-v2": "bert", "roformer": "modernbert", "nomic_bert": "modernbert", "new": "modernbert",
-           "jina_bert_v2": "bert", "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
+           "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 
@@ -80,6 +82,7 @@ class Family:
         aliases: attributes of its config class in transformers that are another name of a key.
         computed: keys of its config class in transformers that follow from others and from the encoder's config.
         more_classes: what the class names end in that it has beside :data:`CLASSES`.
+        lacks: those of :data:`CLASSES` that it does not have.
         output: what its bare encoder returns in transformers, a class of :mod:`nativebert.hf.outputs`.
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
@@ -97,6 +100,7 @@ class Family:
     aliases: Mapping[str, str] = field(default_factory=dict)
     computed: Callable[[Mapping[str, Any], EncoderConfig], dict[str, Any]] | None = None
     more_classes: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     output: str = "BaseModelOutput"
     mask_heads: tuple[str, ...] = ()
     float32_losses: tuple[str, ...] = ()
@@ -107,7 +111,7 @@ class Family:
     @property
     def classes(self) -> tuple[str, ...]:
         """Suffixes of its class names in transformers."""
-        return (*CLASSES, *self.more_classes)
+        return (*(end for end in CLASSES if end not in self.lacks), *self.more_classes)
 
     def config(self, hf: Mapping[str, Any]) -> EncoderConfig:
         """Translate a parsed config.json. Raises as ``translate``."""
@@ -192,13 +196,23 @@ def _has(config: EncoderConfig, name: str) -> bool:
     *module, leaf = name.split(".")
     if module[:2] == ["embed", "project"]:
         return config.project
+    if module == ["embed", "segment"]:
+        return config.segments > 0
+    if module == ["embed", "position"]:
+        return config.position_table
     if module == ["distance"]:
         return bool(config.relative_buckets and config.layers)
+    if module[0] == "relative":
+        return config.relative is not None and bool(config.layers) and (module[1] == "table" or config.relative.norm)
+    if module[0] == "convolution":
+        return config.convolution is not None
     if module[-1] == "attn_norm" and not config.blocks[tuple(map(int, module[1:-1]))].attn_norm:
         return False
     if leaf == "bias":
         if module[-1].endswith("norm"):
             return config.norm_bias
+        if module[-2:] == ["mlp", "down"] and config.down_bias is not None:
+            return config.down_bias
         return {"attn": config.attention_bias, "mlp": config.mlp_bias}.get(module[-2], True)
     return True
 
@@ -250,5 +264,7 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
         raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
+    if name == "bert" and hf.get("position_embedding_type") == "alibi":
+        name = "jina_bert"  # which calls itself bert
     known = family(name)
     return known, check_sizes(known.config(hf))

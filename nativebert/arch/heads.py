@@ -1,8 +1,12 @@
-"""Heads that several families share, as data: see :class:`nativebert.config.Head`."""
+"""What several families share: heads, as data (:class:`nativebert.config.Head`), and rotary positions of a config.json."""
 
 from __future__ import annotations
 
-from nativebert.config import Head
+from collections.abc import Mapping
+from typing import Any
+
+from nativebert.config import Fields, Head
+from nativebert.errors import RefusedError
 
 
 def bert_like(
@@ -32,3 +36,44 @@ def roberta_like(*, width: int, vocab: int, labels: int, dropout: float) -> dict
     heads = bert_like(width=width, vocab=vocab, labels=labels, activation="gelu", dropout=dropout)
     classify = Head("sequence", "first", labels, dense=width, activation="tanh", dropout=dropout, dropout_first=True)
     return {**heads, "classify": classify}
+
+
+def rotary(f: Fields, theta: float) -> tuple[float, float, int]:
+    """Base, scale and number of the rotary positions of a config.json, in the spelling of transformers 5 (``rope_parameters``) or that of 4
+    (``rope_theta`` and ``rope_scaling``).
+
+    Args:
+        f: the config.json.
+        theta: base where it says none.
+
+    Raises:
+        CorruptError: a value of a wrong type.
+        RefusedError: positions are scaled in a way that is not computed.
+    """
+    positions = f.integer("max_position_embeddings")
+    old, theta = f.section("rope_scaling"), f.number("rope_theta", theta, low=1e-3)
+    rope = Fields(f.section("rope_parameters") or old, f"{f.family}, rope_parameters")
+    kind, theta = (
+        rope.text("type" if "type" in rope.data else "rope_type", "default"),
+        rope.number("rope_theta", theta, low=1e-3),
+    )
+    if kind == "dynamic":  # angles are stretched beyond these positions, by the length of the longest text of a batch
+        return theta, 1.0, min(positions, rope.integer("original_max_position_embeddings", positions))
+    if kind == "linear":
+        return theta, 1.0 / rope.number("factor", low=1e-3), positions
+    if kind == "ntk":
+        rope.require_value("mixed_b", why="angles are stretched unevenly")
+        factor = rope.number("factor", 1.0, low=1e-3)
+        return theta * factor, factor ** (-2.0 / (f.integer("hidden_size") // f.integer("num_attention_heads"))), positions
+    if kind != "default":
+        raise RefusedError(
+            f"config.json ({f.family}): rotary positions of type {kind!r}; nativebert computes 'default', 'linear' and 'ntk', and 'dynamic' within "
+            "the trained positions. Run this checkpoint with transformers."
+        )
+    return theta, 1.0, positions
+
+
+def rotary_computed(values: Mapping[str, Any], theta: float) -> dict[str, Any]:
+    """``rope_parameters`` as transformers' config has them in any case."""
+    rope = {"rope_theta": values.get("rope_theta", theta), "rope_type": "default"} | dict(values.get("rope_parameters") or {})
+    return {"rope_parameters": rope}

@@ -44,18 +44,19 @@ COMMANDS = {
 
 
 class _Version(argparse.Action):
-    """Prints what is installed. torch takes a second to import, which no other command should wait for."""
+    """Prints what is installed, without importing it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        from nativebert import kernels
+
         print(f"nativebert {__version__}")
         try:
-            import torch
-
-            from nativebert import kernels
-        except ImportError as error:
-            parser.exit(1, f"{error}: install torch, see https://pytorch.org\n")
-        print(f"torch {torch.__version__}")
-        print(f"C kernels: {kernels.levels()[0]}" if kernels.available() else f"without C kernels: {kernels.why_not()}")
+            print(f"torch {version('torch')}")
+        except PackageNotFoundError:
+            print("torch is not installed, and nothing runs without it: pip install torch")
+        print("with C kernels" if kernels.PATH.exists() else f"without C kernels: {kernels.NOT_BUILT}")
         parser.exit()
 
 

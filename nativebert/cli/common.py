@@ -66,7 +66,11 @@ def read_file(
     if is_streamed(path, format):
         return _read_streamed(args, path, wanted, usual, format)
     alone = main and getattr(args, "queries", None) is None
-    how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
+    how = (
+        {"delimiter": args.delimiter, "quoting": args.quoting, "na": args.na}
+        if alone or format_of(path, format) in TABLES
+        else {}
+    )
     with notes(args):
         table = read_columns(
             path, wanted, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how

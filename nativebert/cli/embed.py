@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -o OUT [options]"
-    parser.where = (
-        "Name the output file: -o vectors.npy, .csv, .jsonl or .parquet, -o OUT/ for a folder, or -o - for standard output"
-    )
+    parser.where = "Name the output file: -o vectors.npy, .csv, .jsonl, .parquet or .rds, -o OUT/ for a folder, or -o - for standard output"
     parser.description = (
         "Compute the embedding of each text of a file, in the order of the file. Pooling, normalization, prompts and "
         "maximum length are taken from the model's files. Longer texts are truncated and counted by default."
@@ -25,7 +23,7 @@ def define(parser: options.Parser) -> None:
     options.add_column(parser)
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True,
-        help="output file: .npy, .csv, .jsonl, .parquet, .feather or .tsv; OUT/ for a folder of shards; - writes JSON lines to standard output",
+        help="output file: .npy, .csv, .jsonl, .parquet, .feather, .tsv, .rds or .RData; OUT/ for a folder of shards; - writes JSON lines to standard output",
     )  # fmt: skip
     options.add_model(parser, options.DEFAULT_MODEL)
     parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")

@@ -176,6 +176,9 @@ def add_tables(parser: Parser) -> None:
         "--quoting", choices=QUOTINGS,
         help="whether double quotes enclose fields or are ordinary characters (default: double; none for tsv)",
     )  # fmt: skip
+    parser.add_argument(
+        "--na", type=unicode, metavar="TEXT", help="missing value of csv and tsv files, such as NA: read as an empty text"
+    )
 
 
 def add_column(parser: Parser) -> None:
@@ -200,7 +203,7 @@ def add_results(parser: Parser) -> None:
     """Options for the output of records."""
     parser.add_argument(
         "-o", "--output", metavar="OUT",
-        help="output file, .csv or .jsonl; - writes JSON lines to standard output (default: "
+        help="output file, .csv, .jsonl, .rds or .RData; - writes JSON lines to standard output (default: "
         "a table on a terminal, else JSON lines)",
     )  # fmt: skip
     add_quiet(parser)

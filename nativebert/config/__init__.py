@@ -8,11 +8,11 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 ``P`` positions, ``S`` segments, ``C`` classes.
 """
 
-from nativebert.config.encoder import ACTIVATIONS, WIDEST, EncoderConfig, Layer, check_sizes
+from nativebert.config.encoder import ACTIVATIONS, WIDEST, Convolution, EncoderConfig, Layer, RelativePositions, check_sizes
 from nativebert.config.fields import EIGHT_BITS, HARMLESS, Fields
 from nativebert.config.heads import ARCHITECTURES, Head, NewHead, select_heads
 
 __all__ = [
-    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "WIDEST", "EncoderConfig", "Fields", "Head", "Layer", "NewHead",
-    "check_sizes", "select_heads",
+    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "WIDEST", "Convolution", "EncoderConfig", "Fields", "Head", "Layer", "NewHead",
+    "RelativePositions", "check_sizes", "select_heads",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ class Layer:
         weight_index: which set of weights it runs, as indices below ``layers``; empty for one of its own.
         window: a token sees those at most this far away; None for all.
         rope_theta: base of the rotary positions (arXiv:2104.09864); None for none.
+        rope_scale: what the positions are multiplied by before they are turned into angles.
         attn_norm: whether a pre-norm layer begins with a norm (ModernBERT's first one does not).
     """
 
@@ -39,7 +40,36 @@ class Layer:
     weight_index: tuple[int, ...] = ()
     window: int | None = None
     rope_theta: float | None = None
+    rope_scale: float = 1.0
     attn_norm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RelativePositions:
+    """Relative positions that attention scores apart from contents (DeBERTa, arXiv:2006.03654).
+
+    Attributes:
+        span: buckets in each direction; the table of relative positions has twice as many rows, ``R``.
+        max_distance: distance, in tokens, that the last bucket begins at, where far buckets are by logarithm; 0 for a bucket for each distance.
+        norm: whether the table is normed.
+    """
+
+    span: int
+    max_distance: int
+    norm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution over the embeddings, added to the result of the first layer (DeBERTa v2).
+
+    Attributes:
+        kernel: width, in tokens; odd.
+        activation: one of :data:`ACTIVATIONS`.
+    """
+
+    kernel: int
+    activation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +87,21 @@ class EncoderConfig:
         pad_id: id of the padding token.
         embedding_width: width of the embedding tables, ``E``; None for the model's width.
         project: whether a linear layer leads from the embeddings to the model's width.
+        masked_padding: whether padding tokens that are computed are zero, and attend to all alike (DeBERTa).
         position_table: whether positions are learned, and added to the tokens.
         positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
         relative_buckets: buckets of a learned bias by distance, added to attention scores (MPNet); 0 for none.
+        alibi: whether attention scores fall with the distance, by a slope of each head (JinaBERT).
+        relative: relative positions that are scored apart from contents (DeBERTa); None for none.
+        convolution: beside the first layer (DeBERTa v2); None for none.
         block: ``"post"`` for norms after the residual sums (BERT); ``"pre"`` for norms before attention and feed-forward, and once more at
             the end (ModernBERT).
         gated: whether the feed-forward part is gated (arXiv:2002.05202).
         attention_bias, mlp_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
+        down_bias: whether the last layer of the feed-forward part has one; None for what ``mlp_bias`` says.
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
+        mlp_dropout: dropout probability within the feed-forward part, when training.
         pooler: whether the family has a pooler (a dense layer with tanh on the first token).
         heads: the heads that the family has, by task.
         pretraining: the tasks of transformers' ``ForPreTraining`` class of the family.
@@ -88,16 +124,22 @@ class EncoderConfig:
     pad_id: int = 0
     embedding_width: int | None = None
     project: bool = False
+    masked_padding: bool = False
     position_table: bool = True
     positions_after_pad: bool = False
     relative_buckets: int = 0
+    alibi: bool = False
+    relative: RelativePositions | None = None
+    convolution: Convolution | None = None
     block: Literal["post", "pre"] = "post"
     gated: bool = False
     attention_bias: bool = True
     mlp_bias: bool = True
+    down_bias: bool | None = None
     norm_bias: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    mlp_dropout: float = 0.0
     pooler: bool = True
     heads: Mapping[str, Head] = field(default_factory=dict)
     pretraining: tuple[str, ...] = ()
@@ -120,6 +162,8 @@ class EncoderConfig:
             "S": self.segments,
             "F": self.layers[0].intermediate_size if self.layers else 0,
             "K": self.relative_buckets,
+            "R": 2 * self.relative.span if self.relative else 0,
+            "W": self.convolution.kernel if self.convolution else 0,
             "A": self.layers[0].heads if self.layers else 0,
         }
         return {letter: size for letter, size in known.items() if size}

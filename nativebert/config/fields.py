@@ -43,6 +43,7 @@ class Fields:
         self.data, self.family, self.defaults = data, family, defaults or {}
         self.faults: dict[str, NativeBertError] = {}
         self._read: set[str] = set()
+        self._source = data  # as the file has it
 
     def _get(self, key: str, default: Any) -> Any:
         self._read.add(key)
@@ -54,6 +55,13 @@ class Fields:
                 f"config.json ({self.family}) has no {key!r}, and the model cannot be built without it.{self._near(key)}"
             )
         return value
+
+    def renamed(self, keys: Mapping[str, str], more: Mapping[str, Any]) -> Fields:
+        """The same under other names: ``keys`` maps those of the data to those that are read; ``more`` are values beside them."""
+        twin = Fields({keys.get(key, key): value for key, value in self.data.items()} | dict(more), self.family, self.defaults)
+        twin.faults, twin._read = self.faults, {keys.get(key, key) for key in self._read} | set(more)
+        twin._source = self.data
+        return twin
 
     def _near(self, key: str) -> str:
         near = difflib.get_close_matches(key, list(self.data), n=1, cutoff=0.75)
@@ -186,7 +194,7 @@ class Fields:
             "faults": self.faults,
             "architecture": self.architecture(),
             "tied": self.boolean("tie_word_embeddings", True),
-            "source": dict(self.data),
+            "source": dict(self._source),
         }
 
     def architecture(self) -> str:

@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nativebert.config import Convolution
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
-from nativebert.nn.encoder import check
+from nativebert.nn.encoder import ConvolutionBlock, check, neighbours
 from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.nn.positions import AttentionContext, apply_rotary, attention_contexts
+from nativebert.nn.positions import AttentionContext, apply_rotary, attention_contexts, disentangled_scores
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -116,9 +117,12 @@ class _Norm:
 class _Block:
     """A layer, norms after or before its parts."""
 
-    def __init__(self, block: PostNormBlock | PreNormBlock, activation: str, product: type[Product]) -> None:
+    def __init__(
+        self, block: PostNormBlock | PreNormBlock, activation: str, product: type[Product], relative_table: Tensor | None
+    ) -> None:
         attn, mlp = block.attn, block.mlp
-        self.heads = attn.heads
+        self.heads, self.scale = attn.heads, attn.scale
+        self.relative = None if relative_table is None else attn.project_relative(relative_table)
         self.qkv = product.of(attn.q, attn.k, attn.v)
         self.o = product.of(attn.o)
         self.up = product.of(mlp.up, activation=activation)
@@ -152,13 +156,21 @@ class _Block:
             # (n*l, 3H) -> 3 x (n, A, l, D)
             q, k, v = qkv[start : start + n * length].view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             bias = None if context.bias is None else context.bias(group, q, k)
-            outputs.append(attend(q, k, v, bias).transpose(1, 2).reshape(n * length, H))
+            if self.relative is not None and context.relative_rows is not None:
+                several_q, several_k = company(q, k)
+                bias = disentangled_scores(several_q, several_k, *self.relative, context.relative_rows[group])[:n] * self.scale
+            outputs.append(attend(q, k, v, bias, self.scale).transpose(1, 2).reshape(n * length, H))
         if (filled := T - len(batch.ids)) > 0:
             outputs.append(qkv.new_zeros(filled, H))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+def company(*heads: Tensor) -> list[Tensor]:
+    """Queries or keys ``(n, A, l, D)``, twice where they are of a single head of a single sequence: see :func:`attend`."""
+    return [t.expand(2, -1, -1, -1) if t.shape[0] * t.shape[1] == 1 else t for t in heads]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """Attention within sequences of equal length, ``(n, A, l, D)``, each bitwise as if it were alone.
 
     Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is no multiple of 16, rows are not
@@ -166,13 +178,25 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     changes no sum. And a single head of a single sequence is not computed inside a parallel region, where products take another path;
     it is given company.
     """
-    D = q.shape[-1]
+    D, n = q.shape[-1], q.shape[0]
     if fill := -D % ALIGNED:
         q, k, v = (F.pad(t, (0, fill)) for t in (q, k, v))
-    if alone := q.shape[0] * q.shape[1] == 1:
-        q, k, v = (t.expand(2, -1, -1, -1) for t in (q, k, v))
-    output = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=D**-0.5)[..., :D]
-    return output[:1] if alone else output
+    q, k, v = company(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[:n, ..., :D]
+
+
+class _Convolution:
+    """The convolution beside the first layer, as one product over the tokens around each."""
+
+    def __init__(self, block: ConvolutionBlock, convolution: Convolution | None) -> None:
+        assert convolution is not None
+        weight = block.conv.weight.detach().transpose(1, 2).flatten(1)  # (H, W * H)
+        self.kernel, self.norm = convolution.kernel, _Norm(block.norm)
+        self.product = Product(weight, block.conv.bias, convolution.activation)
+
+    def __call__(self, embedded: Tensor, x: Tensor, batch: Packed) -> Tensor:
+        rows = neighbours(embedded, batch, self.kernel)
+        return self.norm(self.product(F.pad(rows, (0, 0, 0, len(x) - len(rows)))) + x)
 
 
 class CpuPlan(ExecutionPlan):
@@ -205,11 +229,15 @@ class CpuPlan(ExecutionPlan):
         self._config = model.config  # and not the model: its other weights are free to go
         self._tables = model.embed if on_copied is not None else copy.deepcopy(model.embed)
         self._distance = None if model.distance is None else model.distance.weight.detach().clone()
+        self._convolution = None
         with torch.no_grad():
+            relative = None if model.relative is None else model.relative()
+            if model.convolution is not None:
+                self._convolution = _Convolution(model.convolution, model.config.convolution)
             prepared: dict[int, _Block] = {}
             for block, layer in zip(model.blocks(), model.config.layers, strict=True):
                 if id(block) not in prepared:
-                    prepared[id(block)] = _Block(block, layer.activation, product)
+                    prepared[id(block)] = _Block(block, layer.activation, product, relative)
                     if on_copied is not None:
                         on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
@@ -235,9 +263,12 @@ class CpuPlan(ExecutionPlan):
             x = F.pad(x, (0, 0, 0, MIN_ROWS - T))
         if self._project is not None:
             x = self._project(x)
-        for block, context in zip(self._blocks, attention_contexts(self._config, batch, self._distance)):
+        embedded = x[:T]
+        for number, (block, context) in enumerate(zip(self._blocks, attention_contexts(self._config, batch, self._distance))):
             yield x[:T]
             x = block(x, batch, context)
+            if number == 0 and self._convolution is not None:
+                x = self._convolution(embedded, x, batch)
         yield x[:T] if self._last_norm is None else self._last_norm(x[:T])
 
     def _embed(self, batch: Packed) -> Tensor:

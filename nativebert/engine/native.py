@@ -25,10 +25,11 @@ from nativebert.engine.cpu import CpuHead, float32_on_cpu
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
 from nativebert.errors import BadInputError
-from nativebert.nn.block import PostNormBlock
+from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
+from nativebert.nn.positions import alibi_slopes, cos_sin, relative_position_bucket
 
 HUGE_PAGE_BYTES = 2 << 20
 HUGEPAGE_AFTER_SECONDS = 5.0  # of work, until a plan's weights are collapsed into huge pages
@@ -40,22 +41,29 @@ MAX_PRODUCTS, MAX_BATCH_TOKENS = 1.8e11, 2**14
 
 # The fields that the kernels compute, or that change no hidden state. Any other must have its default, which stands for its absence: a
 # field that config.py gains is refused until somebody lists it here.
-_LAYER_FIELDS = frozenset({"heads", "intermediate_size", "activation", "weight_index"})
+_LAYER_FIELDS = frozenset(
+    {"heads", "intermediate_size", "activation", "weight_index", "window", "rope_theta", "rope_scale", "attn_norm"}
+)
 _CONFIG_FIELDS = frozenset(
     """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
-    attention_bias mlp_bias norm_bias dropout attention_dropout pooler heads pretraining tied labels problem_type architecture faults
+    relative_buckets alibi block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout masked_padding pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
 
 
+MOST_POSITIONS = 2**16  # of rotary positions, and of biases by distance, which have tables
+
+
 def supports(model: Model) -> bool:
-    """Whether the kernels compute this model: post-norm blocks, and full attention without a bias."""
+    """Whether the kernels compute this model: all but disentangled attention and convolutions (DeBERTa)."""
     config = model.config
+    by_position = any(layer.rope_theta is not None or layer.window is not None for layer in config.layers)
     return (
         _neutral(config, _CONFIG_FIELDS)
         and all(_neutral(layer, _LAYER_FIELDS) and layer.activation in kernels.ACTIVATION for layer in config.layers)
-        and all(type(block) is PostNormBlock for block in model.blocks())
-        and model.distance is None
+        and all(type(block) is (PreNormBlock if config.block == "pre" else PostNormBlock) for block in model.blocks())
+        and (config.block == "post" or (len(config.layers) > 0 and not config.project))
+        and (config.positions <= MOST_POSITIONS or not (by_position or config.alibi or config.relative_buckets))
     )
 
 
@@ -107,7 +115,9 @@ class CKernelPlan(ExecutionPlan):
         self.level = table.contents.name.decode()
         self.backend = f"C kernels ({self.level})"
         self._kernels = table.contents
-        blocks = [block for block in model.blocks() if isinstance(block, PostNormBlock)]
+        blocks = model.blocks()
+        by_distance = _by_distance(model)
+        rotary: dict[tuple[float, float], Tensor] = {}
         distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
         panels = self._allocate_panels(
             [of for block in distinct for of in _products(block)], torch.int8 if self._int8 else torch.float32
@@ -116,13 +126,34 @@ class CKernelPlan(ExecutionPlan):
             structures: dict[int, kernels.Layer] = {}
             for block, layer in zip(blocks, model.config.layers, strict=True):
                 if id(block) not in structures:
-                    structures[id(block)] = self._layer(block, layer.heads, layer.activation, panels, on_copied)
+                    made = structures[id(block)] = self._layer(block, layer.heads, layer.activation, panels, on_copied)
+                    if layer.rope_theta is not None:
+                        key = layer.rope_theta, layer.rope_scale
+                        if key not in rotary:
+                            rotary[key] = _rotary_table(self.config, layer)
+                        made.rotary = self._pointer(rotary[key])
+                    if (bias := by_distance(layer)) is not None:
+                        middle = bias.shape[-1] // 2  # distance 0 of the first head
+                        made.bias = self._pointer(bias) + middle * bias.element_size()
+                        made.bias_stride = bias.shape[-1] if len(bias) > 1 else 0
             layers = (kernels.Layer * len(model.config.layers))(*(structures[id(block)] for block in blocks))
             embedding = self._embedding(model, own=on_copied is not None)
             first = kernels.FirstQkv()
-            if len(layers) and not self._int8 and not embedding.project.inward:
+            cached = self.config.block == "post" or not self.config.layers[0].attn_norm
+            if len(layers) and not self._int8 and not embedding.project.inward and cached:
                 first = self._first_qkv(embedding, layers[0].qkv)
-        self._encoder = kernels.Encoder(table, embedding, first, layers, len(layers), self.config.width, self.config.norm_eps)
+        last_norm = kernels.Norm() if model.norm is None else self._norm(model.norm)
+        self._encoder = kernels.Encoder(
+            table,
+            embedding,
+            first,
+            layers,
+            len(layers),
+            self.config.width,
+            self.config.norm_eps,
+            self.config.block == "pre",
+            last_norm,
+        )
 
     def hidden(self, batch: Packed) -> Tensor:
         hidden = torch.empty(batch.ids.numel(), self.config.width)
@@ -201,7 +232,12 @@ class CKernelPlan(ExecutionPlan):
         return tensor.data_ptr()
 
     def _layer(
-        self, block: PostNormBlock, heads: int, activation: str, panels: Iterator[Tensor], on_copied: Callable[[], None] | None
+        self,
+        block: PostNormBlock | PreNormBlock,
+        heads: int,
+        activation: str,
+        panels: Iterator[Tensor],
+        on_copied: Callable[[], None] | None,
     ) -> kernels.Layer:
         make = self._linear8 if self._int8 else self._linear
         products = []
@@ -209,8 +245,19 @@ class CKernelPlan(ExecutionPlan):
             products.append(make(of, next(panels)))
             if on_copied is not None:
                 on_copied()
-        norms = self._norm(block.attn_norm), self._norm(block.mlp_norm)
-        return kernels.Layer(*products, *norms, heads, kernels.ACTIVATION[activation])
+        qkv, out, up, *gate, down = products
+        attn_norm = self._norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else kernels.Norm()
+        return kernels.Layer(
+            qkv,
+            out,
+            up,
+            down,
+            gate[0] if gate else kernels.Linear(),
+            attn_norm,
+            self._norm(block.mlp_norm),
+            heads,
+            kernels.ACTIVATION[activation],
+        )
 
     def _linear(self, layers: Sequence[nn.Linear], panels: Tensor) -> kernels.Linear:
         """One product in fp32 for linear layers of the same input, side by side."""
@@ -300,10 +347,46 @@ def _batch_tokens(config: EncoderConfig) -> int:
     return max(BATCH_TOKENS["cpu"], min(MAX_BATCH_TOKENS, int(MAX_PRODUCTS / max(products, 1))))
 
 
-def _products(block: PostNormBlock) -> list[list[nn.Linear]]:
-    """The four products of a layer; the first is three linear layers side by side."""
+def _products(block: PostNormBlock | PreNormBlock) -> list[list[nn.Linear]]:
+    """The products of a layer, in the order in which they are computed; the first is three linear layers side by side."""
     attn, mlp = block.attn, block.mlp
-    return [[attn.q, attn.k, attn.v], [attn.o], [mlp.up], [mlp.down]]
+    gate: list[list[nn.Linear]] = [] if mlp.gate is None else [[mlp.gate]]
+    return [[attn.q, attn.k, attn.v], [attn.o], [mlp.up], *gate, [mlp.down]]
+
+
+LONGEST_VECTOR = 64  # floats that the kernels may read beyond a table
+
+
+def _rotary_table(config: EncoderConfig, layer: Layer) -> Tensor:
+    """Cosines, then sines, of the first half of each position's angles, ``(P, D)``: the second half is the same."""
+    assert layer.rope_theta is not None
+    width = config.width // layer.heads
+    cos, sin = cos_sin(torch.arange(config.positions), layer.rope_theta, width, layer.rope_scale)
+    return torch.cat((cos[:, : width // 2], sin[:, : width // 2]), dim=1)
+
+
+def _by_distance(model: Model) -> Callable[[Layer], Tensor | None]:
+    """For a layer what is added to scores by the distance from the key to the query, ``(A or 1, 2 P + room)``, that of 0 in the middle; None for
+    nothing."""
+    config, reach = model.config, model.config.positions + LONGEST_VECTOR
+    distance = torch.arange(-reach, reach + 1)  # column of the query minus column of the key
+    made: dict[tuple[int, int | None], Tensor | None] = {}
+
+    def of(layer: Layer) -> Tensor | None:
+        key = layer.heads, layer.window
+        if key not in made:
+            made[key] = None
+            if model.distance is not None:
+                made[key] = model.distance.weight.detach()[
+                    relative_position_bucket(-distance, config.relative_buckets)
+                ].T.contiguous()
+            elif config.alibi:
+                made[key] = distance.abs() * -torch.tensor(alibi_slopes(layer.heads))[:, None]
+            elif layer.window is not None:
+                made[key] = torch.zeros(1, len(distance)).masked_fill(distance.abs() > layer.window, -torch.inf)
+        return made[key]
+
+    return of
 
 
 def _shape(layers: Sequence[nn.Linear]) -> tuple[int, int]:

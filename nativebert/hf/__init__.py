@@ -54,6 +54,7 @@ _HOME = {
     **{f"{task}Pipeline": "pipelines" for task in _PIPELINES},
     **dict.fromkeys(("SentenceTransformer", "util"), "sentence"),
     "CrossEncoder": "cross_encoder",
+    "SparseEncoder": "sparse_encoder",
     "SimilarityFunction": "util",
     **dict.fromkeys(
         ("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample", "BatchSamplers"),

@@ -11,7 +11,7 @@ NAMES = {
     r"(readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
         "training of sentence-transformers is not in this version: train there, save, and load the folder here"
     ),
-    r"(SparseEncoder|MultiVectorEncoder)": "models with other than one dense vector for a text are not supported; use sentence-transformers for them",
+    r"MultiVectorEncoder": "it is nativebert.MultiVectorEmbedder, by calls of its own",
     r"(quantize_embeddings|export_.*)": "quantisation is not supported: keep vectors in float16 with vectors.astype('float16')",
     r"TF.*": "TensorFlow models are not supported: use the PyTorch class, the same name without TF",
     r"Flax.*": "Flax models are not supported: use the PyTorch class, the same name without Flax",

@@ -85,6 +85,7 @@ def read_columns(
     format: str | None = None,
     delimiter: str | None = None,
     quoting: str | None = None,
+    na: str | None = None,
     usual: str = "text",
     numbers: bool = False,
     format_option: str | None = "--format",
@@ -99,6 +100,8 @@ def read_columns(
         delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
         quoting: of CSV and TSV files: ``"double"``, a field may stand in double quotes, or ``"none"``, a double quote is a letter like any
             other. None for ``"none"`` in a TSV file, else ``"double"``.
+        na: what stands for a missing value in CSV and TSV files, such as ``NA`` of R's ``write.csv``: read as an empty text. In double quotes it is a text
+            like any other.
         usual: what a column is mostly called.
         numbers: in JSON lines, take numbers, true, false and null too, as they are written; null as an empty text.
         format_option: what errors call the option for ``format``; None where there is none.
@@ -118,15 +121,17 @@ def read_columns(
         out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
         or_say = f", or use {format_option} csv" if format_option else ""
         raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
-    if format not in TABLES and (delimiter or quoting):
-        raise BadInputError(f"{name} is read as {format}; --delimiter and --quoting apply to csv and tsv only: remove them")
+    if format not in TABLES and (delimiter or quoting or na):
+        raise BadInputError(
+            f"{name} is read as {format}; --delimiter, --quoting and --na apply to csv and tsv only: remove them"
+        )
     content = _decode(_bytes(source), source, name)
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
     if format == "jsonl":
         rows = _jsonl(content, source, name, wanted, usual, numbers)
     else:
-        rows = _csv(content, name, wanted, usual, format, delimiter, quoting)
+        rows = _csv(content, name, wanted, usual, format, delimiter, quoting, na)
     names = next(rows)
     return Table(list(rows), names)
 
@@ -272,7 +277,14 @@ def _conversion(command: str, source: str, new: str) -> str:
 
 
 def _csv(
-    content: str, name: str, wanted: Columns, usual: str, format: str, delimiter: str | None, quoting: str | None
+    content: str,
+    name: str,
+    wanted: Columns,
+    usual: str,
+    format: str,
+    delimiter: str | None,
+    quoting: str | None,
+    na: str | None,
 ) -> Iterator[tuple[str, ...]]:
     """The columns' names, then their values."""
     delimiter = delimiter or ("\t" if format == "tsv" else ",")
@@ -321,6 +333,8 @@ def _csv(
                 number += 1
                 if len(of_row) > 1 and _may_hold_several_rows(of_row, delimiter, len(header)):
                     swallowed.append(f"row {number} (lines {line} to {rows.line_num + skipped})")
+                if na in row:
+                    row = _without_na(row, row if plain else _as_written("".join(of_row), delimiter), na)
                 fields = tuple(row[index] for index in indices)
                 if plain and any(field.startswith('"') for field in fields):
                     quoted.append(line)
@@ -350,6 +364,17 @@ def _csv(
             "quotes are read as ordinary characters; use --quoting double if the texts are quoted, else --quoting none.",
             Doubtful,
         )
+
+
+def _without_na(row: list[str], written: list[str], na: str | None) -> list[str]:
+    """The fields of a row, empty where ``na`` stands without quotes."""
+    return ["" if field == na == raw else field for field, raw in zip(row, written, strict=True)]
+
+
+def _as_written(line: str, delimiter: str) -> list[str]:
+    """The fields of a row with their double quotes."""
+    edge = re.escape(delimiter)
+    return re.findall(rf'(?:^|{edge})("(?:[^"]|"")*"|[^{edge}\r\n]*)', line)
 
 
 def _recording(content: str, lines: list[str]) -> Iterator[str]:

@@ -23,6 +23,10 @@ from nativebert.errors import BadInput
 from nativebert.kernels.fingerprint import fingerprint
 
 VARIABLE = "NATIVEBERT_KERNELS"
+PATH = Path(__file__).parent / "library.so"
+NOT_BUILT = (
+    "they are not built: the installation found no C compiler, or runs on Windows. Install one and reinstall nativebert."
+)
 
 # Names of nn/activation.py -> numbers of kernels.h
 ACTIVATION_NAMES = (
@@ -61,11 +65,14 @@ class Layer(ctypes.Structure):
     """One layer."""
 
     _fields_ = [
-        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        *((name, Linear) for name in ("qkv", "out", "up", "down", "gate")),
         ("attn_norm", Norm),
         ("mlp_norm", Norm),
         ("heads", c_int32),
         ("activation", c_int32),
+        ("rotary", c_void_p),
+        ("bias", c_void_p),
+        ("bias_stride", c_int64),
     ]
 
 
@@ -150,12 +157,14 @@ class Kernels(ctypes.Structure):
         ),
         ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
         ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
-        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
+        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("rotate", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
         ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
         ("center_row", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
         ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
         ("add_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
+        ("multiply_row", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
         ("pool", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_void_p)),
         ("training", POINTER(Training)),
     ]
@@ -188,6 +197,8 @@ class Encoder(ctypes.Structure):
         ("layers", c_int32),
         ("width", c_int32),
         ("eps", c_float),
+        ("pre_norm", c_int32),
+        ("last_norm", Norm),
     ]
 
 
@@ -260,9 +271,9 @@ def library() -> ctypes.CDLL | str:
     import torch  # first, so that both use the OpenMP that it brings
 
     folder = Path(__file__).parent
-    path = folder / "library.so"
+    path = PATH
     if not path.exists():
-        return "they are not built: the installation found no C compiler, or runs on Windows. Install one and reinstall nativebert."
+        return NOT_BUILT
     try:
         if sys.platform == "darwin":  # what it calls of OpenMP is looked up in torch's
             ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libomp.dylib"), ctypes.RTLD_GLOBAL)

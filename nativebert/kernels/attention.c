@@ -1,11 +1,13 @@
-/* Attention of one head of one sequence: softmax(q k^T / sqrt(D)) v. No masks: a sequence holds real tokens only.
+/* Attention of one head of one sequence: softmax(q k^T / sqrt(D) + bias) v. No masks: a sequence holds real tokens only. The bias is one number for
+ * each distance of query and key: learned (MPNet), a slope (ALiBi), or minus infinity beyond a window (ModernBERT). exp_ makes 1e-38 of that, which
+ * changes no sum.
  *
  * Queries are taken some vectors of them at a time, one in each lane: their scores (L, QUERIES), exponentials in place, and the mix of
  * values. So the largest score and the sum of a query are found lane by lane, with nothing going across lanes. Each score is summed
  * over D, each sum and each output over L, from the first to the last.
  *
  * Contents: accumulate_tile(), gemm_tile_columns(), gemm_tile_rows(), gemm_tile(): small products in registers; transpose() and
- * pack_padded(); softmax_inplace(); attention(), attention_scratch(). Part of level.c.
+ * pack_padded(); add_bias(), softmax_inplace(); rotate(); attention(), attention_scratch(). Part of level.c.
  * Stability (fp32): the largest score is subtracted before exp_; sums of more than SUM_TERMS terms are sums of partial sums.
  */
 
@@ -136,6 +138,14 @@ static Matrix pack_padded(Matrix from, int rows, int columns, float *to)
     return (Matrix){to, stride, 1};
 }
 
+/* The bias of queries from `row` on, so many to a vector's whole, added to their scores: bias[d] is that of query - key = d. */
+static void add_bias(float *scores, int length, size_t stride, const float *bias, int row)
+{
+    for (int j = 0; j < length; j++, scores += stride)
+        for (size_t v = 0; v < stride; v += LANES)
+            store(scores + v, load(scores + v) + load(bias + row - j + (int)v));
+}
+
 /* exp(score - largest) over the keys of each query in place; inv_sum is one over their sum. */
 static void softmax_inplace(float *scores, int length, size_t stride, float *inv_sum)
 {
@@ -156,7 +166,27 @@ static void softmax_inplace(float *scores, int length, size_t stride, float *inv
     }
 }
 
-static void attention(const float *qkv, int length, int width, int head, int first, int last, float *context, float *scratch)
+/* Element i of a head's first half and of its second are the coordinates of a plane (arXiv:2104.09864). */
+static void rotate(float *qkv, int length, int width, int head, const int64_t *positions, const float *rotary)
+{
+    const int half = head / 2;
+    for (int row = 0; row < length; row++, qkv += 3 * (size_t)width) {
+        const float *cosines = rotary + (size_t)positions[row] * head, *sines = cosines + half;
+        for (int part = 0; part < 2; part++) {
+            float *a = qkv + (size_t)part * width, *b = a + half;
+            for (int j = 0; j < half; j += LANES) {
+                const int left = half - j;
+                const Vec cos = load_part(cosines + j, left), sin = load_part(sines + j, left);
+                const Vec x = load_part(a + j, left), y = load_part(b + j, left);
+                store_part(a + j, x * cos - y * sin, left);
+                store_part(b + j, y * cos + x * sin, left);
+            }
+        }
+    }
+}
+
+static void attention(const float *qkv, int length, int width, int head, int first, int last, const float *bias, float *context,
+                      float *scratch)
 {
     const size_t stride = 3 * (size_t)width, room = (size_t)length * filled(head);
     Matrix all_queries = {qkv, stride, 1}, keys = {qkv + width, stride, 1}, values = {qkv + 2 * width, stride, 1};
@@ -175,6 +205,8 @@ static void attention(const float *qkv, int length, int width, int head, int fir
             transpose(matrix_from(all_queries, row + i), rows - i, head, transposed + i, queries.row);
         for (int j = 0; j < length; j += TILE_ROWS)
             gemm_tile(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
+        if (bias)
+            add_bias(scores, length, queries.row, bias, row);
         softmax_inplace(scores, length, queries.row, inv_sum);
         for (int i = 0; i < rows; i += TILE_ROWS)
             gemm_tile(at_most_tile(rows - i), matrix_from(scores_t, i), values, length, inv_sum + i,

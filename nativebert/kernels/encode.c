@@ -32,6 +32,8 @@ typedef struct {
     float *x;       /* (tokens, H) hidden states; products add to them in place */
     float *wide;    /* (tokens, 3H) queries, keys and values; later, over context too, (BLOCK_ROWS, F) inner activations */
     float *context; /* behind wide: (tokens, H) what attention gives, earlier (tokens, E) embeddings */
+    float *normed;  /* (tokens, H) rows of x after a norm that comes before a part */
+    float *gated;   /* (BLOCK_ROWS, F) gates */
     float *scale;   /* (tokens) what the embeddings' norm multiplied by */
     Quantised rows;
     Rows normalized;  /* (tokens, padded_stride(H)) rows of x as a product takes them, where it asks for that */
@@ -117,15 +119,18 @@ static Range tokens_of(const Work *work, int sequence)
 static int token_of(int needed, int length) { return min_int(needed, length - 1); }
 
 /* Each head of each sequence by one member: of all its queries, or of that of one token. */
-static void attend(const Encoder *e, Team team, Work *work, int heads, int needed)
+static void attend(const Encoder *e, const Layer *layer, Team team, Work *work, const Batch *batch, int needed)
 {
-    const int H = e->width, D = H / heads;
+    const int H = e->width, heads = layer->heads, D = H / heads;
     for (int task = team.index; task < work->sequences * heads; task += team.size) {
         int n = task / heads, head = task % heads;
         Range at = tokens_of(work, n), all = {0, at.last - at.first};
         int row = needed < 0 ? at.first : n, token = token_of(needed, all.last);
-        e->kernels->attention(work->wide + (size_t)at.first * 3 * H + head * D, all.last, H, D, needed < 0 ? 0 : token,
-                              needed < 0 ? all.last : token + 1, work->context + (size_t)row * H + head * D,
+        float *qkv = work->wide + (size_t)at.first * 3 * H + head * D;
+        if (layer->rotary)
+            e->kernels->rotate(qkv, all.last, H, D, batch->positions + work->starts[n], layer->rotary);
+        e->kernels->attention(qkv, all.last, H, D, needed < 0 ? 0 : token, needed < 0 ? all.last : token + 1,
+                              layer->bias ? layer->bias + head * layer->bias_stride : NULL, work->context + (size_t)row * H + head * D,
                               work->heads + team.index * work->heads_size);
     }
     team_barrier(team);
@@ -145,26 +150,42 @@ static void gather_needed_rows(const Encoder *e, Team team, Work *work, int need
 
 /* One layer. Where only one token of each sequence is asked for, and not ALL_ROWS, what is computed of its keys and values on is that token
  * alone; the states are then those of one token for each sequence. Its queries, keys and values may be given. */
-static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, int needed, int has_qkv)
+static void run_layer(const Encoder *e, const Layer *layer, Team team, Work *work, const Batch *batch, int needed, int has_qkv)
 {
+    const int pre = e->pre_norm;
     const Kernels *k = e->kernels;
     const int T = needed < 0 ? work->tokens : work->sequences;
     const size_t H = (size_t)e->width, F = padded_stride(layer->up.outward);
-    if (!has_qkv)
-        multiply(k, team, work, &layer->qkv, work->x, H, work->tokens, work->wide, 3 * H, NULL, LINEAR);
-    attend(e, team, work, layer->heads, needed);
+    if (!has_qkv) {
+        float *x = work->x;
+        if (pre && layer->attn_norm.weight) {
+            apply_layer_norm(e, team, work->x, work->tokens, e->width, layer->attn_norm, x = work->normed, NULL);
+            team_barrier(team);
+        }
+        multiply(k, team, work, &layer->qkv, x, H, work->tokens, work->wide, 3 * H, NULL, LINEAR);
+    }
+    attend(e, layer, team, work, batch, needed);
     if (needed >= 0)
         gather_needed_rows(e, team, work, needed);
     multiply(k, team, work, &layer->out, work->context, H, T, work->x, H, work->x, LINEAR);
-    apply_layer_norm(e, team, work->x, T, e->width, layer->attn_norm, work->x, NULL);
+    float *input = pre ? work->normed : work->x;
+    apply_layer_norm(e, team, work->x, T, e->width, pre ? layer->mlp_norm : layer->attn_norm, input, NULL);
     team_barrier(team);
     for (int row = 0; row < T; row += BLOCK_ROWS) {
         int rows = min_int(BLOCK_ROWS, T - row);
-        float *x = work->x + (size_t)row * H;
-        multiply(k, team, work, &layer->up, x, H, rows, work->wide, F, NULL, layer->activation);
+        float *x = work->x + (size_t)row * H, *from = input + (size_t)row * H;
+        multiply(k, team, work, &layer->up, from, H, rows, work->wide, F, NULL, layer->activation);
+        if (layer->gate.inward) {
+            multiply(k, team, work, &layer->gate, from, H, rows, work->gated, F, NULL, LINEAR);
+            const Range mine = team_share(team, rows);
+            for (int n = mine.first; n < mine.last; n++)
+                k->multiply_row(work->wide + n * F, work->gated + n * F, layer->up.outward);
+            team_barrier(team);
+        }
         multiply(k, team, work, &layer->down, work->wide, F, rows, x, H, x, LINEAR);
     }
-    apply_layer_norm(e, team, work->x, T, e->width, layer->mlp_norm, work->x, NULL);
+    if (!pre)
+        apply_layer_norm(e, team, work->x, T, e->width, layer->mlp_norm, work->x, NULL);
     team_barrier(team);
 }
 
@@ -211,7 +232,11 @@ static void run(const Encoder *e, Team team, Work *work, const Batch *batch, con
     for (int n = 0; n < e->layers; n++) {
         if (n == e->layers - 1)
             needed = needed_rows(work, out);
-        run_layer(e, e->layer + n, team, work, needed, batch->qkv_cache && n == 0);
+        run_layer(e, e->layer + n, team, work, batch, needed, batch->qkv_cache && n == 0);
+        if (e->pre_norm && n == e->layers - 1) {
+            apply_layer_norm(e, team, work->x, needed < 0 ? work->tokens : work->sequences, e->width, e->last_norm, work->x, NULL);
+            team_barrier(team);
+        }
         copy_states(e, team, work, out->states, tokens, n + 1);
     }
     if (out->pooled)
@@ -237,13 +262,15 @@ static void *arena_alloc(Arena *from, size_t bytes)
 static void allocate_work(const Encoder *e, int members, int tokens, int longest, const Output *out, Arena *from, Work *work)
 {
     size_t T = (size_t)tokens, H = (size_t)e->width, E = (size_t)e->embedding.width;
-    size_t wide = 3 * T * H + T * (H > E ? H : E), bytes = 0;
+    size_t wide = 3 * T * H + T * (H > E ? H : E), bytes = 0, gates = 0;
     work->heads_size = 0;
     for (int n = 0; n < e->layers; n++) {
         const Layer *layer = e->layer + n;
         size_t rows = (size_t)min_int(tokens, BLOCK_ROWS), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
         if (rows * padded_stride(layer->up.outward) > wide)
             wide = rows * padded_stride(layer->up.outward);
+        if (layer->gate.inward && rows * padded_stride(layer->up.outward) > gates)
+            gates = rows * padded_stride(layer->up.outward);
         if (scratch > work->heads_size)
             work->heads_size = scratch;
         if (layer->qkv.panels8 && T * (H + 3) > bytes)
@@ -255,6 +282,8 @@ static void allocate_work(const Encoder *e, int members, int tokens, int longest
     work->x = arena_alloc(from, out->hidden ? 0 : T * H * sizeof(float));
     work->wide = arena_alloc(from, wide * sizeof(float));
     work->context = work->wide + 3 * T * H;
+    work->normed = arena_alloc(from, e->pre_norm ? T * H * sizeof(float) : 0);
+    work->gated = arena_alloc(from, gates * sizeof(float));
     work->scale = arena_alloc(from, T * sizeof(float));
     work->rows.q = arena_alloc(from, bytes);
     work->rows.scale = arena_alloc(from, (bytes ? T : 0) * sizeof(float));

@@ -51,11 +51,15 @@ typedef struct {
     const float *weight, *bias;
 } Norm;
 
-/* A layer with its norms after attention and after the feed-forward part. */
+/* A layer with its norms after attention and after the feed-forward part, or before them. */
 typedef struct {
     Linear qkv, out, up, down; /* H -> 3H, H -> H, H -> F, F -> H */
-    Norm attn_norm, mlp_norm;
+    Linear gate;               /* H -> F, times what the activation gives; inward is 0 for none */
+    Norm attn_norm, mlp_norm;  /* attn_norm.weight is NULL for none */
     int32_t heads, activation;
+    const float *rotary;      /* (positions, D) cosines, then sines, of each position; NULL for none */
+    const float *bias;        /* of scores by the distance of query and key, that of 0 of the first head; NULL for none */
+    int64_t bias_stride;      /* floats from one head's to the next's */
 } Layer;
 
 typedef struct {
@@ -148,7 +152,10 @@ typedef struct {
     /* Rows of x (T, K), each by itself. */
     void (*quantise_rows)(const float *x, size_t stride, int rows, int width, Quantised to);
     /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, context to its place in rows of H. */
-    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, float *context, float *scratch);
+    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias, float *context,
+                      float *scratch);
+    /* Queries and keys of one head of one sequence turned by the angles of their positions, in place. */
+    void (*rotate)(float *qkv, int length, int width, int head, const int64_t *positions, const float *rotary);
     /* Floats of scratch that attention over so many tokens needs. */
     size_t (*attention_scratch)(int length, int head);
     /* Layer norm of rows of x (T, H) into y, which may be x; what each row was multiplied by into scale (T), unless that is NULL. */
@@ -159,6 +166,8 @@ typedef struct {
     void (*combine_rows)(const float *a, const float *b, float scale, const float *bias, int width, float *y);
     /* y + x + ... of the tables: one token's embedding before its norm. */
     void (*add_row)(float *y, const float *x, int width);
+    /* y times x, of so many floats. */
+    void (*multiply_row)(float *y, const float *x, int width);
     /* One vector (H) for a sequence x (L, H), its first tokens left out. */
     void (*pool)(const float *x, int length, int width, int mode, int skip, float *y);
     const Training *training;
@@ -189,6 +198,8 @@ typedef struct {
     const Layer *layer;
     int32_t layers, width; /* number of layers, H */
     float eps;
+    int32_t pre_norm; /* whether norms come before attention and feed-forward part */
+    Norm last_norm;   /* then once more at the end */
 } Encoder;
 
 typedef struct {

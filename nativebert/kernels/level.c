@@ -48,11 +48,13 @@ const Kernels TABLE(LEVEL) = {
     .gemm8 = gemm8,
     .quantise_rows = quantise_rows,
     .attention = attention,
+    .rotate = rotate,
     .attention_scratch = attention_scratch,
     .layer_norm = layer_norm,
     .center_row = center_row,
     .combine_rows = combine_rows,
     .add_row = add_row,
+    .multiply_row = multiply_row,
     .pool = pool,
     .training = &TRAINING(LEVEL),
 };

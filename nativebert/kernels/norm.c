@@ -1,6 +1,6 @@
 /* Layer norm (Ba et al. 2016, arXiv:1607.06450), the sum of rows before it, and what qkv_cache.c makes of it.
  *
- * Contents: norm_rows(), layer_norm(); add_row(); center_row() and combine_rows(). Part of level.c.
+ * Contents: norm_rows(), layer_norm(); add_row(), multiply_row(); center_row() and combine_rows(). Part of level.c.
  * Stability (fp32): two passes, the variance being the mean of squared differences from the mean; lane sums, then halves upon halves.
  */
 
@@ -64,6 +64,12 @@ static void add_row(float *y, const float *x, int width)
 {
     for (int j = 0; j < width; j += LANES)
         store_part(y + j, load_part(y + j, width - j) + load_part(x + j, width - j), width - j);
+}
+
+static void multiply_row(float *y, const float *x, int width)
+{
+    for (int j = 0; j < width; j += LANES)
+        store_part(y + j, load_part(y + j, width - j) * load_part(x + j, width - j), width - j);
 }
 
 static void center_row(const float *x, int width, const float *weight, float *y)

@@ -31,7 +31,7 @@ static int32_t key_of(const Encoder *e, const Batch *batch, size_t token, enum R
     if (kind == TOKEN_ROW)
         return (int32_t)batch->ids[token];
     int32_t segment = batch->segments ? (int32_t)batch->segments[token] : 0;
-    return m->tokens + segment * m->positions + (int32_t)batch->positions[token];
+    return m->tokens + segment * m->positions + (m->position ? (int32_t)batch->positions[token] : 0);
 }
 
 int32_t qkv_cache_rows(const Encoder *e, int32_t tokens)

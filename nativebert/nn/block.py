@@ -21,13 +21,16 @@ class FeedForward(nn.Module):
         H, F, bias = config.width, layer.intermediate_size, config.mlp_bias
         self.up = Linear(H, F, bias=bias)
         self.gate = Linear(H, F, bias=bias) if config.gated else None
-        self.down = Linear(F, H, bias=bias)
+        self.down = Linear(F, H, bias=bias if config.down_bias is None else config.down_bias)
         self.act = ACTIVATION[layer.activation]
+        self.dropout = nn.Dropout(config.mlp_dropout) if config.mlp_dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.up(x))
         if self.gate is not None:
             y = y * self.gate(x)
+        if self.dropout is not None:
+            y = self.dropout(y)
         z: Tensor = self.down(y)
         return z
 

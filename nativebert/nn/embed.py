@@ -27,6 +27,7 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
         self.project = Linear(E, config.width) if config.project else None
+        self.masked_padding = config.masked_padding
 
     def forward(self, batch: Packed) -> Tensor:
         x: Tensor = self.token(batch.ids)  # (T, E)
@@ -34,5 +35,8 @@ class Embeddings(nn.Module):
             x = x + (self.segment.weight[0] if batch.segments is None else self.segment(batch.segments))
         if self.position is not None:
             x = x + self.position(batch.positions)
-        x = self.dropout(self.norm(x))
+        x = self.norm(x)
+        if self.masked_padding and batch.attention_mask is not None:
+            x = x * batch.attention_mask[:, None]
+        x = self.dropout(x)
         return x if self.project is None else self.project(x)

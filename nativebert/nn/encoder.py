@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nativebert.config import EncoderConfig
+from nativebert.config import Convolution, EncoderConfig, RelativePositions
 from nativebert.errors import BadInputError, TooLongError
+from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import BLOCKS, PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
 from nativebert.nn.layers import Table
@@ -33,6 +34,53 @@ class Trace:
     attentions: tuple[list[Tensor], ...] | None
 
 
+class RelativeTable(nn.Module):
+    """Embeddings of relative positions, ``(R, H)``, and their norm (DeBERTa); one for all layers."""
+
+    def __init__(self, config: EncoderConfig, relative: RelativePositions) -> None:
+        super().__init__()
+        self.table = Table(2 * relative.span, config.width)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps) if relative.norm else nn.Identity()
+
+    def forward(self) -> Tensor:
+        rows: Tensor = self.norm(self.table.weight)
+        return rows
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution over the embeddings, added to the result of the first layer and normed (DeBERTa v2)."""
+
+    def __init__(self, config: EncoderConfig, convolution: Convolution) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(config.width, config.width, convolution.kernel, padding=convolution.kernel // 2)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps)
+        self.act, self.dropout = ACTIVATION[convolution.activation], nn.Dropout(config.dropout)
+
+    def forward(self, embedded: Tensor, x: Tensor, batch: Packed) -> Tensor:
+        """``embedded`` and ``x``, the result of the first layer, ``(T, H)`` each -> ``(T, H)``."""
+        rows = neighbours(embedded, batch, self.conv.kernel_size[0])
+        out = torch.nn.functional.linear(rows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)
+        seen = None if batch.attention_mask is None else batch.attention_mask[:, None]
+        out = self.act(self.dropout(out if seen is None else out * seen))
+        x = self.norm(x + out)
+        return x if seen is None else x * seen
+
+
+def neighbours(x: Tensor, batch: Packed, count: int) -> Tensor:
+    """For each token the vectors of the ``count`` columns around its own, zeros where its sequence has no token: ``(T, H)`` -> ``(T, count * H)``."""
+    owner = torch.arange(len(batch.lengths), device=x.device).repeat_interleave(
+        batch.cu_seqlens.diff().long(), output_size=len(x)
+    )
+    longest = int(batch.columns.max()) + count + 1 if len(x) else 1
+    at = owner * longest + batch.columns  # increasing
+    padded = torch.cat([x, x.new_zeros(1, x.shape[-1])])
+    rows = []
+    for step in range(-(count // 2), count // 2 + 1):
+        index = torch.searchsorted(at, at + step).clamp(max=max(len(at) - 1, 0))
+        rows.append(padded[torch.where(at[index] == at + step, index, len(at))])
+    return torch.cat(rows, dim=-1)
+
+
 class Encoder(nn.Module):
     """The stack that every family shares: what differs between families is in its :class:`EncoderConfig`.
 
@@ -51,6 +99,8 @@ class Encoder(nn.Module):
         self.distance = (
             Table(config.relative_buckets, config.layers[0].heads) if config.relative_buckets and config.layers else None
         )
+        self.relative = RelativeTable(config, config.relative) if config.relative and config.layers else None
+        self.convolution = ConvolutionBlock(config, config.convolution) if config.convolution else None
         self.layers = nn.ModuleList()
         for index, layer in sorted(config.blocks.items()):
             *groups, _ = index
@@ -87,15 +137,21 @@ class Encoder(nn.Module):
                     "the fast training step computes no hidden states of single layers and no attention weights: train with fast=False"
                 )
             return Trace(self.training_encoder(batch), None, None)
-        x = self.embed(batch)  # (T, H)
+        embedded = x = self.embed(batch)  # (T, H)
         hidden_states, all_attentions = [x], []
-        contexts = attention_contexts(self.config, batch, None if self.distance is None else self.distance.weight)
-        for block, context in zip(self.blocks(), contexts, strict=True):
+        distance, relative = (
+            None if self.distance is None else self.distance.weight,
+            None if self.relative is None else self.relative(),
+        )
+        contexts = attention_contexts(self.config, batch, distance, relative)
+        for number, (block, context) in enumerate(zip(self.blocks(), contexts, strict=True)):
             layer_attentions: list[Tensor] | None = [] if attentions else None
             if self.activation_checkpointing and self.training and torch.is_grad_enabled() and layer_attentions is None:
                 x = checkpoint(block, x, batch, context, use_reentrant=False)  # (T, H); computed again in the backward pass
             else:
                 x = block(x, batch, context, layer_attentions)
+            if number == 0 and self.convolution is not None:
+                x = self.convolution(embedded, x, batch)
             if states:
                 hidden_states.append(x)
             if layer_attentions is not None:

@@ -294,7 +294,7 @@ class Embedder(Task):
             BadInputError: what is no table of numbers, or two of different widths.
         """
         try:
-            x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
+            x, y = (torch.from_numpy(np.array(v, np.float32, ndmin=2)) for v in (a, a if b is None else b))
         except (TypeError, ValueError):
             raise BadInputError("vectors must be numeric with shape (n, dimension): embed texts first") from None
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
@@ -317,20 +317,7 @@ class Embedder(Task):
         Raises:
             BadInputError: both, an unknown name, or what is no string.
         """
-        known = self.config.prompts or {}
-        for value in (prompt, name):
-            if not isinstance(value, (str, type(None))):
-                raise BadInputError(f"prompt and prompt_name must be strings, not {value!r}")
-        if prompt is not None and name is not None:
-            raise BadInputError("pass prompt or prompt_name, not both")
-        if prompt is not None:
-            return prompt
-        name = self.config.default_prompt if name is None else name
-        if name is None:
-            return ""
-        if name not in known:
-            raise BadInputError(f"this model has no prompt named {name!r}; it has: {', '.join(known) or 'none'}")
-        return known[name]
+        return sentence.prompt_text(self.config.prompts, self.config.default_prompt, prompt, name)
 
     lead = prompt_text  # its old name
 

@@ -1,4 +1,4 @@
-"""A file of the sentencepiece library (``sentencepiece.bpe.model``, ``spiece.model``), read from its own format, which is a protocol buffer
+"""A file of the sentencepiece library (``sentencepiece.bpe.model``, ``spiece.model``, ``spm.model``), read from its own format, which is a protocol buffer
 (``sentencepiece_model.proto``). The library itself is not needed."""
 
 from __future__ import annotations

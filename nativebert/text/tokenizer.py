@@ -14,7 +14,7 @@ model was trained with; :attr:`Tokenizer.notes` says what was found, and where t
   the vocabulary, with ``do_lower_case``, ``keep_accents`` and ``add_prefix_space`` of ``tokenizer_config.json``, and reads a Unigram as a
   WordPiece where the class is BERT's.
 * *From the vocabulary*, where there is no tokenizer.json: vocab.txt (BERT's classes, MPNet), vocab.json with merges.txt (RoBERTa),
-  sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT) or spiece.model (ALBERT), as transformers 5 builds the class.
+  sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), spiece.model (ALBERT) or spm.model (DeBERTa v2 and v3), as transformers 5 builds the class.
 
 What all have in common: nothing is truncated or padded here, whatever tokenizer.json says (long text is the business of
 :mod:`nativebert.text.window`); nothing is left to chance (the dropout of a BPE is for training); and the text of a special token inside a
@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # the library itself is imported by the first tokenizer that 
     IntArray = NDArray[np.int64]
 
 VOCABULARIES = {
-    "vocab.txt": (), "vocab.json": ("merges.txt",), "sentencepiece.bpe.model": (), "spiece.model": (),
+    "vocab.txt": (), "vocab.json": ("merges.txt",), "sentencepiece.bpe.model": (), "spiece.model": (), "spm.model": (),
 }  # fmt: skip
 """The files that a tokenizer can be built from where there is no tokenizer.json, each with what goes with it."""
 FILES = (
@@ -61,7 +61,7 @@ NO_CLASS = ("", "PreTrainedTokenizer", "TokenizersBackend")
 """Values of :attr:`Tokenizer.kind` that say nothing about how text is read."""
 
 READING = (
-    "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "trim_offsets", "keep_accents",
+    "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "trim_offsets", "keep_accents", "split_by_punct",
 )  # fmt: skip
 """Settings of tokenizer_config.json about how text is read."""
 SETTINGS = (
@@ -84,19 +84,22 @@ _DEFAULT_SPECIAL_TOKENS = {
     **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA_NAMES),
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
     "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
+    "DebertaV2Tokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]"},
 }
 BUILT_FROM = {
     **dict.fromkeys((*sorted(_BERT_CLASSES), "MPNetTokenizer"), "vocab.txt"), "RobertaTokenizer": "vocab.json",
     **dict.fromkeys(("XLMRobertaTokenizer", "CamembertTokenizer"), "sentencepiece.bpe.model"), "AlbertTokenizer": "spiece.model",
+    "DebertaV2Tokenizer": "spm.model",
 }  # fmt: skip
 """The vocabulary that a class of transformers is built from where there is no tokenizer.json."""
 # What it reads of READING then.
 _READS = {
     "vocab.txt": ("do_lower_case", "strip_accents", "tokenize_chinese_chars"), "vocab.json": ("add_prefix_space", "trim_offsets"),
     "sentencepiece.bpe.model": ("add_prefix_space",), "spiece.model": ("do_lower_case", "keep_accents", "add_prefix_space"),
+    "spm.model": ("do_lower_case", "split_by_punct", "add_prefix_space"),
 }  # fmt: skip
 # Vocabularies that nobody looks at beside a tokenizer.json, and that may be large.
-_UNREAD = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")
+_UNREAD = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 _WHITE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
@@ -237,7 +240,7 @@ class Tokenizer:
     def _read(cls, files: Mapping[str, bytes], where: Path, settings: Mapping[str, Any] | None, kind: str) -> Tokenizer:
         if "tokenizer.json" not in files and not any(name in files for name in VOCABULARIES):
             raise NotFoundError(
-                f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model or spiece.model): "
+                f"{where} holds no tokenizer.json and no vocab.txt (nor vocab.json with merges.txt, sentencepiece.bpe.model, spiece.model or spm.model): "
                 "download one of them into it"
             )
         content = {name: parse_json(data, where / name) for name, data in files.items() if name.endswith(".json")}
@@ -881,8 +884,8 @@ def _as_roberta(core: tokenizers.Tokenizer, options: dict[str, Any]) -> None:
 
 
 def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
-    """XLM-RoBERTa's, CamemBERT's or ALBERT's own tokenizer, from a file of sentencepiece."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    """XLM-RoBERTa's, CamemBERT's, ALBERT's or DeBERTa's own tokenizer, from a file of sentencepiece."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     source = BUILT_FROM[kind]
     read = sentencepiece.read(files[source])
@@ -899,8 +902,8 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
     unknown = 1
     # the ids of fairseq, in which the first two were trained: four tokens before the pieces, the mask after them
     if kind == "XLMRobertaTokenizer":
-        first, unknown = ("bos_token", "pad_token", "eos_token", "unk_token"), 3
-        vocab = [*((name[token], 0.0) for token in first), *vocab[3:], (name["mask_token"], 0.0)]
+        lead_tokens, unknown = ("bos_token", "pad_token", "eos_token", "unk_token"), 3
+        vocab = [*((name[token], 0.0) for token in lead_tokens), *vocab[3:], (name["mask_token"], 0.0)]
     elif kind == "CamembertTokenizer":
         lead = [
             ("<s>NOTUSED", 0.0),
@@ -911,18 +914,33 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
         ]
         vocab, unknown = [*lead, *vocab[1:], (name["mask_token"], 0.0)], 3
         _open_mask(options)
+    elif kind == "DebertaV2Tokenizer" and (name["unk_token"], 0.0) in vocab:
+        unknown = vocab.index((name["unk_token"], 0.0))
     core = Tokenizer(models.Unigram(vocab, unk_id=unknown, byte_fallback=False))
     steps: list[Any] = []
     if kind == "AlbertTokenizer":
         steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
         steps += [] if options.get("keep_accents", False) else [normalizers.NFKD(), normalizers.StripAccents()]
         steps += [normalizers.Lowercase()] if options.get("do_lower_case", True) else []
-    steps += [normalizers.Precompiled(read.charsmap)] if read.charsmap else []
+    if kind == "DebertaV2Tokenizer":  # which does without the table of characters
+        steps = [normalizers.Lowercase()] if options.get("do_lower_case", False) else []
+        steps += [
+            normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " "),
+            normalizers.NFC(),
+            normalizers.Strip(left=False, right=True),
+        ]
+    elif read.charsmap:
+        steps += [normalizers.Precompiled(read.charsmap)]
     if steps:
         core.normalizer = normalizers.Sequence(steps)
+    first: Any = pre_tokenizers.WhitespaceSplit()
     prefix = "always" if options.get("add_prefix_space", True) else "never"
+    if kind == "DebertaV2Tokenizer":
+        first = pre_tokenizers.Punctuation(behavior="isolated") if options.get("split_by_punct", False) else None
+        prefix = prefix.replace("never", "first")
     space: dict[str, Any] = {"replacement": "\N{LOWER ONE EIGHTH BLOCK}", "prepend_scheme": prefix}
-    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)])
+    cuts = [first] if first is not None else []
+    core.pre_tokenizer = pre_tokenizers.Sequence([*cuts, pre_tokenizers.Metaspace(**space)])
     core.decoder = decoders.Metaspace(**space)
     extra = ("extra_special_tokens", "additional_special_tokens")
     told = content.get("tokenizer_config.json", {})
@@ -935,7 +953,7 @@ def _unigram(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> 
             if piece.kind in kinds
         ]
     notes = _add_tokens(core, content, options)
-    if kind == "AlbertTokenizer":
+    if kind in ("AlbertTokenizer", "DebertaV2Tokenizer"):
         single, pair, ends = (
             "[CLS]:0 $A:0 [SEP]:0",
             "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import EVERY, Batch, Made, ours
-from models import one_thread
+from models import ELSEWHERE, FLOAT32_PARTS, one_thread
 from safetensors.torch import load_file
 
 import nativebert as nb
@@ -108,8 +108,7 @@ def test_every_step_of_every_family_and_head(made: Made, tmp_path: Path) -> None
 @pytest.mark.parametrize("made", HEADS, ids=str)
 def test_every_family_and_head_in_float64(made: Made) -> None:
     folder, batch, truth = with_head(made)
-    # rotary positions are computed in float32 there and here
-    tolerance = 1e-6 if made.family == "modernbert" else 1e-13
+    tolerance = 1e-6 if made.family in FLOAT32_PARTS else 1e-13
     found = found_with_head(nb.load(folder, precision="float64"), made, batch)
     assert compare(found, truth, tolerance=tolerance).passed
 
@@ -117,7 +116,7 @@ def test_every_family_and_head_in_float64(made: Made) -> None:
 def test_no_family_is_without_golden_data() -> None:
     from nativebert.arch import FAMILIES
 
-    assert {made.family for made in HEADS} == set(FAMILIES)
+    assert {made.family for made in HEADS} == set(FAMILIES) - ELSEWHERE
     assert {folder.name for folder in (GOLDEN / "heads").iterdir()} == set(map(str, HEADS))
 
 
@@ -128,9 +127,9 @@ def test_transformers_is_not_needed() -> None:
     again = f"import pytest; raise SystemExit(pytest.main([{__file__!r}, '-k', 'every_step', '-p', 'no:cacheprovider']))"
     done = subprocess.run([sys.executable, "-c", f"{forbid}; {again}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("." * (len(HEADS) + 6))
+    assert f"{len(HEADS) + 6} passed" in done.stdout
 
 
 def test_the_golden_data_is_small_and_says_where_it_comes_from() -> None:
-    assert sum(f.stat().st_size for f in GOLDEN.rglob("*") if f.is_file() and "__pycache__" not in f.parts) < 1_200_000
+    assert sum(f.stat().st_size for f in GOLDEN.rglob("*") if f.is_file() and "__pycache__" not in f.parts) < 1_600_000
     assert {"torch", "transformers", "safetensors", "python"} <= set(json.loads((GOLDEN / "versions.json").read_text()))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from families import EVERY, Made
+from families import EVERY, Made, their_state
 from models import BERT, VARIANTS, one_thread, write_folder
 from test_hf_models import given, named, targets
 
@@ -31,7 +31,7 @@ def _one_thread() -> Any:
 
 
 def assert_same_weights(ours: Any, theirs: Any) -> None:
-    a, b = ours.state_dict(), theirs.state_dict()
+    a, b = ours.state_dict(), their_state(theirs)
     assert set(a) == set(b)
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
@@ -185,14 +185,15 @@ def test_losses_in_training(made: Made, ignored: bool, tmp_path: Path) -> None:
     a.backward()
     b.backward()
     gradients: dict[str, list[torch.Tensor]] = {}
-    for name, parameter in ours.named_parameters():
+    for name, parameter in sorted(ours.named_parameters()):  # pieces of one tensor in their order
         name = name.rpartition(".")[0] if name.rpartition(".")[2].isdigit() else name
         if parameter.grad is not None:
             gradients.setdefault(name, []).append(parameter.grad)
-    largest = max(float(p.grad.abs().max()) for p in theirs.parameters() if p.grad is not None)
-    for name, parameter in theirs.named_parameters(remove_duplicate=False):
-        if parameter.grad is not None and name in gradients:
-            difference = float((torch.cat(gradients[name]) - parameter.grad).abs().max())
+    reference = their_state(theirs, gradients=True)
+    largest = max(float(gradient.abs().max()) for gradient in reference.values())
+    for name, gradient in reference.items():
+        if name in gradients:
+            difference = float((torch.cat(gradients[name]) - gradient).abs().max())
             assert difference <= (1e-5 if made.family == "modernbert" else 2e-6) * max(1.0, largest), name
 
 
@@ -251,7 +252,7 @@ def test_resized_token_tables(made: Made, tied: bool, tmp_path: Path) -> None:
         resized = ours.resize_token_embeddings(rows, **options)
         assert resized.num_embeddings == table.num_embeddings == ours.config.vocab_size == theirs.config.vocab_size
         assert not resized.weight.requires_grad
-        a, b = ours.state_dict(), theirs.state_dict()
+        a, b = ours.state_dict(), their_state(theirs)
         for name, value in a.items():
             if not broken or "bias" not in name:
                 torch.testing.assert_close(

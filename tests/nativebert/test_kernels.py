@@ -26,7 +26,7 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
-from nativebert.config import EncoderConfig, Layer
+from nativebert.config import Convolution, EncoderConfig, Layer, RelativePositions
 from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
@@ -292,8 +292,8 @@ def test_attention(level: str, seed: int) -> None:
     some = guarded(last - first, H)
     for head in range(A):
         at = 4 * head * D
-        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, y.data_ptr() + at, scratch.data_ptr())
-        table.attention(qkv.data_ptr() + at, L, H, D, first, last, some.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, None, y.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, first, last, None, some.data_ptr() + at, scratch.data_ptr())
     assert torch.equal(some, y[first:last])
     q, k, v = qkv.double().view(L, 3, A, D).permute(1, 2, 0, 3)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(L, H)
@@ -430,7 +430,7 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 @pytest.mark.slow
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
-    if family in ("mpnet", "modernbert"):
+    if family == "deberta-v2":
         assert not supports(model)
         assert isinstance(prepare(model, "cpu"), CpuPlan)
         return
@@ -463,7 +463,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta"])
+@pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta", "mpnet", "gte", "modernbert"])
 @pytest.mark.slow
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
@@ -770,7 +770,7 @@ def described(model: nb.Model, **changed: Any) -> nb.Model:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerOfTomorrow(Layer):
-    alibi: bool = False
+    sparse: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -786,10 +786,13 @@ def test_what_the_kernels_do_not_compute_is_not_supported(tmp_path: Path) -> Non
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     layer, *others = model.config.layers
     assert supports(model)
-    for one in ({"window": 4}, {"rope_theta": 1e4}, {"attn_norm": False}, {"activation": "unheard"}):
-        assert not supports(described(model, layers=(*others, dataclasses.replace(layer, **one)))), one
-    for one in ({"relative_buckets": 32}, {"gated": True}, {"block": "pre"}):
+    assert not supports(described(model, layers=(*others, dataclasses.replace(layer, activation="unheard"))))
+    for one in ({"relative": RelativePositions(4, 0, True)}, {"convolution": Convolution(3, "tanh")}, {"block": "pre"}):
         assert not supports(described(model, **one)), one
+    for one in ({"window": 4}, {"rope_theta": 1e4}):
+        changed = tuple(dataclasses.replace(each, **one) for each in model.config.layers)
+        assert supports(described(model, layers=changed))
+        assert not supports(described(model, layers=changed, positions=2**17)), one  # whose tables would be large
     for one in ({"intermediate_size": 7}, {"heads": 1}, {"activation": "relu"}):  # of any value
         assert supports(described(model, layers=(dataclasses.replace(layer, **one), *others))), one
     batch = Packed.of([[5, 6]])
@@ -802,8 +805,8 @@ def test_a_feature_that_nobody_listed_is_not_supported(tmp_path: Path) -> None:
     """A field that the config gains is refused where it says anything, and does not hinder where it does not."""
     model = nb.load(write_folder(tmp_path / "m", TINY["bert"]))
     layer, *others = model.config.layers
-    for alibi in (False, True):
-        assert supports(described(model, layers=(of_tomorrow(LayerOfTomorrow, layer, alibi=alibi), *others))) is not alibi
+    for sparse in (False, True):
+        assert supports(described(model, layers=(of_tomorrow(LayerOfTomorrow, layer, sparse=sparse), *others))) is not sparse
     for sinks in (0, 4):
         changed = copy.copy(model)
         changed.config = of_tomorrow(ConfigOfTomorrow, model.config, sinks=sinks)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import EVERY, Batch, Made, ours, theirs
+from families import EVERY, Batch, Made, as_saved, ours, theirs
 from models import BERT, VARIANTS, bert_tensors, minilm, write_folder
 from safetensors.torch import load_file
 
@@ -37,20 +37,21 @@ new = pytest.mark.filterwarnings("ignore::nativebert.errors.NewlyInitialized")
 def checkpoint(model: Model) -> dict[str, torch.Tensor]:
     """The parameters as a checkpoint of transformers holds them."""
     names = family(model.config.family).map
-    parts: dict[str, list[torch.Tensor]] = {}
-    for name, value in model.state_dict().items():
+    state, found = model.state_dict(), {}
+    for name in state:
         (source,) = names.sources_of(name, None if model.tasks else "")
-        parts.setdefault(source, []).append(value)
-    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+        found[source] = torch.cat([state[part] for part in names.targets_of(source)])
+    return found
 
 
 def assert_equal(model: Model, reference: Any) -> None:
-    expected, actual = reference.state_dict(), checkpoint(model)
-    assert actual.keys() <= expected.keys()
-    tied = {"cls.predictions.decoder.bias", "lm_head.decoder.bias", "predictions.decoder.bias"}
-    assert expected.keys() - actual.keys() <= tied
-    for name, value in actual.items():
-        assert torch.equal(value, expected[name]), name
+    expected, actual = as_saved(reference), checkpoint(model)
+    tied = {name for name in actual if name.endswith("decoder.weight")} - expected.keys()  # to the token table
+    assert actual.keys() - tied == expected.keys()
+    for name in expected:
+        assert torch.equal(actual[name], expected[name]), name
+    for name in tied:
+        assert any(torch.equal(actual[name], value) for other, value in expected.items() if "embed" in other), name
 
 
 def assert_loads(made: Made, folder: Path, model: Model) -> None:
@@ -83,7 +84,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("made", EVERY, ids=str)
+@pytest.mark.parametrize(
+    "made",
+    # DeBERTa's newer masked-LM head has no output of its own to draw
+    [made for made in EVERY if made.end != "ForMaskedLM" or VARIANTS[made.variant].get("legacy", True)],
+    ids=str,
+)
 def test_a_model_of_a_config_begins_with_the_numbers_of_transformers(made: Made, tmp_path: Path) -> None:
     config = made.kind.config_class(**VARIANTS[made.variant] | {"num_labels": 2 if made.end == "ForQuestionAnswering" else 3})
     torch.manual_seed(3)

@@ -114,7 +114,7 @@ def test_the_recorded_ids_are_those_of_this_transformers() -> None:
 
 
 def test_a_saved_sentencepiece_tokenizer_needs_no_config_json(tmp_path: Path) -> None:
-    for case in ("xlm-roberta", "camembert", "albert, cased"):
+    for case in ("xlm-roberta", "camembert", "albert, cased", "deberta"):
         before = quiet(make.folder(tmp_path / case, case))
         before.save(tmp_path / case / "saved")
         assert not (tmp_path / case / "saved" / "config.json").exists()
@@ -254,7 +254,8 @@ def test_merges_may_be_written_anywhere(tmp_path: Path, byte_level: dict[str, by
         ("", None, ("vocab.json", "merges.txt"), RefusedError, "tokenizer_class.*RobertaTokenizer"),
         ("", None, ("sentencepiece.bpe.model",), RefusedError, "tokenizer_class.*XLMRobertaTokenizer, CamembertTokenizer"),
         ("", None, ("spiece.model",), RefusedError, "AlbertTokenizer"),
-        ("deberta-v2", {}, ("spiece.model",), RefusedError, "save_pretrained"),
+        ("t5", {}, ("spiece.model",), RefusedError, "save_pretrained"),
+        ("deberta-v2", {}, ("spiece.model",), RefusedError, "a DebertaV2Tokenizer is built from spm.model"),
         ("roberta", {"tokenizer_class": "BertweetTokenizer"}, ("vocab.txt",), RefusedError, "give the ids to nativebert.load"),
     ],
 )

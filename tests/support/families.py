@@ -7,12 +7,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from models import STEM, VARIANTS, their_logits, unlike
+from models import LACKS, RENAMED, STEM, VARIANTS, their_logits, unlike
 from safetensors.torch import load_file, save_file
 
+from nativebert.arch import family
 from nativebert.config import ARCHITECTURES
 from nativebert.parity.compare import Steps, steps
 
@@ -60,7 +62,12 @@ class Made:
         return model
 
 
-EVERY = [Made(variant, end) for variant in VARIANTS for end in COMMON + MORE.get(variant.split()[0], [])]
+EVERY = [
+    Made(variant, end)
+    for variant in VARIANTS
+    for end in COMMON + MORE.get(variant.split()[0], [])
+    if end not in LACKS.get(variant.split()[0], ())
+]
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,6 @@ class Batch:
 
     @classmethod
     def of(cls, made: Made, lengths: tuple[int, ...] = (20, 11, 11, 3), seed: int = 0, vocab: int = 60) -> Batch:
-        from nativebert.arch import family
-
         pad = family(made.family).config({"model_type": made.family, **VARIANTS[made.variant]}).pad_id
         g = torch.Generator().manual_seed(seed)
         ids = torch.randint(5, vocab, (len(lengths), max(lengths)), generator=g)
@@ -130,6 +135,34 @@ def ours(model: Any, made: Made, batch: Batch) -> Steps:
     if made.end != "Model":  # transformers' classes with a head do not return it
         found.pop("pooler", None)
     return found
+
+
+def as_saved(model: Any, gradients: bool = False) -> dict[str, torch.Tensor]:
+    """The parameters of a model of transformers, or their gradients, as its files would have them: some families have other names there."""
+    twin = deepcopy(model)
+    for p, other in zip(twin.parameters(), model.parameters(), strict=True):
+        if gradients:
+            p.data = torch.zeros_like(other) if other.grad is None else other.grad.clone()
+    with TemporaryDirectory() as folder:
+        twin.save_pretrained(folder)
+        tensors = load_file(Path(folder) / "model.safetensors")
+    for old, new in family(model.config.model_type).map.spellings.items():
+        tensors = {name.removesuffix(old) + new if name.endswith(old) else name: value for name, value in tensors.items()}
+    return tensors
+
+
+def their_state(model: Any, gradients: bool = False) -> dict[str, torch.Tensor]:
+    """The parameters of a model of transformers, or their gradients, tied ones included, under the names of its files."""
+    if (name := model.config.model_type) not in RENAMED:
+        if not gradients:
+            return dict(model.state_dict())
+        return {name: p.grad for name, p in model.named_parameters(remove_duplicate=False) if p.grad is not None}
+    saved, names = as_saved(model, gradients), family(name).map
+    for tied, leader in () if gradients else names.ties.items():
+        (source,), (other,) = names.sources_of(tied), names.sources_of(leader)
+        if any(name.startswith(source.partition(".")[0] + ".") for name in saved):
+            saved.setdefault(source, saved[other])
+    return saved
 
 
 def _stacked(rows: list[Steps], L: int) -> Steps:

@@ -32,6 +32,10 @@ _MODERNBERT = {
     **_SIZES, "hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 6, "global_attn_every_n_layers": 3, "bos_token_id": 1,
     "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
 }  # fmt: skip
+_DEBERTA = {
+    **_SIZES, "type_vocab_size": 0, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+    "pos_att_type": "p2c|c2p", "position_biased_input": False, "layer_norm_eps": 1e-7,
+}  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "bert": _BERT,
     "distilbert": {
@@ -46,6 +50,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "albert": _ALBERT,
     "albert groups": _ALBERT | {"num_hidden_groups": 2, "inner_group_num": 2},
     "mpnet": _SIZES | {"pad_token_id": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "relative_attention_num_buckets": 32},
+    "nomic_bert": _SIZES | {"layer_norm_eps": 1e-12},
+    "gte": _SIZES | {"pad_token_id": 1, "layer_norm_eps": 1e-12, "type_vocab_size": 1},
+    "gte segments": _SIZES | {"pad_token_id": 1, "type_vocab_size": 2},
+    "jina_embeddings_v3": _SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
+    "deberta-v2": _DEBERTA,
+    "deberta-v2 xlarge": _DEBERTA | {"conv_kernel_size": 3, "conv_act": "gelu", "pos_att_type": ["c2p", "p2c"], "position_buckets": -1},
+    "deberta-v2 plain": _DEBERTA
+    | {
+        "relative_attention": False, "pos_att_type": None, "position_biased_input": True, "type_vocab_size": 2, "norm_rel_ebd": "none",
+        "legacy": False,
+    },
     "modernbert": _MODERNBERT,
     "modernbert global": _MODERNBERT | {"global_attn_every_n_layers": 1},
     "modernbert biased": _MODERNBERT
@@ -57,8 +72,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 STEM = {
     "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
     "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
+    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3",
 }  # fmt: skip
 """Family -> what the names of its classes in transformers begin with."""
+LACKS = {
+    **dict.fromkeys(("nomic_bert", "gte"), ("ForQuestionAnswering", "ForMultipleChoice")), "jina_embeddings_v3": ("ForMultipleChoice",),
+}  # fmt: skip
+"""Family -> the common classes that transformers does not have for it."""
+FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deberta-v2"}
+"""Families of which transformers computes a part in float32 whatever the rest is in: rotary positions, the scale of attention."""
+RENAMED = {"nomic_bert", "gte", "jina_embeddings_v3"}
+"""Families whose parameters have other names in transformers than in their files; nativebert.hf has those of the files."""
+ELSEWHERE = {"new", "jina_bert"}
+"""Families that transformers does not have: test_families_elsewhere.py."""
 
 
 # What published configs say where transformers' defaults are others.
@@ -80,6 +106,8 @@ def _config_json(family: str) -> dict[str, Any]:
 
 
 TINY = {family: _config_json(family) for family in STEM}
+TINY["jina_bert"] = TINY["bert"] | {"position_embedding_type": "alibi", "feed_forward_type": "geglu"}
+TINY["new"] = TINY["gte"] | {"model_type": "new", "architectures": ["NewModel"]}
 """A small config.json of each family, by its ``model_type``."""
 BERT, DISTILBERT = TINY["bert"], TINY["distilbert"]
 
@@ -142,11 +170,11 @@ def tensors_of(config: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]
     from nativebert.nn.model import Model
 
     found, parsed = read_config(config)
-    parts: dict[str, list[torch.Tensor]] = {}
-    for name, p in unlike(Model(parsed), seed).state_dict().items():
+    state, tensors = unlike(Model(parsed), seed).state_dict(), {}
+    for name in state:
         (source,) = found.map.sources_of(name, "")
-        parts.setdefault(source, []).append(p)
-    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+        tensors[source] = torch.cat([state[part] for part in found.map.targets_of(source)])
+    return tensors
 
 
 def _random(shapes: dict[str, tuple[int, ...]], g: torch.Generator) -> dict[str, torch.Tensor]:
@@ -167,7 +195,8 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, torch.
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     if tensors is None:
         named = {"bert": bert_tensors, "distilbert": distilbert_tensors}
-        tensors = named.get(config["model_type"], tensors_of)(config)
+        made = tensors_of if config.get("position_embedding_type") == "alibi" else named.get(config["model_type"], tensors_of)
+        tensors = made(config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))

@@ -32,7 +32,16 @@ def why_not(model: Model, groups: Sequence[ParameterGroup]) -> str:
     if model.device.type != "cpu" or model.dtype != torch.float32:
         return f"it is for float32 on the CPU, and the model is in {str(model.dtype).removeprefix('torch.')} on {model.device}"
     config = model.config
-    if config.block != "post" or config.relative_buckets or config.gated:
+    rotary = any(layer.rope_theta is not None or layer.window is not None for layer in config.layers)
+    if (
+        config.block != "post"
+        or config.relative_buckets
+        or config.alibi
+        or config.relative
+        or config.convolution
+        or config.gated
+        or rotary
+    ):
         return f"it is for encoders like BERT's, and {config.family} has other layers"
     if not (config.attention_bias and config.mlp_bias and config.norm_bias):
         return "it is for layers with biases"

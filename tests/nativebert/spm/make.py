@@ -31,6 +31,13 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "albert": ("albert", "spiece.model", "albert", {}),
     "albert, cased": ("albert", "spiece.model", "albert", {"do_lower_case": False}),
     "albert, accents kept": ("albert", "spiece.model", "albert", {"keep_accents": True}),
+    "deberta": ("deberta", "spm.model", "deberta-v2", {}),
+    "deberta, lower case and cut at punctuation": (
+        "deberta",
+        "spm.model",
+        "deberta-v2",
+        {"do_lower_case": True, "split_by_punct": True, "add_prefix_space": False},
+    ),
     "albert, as it is written": ("albert", "spiece.model", "albert", {"do_lower_case": False, "keep_accents": True}),
 }
 
@@ -62,6 +69,8 @@ def train() -> None:
                 "pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
                 "user_defined_symbols": ["(", ")", '"', "-", ".", "–", "£", "€"],
             },
+            "deberta": {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]",
+                        "unk_piece": "[UNK]"},
         }  # fmt: skip
         for name, options in kinds.items():
             sentencepiece.SentencePieceTrainer.train(

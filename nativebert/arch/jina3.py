@@ -1,0 +1,108 @@
+"""Jina embeddings v3, in the form that transformers has (Sturua et al. 2024, arXiv:2409.10173).
+
+Reference: transformers ``models/jina_embeddings_v3/modeling_jina_embeddings_v3.py``. XLM-RoBERTa with rotary positions. The adapters for tasks (LoRA) of the
+first release are not in these files; its own files, which have them, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nativebert.arch import Family
+from nativebert.arch.bert import POOLER, TIES
+from nativebert.arch.heads import roberta_like, rotary, rotary_computed
+from nativebert.arch.roberta import HEADS
+from nativebert.config import EncoderConfig, Fields, Layer
+from weights_map import WeightMap, linear, norm, table
+
+# fmt: off
+#            checkpoint module                       our module                 dims
+EMBEDDINGS = [
+    table ("embeddings.word_embeddings",            "embed.token",             "V H"),
+    table ("embeddings.token_type_embeddings",      "embed.segment",           "S H"),
+    norm  ("emb_ln",                                "embed.norm",              "H"),
+]
+LAYERS = [
+    norm  ("encoder.layers.{i}.norm1",              "layers.{i}.attn_norm",    "H"),
+    linear("encoder.layers.{i}.mlp.fc1",            "layers.{i}.mlp.up",       "F H"),
+    linear("encoder.layers.{i}.mlp.fc2",            "layers.{i}.mlp.down",     "H F"),
+    linear("encoder.layers.{i}.mixer.Wqkv",         "layers.{i}.attn.{q,k,v}", "3H H"),
+    linear("encoder.layers.{i}.mixer.out_proj",     "layers.{i}.attn.o",       "H H"),
+    norm  ("encoder.layers.{i}.norm2",              "layers.{i}.mlp_norm",     "H"),
+]
+# fmt: on
+
+MAP = WeightMap(
+    "jina_embeddings_v3",
+    EMBEDDINGS + POOLER + LAYERS,
+    heads=HEADS,
+    prefixes=("roberta.", ""),
+    ties=TIES,
+    derived=["embeddings.position_ids"],
+    carried=["pool.*", "head.*"],
+)
+
+DEFAULTS = {
+    "vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 8194,
+    "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "use_cache": True,
+    "classifier_dropout": None, "rope_parameters": None,
+}  # fmt: skip
+
+
+def config(f: Fields) -> EncoderConfig:
+    """Translate a config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
+    f.require_value(
+        "lora_adaptations", [], why="it has an adapter for each task, which is another model; use jinaai/jina-embeddings-v3-hf"
+    )
+    theta, scale, positions = rotary(f, 20_000.0)
+    layer = Layer(
+        heads=f.integer("num_attention_heads"),
+        intermediate_size=f.integer("intermediate_size"),
+        activation=f.activation("hidden_act"),
+        rope_theta=theta,
+        rope_scale=scale,
+    )
+    common = f.common()
+    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
+    dropout = f.number("hidden_dropout_prob", high=1.0)
+    drop = f.number("classifier_dropout", dropout, high=1.0)
+    heads = roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=drop)
+    return EncoderConfig(
+        family=f.family,
+        vocab_size=vocab,
+        width=width,
+        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        positions=positions,
+        segments=f.integer("type_vocab_size", low=0),
+        norm_eps=f.number("layer_norm_eps"),
+        pad_id=f.integer("pad_token_id", low=0),
+        position_table=False,
+        dropout=dropout,
+        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
+        heads={task: heads[task] for task in ("lm", "classify", "tag", "answer")},
+        unread=f.unread(),
+        **common,
+    )
+
+
+def computed(values: Mapping[str, Any], config: EncoderConfig) -> dict[str, Any]:
+    """``rope_parameters``, which transformers' config has in any case."""
+    return rotary_computed(values, 20_000.0)
+
+
+FAMILIES = [
+    Family(
+        "jina_embeddings_v3",
+        "JinaEmbeddingsV3",
+        MAP,
+        config,
+        DEFAULTS,
+        computed=computed,
+        lacks=("ForMultipleChoice",),
+        output="BaseModelOutputWithPooling",
+        tokenizer="XLMRobertaTokenizer",
+        heads_first=True,
+    )
+]
