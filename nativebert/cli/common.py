@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
@@ -21,7 +21,6 @@ from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
-    from nativebert.io.tables import TableReader
     from nativebert.io.write import Records
     from nativebert.tasks.base import Task
     from nativebert.tasks.results import Report
@@ -323,39 +322,48 @@ def finish(
     return 0
 
 
-def other_columns(args: argparse.Namespace, read: Sequence[str]) -> TableReader | None:
-    """The columns of the input that were not read; None where there are none, or nothing to write them to, or no pyarrow to read them with."""
+def columns_beside(args: argparse.Namespace, read: Sequence[str], taken: Collection[str]) -> dict[str, list[Any]]:
+    """The columns of the input that were not read, for an output file; none without a file, or without pyarrow to read them with.
+
+    Args:
+        args: of the command.
+        read: columns that were read.
+        taken: names of results; a column of such a name is called ``input_...``.
+    """
     if args.output in (None, "-") or args.file == "-" or not read or importlib.util.find_spec("pyarrow") is None:
-        return None
+        return {}
     from nativebert.io.tables import open_table
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # told when the texts were read
         reader = open_table(args.file, {}, format=args.format, delimiter=args.delimiter, quoting=args.quoting, drop=read)
-    return reader if reader.kept else None
+        blocks = list(reader) if reader.kept else []
+    return {
+        f"input_{name}" if name in taken else name: [
+            value for block in blocks for value in block.batch.column(name).to_pylist()
+        ]
+        for name in reader.kept
+    }
 
 
 def beside_other_columns(args: argparse.Namespace, results: Records) -> Records:
-    """Results with the other columns of the input, which belong to the text that a result has the number of (``item`` or ``index``), or stands in the place of.
-    A column whose name a result has already is called ``input_...``."""
-    from nativebert.io.write import Records
+    """Results with the other columns of the input, which belong to the text that a result has the number of (``item`` or ``index``), or stands in the place of."""
+    from nativebert.io.write import Records, as_cell
 
-    reader = other_columns(args, getattr(args, "columns_read", ()))
-    if reader is None:
-        return results
-    inputs = [row for block in reader for row in block.batch.to_pylist()]
-    numbered = next((results.columns.index(name) for name in ("item", "index") if name in results.columns), None)
     taken = {*results.columns, *(results.records[0] if results.records else ())}
-    names = {name: f"input_{name}" if name in taken else name for name in reader.kept}
+    beside = columns_beside(args, getattr(args, "columns_read", ()), taken)
+    if not beside:
+        return results
+    at = next((results.columns.index(name) for name in ("item", "index") if name in results.columns), None)
     records = [
-        {**record, **{names[name]: value for name, value in inputs[record.get("index", n)].items()}}
+        {**record, **{name: values[record.get("index", n)] for name, values in beside.items()}}
         for n, record in enumerate(results.records)
     ]
-    rows = []
-    for n, row in enumerate(results.rows):
-        beside = inputs[n if numbered is None else row[numbered]]
-        rows.append([*row, *(json.dumps(x, ensure_ascii=False) if isinstance(x, (list, dict)) else x for x in beside.values())])
-    return Records(records, [*results.columns, *names.values()], rows)
+    rows = [
+        [*row, *(as_cell(values[n if at is None else row[at]]) for values in beside.values())]
+        for n, row in enumerate(results.rows)
+    ]
+    return Records(records, [*results.columns, *beside], rows)
 
 
 def finish_hits(

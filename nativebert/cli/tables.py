@@ -7,13 +7,12 @@ import importlib
 import json
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import common
-from nativebert.errors import BadInputError, NativeBertError
+from nativebert.errors import BadInputError
 from nativebert.io.read import Columns
 
 if TYPE_CHECKING:
@@ -55,19 +54,6 @@ def is_table_job(args: argparse.Namespace) -> bool:
     if asked and args.output in (None, "-"):
         raise BadInputError(f"--{asked[0].replace('_', '-')} requires an output file or folder: -o OUT")
     return bool(asked) or (args.output is not None and Path(args.output).suffix.lower() in _ONLY_TABLES)
-
-
-def has_other_columns(args: argparse.Namespace, wanted: Columns) -> bool:
-    """Whether the output is a file that holds columns, and the input has other ones than the texts; no where it cannot be read: who reads it tells why."""
-    if args.output is None or Path(args.output).suffix.lower() not in (".csv", ".jsonl"):
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            texts = open_reader(args, wanted).texts
-        return common.other_columns(args, texts) is not None
-    except NativeBertError:
-        return False
 
 
 def run(

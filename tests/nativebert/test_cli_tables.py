@@ -74,7 +74,12 @@ def test_the_other_columns_stay_in_files_of_every_form(run: Run, models: Path, t
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     for row, n in ((row, n) for n, row in enumerate(written("embed", "-m", models / "embed"))):
-        assert (row["id"], row["stars"], row["review"]) == (str(n), str(n + 1), TEXTS[n])
+        assert (row["id"], row["stars"], row["text"]) == (str(n), str(n + 1), TEXTS[n])
+    run("embed", *argv, tmp_path / "v.csv", "-m", models / "embed")
+    assert [row["stars"] for row in csv.DictReader((tmp_path / "v.csv").open())] == ["1", "2", "3", "4"]
+    for vectors in (out, tmp_path / "v.csv"):
+        run("embed", *argv, vectors, "-m", models / "embed")
+        assert np.array_equal(read_vectors(str(vectors)).vectors, nb.Embedder(models / "embed")(TEXTS))
     assert [row["stars"] for row in written("tag", "-m", models / "tag")] == ["1", "2", "3", "4"]
     for row in written("search", "--query", "cat", "-m", models / "embed"):
         assert (row["id"], row["text"]) == (str(row["index"]), TEXTS[row["index"]])
