@@ -83,6 +83,7 @@ class Family:
         computed: keys of its config class in transformers that follow from others and from the encoder's config.
         more_classes: what the class names end in that it has beside :data:`CLASSES`.
         lacks: those of :data:`CLASSES` that it does not have.
+        in_transformers: whether transformers has the family.
         output: what its bare encoder returns in transformers, a class of :mod:`nativebert.hf.outputs`.
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
@@ -101,6 +102,7 @@ class Family:
     computed: Callable[[Mapping[str, Any], EncoderConfig], dict[str, Any]] | None = None
     more_classes: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    in_transformers: bool = True
     output: str = "BaseModelOutput"
     mask_heads: tuple[str, ...] = ()
     float32_losses: tuple[str, ...] = ()
