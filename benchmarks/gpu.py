@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import statistics
 import time
 import traceback
@@ -36,6 +37,7 @@ SIZES = {
 TOKENS = 65536  # of a batch
 if DEVICE == "cpu":
     SIZES, TOKENS = dict.fromkeys(SIZES, (1, 48, 4, 96)), 300
+WARMUP = False  # whether plans measure their tiles first
 SECTIONS: dict[str, Callable[[Any], None]] = {}
 BF16 = torch.bfloat16
 
@@ -105,6 +107,8 @@ def ms(run: Callable[[], object], repeat: int = 10, warm: int = 3) -> float:
 def wall(run: Callable[[], object], repeat: int, rounds: int = 3) -> float:
     """Milliseconds of a call by the clock, when calls follow each other: the best of several rounds."""
     took = []
+    if DEVICE == "cpu":
+        repeat = rounds = 1
     for _ in range(rounds):
         sync()
         began = time.perf_counter()
@@ -148,7 +152,10 @@ def model(size: str) -> Any:
 def plan(size: str, precision: str) -> Any:
     from nativebert.engine.cuda.plan import CudaPlan
 
-    return CudaPlan(model(size), torch.device(DEVICE), precision)
+    made = CudaPlan(model(size), torch.device(DEVICE), precision)
+    if WARMUP:
+        made.warm_up()
+    return made
 
 
 def lengths(case: str, tokens: int = TOKENS) -> np.ndarray:
@@ -200,57 +207,94 @@ def ceilings(a: Any) -> None:
     a.say("copy", tbps=2 * size / ms(lambda: target.copy_(source)) / 1e9)
 
 
+# columns, depth, activation at the end, whether the residual is added
 SHAPES = {
-    size: [(3 * width, width, "linear"), (width, width, "linear"), (inner, width, "erf"), (width, inner, "linear")]
+    size: [
+        (3 * width, width, "linear", False),
+        (width, width, "linear", True),
+        (inner, width, "erf", False),
+        (width, inner, "linear", True),
+    ]
     for size, (_, width, _, inner) in SIZES.items()
 }
 
 
 def candidates(rows: int, dtype: torch.dtype) -> list[Any]:
-    """Tiles worth trying for so many rows."""
+    """Tiles worth trying for so many rows: those of ``warmup``, and more."""
     from nativebert.engine.cuda.tiles import ProductTile as P
+    from nativebert.engine.cuda.tiles import candidates as few
 
+    tried = few(rows, dtype, (9, 0), 132)
     if dtype == torch.float32:
-        if rows <= 64:
-            return [P(16, 32, 32, 2, 4), P(16, 16, 32, 1, 6)]
-        if rows <= 1024:
-            return [P(64, 64, 32, 4, 3), P(64, 32, 32, 4, 4), P(32, 64, 32, 4, 4)]
-        return [
-            P(128, 64, 32, 4, 3),
-            P(128, 128, 32, 8, 3, 132),
-            P(128, 128, 32, 8, 4, 132),
-            P(128, 64, 32, 4, 3, 264),
-            P(64, 128, 32, 4, 3, 264),
-        ]
-    if rows <= 64:
-        return [P(16, 16, 256, 2, 4), P(16, 16, 512, 2, 3), P(16, 16, 256, 4, 4), P(64, 32, 128, 4, 4), P(64, 32, 256, 4, 3)]
-    if rows <= 1024:
-        return [P(64, 64, 64, 4, 4), P(64, 32, 128, 4, 4), P(64, 64, 128, 4, 3), P(64, 128, 64, 4, 4, 132), P(128, 128, 64, 8, 4, 132),
-                P(64, 64, 64, 4, 4, 264), P(64, 128, 64, 4, 3, 264)]  # fmt: skip
-    return [P(128, 128, 64, 4, 4, 132), P(128, 128, 64, 4, 3, 264, True), P(128, 128, 64, 4, 2, 264), P(64, 256, 64, 4, 2, 264, True),
-            P(128, 256, 64, 8, 3, 132), P(128, 256, 64, 8, 4, 132, True), P(128, 256, 64, 8, 3, 132, True), P(256, 128, 64, 8, 4, 132, True),
-            P(64, 128, 64, 4, 4, 264), P(128, 64, 64, 4, 4, 264)]  # fmt: skip
+        more = [P(16, 16, 32, 1, 6)] if rows <= 64 else [P(128, 128, 32, 8, 4, 132), P(64, 128, 32, 4, 3, 264)]
+    elif rows <= 64:
+        more = [P(16, 16, 512, 2, 3), P(16, 16, 128, 2, 5), P(16, 32, 128, 4, 5), P(16, 32, 256, 2, 4), P(64, 32, 256, 4, 3)]
+    elif rows <= 2048:
+        more = [P(64, 64, 64, 4, 4), P(64, 64, 128, 4, 3), P(128, 128, 64, 8, 4, 132)]
+    else:
+        more = [P(128, 128, 64, 8, 3, 264, True), P(128, 128, 32, 4, 6, 264, True), P(128, 128, 64, 8, 4, 132), P(64, 256, 64, 4, 4, 132, True),
+                P(256, 128, 64, 8, 3, 132), P(256, 128, 64, 8, 4, 132, True), P(64, 128, 64, 4, 2, 396), P(64, 128, 64, 4, 4, 264),
+                P(128, 256, 64, 8, 4, 132, True), P(128, 64, 64, 4, 4, 264)]  # fmt: skip
+    return list(dict.fromkeys([*tried, *more]))
+
+
+def attention_sets(head_width: int, dtype: torch.dtype) -> list[Any]:
+    """Tiles of attention worth trying together, those in use first."""
+    from nativebert.engine.cuda.tiles import LONGEST, attention_tiles
+    from nativebert.engine.cuda.tiles import AttentionTile as A
+
+    short, long = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 3)
+    middle = [
+        A(64, 32, 64, 2, 2),
+        A(64, 64, 64, 4, 2),
+        A(64, 16, 64, 1, 2),
+        A(128, 32, 64, 2, 2),
+        A(128, 64, 64, 4, 2),
+        A(128, 32, 32, 2, 3),
+    ]
+    sets = [(short, long), (A(16, 16, 16, 1, 2), A(32, 32, 32, 1, 2), long), (A(32, 32, 32, 1, 2), long), (A(64, 16, 32, 1, 2), long),
+            *((short, m, long) for m in middle), (short, A(LONGEST, 128, 64, 8, 3)), (short, A(LONGEST, 64, 32, 4, 3)), (short, A(LONGEST, 64, 64, 4, 2)),
+            (short, A(64, 32, 64, 2, 2), A(LONGEST, 128, 64, 8, 3)), (short, A(64, 32, 64, 2, 2), A(LONGEST, 64, 32, 4, 3)),
+            (short, A(LONGEST, 128, 128, 8, 2))]  # fmt: skip
+    short32, long32 = A(32, 16, 32, 1, 2), A(LONGEST, 64, 64, 4, 2)
+    sets32 = [
+        (short32, long32),
+        (short32, A(LONGEST, 64, 32, 4, 2)),
+        (short32, A(LONGEST, 32, 32, 2, 2)),
+        (short32, A(64, 32, 64, 2, 2), long32),
+    ]
+    return list(dict.fromkeys([attention_tiles(head_width, dtype), *(sets if dtype == BF16 else sets32)]))
 
 
 WORK = [
-    (BF16, (16, 256, 1024, TOKENS // 4, TOKENS), ("minilm", "base", "large")),
+    (BF16, (16, 32, 256, 1024, TOKENS // 4, TOKENS), ("minilm", "base", "large")),
     (torch.float32, (16, TOKENS // 4), ("minilm", "base")),
 ]
 
 
 def _compile(part: int, parts: int) -> None:
     """Compile some of the candidates into Triton's cache."""
-    from nativebert.engine.cuda import kernels
+    from nativebert.engine.cuda import inputs, kernels
 
     number = 0
+    batch = packed(np.array([300, 128, 100, 64, 50, 32, 20, 16, 5]))
+    for width, dtype in ((64, BF16), (32, BF16), (64, torch.float32)):
+        qkv = random(len(batch.ids), 3 * 4 * width, dtype=dtype)
+        for tile in dict.fromkeys(tile for use in attention_sets(width, dtype) for tile in use):
+            number += 1
+            if number % parts == part:
+                of = inputs.layout(batch, (tile,), columns=False)
+                with suppress(Exception):
+                    kernels.attend(qkv, inputs.stage(batch, of, torch.device(DEVICE), (tile,)).blocks, 4)
     for dtype, rows, _ in WORK:
         for tile in dict.fromkeys(tile for M in rows for tile in candidates(M, dtype)):
-            for act in ("linear", "erf"):
+            for act, add in (("linear", False), ("linear", True), ("erf", False)):
                 number += 1
                 if number % parts == part:
                     x, w, b = random(128, 768, dtype=dtype), random(768, 768, dtype=dtype), random(768, dtype=torch.float32)
+                    name = kernels.activation("gelu" if act == "erf" else act, dtype)
                     with suppress(Exception):
-                        kernels.product(x, w, b, kernels.activation("gelu" if act == "erf" else act, dtype), tile)
+                        kernels.product(x, w, b, name, tile, residual=random(128, 768, dtype=dtype) if add else None)
 
 
 @section
@@ -270,55 +314,77 @@ def tiles(a: Any) -> None:
         for worker in workers:
             worker.join()
         a.say("compiled", processes=parts)
+    failed: dict[str, str] = {}
     for dtype, rows, sizes in WORK:
         for size in sizes:
-            for N, K, act in SHAPES[size]:
+            for N, K, act, add in SHAPES[size]:
                 for M in rows if DEVICE == "cuda" else rows[:1]:
                     x, w, b = random(M, K, dtype=dtype), random(N, K, dtype=dtype, std=0.05), random(N, dtype=torch.float32)
                     name = kernels.activation("gelu" if act == "erf" else act, dtype)
+                    residual = random(M, N, dtype=dtype) if add else None
                     found = []
                     for tile in candidates(M, dtype):
                         try:
-                            found.append((graphed(lambda tile=tile: kernels.product(x, w, b, name, tile)), tile))
+                            t = graphed(lambda tile=tile: kernels.product(x, w, b, name, tile, residual=residual))
+                            found.append((t, tile))
                         except Exception as error:
-                            a.say("tile failed", tile=str(tuple(tile)), why=f"{type(error).__name__} {error}"[:100])
+                            failed[str(tuple(tile))] = f"{type(error).__name__} {error}"[:100]
                     found.sort()
                     if not found:
                         continue
-                    kind = str(dtype).removeprefix("torch.")
-                    library = graphed(lambda: F.linear(x, w, b.to(dtype)))
-                    best = [f"{t * 1e3:.4g}us {tuple(tile)}" for t, tile in found[:4]]
+                    alone = graphed(lambda: kernels.product(x, w, b, name, found[0][1])) if add else found[0][0]
                     a.say(
                         "tile",
-                        dtype=kind,
+                        dtype=str(dtype).removeprefix("torch."),
                         size=size,
                         M=M,
                         N=N,
                         K=K,
                         act=act,
-                        cublas_us=library * 1e3,
+                        cublas_us=graphed(lambda: F.linear(x, w, b.to(dtype))) * 1e3,
+                        without_residual_us=alone * 1e3,
                         tflops=2 * M * N * K / found[0][0] / 1e9,
-                        best=best,
+                        best=[f"{t * 1e3:.4g}us {tuple(tile)}" for t, tile in found[:4]],
                     )
+    for tile, why in failed.items():
+        a.say("tile failed", tile=tile, why=why)
+
+
+@section
+def groups(a: Any) -> None:
+    """How many row blocks follow each other, for large products."""
+    from nativebert.engine.cuda import kernels
+    from nativebert.engine.cuda.tiles import product_tile
+
+    for size in ("base", "large"):
+        for N, K, act, add in SHAPES[size]:
+            x, w, b = random(TOKENS, K), random(N, K, std=0.05), random(N, dtype=torch.float32)
+            residual, name = random(TOKENS, N) if add else None, kernels.activation("gelu" if act == "erf" else act, BF16)
+            tile, found = product_tile(TOKENS, N, K, BF16, (9, 0), 132, costly=act == "erf"), []
+            default = kernels.GROUP
+            for kernels.GROUP in (4, 8, 16, 32):
+                found.append((graphed(lambda: kernels.product(x, w, b, name, tile, residual=residual)), kernels.GROUP))
+            kernels.GROUP = default
+            a.say("group", size=size, N=N, K=K, tile=str(tuple(tile)), best=[f"{t * 1e3:.4g}us {g}" for t, g in sorted(found)])
 
 
 @section
 def norms(a: Any) -> None:
-    """The fastest sizes of the residual sum with its norm."""
+    """The fastest sizes of the norm."""
     from nativebert.engine.cuda import kernels
 
     for width in (384, 768, 1024):
-        x, y = random(TOKENS, width), random(TOKENS, width)
+        x = random(TOKENS, width)
         of = (torch.ones(width, device=DEVICE), torch.zeros(width, device=DEVICE), 1e-12)
         found = []
         for rows, warps in ((1, 2), (1, 4), (2, 2), (2, 4), (4, 4), (8, 4), (4, 8), (8, 8)):
             kernels.norm_rows = lambda _, rows=rows, warps=warps: (rows, warps)
-            found.append((graphed(lambda: kernels.norm(x, y, of)), (rows, warps)))
+            found.append((graphed(lambda: kernels.norm(x, of)), (rows, warps)))
         found.sort()
         a.say(
             "norm",
             width=width,
-            tbps=3 * TOKENS * width * 2 / found[0][0] / 1e9,
+            tbps=2 * TOKENS * width * 2 / found[0][0] / 1e9,
             best=[f"{t * 1e3:.4g}us {c}" for t, c in found],
         )
     from nativebert.engine.cuda import tiles as table
@@ -341,70 +407,43 @@ def graphed(run: Callable[[], object], repeat: int = 5) -> float:
 
 @section
 def attention(a: Any) -> None:
-    """The fastest tiles of attention."""
+    """The fastest tiles of attention, for texts of all lengths together."""
     from nativebert.engine.cuda import inputs, kernels
-    from nativebert.engine.cuda.tiles import LONGEST
-    from nativebert.engine.cuda.tiles import AttentionTile as A
 
-    short = [
-        A(32, 16, 32, 1, 2),
-        A(64, 16, 32, 1, 2),
-        A(64, 32, 32, 2, 2),
-        A(64, 32, 64, 2, 2),
-        A(128, 32, 32, 2, 2),
-        A(128, 16, 32, 1, 2),
-        A(64, 16, 64, 1, 2),
-    ]
-    long = [
-        A(LONGEST, 64, 64, 4, 3),
-        A(LONGEST, 128, 64, 8, 3),
-        A(LONGEST, 64, 32, 4, 3),
-        A(LONGEST, 64, 64, 4, 2),
-        A(LONGEST, 128, 64, 4, 3),
-    ]
-    long32 = [
-        A(LONGEST, 64, 32, 4, 2),
-        A(LONGEST, 64, 64, 4, 2),
-        A(LONGEST, 128, 32, 8, 2),
-        A(LONGEST, 64, 32, 4, 3),
-        A(LONGEST, 32, 32, 2, 2),
-    ]
-    cases = [("base", BF16, "fixed 512", long), ("base", BF16, "mixed", long), ("minilm", BF16, "mixed", long), ("base", BF16, "short", short),
-             ("minilm", BF16, "short", short), ("base", torch.float32, "fixed 512", long32), ("minilm", torch.float32, "short", short)]  # fmt: skip
-    for size, dtype, case, kinds in cases:
+    for size, dtype, case in (("base", BF16, "fixed 512"), ("base", BF16, "mixed"), ("base", BF16, "short"), ("minilm", BF16, "mixed"),
+                              ("minilm", BF16, "short"), ("large", BF16, "squad"), ("base", torch.float32, "mixed")):  # fmt: skip
         _, width, heads, _ = SIZES[size]
         n = lengths(case)
-        batch, qkv = packed(n), random(int(n.sum()), 3 * width, dtype=dtype)
-        found = []
-        for tile in kinds:
-            other = (
-                (A(LONGEST, 64, 64, 4, 3) if dtype == BF16 else A(LONGEST, 64, 32, 4, 2),) if tile.longest != LONGEST else ()
-            )
-            first = () if tile.longest != LONGEST else (A(64, 16, 32, 1, 2),)
-            use = (*first, tile, *other)
+        batch, qkv, found = packed(n), random(int(n.sum()), 3 * width, dtype=dtype), []
+        for use in attention_sets(width // heads, dtype):
             try:
-                table = inputs.stage(inputs.Layout(batch, use, columns=False), torch.device(DEVICE), use).blocks
-                found.append((graphed(lambda table=table: kernels.attend(qkv, table, heads), 3), tile))
+                of = inputs.layout(batch, use, columns=False)
+                table = inputs.stage(batch, of, torch.device(DEVICE), use).blocks
+                found.append((graphed(lambda table=table: kernels.attend(qkv, table, heads), 3), use))
             except Exception as error:
-                a.say("attention failed", tile=str(tuple(tile)), why=f"{type(error).__name__} {error}"[:100])
-        found.sort()
-        rate = 4 * width * float((n.astype(float) ** 2).sum()) / found[0][0] / 1e9
-        a.say(
-            "attention",
-            size=size,
-            dtype=str(dtype)[6:],
-            case=case,
-            tflops=rate,
-            best=[f"{t * 1e3:.4g}us {tuple(tile)}" for t, tile in found[:6]],
-        )
+                a.say("attention failed", tile=str([tuple(t) for t in use]), why=f"{type(error).__name__} {error}"[:100])
+        now, best = found[0][0], sorted(found)
+        rate = 4 * width * float((n.astype(float) ** 2).sum()) / best[0][0] / 1e9
+        a.say("attention", size=size, dtype=str(dtype)[6:], case=case, tflops=rate, now_us=now * 1e3,
+              best=[f"{t * 1e3:.4g}us {[tuple(tile) for tile in use]}" for t, use in best[:4]])  # fmt: skip
 
 
 @section
 def encoders(a: Any) -> None:
-    """Hidden states of packed batches, in batches of several sizes for mixed lengths."""
+    """Hidden states of packed batches in bfloat16, in batches of several sizes for mixed lengths."""
     cases = [("base", "bfloat16", ("fixed 512", "mixed", "short", "fixed 128")), ("minilm", "bfloat16", ("mixed", "short", "fixed 128")),
-             ("large", "bfloat16", ("mixed", "fixed 512", "squad")), ("base", "float32", ("mixed",)), ("minilm", "float32", ("mixed", "short")),
-             ("base", "float16", ("mixed",)), ("base", "tf32", ("mixed",))]  # fmt: skip
+             ("large", "bfloat16", ("mixed", "fixed 512"))]  # fmt: skip
+    _encoders(a, cases)
+
+
+@section
+def precisions(a: Any) -> None:
+    """The same in other precisions."""
+    cases = [("base", "float32", ("mixed",)), ("minilm", "float32", ("mixed", "short")), ("base", "float16", ("mixed",)), ("base", "tf32", ("mixed",))]  # fmt: skip
+    _encoders(a, cases)
+
+
+def _encoders(a: Any, cases: list[tuple[str, str, tuple[str, ...]]]) -> None:
     for size, precision, names in cases:
         ours = plan(size, precision)
         for case in names:
@@ -416,6 +455,18 @@ def encoders(a: Any) -> None:
                 rate = flops(size, n) / t / 1e9
                 a.say("encoder", size=size, precision=precision, case=case, tokens=int(n.sum()), ms=t, mtokens_s=n.sum() / t / 1e3,
                       texts_s=len(n) / t * 1e3, tflops=rate, share=a.share(rate, precision))  # fmt: skip
+
+
+@section
+def squad(a: Any) -> None:
+    """BERT-large at the lengths of SQuAD, beside MLPerf's offline figure for one H100."""
+    ours, n = plan("large", "bfloat16"), lengths("squad")
+    batch = packed(n)
+    ours.hidden(batch)
+    t = wall(lambda: ours.hidden(batch), 5)
+    rate = flops("large", n) / t / 1e9
+    a.say("squad", size="large", precision="bfloat16", texts_s=len(n) / t * 1e3, share=a.share(rate, "bfloat16"), mlperf_texts_s=9081.0,
+          apart="FP8 (twice the peak of bfloat16) and TensorRT's kernels for one model there; bfloat16 and the same bits in any batch here")  # fmt: skip
 
 
 @section
@@ -465,29 +516,31 @@ def padded(n: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tenso
 
 @section
 def compiled(a: Any) -> None:
-    """transformers under torch.compile, BERT-base, one shape."""
+    """transformers under torch.compile: BERT-base, at one shape, and at the shapes of mixed lengths."""
     from transformers import BertConfig, BertModel
 
-    theirs = BertModel(BertConfig(**config("base")), add_pooling_layer=False).eval().to(DEVICE, BF16)
-    began = time.perf_counter()
-    fast = torch.compile(theirs)
-    n = np.full(128, 512)
-    ids = torch.randint(1000, 30000, (128, 512), device=DEVICE)
-    with torch.inference_mode():
-        fast(input_ids=ids)
+    for case in ("fixed 512", "mixed"):
+        if time.time() - a.began > 200:
+            a.say("skipped", section="compiled", case=case, why="less than 40 of 240 seconds left")
+            continue
+        torch.compiler.reset()
+        theirs = BertModel(BertConfig(**config("base")), add_pooling_layer=False).eval().to(DEVICE, BF16)
+        n, fast = lengths(case), torch.compile(theirs, dynamic=case == "mixed")
+        batches = list(padded(n, 128))
+
+        @torch.inference_mode()
+        def run(batches: list[Any] = batches, fast: Any = fast, whole: bool = case != "mixed") -> None:
+            for ids, mask in batches:
+                fast(input_ids=ids, attention_mask=None if whole else mask)
+
+        began = time.perf_counter()
+        run()
         sync()
         first = time.perf_counter() - began
-        t = ms(lambda: fast(input_ids=ids), 5, 2)
-    a.say(
-        "transformers compiled",
-        size="base",
-        precision="bfloat16",
-        case="fixed 512",
-        first_s=first,
-        ms=t,
-        mtokens_s=n.sum() / t / 1e3,
-        share=a.share(flops("base", n) / t / 1e9, "bfloat16"),
-    )
+        t = wall(run, 1)
+        share = a.share(flops("base", n) / t / 1e9, "bfloat16")
+        a.say("transformers compiled", size="base", precision="bfloat16", case=case, order="sorted", batch=128, first_s=first, ms=t,
+              mtokens_s=n.sum() / t / 1e3, share=share)  # fmt: skip
 
 
 @section
@@ -580,11 +633,17 @@ def latency(a: Any) -> None:
             one = ["a quiet island of stone in the rain near the winter sea and the ferry"]
             for _ in range(5):
                 embed(one)
+            batch = embed.pack(embed.tokenizer.ids_batch(one).ids)
+            parts = {
+                "tokenizer_ms": lambda embed=embed: embed.tokenizer.ids_batch(one),
+                "plan_ms": lambda embed=embed, batch=batch: embed.plan.pooled(batch, embed.pooling).cpu(),
+                "ms": lambda embed=embed: embed(one),
+            }
             a.say(
                 "text to vector",
                 precision=precision,
-                tokens=len(embed.tokenizer.encode(one[0]).ids),
-                ms=wall(lambda embed=embed: embed(one), 200),
+                tokens=len(batch.ids),
+                **{name: wall(run, 200) for name, run in parts.items()},
             )
 
 
@@ -641,23 +700,23 @@ def texts(a: Any) -> None:
 
 @section
 def sentence_transformers(a: Any) -> None:
-    """sentence-transformers on the same texts, at its best batch size."""
-    if not a.minilm or not (Path(a.minilm) / "model.safetensors").exists():
+    """sentence-transformers on the same texts, at its best batch size; random weights of MiniLM's size, which take the same time."""
+    if not a.minilm:
         return
     from sentence_transformers import SentenceTransformer
+    from transformers import BertConfig, BertModel
 
+    folder = a.folder / "sentence-transformers"
+    shutil.copytree(a.minilm, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.onnx"), dirs_exist_ok=True)
+    BertModel(BertConfig(**config("minilm")), add_pooling_layer=False).save_pretrained(folder)
     listed = glosses(6000)
     for precision in ("float32", "bfloat16"):
-        theirs = SentenceTransformer(str(a.minilm), device=DEVICE, model_kwargs={"torch_dtype": getattr(torch, precision)})
+        theirs = SentenceTransformer(str(folder), device=DEVICE, model_kwargs={"dtype": getattr(torch, precision)})
         theirs.encode(listed[:200])
         best = min((wall(lambda size=size: theirs.encode(listed, batch_size=size), 1, 1), size) for size in (128, 512, 2048))
-        a.say(
-            "sentence-transformers",
-            precision=precision,
-            batch=best[1],
-            texts_s=len(listed) / best[0] * 1e3,
-            one_ms=wall(lambda theirs=theirs: theirs.encode(listed[:1]), 20, 2),
-        )
+        a.say("sentence-transformers", precision=precision, batch=best[1], texts_s=len(listed) / best[0] * 1e3,
+              one_ms=wall(lambda theirs=theirs: theirs.encode(listed[:1]), 20, 2))  # fmt: skip
+    shutil.rmtree(folder)
 
 
 @section
@@ -676,15 +735,56 @@ def memory(a: Any) -> None:
     a.say("memory", batches=count, reserved_mib=seen, graphs=len(ours._graphs))
 
 
-DEFAULT = "ceilings,encoders,invariance,errors,latency,memory,texts,peers,sentence_transformers,compiled"
+DEFAULT = "ceilings,encoders,precisions,squad,invariance,errors,latency,memory,texts,sentence_transformers,peers,compiled"
+
+
+def plot(rows: list[dict[str, Any]], card: str, path: Path) -> None:
+    """Tokens a second of the encoders, beside those of transformers."""
+    from matplotlib.figure import Figure
+
+    series = {
+        "nativebert": lambda row: row["what"] == "encoder",
+        "transformers, sorted": lambda row: row["what"] == "transformers sdpa" and row["order"] == "sorted",
+        "transformers, given order": lambda row: row["what"] == "transformers sdpa" and row["order"] == "given",
+        "transformers, compiled": lambda row: row["what"] == "transformers compiled",
+    }
+    speeds: dict[tuple[str, str, str], dict[str, float]] = {}  # by size, precision and lengths, the best of each series
+    for name, fits in series.items():
+        for row in filter(fits, rows):
+            of = speeds.setdefault((row["size"], row["precision"], row["case"]), {})
+            of[name] = max(of.get(name, 0.0), row["mtokens_s"])
+    compared = {kind: of for kind, of in speeds.items() if len(of) > 1}
+    if not compared:
+        return
+    figure = Figure(figsize=(8, 0.9 + 0.75 * len(compared)), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, colour) in enumerate(zip(series, ("#4878a8", "#d08a3e", "#e3b782", "#8a8a8a"))):
+        bars = [(at + 0.2 * number, of[name]) for at, of in enumerate(compared.values()) if name in of]
+        drawn = axes.barh([at for at, _ in bars], [speed for _, speed in bars], 0.18, label=name, color=colour)
+        axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=8)
+    axes.set_yticks([at + 0.3 for at in range(len(compared))], [" ".join(kind) for kind in compared])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(f"million tokens per second, {card}")
+    axes.legend(loc="lower right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
+    global WARMUP
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sections", default=DEFAULT, help=f"of {', '.join(SECTIONS)}")
     p.add_argument("--out", type=Path, default=Path("out/gpu"))
     p.add_argument("--minilm", help="folder of all-MiniLM-L6-v2, for what needs a tokenizer and trained weights")
+    p.add_argument("--warmup", action="store_true", help="measure tiles first, as warmup=True of a task does")
+    p.add_argument("--plot", type=Path, help="draw the results in this file, as a PNG beside it, and run nothing")
     args = p.parse_args()
+    if args.plot:
+        result = json.loads(args.plot.read_text())
+        plot(result["rows"], result["machine"]["card"], args.plot.with_suffix(".png"))
+        return
+    WARMUP = args.warmup
     log = Log(args.out)
     log.minilm = args.minilm
     log.say("card", name=card_name(), torch=torch.__version__, cores=os.cpu_count())
@@ -697,6 +797,8 @@ def main() -> None:
             traceback.print_exc()
         log.say("section", name=name, seconds=time.time() - began)
         log.finish()
+    with suppress(ImportError):
+        plot(log.rows, card_name(), log.folder / "gpu.png")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nativebert import kernels
 from nativebert.checks import at_least
 from nativebert.config import EncoderConfig
-from nativebert.engine import PRECISIONS, choose_device
+from nativebert.engine import PRECISIONS, choose_device, precision_name
 from nativebert.errors import BadInputError, NativeBertWarning, heard
 from nativebert.hub import Snapshot
 from nativebert.loading import open_snapshot
@@ -344,7 +344,7 @@ class _Ours:
         # a folder that says nothing of pooling holds a bare encoder, and the mean costs what any other pooling does
         pooling = None if snapshot.path("modules.json") else "mean"
         self.name = precision
-        self._make = partial(Embedder, snapshot, device=str(device), precision=precision, pooling=pooling)
+        self._make = partial(Embedder, snapshot, device=str(device), precision=precision_name(precision), pooling=pooling)
         self.embedder = self._make()
 
     def load(self, text: str) -> object:

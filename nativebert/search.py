@@ -110,6 +110,76 @@ def paraphrase_mining(
     return [{"score": s, "first": p >> 32, "second": p & _LOW} for s, p in zip(best.score.tolist(), best.pair.tolist())]
 
 
+@torch.inference_mode()
+def pairwise_similarity(a: ArrayLike | Tensor, b: ArrayLike | Tensor, *, measure: str = "cosine") -> NDArray[np.float32]:
+    """Similarity of each vector of ``a`` to the one of ``b`` in the same row, float32 ``(n,)``; larger is more similar.
+
+    Args:
+        a, b: ``(n, width)`` each, as of :func:`semantic_search`.
+        measure: as of :func:`semantic_search`.
+
+    Raises:
+        BadInputError: as of :func:`semantic_search`, and different numbers of rows.
+    """
+    device = _device(a, b)
+    left, right = _Rows.of("a", a, device, measure), _Rows.of("b", b, device, measure)
+    if (left.count, left.width) != (right.count, right.width):
+        raise BadInputError(
+            f"a has {left.count} rows of {left.width} numbers and b {right.count} of {right.width}: they must be equal"
+        )
+    out = np.empty(left.count, np.float32)
+    for start in range(0, left.count, BLOCK):
+        x, y = left.block(start, BLOCK), right.block(start, BLOCK)
+        if measure in ("cosine", "dot"):
+            scores = (x * y).sum(1)
+        else:
+            scores = -torch.linalg.vector_norm(x - y, 2 if measure == "euclidean" else 1, dim=1)
+        out[start : start + len(x)] = scores.cpu().numpy()
+    return out
+
+
+@torch.inference_mode()
+def connected_groups(
+    vectors: ArrayLike | Tensor, threshold: float, *, measure: str = "cosine", block: int = BLOCK
+) -> NDArray[np.int64]:
+    """Groups of vectors that are linked by pairs of at least a score: connected components, each pair compared.
+
+    Args:
+        vectors: ``(n, width)``, as of :func:`semantic_search`.
+        threshold: the least score of a link.
+        measure, block: as of :func:`semantic_search`. Memory does not grow with the number of pairs.
+
+    Returns:
+        For each vector the first row of its group, int64 ``(n,)``; its own row where it is linked to none before it.
+
+    Raises:
+        BadInputError: as of :func:`semantic_search`.
+    """
+    rows = _Rows.of("vectors", vectors, _device(vectors), measure)
+    block = at_least(1, "block", block)
+    if not (isinstance(threshold, (int, float, np.number)) and threshold == threshold):
+        raise BadInputError(f"threshold must be a number, not {threshold!r}")
+    first = np.arange(rows.count)
+
+    def root(n: int) -> int:
+        while first[n] != n:
+            first[n] = first[first[n]]
+            n = first[n]
+        return n
+
+    for start in range(0, rows.count, block):
+        queries = rows.block(start, block)
+        for at in range(start, rows.count, block):
+            linked = _scores(queries, rows.block(at, block), measure).cpu().numpy() >= threshold
+            one, other = np.nonzero(np.triu(linked, 1) if at == start else linked)
+            # of many links between two groups, one joins them
+            groups = np.unique(np.stack([first[one + start], first[other + at]], 1), axis=0)
+            for a, b in groups[groups[:, 0] != groups[:, 1]].tolist():
+                a, b = sorted((root(a), root(b)))
+                first[b] = a
+    return np.array([root(n) for n in range(rows.count)], np.int64)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Vectors wherever they are; a block of them at a time is brought to the device, in float64."""

@@ -21,7 +21,7 @@ MAY = {
     "forking": set(),
     "nn": {"config", "errors", "forking"},
     "kernels": {"errors"},
-    "engine": {"config", "errors", "kernels", "nn"},
+    "engine": {"checks", "config", "errors", "kernels", "nn"},
     "initialization": {"arch", "config", "errors", "nn"},
     "saving": {"config", "errors", "files", "hub", "nn"},
     "loading": {"arch", "checks", "config", "engine", "errors", "hub", "initialization", "nn", "saving", "text"},
@@ -66,15 +66,19 @@ MAY = {
         "text",
         "train",
     },
+    "r": {"checks", "errors", "hub", "io", "loading", "search", "tasks", "text", "train"},
     "inspect": {"arch", "config", "errors", "hub", "sentence", "text"},
     "io": {"errors", "files"},
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
+    "jobs": {"errors", "files", "io", "tasks", "text"},
+    "analysis": {"checks", "errors", "jobs", "search", "tasks", "train"},
+    "serve": {"errors", "tasks"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
-    | {"saliency", "search", "tasks", "text", "train"},
+    | {"analysis", "jobs", "kernels", "saliency", "search", "serve", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
-    "__init__": {"config", "errors", "loading", "search", "tasks", "text", "train"},
+    "__init__": {"hf", "pictures", "config", "errors", "jobs", "loading", "search", "tasks", "text", "train"},
 }
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,13 @@ class Ledger:
 
     def __str__(self) -> str:
         return report.text(self)
+
+    def __repr__(self) -> str:
+        """The table, too: it is what an interactive session, of Python or of R, prints."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(report.text(self))}</pre>"
 
     # ---------------------------------------------------------------- checking and looking up
 

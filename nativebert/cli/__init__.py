@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from nativebert import __version__
 from nativebert.cli.options import ERROR, Parser, as_options, fail
@@ -23,7 +24,12 @@ COMMANDS = {
     "tag": "find named entities, or label tokens",
     "answer": "extract answers to questions from texts",
     "fill": "fill masked tokens",
+    "serve": "serve a model over HTTP, embeddings as OpenAI has them",
+    "plan": "tell what a job over a table will take",
+    "verify": "check the output folder of a job",
     "train": "fine-tune a model on a table of examples",
+    "duplicates": "find groups of texts that say nearly the same",
+    "evaluate": "measure a model on a table: accuracy, correlation, retrieval",
     "map": "plot vectors in 2D or 3D",
     "attention": "draw the attention weights of a text",
     "tokenize": "show the tokens of texts",
@@ -35,6 +41,23 @@ COMMANDS = {
     "invariance": "check that results do not depend on the batch",
     "bench": "measure the speed of a model on this machine",
 }
+
+
+class _Version(argparse.Action):
+    """Prints what is installed, without importing it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        from nativebert import kernels
+
+        print(f"nativebert {__version__}")
+        try:
+            print(f"torch {version('torch')}")
+        except PackageNotFoundError:
+            print("torch is not installed, and nothing runs without it: pip install torch")
+        print("with C kernels" if kernels.PATH.exists() else f"without C kernels: {kernels.NOT_BUILT}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +155,7 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
         epilog="Run `nativebert COMMAND --help` for the options of a command. A model is a local folder or a name on the Hugging Face Hub: "
         "owner/name or owner/name@revision. Only missing files are downloaded.",
     )
-    parser.add_argument("--version", action="version", version=f"nativebert {__version__}", help="show the version")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and whether the C kernels are there")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, line in COMMANDS.items():
         one: Parser = commands.add_parser(name, help=line)

@@ -46,13 +46,23 @@ def define(parser: options.Parser) -> None:
         help="extend answers to whole words (default); turn off for languages without spaces",
     )  # fmt: skip
     options.add_long_texts(parser.add_argument_group("long contexts"), default="window")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
+    from nativebert.cli import common, tables
     from nativebert.io.write import Records
 
+    if tables.is_table_job(args):
+        wanted = {"--context-column": args.context_column}
+        if args.question is None:
+            wanted = {
+                "--question-column": args.question_column or "question",
+                "--context-column": args.context_column or "context",
+            }
+        call = {"question": args.question, "top_k": args.top_k, "no_answer": args.no_answer}
+        return tables.run(args, "Answerer", wanted, make=("max_answer_tokens", "align_to_words"), call=call, usual="context")
     table, questions, contexts = _pairs(args)
     with common.at_work(args):
         from nativebert.tasks.answer import Answerer

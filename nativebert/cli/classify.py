@@ -46,14 +46,18 @@ def define(parser: options.Parser) -> None:
     long = parser.add_argument_group("long texts")
     options.add_long_texts(long, default="truncate")
     long.add_argument("--combine", choices=("mean", "max"), help="how to combine the scores of windows (default: mean)")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
+    from nativebert.cli import common, tables
     from nativebert.io.write import Records
 
     wanted = {"--column": args.column} | ({} if args.pair_column is None else {"--pair-column": args.pair_column})
+    if tables.is_table_job(args):
+        call = {"top_k": args.top_k, "threshold": args.threshold}
+        return tables.run(args, "Classifier", wanted, make=("combine", "problem"), call=call)
     table = common.read(args, wanted)
     texts: list[Any] = [row[0] if len(row) == 1 else row for row in table.rows]
     with common.at_work(args):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nativebert import console
 from nativebert.cli.options import as_options
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.io.read import TABLES, Columns, Table, format_of, read_columns
 
@@ -58,8 +59,14 @@ def read_file(
     """
     say_waiting(path)
     format = args.format if main else None
+    if is_streamed(path, format):
+        return _read_streamed(args, path, wanted, usual, format)
     alone = main and getattr(args, "queries", None) is None
-    how = {"delimiter": args.delimiter, "quoting": args.quoting} if alone or format_of(path, format) in TABLES else {}
+    how = (
+        {"delimiter": args.delimiter, "quoting": args.quoting, "na": args.na}
+        if alone or format_of(path, format) in TABLES
+        else {}
+    )
     with notes(args):
         table = read_columns(
             path, wanted, format=format, usual=usual, numbers=numbers, format_option="--format" if main else None, **how
@@ -67,6 +74,33 @@ def read_file(
     if not table.rows:
         raise BadInputError(f"{name(path, 'input')} contains no texts")
     return table
+
+
+def is_streamed(path: str, format: str | None = None) -> bool:
+    """Whether an input is one that only pyarrow reads: parquet, feather, compressed files, folders, patterns, URIs."""
+    from nativebert.io.files import is_plain
+
+    return not is_plain(path, format)
+
+
+def _read_streamed(args: argparse.Namespace, path: str, wanted: Columns, usual: str, format: str | None) -> Table:
+    from nativebert.io.tables import open_table
+
+    with notes(args):
+        reader = open_table(path, wanted, format=format, delimiter=args.delimiter, quoting=args.quoting, keep=[], usual=usual)
+        rows: list[tuple[str, ...]] = []
+        for block in reader:
+            columns = [block.batch.column(name) for name in reader.texts]
+            if any(values.null_count for values in columns):
+                at = min(values.to_pylist().index(None) for values in columns if values.null_count)
+                reason = block.bad.get(at, "null")
+                raise BadInputError(
+                    f"row {len(rows) + at:,} of {reader.name} (from 0): its text is {reason}; remove the row, or fill it"
+                )
+            rows += zip(*(values.to_pylist() for values in columns))
+    if not rows:
+        raise BadInputError(f"{name(path, 'input')} contains no texts")
+    return Table(rows, reader.texts)
 
 
 def queries(args: argparse.Namespace) -> list[str]:
@@ -201,7 +235,7 @@ def summarize(
         ("tokens", tokens(report)),
         (
             "seconds",
-            f"{report.seconds:.2f} on {report.device}, {report.precision}, {plural(report.batches, 'batch', 'batches')}",
+            f"{report.seconds:.2f} on {where(report.device)}, {report.precision}, {plural(report.batches, 'batch', 'batches')}",
         ),
     ]
     show([("model", origin(args, snapshot)), *inputs, *done, *results], out)

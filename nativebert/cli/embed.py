@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s FILE -o OUT [options]"
-    parser.where = "Name the output file: -o vectors.npy, .csv or .jsonl, or -o - for standard output"
+    parser.where = "Name the output file: -o vectors.npy, .csv, .jsonl, .parquet or .rds, -o OUT/ for a folder, or -o - for standard output"
     parser.description = (
         "Compute the embedding of each text of a file, in the order of the file. Pooling, normalization, prompts and "
         "maximum length are taken from the model's files. Longer texts are truncated and counted by default."
@@ -23,10 +23,14 @@ def define(parser: options.Parser) -> None:
     options.add_column(parser)
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True,
-        help="output file: .npy, .csv or .jsonl; - writes JSON lines to standard output",
+        help="output file: .npy, .csv, .jsonl, .parquet, .feather, .tsv, .rds or .RData; OUT/ for a folder of shards; - writes JSON lines to standard output",
     )  # fmt: skip
     options.add_model(parser, options.DEFAULT_MODEL)
     parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")
+    parser.add_argument(
+        "--vector-type", choices=("float32", "float16", "int8", "binary"), default="float32",
+        help="numbers of the vectors in tables and folders; what fewer bytes cost in the order of neighbours is measured (default: float32)",
+    )  # fmt: skip
     options.add_quiet(parser)
 
     text = parser.add_argument_group("overrides of the model's settings")
@@ -34,15 +38,25 @@ def define(parser: options.Parser) -> None:
     text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
     options.add_long_texts(text, default="truncate")
     options.add_pooling(text)
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
-    from nativebert.cli.provenance import provenance_of
+    from nativebert.cli import common, tables
     from nativebert.io.provenance import check_writable, provenance_file, write_provenance
     from nativebert.io.write import check_target, write_vectors
+    from nativebert.jobs.provenance import provenance_of
 
+    if tables.is_table_job(args):
+        return tables.run(
+            args,
+            "Embedder",
+            {"--column": args.column},
+            make=("pooling", "normalize"),
+            call={"prompt": args.prompt, "prompt_name": args.prompt_name},
+            vectors=args.vector_type,
+        )
     check_target(args.output)  # before the work, not after it
     if args.output != "-":
         check_writable(args.output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import Any
 
 from nativebert.cli import options
 
@@ -39,14 +40,13 @@ def run(args: argparse.Namespace) -> int:
         fill = MaskFiller(args.model, **common.task_options(args))
         results, report = fill(texts, top_k=args.top_k, targets=targets, return_report=True, progress=common.progress(args))
     records = [{"text": text, "masks": masks} for text, masks in zip(texts, results, strict=True)]
-    names = ["token", "score", "text"]
-    rows = [
-        [n, number, *(one[name] for name in names)]
+    rows: list[list[Any]] = [
+        [n, number, one["token"], one["score"], one["text"]]
         for n, masks in enumerate(results)
         for number, mask in enumerate(masks)
         for one in mask
     ]
-    output = Records(records, ["item", "mask", *names], rows)
+    output = Records(records, ["item", "mask", "token", "score", "text"], rows)
     near = [[*row[:4], _around(row[4], texts[row[0]])] for row in rows]
     show, inputs = partial(common.show_table, output._replace(rows=near), 2), common.source(args.file, table)
     return common.finish(args, output, show, fill, report, inputs, common.plural(len(rows), "candidate"))

@@ -9,14 +9,24 @@ from nativebert.cli import options
 
 
 def define(parser: options.Parser) -> None:
-    parser.usage = "%(prog)s VECTORS -o OUT [options]"
+    parser.usage = "%(prog)s VECTORS|TABLE -o OUT [options]"
     parser.where = "Name the output file: -o map.html, .png, .svg or .pdf"
     parser.description = (
         "Plot vectors in 2D or 3D, so that texts of similar meaning are close together, as an interactive page (.html; works offline) "
         "or a static image (.png, .svg, .pdf). Points can be colored by labels, e.g. from `nativebert classify -o labels.csv`. "
         "Requires the extra plot."
     )
-    parser.add_argument("vectors", metavar="VECTORS", help="output of `nativebert embed`: .npy, .csv or .jsonl")
+    parser.add_argument(
+        "vectors",
+        metavar="VECTORS",
+        help="output of `nativebert embed`: .npy, .csv, .jsonl, .parquet, .feather or a folder; with -m, a table of texts",
+    )
+    parser.add_argument(
+        "-m", "--model", metavar="MODEL", help="embed the texts of TABLE (column --column) with this model first"
+    )
+    parser.add_argument(
+        "--labels-from", type=options.unicode, metavar="NAME", help="with -m: the column of TABLE that holds the labels"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="output file: .html, .png, .svg or .pdf")
     parser.add_argument("--labels", metavar="FILE", help="one label per vector: txt (one per line), csv, tsv or jsonl")
     parser.add_argument(
@@ -45,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.pictures.figure import check_target
     from nativebert.pictures.map import map
 
+    if args.model is not None:
+        return _map_table(args)
+    if args.labels_from is not None:
+        raise BadInputError("--labels-from requires -m MODEL: without it, use --labels FILE")
     for option, of, file in (
         ("label_column", "labels", args.labels),
         ("scale", "labels", args.labels),
@@ -68,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadInputError(
                 f"{file} has {len(values):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
             )
-    if recorded is not None and args.texts is not None and recorded.get("texts") != digest_of(texts or []):
+    if recorded is not None and args.texts is not None and "texts" in recorded and recorded["texts"] != digest_of(texts or []):
         raise BadInputError(
             f"{args.vectors} was computed from other texts than those in {args.texts}, or in another order. To show other texts at the same "
             f"points, delete {provenance_file(args.vectors)}"
@@ -99,3 +113,38 @@ def _number(label: str | None, line: int, file: str) -> float:
         return math.nan if label is None else float(label)
     except ValueError:
         raise BadInputError(f"{file}: label {line} is {label!r}, not a number: remove --scale to color by group") from None
+
+
+def _map_table(args: argparse.Namespace) -> int:
+    """Embed the texts of a table, and draw them."""
+    from nativebert.cli import common
+    from nativebert.errors import BadInputError
+    from nativebert.pictures.figure import check_target
+    from nativebert.pictures.map import map
+
+    for option in ("labels", "texts", "label_column"):
+        if getattr(args, option) is not None:
+            raise BadInputError(
+                f"--{option.replace('_', '-')} is for vectors that are computed already: with -m, use --labels-from COLUMN"
+            )
+    if args.scale and args.labels_from is None:
+        raise BadInputError("--scale requires --labels-from COLUMN")
+    check_target(args.output)  # before the work, not after it
+    wanted = {"--column": args.column} | ({} if args.labels_from is None else {"--labels-from": args.labels_from})
+    table = common.read_file(args, args.vectors, wanted, numbers=True)
+    texts = [row[0] for row in table.rows]
+    labels: list[str | None] | list[float] | None = None
+    if args.labels_from is not None:
+        labels = [row[1] or None for row in table.rows]
+        if args.scale:
+            labels = [_number(label, n, args.vectors) for n, label in enumerate(labels, 1)]
+    with common.at_work(args):
+        from nativebert.tasks.embed import Embedder
+
+        vectors = Embedder(args.model, **common.task_options(args))(texts, progress=common.progress(args))
+        picture = map(vectors, labels, texts, method=args.method, seed=args.seed, dimensions=args.dimensions)
+        picture.save(args.output)
+    if not args.quiet:
+        of = f"{len(vectors):,} texts of {common.name(args.vectors, 'input')}, {args.model}"
+        common.show([("vectors", of), ("picture", args.output)])
+    return 0

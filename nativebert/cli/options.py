@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-FORMATS = ("txt", "csv", "tsv", "jsonl")
+FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet", "feather")
+SHARDS = ("parquet", "feather", "csv", "tsv", "jsonl", "npy")
 QUOTINGS = ("double", "none")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # A model's head -> the command that uses it
@@ -92,7 +93,8 @@ def as_options(args: argparse.Namespace, message: str) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1], match[2].strip("'")
-        return f"--{name.replace('_', '-')}{value and ' ' + value}" if name in vars(args) else match[0]
+        value = "" if value == "True" else value and f" {value}"  # of a switch
+        return f"--{name.replace('_', '-')}{value}" if name in vars(args) else match[0]
 
     def command(match: re.Match[str]) -> str:
         return f"`nativebert {COMMAND_OF[match[1]]}` reads it" if match[1] in COMMAND_OF else "Take another checkpoint"
@@ -142,7 +144,15 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else count(text)
 
 
-def add_file(parser: Parser, what: str = "txt (one text per line), csv, tsv or jsonl; - for standard input") -> None:
+def names(text: str) -> list[str]:
+    """Names between commas."""
+    return [unicode(name) for name in text.split(",") if name]
+
+
+def add_file(
+    parser: Parser,
+    what: str = "txt (one text per line), csv, tsv, jsonl, parquet or feather; a folder or pattern of them; - for standard input",
+) -> None:
     """The file that the texts come from."""
     parser.add_argument("file", metavar="FILE", help=what)
     parser.add_argument("--format", choices=FORMATS, help="input format (default: from the file extension)")
@@ -166,6 +176,9 @@ def add_tables(parser: Parser) -> None:
         "--quoting", choices=QUOTINGS,
         help="whether double quotes enclose fields or are ordinary characters (default: double; none for tsv)",
     )  # fmt: skip
+    parser.add_argument(
+        "--na", type=unicode, metavar="TEXT", help="missing value of csv and tsv files, such as NA: read as an empty text"
+    )
 
 
 def add_column(parser: Parser) -> None:
@@ -190,10 +203,31 @@ def add_results(parser: Parser) -> None:
     """Options for the output of records."""
     parser.add_argument(
         "-o", "--output", metavar="OUT",
-        help="output file, .csv or .jsonl; - writes JSON lines to standard output (default: "
+        help="output file, .csv, .jsonl, .rds or .RData; - writes JSON lines to standard output (default: "
         "a table on a terminal, else JSON lines)",
     )  # fmt: skip
     add_quiet(parser)
+
+
+def add_jobs(parser: Parser) -> None:
+    """Options for tables, and for folders of them that a long job writes and can go on with."""
+    group = parser.add_argument_group(
+        "tables and long jobs", "with a folder as the output (OUT/), rows are computed in shards that are whole or not there"
+    )
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--keep", type=names, metavar="A,B", help="columns of the input to keep beside the results (default: all)"
+    )
+    which.add_argument("--drop", type=names, metavar="A,B", help="columns of the input to leave out")
+    group.add_argument(
+        "--strict", action="store_true", help="stop at a row without a text, instead of leaving its result empty"
+    )
+    group.add_argument("--resume", action="store_true", help="go on with the job in the output folder")
+    group.add_argument("--shard-rows", type=count, metavar="N", help="rows per file of the output folder (default: 32768)")
+    group.add_argument("--output-format", choices=SHARDS, help="format of the files of the output folder (default: parquet)")
+    group.add_argument(
+        "--log-json", action="store_true", help="write a JSON line to standard error for every shard, instead of a progress bar"
+    )
 
 
 def add_quiet(parser: Parser) -> None:

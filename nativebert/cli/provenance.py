@@ -1,39 +1,11 @@
-"""Provenance of the vectors that a command computes, and its comparison with that of a file."""
+"""Comparison of the provenance of vectors that a command computes with that of a file."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
 
-from nativebert import __version__
 from nativebert.errors import BadInputError
 from nativebert.io.provenance import Provenance
-
-if TYPE_CHECKING:
-    from nativebert.tasks.embed import Embedder
-
-
-def provenance_of(embed: Embedder, prompt: str, width: int) -> dict[str, Any]:
-    """Provenance of an embedder's vectors of texts with a prompt."""
-    files = embed.snapshot
-    assert files is not None
-    return {
-        "nativebert": __version__,
-        "model": str(files.folder) if files.source == "folder" else files.reference.partition("@")[0],
-        "commit": files.revision,
-        "weights": files.digest(),
-        "tokenizer": embed.tokenizer.digest,
-        "lowercase": embed.config.lowercase,
-        "pooling": list(embed.pooling),
-        "normalize": "normalize" in embed.steps,
-        "steps": [step if isinstance(step, str) else repr(step) for step in embed.steps],
-        "prompt": prompt,
-        "include_prompt": embed.config.include_prompt,
-        "precision": embed.precision,
-        "max_tokens": embed.max_tokens,
-        "too_long": embed.too_long,
-        "width": width,
-    }
 
 
 def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: str | None) -> None:

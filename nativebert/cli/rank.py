@@ -20,13 +20,18 @@ def define(parser: options.Parser) -> None:
     options.add_model(parser)
     parser.add_argument("--top-k", type=options.count_or_all, default=None, metavar="N", help="texts per query (default: all)")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
-    from nativebert.errors import RefusedError
+    from nativebert.cli import common, tables
+    from nativebert.errors import BadInputError, RefusedError
 
+    if tables.is_table_job(args):
+        if args.queries is not None or len(args.query or []) != 1 or args.top_k is not None:
+            raise BadInputError("a table of all rows with their scores takes one --query, and neither --queries nor --top-k")
+        return tables.run(args, "Ranker", {"--column": args.column}, make=(), call={"query": args.query[0]})
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
     texts = [text for (text,) in table.rows]

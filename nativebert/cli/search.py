@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import options
@@ -38,9 +37,10 @@ def define(parser: options.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nativebert.cli import common
-    from nativebert.cli.provenance import check_provenance, provenance_of
+    from nativebert.cli.provenance import check_provenance
     from nativebert.errors import BadInputError
-    from nativebert.io.provenance import provenance_file
+    from nativebert.io.provenance import read_provenance
+    from nativebert.jobs.provenance import provenance_of
 
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     vectors, recorded = None, None
     prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
-        if prompted and not os.path.exists(provenance_file(args.vectors)):
+        if prompted and read_provenance(args.vectors) is None:
             raise BadInputError("--vectors are already computed, so --prompt and --prompt-name have no effect: remove them")
-        vectors, recorded = _vectors(args, texts)
+        vectors, recorded = read_vectors_of(args, texts)
     with common.at_work(args):
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return common.finish_hits(args, table, queries, hits, embed, report)
 
 
-def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
+def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
     """Vectors that were made of these texts, as far as their file tells, and how they were made."""
     from nativebert.cli import common
     from nativebert.errors import BadInputError
@@ -89,7 +89,7 @@ def _vectors(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Prove
         raise BadInputError(
             f"{path} was computed from other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here"
         )
-    if recorded is not None and recorded.get("texts") != digest_of(texts):
+    if recorded is not None and "texts" in recorded and recorded["texts"] != digest_of(texts):
         raise BadInputError(
             f"{path} was computed from other texts than those in {common.name(args.file, 'input')}, or in another order"
         )

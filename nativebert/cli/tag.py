@@ -32,13 +32,16 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("--explain", action="store_true", help="show the texts with their entities marked")
     options.add_long_texts(parser.add_argument_group("long texts"), default="window")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
+    from nativebert.cli import common, tables
     from nativebert.io.write import Records
 
+    if tables.is_table_job(args):
+        return tables.run(args, "Tagger", {"--column": args.column}, make=("aggregation", "ignore"), call={"top_k": args.top_k})
     table = common.read(args, {"--column": args.column})
     texts = [text for (text,) in table.rows]
     with common.at_work(args):

@@ -7,8 +7,9 @@ faster, and is tested against it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from nativebert.checks import whole
 from nativebert.errors import BadInputError, Slower, warn
 
 if TYPE_CHECKING:
@@ -17,19 +18,24 @@ if TYPE_CHECKING:
     from nativebert.engine.plan import ExecutionPlan
     from nativebert.nn.model import Model
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8", "tf32")
+Precision = Literal["float32", "bfloat16", "float16", "int8", "tf32"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8", "tf32")
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """A device by name; ``auto`` is the first of cuda, mps, cpu that is there.
+def choose_device(name: str | int | torch.device = "auto") -> torch.device:
+    """A device by name; ``auto`` is the first of cuda, mps, cpu that is there, and a number the NVIDIA GPU with that number.
 
     Raises:
         BadInputError: not a device, or not on this machine.
     """
     import torch
 
+    if isinstance(name, torch.device):
+        name = str(name)
+    elif not isinstance(name, (str, bool)) and (number := whole(name)) is not None and number >= 0:
+        name = f"cuda:{number}"
     if not isinstance(name, str):
-        raise BadInputError(f"device must be a string like 'auto', 'cpu' or 'cuda:1', not {name!r}")
+        raise BadInputError(f"device must be a name like 'auto', 'cpu' or 'cuda:1', or the number of a GPU, not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -44,10 +50,30 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def precision_name(precision: str | torch.dtype) -> Precision:
+    """One of :data:`PRECISIONS`, of its name or torch's type.
+
+    Raises:
+        BadInputError: no precision.
+    """
+    name = str(precision).removeprefix("torch.")
+    for known in PRECISIONS:
+        if name == known:
+            return known
+    raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+
+
+def where(device: str) -> str:
+    """A device for people: says of the CPU that the kernels are missing."""
+    from nativebert import kernels
+
+    return f"{device} without C kernels" if device == "cpu" and kernels.missing() else device
+
+
 def prepare(
     model: Model,
-    device: str | torch.device = "auto",
-    precision: str = "float32",
+    device: str | int | torch.device = "auto",
+    precision: str | torch.dtype = "float32",
     *,
     heads: Sequence[str] | None = None,
     on_copied: Callable[[], None] | None = None,
@@ -72,15 +98,15 @@ def prepare(
     from nativebert.engine.native import CKernelPlan, supports
     from nativebert.engine.reference import ReferencePlan
 
-    device = choose_device(str(device))
-    if precision not in PRECISIONS:
-        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    device, precision = choose_device(device), precision_name(precision)
     if precision == "int8" and device.type != "cpu":
         raise BadInputError(f"precision='int8' is for the CPU, not for {device}; use 'float16' or 'bfloat16' there")
     heads = model.tasks if heads is None else heads
     if device.type == "cpu" and precision in ("float32", "int8"):
         if kernels.available() and supports(model):
             return CKernelPlan(model, precision, heads, on_copied)
+        if reason := kernels.missing():
+            warn(f"nativebert's C kernels are not used, and it takes two to three times as long without them: {reason}", Slower)
         return CpuPlan(model, Int8Product if precision == "int8" else Product, heads, on_copied)
     if precision == "tf32" and device.type != "cuda":
         raise BadInputError(f"precision='tf32' is for NVIDIA GPUs, not for {device}; use 'float32' there")

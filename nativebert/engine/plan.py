@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,8 @@ class ExecutionPlan(ABC):
         out = x.new_full((len(batch.lengths), spec.classes), -torch.inf)
         rows = max(self.min_rows, LOGITS_AT_ONCE // spec.classes)
         for part, sequences in zip(torch.split(x, rows), torch.split(owner, rows)):
-            out.index_reduce_(0, sequences, self._head_logits(task, part), "amax")
+            logits = self._head_logits(task, part)
+            out.scatter_reduce_(0, sequences[:, None].expand_as(logits), logits, "amax")
         return out
 
     @torch.inference_mode()
@@ -154,11 +156,18 @@ class ExecutionPlan(ABC):
             "or too large"
         )
 
+    def warm_up(self) -> None:  # noqa: B027 (most plans have nothing to choose)
+        """Measure what is fastest on this machine, and keep it for later plans. Results never depend on it."""
+
     def clear_cache(self) -> None:  # noqa: B027 (most plans keep nothing)
         """Forget what was kept of earlier batches. Results never depend on it, but time does: for those who time the same texts again
         and again, and mean texts that are always new."""
 
 
 def is_finite(x: Tensor) -> bool:
-    """Whether all of a tensor is. One sum tells, which nothing infinite and no NaN leaves finite, unless it overflows by itself."""
+    """Whether all of a tensor is. On a device one sum tells, which nothing infinite and no NaN leaves finite, unless it overflows by itself."""
+    if (
+        x.device.type == "cpu" and x.dtype == torch.float32
+    ):  # one thread: torch's would wait for a core while texts are tokenised
+        return int(np.count_nonzero(np.isfinite(x.numpy()))) == x.numel()
     return isfinite(x.sum(dtype=torch.float32).item()) or bool(x.isfinite().all())

@@ -56,7 +56,10 @@ _HOME = {
     "CrossEncoder": "cross_encoder",
     "SparseEncoder": "sparse_encoder",
     "SimilarityFunction": "util",
-    **dict.fromkeys(("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample"), "sentence_trainer"),
+    **dict.fromkeys(
+        ("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample", "BatchSamplers"),
+        "sentence_trainer",
+    ),
     **{name: home for home, names in _TRAINING.items() for name in names.split()},
 }
 _OLD = {"PretrainedConfig": "PreTrainedConfig"}

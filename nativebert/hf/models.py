@@ -226,7 +226,7 @@ class PreTrainedModel(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,
+        input_ids: Tensor | Mapping[str, Tensor] | None = None,
         attention_mask: Tensor | None = None,
         *more: Tensor | None,
         output_hidden_states: bool | None = None,
@@ -237,7 +237,8 @@ class PreTrainedModel(nn.Module):
         """Run the model.
 
         Args:
-            input_ids: token ids, ``(B, L)``; ``(B, choices, L)`` for multiple choice.
+            input_ids: token ids, ``(B, L)``; ``(B, choices, L)`` for multiple choice. What a tokenizer returns, passed whole, is taken for its
+                items: ``model(tokens)`` is ``model(**tokens)``, which R has no way to write.
             attention_mask: as large, 1 for a real token; None where all are.
             *more: ``token_type_ids`` and ``position_ids``, in the families that have segments.
             output_hidden_states, output_attentions, return_dict: None for what the config says.
@@ -252,6 +253,17 @@ class PreTrainedModel(nn.Module):
             BadInputError, RefusedError: an argument that is unknown or not supported.
             TooLongError: more tokens than the model has positions.
         """
+        if isinstance(input_ids, Mapping):
+            by_place = dict(zip(("attention_mask", "token_type_ids", "position_ids"), (attention_mask, *more)))
+            rest: dict[str, Any] = {name: value for name, value in by_place.items() if value is not None} | named
+            if twice := rest.keys() & input_ids.keys():
+                raise BadInputError(f"{min(twice)} is passed twice: by itself, and in what the tokenizer returned")
+            return self.forward(
+                **{**input_ids, **rest},
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                return_dict=return_dict,
+            )
         segments = self.native.config.segments > 0
         if more and (not segments or self.end == "ForMultipleChoice" or len(more) > 2):
             raise BadInputError(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")

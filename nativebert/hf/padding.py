@@ -11,6 +11,8 @@ import numpy as np
 from nativebert.checks import whole_number
 from nativebert.errors import BadInputError
 
+NO_LIMIT = 2**31 - 1  # ``model_max_length`` of a tokenizer without a limit; the 1e30 of files is beyond the integers of R
+
 
 def strategies(
     padding: Any, truncation: Any, length: int | None, multiple: int | None, model_max_length: int, pad_token_id: int | None
@@ -31,7 +33,7 @@ def strategies(
     ):
         if value not in known:
             raise BadInputError(f"{name} must be True, False or one of {', '.join(known)}, not {value!r}")
-    if length is None and model_max_length >= 1e20:
+    if length is None and model_max_length >= NO_LIMIT:
         pad, cut = "do_not_pad" if pad == "max_length" else pad, "do_not_truncate"
     elif length is None and (pad == "max_length" or cut != "do_not_truncate"):
         length = whole_number("model_max_length", model_max_length)

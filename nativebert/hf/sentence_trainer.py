@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
 
 from nativebert.arch import family
 from nativebert.errors import BadInputError, RefusedError
@@ -27,31 +30,90 @@ _LABELS = ("label", "labels", "score", "scores")
 
 
 class BatchSamplers:
-    """How batches are made: ``BATCH_SAMPLER`` at random."""
+    """How batches are made: ``BATCH_SAMPLER`` at random; ``NO_DUPLICATES`` at random, and no text twice in a batch."""
 
     BATCH_SAMPLER, NO_DUPLICATES, GROUP_BY_LABEL = "batch_sampler", "no_duplicates", "group_by_label"
+
+
+class NoDuplicatesBatchSampler(Sampler[list[int]]):
+    """Batches in which no text occurs twice, so that a text is never among its own negatives. Reference: sentence-transformers'
+    sampler of this name.
+
+    Args:
+        texts: of each row.
+        batch_size: rows of a batch.
+        drop_last: leave out batches that are not full.
+        seed: of the order in the first epoch.
+    """
+
+    def __init__(self, texts: Sequence[frozenset[str]], batch_size: int, drop_last: bool, seed: int) -> None:
+        self.texts, self.batch_size, self.drop_last, self.seed, self.epoch = texts, batch_size, drop_last, seed, 0
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.texts), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator, made = torch.Generator().manual_seed(self.seed + self.epoch), 0
+        while made < len(self):  # rows are drawn again where their texts fill too few batches
+            before = made
+            for batch in self._batches(torch.randperm(len(self.texts), generator=generator, dtype=torch.int32).tolist()):
+                made += 1
+                yield batch
+            if made == before:
+                raise BadInputError(
+                    f"too few different texts for a batch of {self.batch_size}: lower per_device_train_batch_size, or pass dataloader_drop_last=False"
+                )
+
+    def _batches(self, order: list[int]) -> Iterator[list[int]]:
+        """Each row in the first batch that has none of its texts and comes after the last full one."""
+        waiting, following = deque[int](), iter(order)
+        while True:
+            batch, seen, again = list[int](), set[str](), list[int]()
+            for row in chain(_drain(waiting), following):
+                if seen.isdisjoint(self.texts[row]):
+                    batch.append(row)
+                    seen |= self.texts[row]
+                    if len(batch) == self.batch_size:
+                        break
+                else:
+                    again.append(row)
+            waiting.extendleft(reversed(again))
+            if not batch:
+                return
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+
+def _drain(rows: deque[int]) -> Iterator[int]:
+    while rows:
+        yield rows.popleft()
 
 
 class SentenceTransformerTrainingArguments(TrainingArguments):
     """Options of a :class:`SentenceTransformerTrainer`: those of :class:`~nativebert.hf.training_arguments.TrainingArguments`, and
 
     Attributes:
-        batch_sampler: ``"batch_sampler"``; others are refused.
+        batch_sampler: one of :class:`BatchSamplers`; ``"group_by_label"`` is refused.
         prompts: a text to put before each text: one for all columns, or by the column's name.
     """
 
+    batch_sampler: str = BatchSamplers.BATCH_SAMPLER
     prompts: Any = None
 
     def __init__(
         self, output_dir: Any = None, *, batch_sampler: Any = "batch_sampler", prompts: Any = None, **arguments: Any
     ) -> None:
-        if str(getattr(batch_sampler, "value", batch_sampler)) != BatchSamplers.BATCH_SAMPLER:
-            raise RefusedError(
-                f"batch_sampler={batch_sampler!r} is not supported: leave it out, and remove duplicates from the data"
-            )
+        sampler = str(getattr(batch_sampler, "value", batch_sampler))
+        if sampler not in (BatchSamplers.BATCH_SAMPLER, BatchSamplers.NO_DUPLICATES):
+            raise RefusedError(f"batch_sampler={batch_sampler!r} is not supported: use 'batch_sampler' or 'no_duplicates'")
         arguments.pop("multi_dataset_batch_sampler", None)  # of several datasets, which the trainer refuses
         super().__init__(output_dir, **arguments)
-        self.prompts = prompts
+        self.batch_sampler, self.prompts = sampler, prompts
 
 
 @dataclass
@@ -132,6 +194,15 @@ class SentenceTransformerTrainer(Trainer):
             raise BadInputError(f"column {wrong[0]!r} holds something that is no text; labels are called {', '.join(_LABELS)}")
         labels = {} if named is None else {"label": torch.tensor([float(row[named]) for row in rows])}
         return {**texts, **labels}
+
+    def get_train_dataloader(self) -> Any:
+        """The batches of training; override it for one's own."""
+        if getattr(self.args, "batch_sampler", "") != BatchSamplers.NO_DUPLICATES or self.train_dataset is None:
+            return super().get_train_dataloader()
+        rows = [dict(row) for row in self.train_dataset]
+        texts = [frozenset(str(value) for name, value in row.items() if name not in _LABELS) for row in rows]
+        sampler = NoDuplicatesBatchSampler(texts, self.args.train_batch_size, self.args.dataloader_drop_last, self.args.seed)
+        return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._collate)
 
     def _vectors(self, model: PreTrainedModel, columns: Mapping[str, Sequence[str]]) -> list[Tensor]:
         """Vectors of each column, with their graph."""

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from nativebert import engine
 from nativebert.checks import is_number, plain, whole_number
+from nativebert.engine import Precision
 from nativebert.errors import BadInputError, RefusedError
 
 FLOATS = ("float32", "bfloat16", "float16")
@@ -33,7 +35,7 @@ def device_name(value: Any) -> str:
     return str(value)
 
 
-def precision_name(value: Any) -> str:
+def precision_name(value: Any) -> Precision:
     """``"bfloat16"`` and its like, of a ``torch.dtype`` or its name; ``"float32"`` for None and ``"auto"``.
 
     Raises:
@@ -46,7 +48,7 @@ def precision_name(value: Any) -> str:
             f"dtype must be one of {', '.join(FLOATS)}, not {value!r}; vectors and scores are float32 always. The native tasks also take "
             "precision='int8'"
         )
-    return name
+    return engine.precision_name(name)
 
 
 def hub_token(value: Any) -> str | None:

@@ -15,14 +15,13 @@ from nativebert.errors import BadInputError, NotFoundError, RefusedError
 from nativebert.hf import unsupported
 from nativebert.hf.arguments import checked, offline
 from nativebert.hf.encoding import BatchEncoding
-from nativebert.hf.padding import as_lists, batch_of, pad_rows, padding_side_of, strategies
+from nativebert.hf.padding import NO_LIMIT, as_lists, batch_of, pad_rows, padding_side_of, strategies
 from nativebert.loading import open_snapshot
 from nativebert.text.tokenizer import BUILT_FROM, SETTINGS, VOCABULARIES, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
 
-NO_LIMIT = int(1e30)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _IDLE = (
     "verbose",
@@ -191,7 +190,7 @@ class PreTrainedTokenizerBase:
             if name.endswith("_side") and value not in ("left", "right"):
                 raise BadInputError(f"{name} must be 'left' or 'right', not {value!r}")
             if name == "model_max_length":
-                value = NO_LIMIT if value is None else whole_number(name, value)
+                value = NO_LIMIT if value is None else min(whole_number(name, value), NO_LIMIT)
             self.__dict__[name] = value
             return
         token = value if text == name or value is None else self.convert_ids_to_tokens(value)

@@ -29,8 +29,14 @@ def __getattr__(name: str) -> Any:
 def _tensor(x: Any) -> Tensor:
     """Vectors in whatever they come, at least in float32."""
     if isinstance(x, (list, tuple)) and x and isinstance(x[0], (Tensor, np.ndarray)):
-        x = torch.stack([torch.as_tensor(row) for row in x])
-    made: Tensor = x if isinstance(x, Tensor) else torch.from_numpy(x) if isinstance(x, np.ndarray) else torch.tensor(x)
+        x = torch.stack([_tensor(row) for row in x])
+    made: Tensor = (
+        x
+        if isinstance(x, Tensor)
+        else torch.from_numpy(np.require(x, requirements="W"))
+        if isinstance(x, np.ndarray)
+        else torch.tensor(x)
+    )
     return made.float() if made.is_floating_point() and torch.finfo(made.dtype).bits < 32 else made
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nativebert.errors import NativeBertWarning, warn
 from nativebert.integrations.common import DEFAULT_MODEL, missing, prepared
 from nativebert.tasks.embed import Embedder
+from nativebert.tasks.results import Entity
 from nativebert.tasks.tag import Tagger
 
 try:
@@ -76,7 +77,7 @@ class Entities(_Component):
 
     def _annotate(self, docs: list[Doc]) -> None:
         results = self.tagger([doc.text for doc in docs], progress=False)
-        left_out = sum(self._set(doc, entities) for doc, entities in zip(docs, results, strict=True))
+        left_out = sum([self._set(doc, entities) for doc, entities in zip(docs, results, strict=True)])
         if left_out:
             warn(
                 f"{left_out:,} of {sum(map(len, results)):,} entities share a token of spaCy with another entity: doc.ents has the first of them, "
@@ -84,7 +85,7 @@ class Entities(_Component):
                 NativeBertWarning,
             )
 
-    def _set(self, doc: Doc, entities: list[dict[str, Any]]) -> int:
+    def _set(self, doc: Doc, entities: list[Entity]) -> int:
         """Set the entities of a document; returns how many have no place in ``doc.ents``."""
         doc._.set(ENTITIES, entities)
         spans = [] if self.overwrite else list(doc.ents)

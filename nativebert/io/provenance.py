@@ -11,9 +11,11 @@ from typing import Any
 
 from nativebert.errors import BadInputError, CorruptError
 from nativebert.files import dump_json, read_json
+from nativebert.io.table_writer import schema_provenance
 from nativebert.io.write import check_place, output_file
 
 Provenance = Mapping[str, Any]
+IN_FILE = (".parquet", ".pq", ".feather", ".arrow")  # files that hold their own
 
 
 def provenance_file(path: str) -> str:
@@ -35,9 +37,10 @@ def check_writable(path: str) -> None:
         )
 
 
-def write_provenance(path: str, provenance: Provenance, texts: Iterable[str]) -> None:
-    """Write the provenance of a file of vectors, with digests of their texts and of the file."""
-    record = {**provenance, "texts": digest_of(texts), "file": _digest(path)}
+def write_provenance(path: str, provenance: Provenance, texts: Iterable[str] | str) -> None:
+    """Write the provenance of a file of vectors, with digests of their texts and of the file. ``texts`` may be their digest already."""
+    digest = texts if isinstance(texts, str) else digest_of(texts)
+    record = {**provenance, "texts": digest, "file": _digest(path)}
     with output_file(provenance_file(path)) as file:
         file.write(dump_json(record).encode())
 
@@ -48,6 +51,8 @@ def read_provenance(path: str) -> Provenance | None:
     Raises:
         BadInputError: the record is damaged, or of another version of the file.
     """
+    if Path(path).suffix.lower() in IN_FILE or Path(path).is_dir():
+        return schema_provenance(path)
     side = provenance_file(path)
     record = _read(side)
     if record is None and os.path.exists(side):
@@ -67,8 +72,13 @@ def digest_of(texts: Iterable[str]) -> str:
     """SHA-256 of texts, in their order."""
     digest = hashlib.sha256()
     for text in texts:
-        digest.update(json.dumps(text).encode() + b"\n")
+        digest.update(text_line(text))
     return digest.hexdigest()
+
+
+def text_line(text: str) -> bytes:
+    """What a text adds to :func:`digest_of`."""
+    return json.dumps(text).encode() + b"\n"
 
 
 def _read(side: str) -> dict[str, Any] | None:

@@ -85,6 +85,7 @@ def read_columns(
     format: str | None = None,
     delimiter: str | None = None,
     quoting: str | None = None,
+    na: str | None = None,
     usual: str = "text",
     numbers: bool = False,
     format_option: str | None = "--format",
@@ -99,6 +100,8 @@ def read_columns(
         delimiter: the character between the fields of a CSV or TSV file; None for a comma, or a tab in a TSV file.
         quoting: of CSV and TSV files: ``"double"``, a field may stand in double quotes, or ``"none"``, a double quote is a letter like any
             other. None for ``"none"`` in a TSV file, else ``"double"``.
+        na: what stands for a missing value in CSV and TSV files, such as ``NA`` of R's ``write.csv``: read as an empty text. In double quotes it is a text
+            like any other.
         usual: what a column is mostly called.
         numbers: in JSON lines, take numbers, true, false and null too, as they are written; null as an empty text.
         format_option: what errors call the option for ``format``; None where there is none.
@@ -118,15 +121,17 @@ def read_columns(
         out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
         or_say = f", or use {format_option} csv" if format_option else ""
         raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
-    if format not in TABLES and (delimiter or quoting):
-        raise BadInputError(f"{name} is read as {format}; --delimiter and --quoting apply to csv and tsv only: remove them")
+    if format not in TABLES and (delimiter or quoting or na):
+        raise BadInputError(
+            f"{name} is read as {format}; --delimiter, --quoting and --na apply to csv and tsv only: remove them"
+        )
     content = _decode(_bytes(source), source, name)
     if format == "txt":
         return Table([(line.removesuffix("\n"),) for line in io.StringIO(content, newline=None)], ())
     if format == "jsonl":
         rows = _jsonl(content, source, name, wanted, usual, numbers)
     else:
-        rows = _csv(content, name, wanted, usual, format, delimiter, quoting)
+        rows = _csv(content, name, wanted, usual, format, delimiter, quoting, na)
     names = next(rows)
     return Table(list(rows), names)
 
@@ -146,9 +151,9 @@ def read_records(source: str) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInputError(f"{name}, line {number}: not JSON ({error}).{_json_lines_advice(line, source)}") from None
+            raise BadInputError(f"{name}, line {number}: not JSON ({error}).{json_lines_advice(line, source)}") from None
         if not isinstance(record, dict):
-            raise BadInputError(f"{name}, line {number}: {_short_json(record)} is not an object with names and values")
+            raise BadInputError(f"{name}, line {number}: {short_json(record)} is not an object with names and values")
         records.append(record)
     return records
 
@@ -162,7 +167,7 @@ def format_of(source: str, format: str | None = None) -> str:
 def _format(source: str, format: str | None, option: str | None) -> str:
     format = format_of(source, format)
     if format not in FORMATS:
-        _check_kind(_bytes(source), source)  # that it is not there at all, or packed, is the better message
+        check_kind(_bytes(source), source)  # that it is not there at all, or packed, is the better message
         say = (
             f"use {option} {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
             if option
@@ -177,23 +182,37 @@ def _bytes(source: str) -> bytes:
         if sys.stdin is None:
             raise BadInputError("standard input is closed: pass a file")
         return sys.stdin.buffer.read()
-    path = Path(source)
+    check_present(source)
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        folder = path.parent
-        if not folder.is_dir():
-            raise NotFoundError(f"file {source} does not exist: the folder {folder} does not exist") from None
-        near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir() if p.is_file()], n=1)
-        raise NotFoundError(f"file {source} does not exist" + (f"; did you mean {folder / near[0]}?" if near else "")) from None
-    except IsADirectoryError:
-        raise BadInputError(f"{source} is a folder: pass a file") from None
+        return Path(source).read_bytes()
     except OSError as error:
         raise BadInputError(f"{source} cannot be read: {error.strerror}") from None
 
 
+def check_present(source: str) -> None:
+    """Check that there is a file.
+
+    Raises:
+        NotFoundError: there is none; names one with nearly the same name.
+        BadInputError: it is a folder.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise BadInputError(f"{source} is a folder: pass a file")
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise BadInputError(f"{source} cannot be read: {error.strerror}") from None
+    if not there:
+        folder = path.parent
+        if not folder.is_dir():
+            raise NotFoundError(f"file {source} does not exist: the folder {folder} does not exist")
+        near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir() if p.is_file()], n=1)
+        raise NotFoundError(f"file {source} does not exist" + (f"; did you mean {folder / near[0]}?" if near else ""))
+
+
 def _decode(data: bytes, source: str, name: str) -> str:
-    _check_kind(data, source)
+    check_kind(data, source)
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -206,7 +225,7 @@ def _decode(data: bytes, source: str, name: str) -> str:
     return content
 
 
-def _check_kind(data: bytes, source: str) -> None:
+def check_kind(data: bytes, source: str) -> None:
     """Refuse what begins as no UTF-8 text does."""
     name = "standard input" if source == "-" else source
     for begin, (packer, command) in _PACKED.items():
@@ -258,7 +277,14 @@ def _conversion(command: str, source: str, new: str) -> str:
 
 
 def _csv(
-    content: str, name: str, wanted: Columns, usual: str, format: str, delimiter: str | None, quoting: str | None
+    content: str,
+    name: str,
+    wanted: Columns,
+    usual: str,
+    format: str,
+    delimiter: str | None,
+    quoting: str | None,
+    na: str | None,
 ) -> Iterator[tuple[str, ...]]:
     """The columns' names, then their values."""
     delimiter = delimiter or ("\t" if format == "tsv" else ",")
@@ -285,11 +311,11 @@ def _csv(
             _check_separator(content, name, delimiter, wanted, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
             raise BadInputError(
-                f"the column names of {name} are in double quotes ({_quoted_list(header)}), and .tsv files are read without quoting: use --quoting double, or "
+                f"the column names of {name} are in double quotes ({quoted_list(header)}), and .tsv files are read without quoting: use --quoting double, or "
                 "--quoting none if the quotes are part of the names"
             )
-        _check_columns(content, name, delimiter, wanted, header)
-        columns = _columns(wanted, usual, header, name) if wanted else tuple(header)
+        check_separator_of(content, name, delimiter, wanted, header)
+        columns = choose_columns(wanted, usual, header, name) if wanted else tuple(header)
         for column in columns:
             if header.count(column) > 1:
                 raise BadInputError(f"{name} has {header.count(column)} columns named {column!r}: rename all but one")
@@ -307,6 +333,8 @@ def _csv(
                 number += 1
                 if len(of_row) > 1 and _may_hold_several_rows(of_row, delimiter, len(header)):
                     swallowed.append(f"row {number} (lines {line} to {rows.line_num + skipped})")
+                if na in row:
+                    row = _without_na(row, row if plain else _as_written("".join(of_row), delimiter), na)
                 fields = tuple(row[index] for index in indices)
                 if plain and any(field.startswith('"') for field in fields):
                     quoted.append(line)
@@ -338,6 +366,17 @@ def _csv(
         )
 
 
+def _without_na(row: list[str], written: list[str], na: str | None) -> list[str]:
+    """The fields of a row, empty where ``na`` stands without quotes."""
+    return ["" if field == na == raw else field for field, raw in zip(row, written, strict=True)]
+
+
+def _as_written(line: str, delimiter: str) -> list[str]:
+    """The fields of a row with their double quotes."""
+    edge = re.escape(delimiter)
+    return re.findall(rf'(?:^|{edge})("(?:[^"]|"")*"|[^{edge}\r\n]*)', line)
+
+
 def _recording(content: str, lines: list[str]) -> Iterator[str]:
     for line in io.StringIO(content, newline=""):
         lines.append(line)
@@ -352,7 +391,7 @@ def _strip_sep_line(content: str, name: str, delimiter: str) -> tuple[str, int]:
         return content, 0
     if told[1] != delimiter:
         raise BadInputError(
-            f"the first line of {name}, {line}, sets the separator to {_separator_name(told[1])}, but the file is read with {_separator_name(delimiter)}: "
+            f"the first line of {name}, {line}, sets the separator to {separator_name(told[1])}, but the file is read with {separator_name(delimiter)}: "
             f"use --delimiter {_separator_argument(told[1])}"
         )
     return rest, 1
@@ -360,7 +399,7 @@ def _strip_sep_line(content: str, name: str, delimiter: str) -> tuple[str, int]:
 
 def _check_separator(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has more columns with another separator than with the one it is read with."""
-    if (other := _likely_separator(content, delimiter, len(header))) is None:
+    if (other := likely_separator(content, delimiter, len(header))) is None:
         return
     separator, names = other
     option = next((option for option, column in wanted.items() if column is None), None)
@@ -368,12 +407,12 @@ def _check_separator(content: str, name: str, delimiter: str, wanted: Columns, h
     offered = option and header and header[0].isprintable()
     only = f", or {option} {shlex.quote(header[0])} if it is one column" if offered else ""
     raise BadInputError(
-        f"the first line of {name} is {one} with {_separator_name(delimiter)} as the separator, and {len(names)} columns, {_quoted_list(names)}, with "
-        f"{_separator_name(separator)}: use --delimiter {_separator_argument(separator)}{only}"
+        f"the first line of {name} is {one} with {separator_name(delimiter)} as the separator, and {len(names)} columns, {quoted_list(names)}, with "
+        f"{separator_name(separator)}: use --delimiter {_separator_argument(separator)}{only}"
     )
 
 
-def _check_columns(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
+def check_separator_of(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has the columns that were asked for with another separator, and not with the one it is read with."""
     columns = {column for column in wanted.values() if column is not None}
     if columns <= set(header):
@@ -381,8 +420,8 @@ def _check_columns(content: str, name: str, delimiter: str, wanted: Columns, hea
     for separator, names in _columns_by_separator(content, delimiter).items():
         if columns <= set(names):
             raise BadInputError(
-                f"{name} has no column {min(columns - set(header))!r} with {_separator_name(delimiter)} as the separator, but has it with "
-                f"{_separator_name(separator)}: use --delimiter {_separator_argument(separator)}"
+                f"{name} has no column {min(columns - set(header))!r} with {separator_name(delimiter)} as the separator, but has it with "
+                f"{separator_name(separator)}: use --delimiter {_separator_argument(separator)}"
             )
 
 
@@ -392,7 +431,7 @@ def _columns_by_separator(content: str, delimiter: str) -> dict[str, list[str]]:
     return {other: next(csv.reader([line], delimiter=other), []) for other in _SEPARATORS if other != delimiter}
 
 
-def _likely_separator(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
+def likely_separator(content: str, delimiter: str, columns: int) -> tuple[str, list[str]] | None:
     """The separator that gives the first line the most columns, more than it has, and their names."""
     read = _columns_by_separator(content, delimiter)
     best = max(read, key=lambda other: len(read[other]))
@@ -401,8 +440,8 @@ def _likely_separator(content: str, delimiter: str, columns: int) -> tuple[str, 
 
 def _likely_cause(content: str, delimiter: str, plain: bool, header: list[str]) -> str:
     """Likely cause of a row with another number of fields than the header."""
-    if other := _likely_separator(content, delimiter, len(header)):
-        return f"If {_separator_name(other[0])} is the separator, use --delimiter {_separator_argument(other[0])}"
+    if other := likely_separator(content, delimiter, len(header)):
+        return f"If {separator_name(other[0])} is the separator, use --delimiter {_separator_argument(other[0])}"
     if plain:
         return "If texts with separators or line breaks are in double quotes, use --quoting double"
     return "A text that contains the separator or a line break must be in double quotes"
@@ -419,7 +458,8 @@ def _in_quotes(field: str) -> bool:
     return len(field) > 1 and field[0] == field[-1] == '"'
 
 
-def _separator_name(separator: str) -> str:
+def separator_name(separator: str) -> str:
+    """A separator as messages name it."""
     return {"\t": "a tab", " ": "a space"}.get(separator, repr(separator))
 
 
@@ -438,11 +478,11 @@ def _jsonl(content: str, source: str, name: str, wanted: Columns, usual: str, nu
         try:
             record: Any = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInputError(f"{where}: not JSON ({error}).{_json_lines_advice(line, source)}") from None
+            raise BadInputError(f"{where}: not JSON ({error}).{json_lines_advice(line, source)}") from None
         if keys is None:
             if isinstance(record, list):
                 raise BadInputError(
-                    f"{where}: the text is {_short_json(record)}, not a string.{_json_lines_advice(line, source)}"
+                    f"{where}: the text is {short_json(record)}, not a string.{json_lines_advice(line, source)}"
                 )
             keys = _keys(wanted, usual, record, where)
             yield keys
@@ -451,17 +491,17 @@ def _jsonl(content: str, source: str, name: str, wanted: Columns, usual: str, nu
             continue
         if not isinstance(record, dict):
             raise BadInputError(
-                f"{where}: {_short_json(record)} is not an object with {_quoted_list(list(keys))} like the first line"
+                f"{where}: {short_json(record)} is not an object with {quoted_list(list(keys))} like the first line"
             )
         for key in keys:
             if key not in record:
-                raise BadInputError(f"{where}: the key {key!r} is missing; the keys are {_quoted_list(list(record))}")
+                raise BadInputError(f"{where}: the key {key!r} is missing; the keys are {quoted_list(list(record))}")
         yield tuple(_checked(record[key], where, numbers) for key in keys)
     if keys is None:
         yield ()
 
 
-def _json_lines_advice(line: str, source: str) -> str:
+def json_lines_advice(line: str, source: str) -> str:
     """Advice for JSON that is not one value per line."""
     form = {"[": ("A JSON array", "jq -c '.[]'"), "{": ("An object over several lines", "jq -c .")}.get(line.lstrip()[0])
     if form is None:
@@ -473,7 +513,7 @@ def _json_lines_advice(line: str, source: str) -> str:
 def _keys(wanted: Columns, usual: str, first: Any, where: str) -> tuple[str, ...]:
     """The keys to look for, by the first line of a file."""
     if isinstance(first, dict):
-        return _columns(wanted, usual, list(first), where)
+        return choose_columns(wanted, usual, list(first), where)
     for option, column in wanted.items():
         if column is not None and isinstance(first, str):
             raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
@@ -484,7 +524,7 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     if numbers and (text is None or isinstance(text, (int, float))):
         return "" if text is None else json.dumps(text)
     if not isinstance(text, str):
-        raise BadInputError(f"{where}: the text is {_short_json(text)}, not a string")
+        raise BadInputError(f"{where}: the text is {short_json(text)}, not a string")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise BadInputError(
             f"{where}: invalid Unicode (a lone surrogate such as \\ud83d): the text was truncated inside a character when it was written"
@@ -492,7 +532,7 @@ def _checked(text: Any, where: str, numbers: bool) -> str:
     return text
 
 
-def _columns(wanted: Columns, usual: str, there: list[str], where: str) -> tuple[str, ...]:
+def choose_columns(wanted: Columns, usual: str, there: list[str], where: str) -> tuple[str, ...]:
     names = tuple(_column(option, column, usual, there, where) for option, column in wanted.items())
     if len(set(names)) < len(names):
         raise BadInputError(f"{' and '.join(wanted)} are both {names[0]!r}: choose two different columns of {where}")
@@ -505,19 +545,21 @@ def _column(option: str, column: str | None, usual: str, there: list[str], where
             return there[0]
         if usual in there:
             return usual
-        raise BadInputError(f"{where} has the columns {_quoted_list(there)}: select the {usual} column with {option}")
+        raise BadInputError(f"{where} has the columns {quoted_list(there)}: select the {usual} column with {option}")
     if column not in there:
         near = difflib.get_close_matches(column, there, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadInputError(f"{where} has no column {column!r}; the columns are {_quoted_list(there)}{hint}")
+        raise BadInputError(f"{where} has no column {column!r}; the columns are {quoted_list(there)}{hint}")
     return column
 
 
-def _quoted_list(names: list[str]) -> str:
+def quoted_list(names: list[str]) -> str:
+    """Names for a message, of many the first eight."""
     return (", ".join(map(repr, names[:8])) or "none") + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _short_json(value: object) -> str:
+def short_json(value: object) -> str:
+    """A value as JSON, shortened, for a message."""
     return _cut(json.dumps(value))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError, NotFoundError
+from nativebert.io.table_writer import is_vector, matrix
+from nativebert.io.tables import open_table
 
-ENDINGS = (".npy", ".csv", ".jsonl")
+ENDINGS = (".npy", ".csv", ".jsonl", ".parquet", ".pq", ".feather", ".arrow")
 
 
 class TextVectors(NamedTuple):
@@ -27,8 +30,8 @@ def read_vectors(path: str) -> TextVectors:
     """Read vectors, and their texts where the file has them (see :func:`nativebert.io.write.write_vectors`).
 
     Args:
-        path: ``.npy``, a matrix of numbers; ``.csv`` with a column ``text`` (or none) and all others numbers; ``.jsonl`` with
-            ``{"text": ..., "embedding": [...]}`` on each line.
+        path: ``.npy``, a matrix of numbers; ``.csv`` with a column ``text`` (or none) and all others numbers, or numbers in columns ``d1`` to ``dN``;
+            ``.jsonl`` with ``{"text": ..., "embedding": [...]}`` on each line; ``.parquet`` or ``.feather`` with one column of vectors, or a folder of such files.
 
     Raises:
         NotFoundError: no such file.
@@ -36,6 +39,8 @@ def read_vectors(path: str) -> TextVectors:
     """
     source = Path(path)
     ending = source.suffix.lower()
+    if source.is_dir() or ending in ENDINGS[3:]:
+        return _arrow(path)
     if ending not in ENDINGS:
         raise BadInputError(f"unknown format of {path}: vector files have the extension {', '.join(ENDINGS)}")
     try:
@@ -52,6 +57,27 @@ def read_vectors(path: str) -> TextVectors:
     if not rows[0]:
         raise BadInputError(f"{path} contains no vectors")
     return TextVectors(np.array(rows[0], np.float32), rows[1])
+
+
+def _arrow(path: str) -> TextVectors:
+    reader = open_table(path, {}, usual="")
+    columns = [field.name for field in reader.schema if is_vector(field.type)]
+    if len(columns) != 1:
+        raise BadInputError(f"{path} has {len(columns)} columns of vectors (lists of one length), where one is expected")
+    vectors: list[NDArray[np.float32]] = []
+    texts: list[str] | None = [] if "text" in reader.schema.names else None
+    for block in reader:
+        values = block.batch.column(columns[0])
+        if values.null_count:
+            raise BadInputError(
+                f"{path} has rows without a vector (their text is empty, or was rejected): leave them out first"
+            )
+        vectors.append(matrix(values).astype(np.float32))
+        if texts is not None:
+            texts += block.batch.column("text").to_pylist()
+    if not vectors:
+        raise BadInputError(f"{path} contains no vectors")
+    return TextVectors(np.concatenate(vectors), texts)
 
 
 def _npy(source: Path) -> NDArray[np.float32]:
@@ -71,15 +97,19 @@ def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
     try:
         header = next(rows, [])
         at = header.index("text") if "text" in header else None
+        numbered = [n for n, name in enumerate(header) if re.fullmatch(r"d\d+", name)]
+        others = [n for n in range(len(header)) if n != at]
+        # other columns of a table may stand beside the numbers
+        own = numbered if numbered and [header[n] for n in numbered] == [f"d{n + 1}" for n in range(len(numbered))] else others
         for row in rows:
             if not row:
                 continue
             if len(row) != len(header):
                 raise BadInputError(f"{name}, line {rows.line_num}: {len(row)} fields, but the header has {len(header)}")
             if at is not None:
-                texts.append(row.pop(at))
+                texts.append(row[at])
             try:
-                vectors.append(np.array(row, np.float32))
+                vectors.append(np.array([row[n] for n in own], np.float32))
             except ValueError as error:
                 raise BadInputError(f"{name}, line {rows.line_num}: {error}; all columns but 'text' must be numbers") from None
     except csv.Error as error:

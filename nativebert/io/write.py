@@ -18,9 +18,14 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError, DiskFullError
 from nativebert.files import replacing
+from nativebert.io.rds import Frame, dump_rdata, dump_rds
 
 Vectors = NDArray[np.float32]
 Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
+
+# Files of R: for readRDS() and load()
+RDS, RDATA = ".rds", (".rdata", ".rda")
+RECORD_ENDINGS = (".csv", ".jsonl", RDS, *RDATA)
 
 
 class Records(NamedTuple):
@@ -41,7 +46,8 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
 
     ``.npy`` holds the float32 matrix alone. ``.csv`` has a column ``text`` and columns ``d1`` to ``dN``; ``.jsonl`` has
     ``{"text": ..., "embedding": [...]}`` on each line. Numbers are written with as many digits as float32 needs to come
-    back exactly. A file that was there is replaced when the new one is whole; until then it stays as it is.
+    back exactly. ``.rds`` is a list of R with the vector ``text`` and the matrix ``embeddings``; ``.RData`` (``.rda``) holds the two as variables. A file
+    that was there is replaced when the new one is whole; until then it stays as it is.
 
     Args:
         target: a path, or ``-`` for JSON lines on standard output.
@@ -63,7 +69,8 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
 
 
 def write_records(target: str, records: Records) -> None:
-    """Write results in the format that the file's ending names: ``.jsonl`` a record a line, ``.csv`` the table, with its header.
+    """Write results in the format that the file's ending names: ``.jsonl`` a record a line, ``.csv`` the table, with its header, ``.rds`` the table as a data
+    frame of R, ``.RData`` (``.rda``) the same as a variable ``results``.
 
     Numbers are written with as many digits as bring the same float back; None is an empty cell. A file that was there is replaced when
     the new one is whole.
@@ -76,7 +83,7 @@ def write_records(target: str, records: Records) -> None:
         BadInputError: an ending that says nothing, or a place that cannot be written to.
         DiskFullError: no room.
     """
-    write = _record_csv if check_ending(target) == ".csv" else _record_jsonl
+    write = _RECORD_WRITERS[check_ending(target)]
     with _output_stream(target) as file:
         write(file, records)
 
@@ -86,7 +93,7 @@ def check_target(target: str) -> Writer:
     return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
 
 
-def check_ending(target: str, endings: Sequence[str] = (".csv", ".jsonl"), example: str = "results.jsonl") -> str:
+def check_ending(target: str, endings: Sequence[str] = RECORD_ENDINGS, example: str = "results.jsonl") -> str:
     """The ending of a file that can be written.
 
     Args:
@@ -205,16 +212,17 @@ def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}\n".encode())
     for text, row in zip(texts, vectors, strict=True):
         quoted = text.replace('"', '""')
-        file.write(f'"{quoted}",{",".join(map(_digits, row.tolist()))}\n'.encode())
+        file.write(f'"{quoted}",{",".join(map(digits, row.tolist()))}\n'.encode())
 
 
 def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     for text, row in zip(texts, vectors, strict=True):
-        numbers = ", ".join(map(_digits, row.tolist()))
+        numbers = ", ".join(map(digits, row.tolist()))
         file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode())
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """A float32 in digits that bring it back."""
     digits = f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 
@@ -235,4 +243,27 @@ def _record_jsonl(file: IO[bytes], records: Records) -> None:
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
-WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl}
+def _rds(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
+    dump_rds(file, {"text": list(texts), "embeddings": vectors})
+
+
+def _rdata(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
+    dump_rdata(file, {"text": list(texts), "embeddings": vectors})
+
+
+def _frame(records: Records) -> Frame:
+    return Frame({name: [row[n] for row in records.rows] for n, name in enumerate(records.columns)})
+
+
+def _record_rds(file: IO[bytes], records: Records) -> None:
+    dump_rds(file, _frame(records))
+
+
+def _record_rdata(file: IO[bytes], records: Records) -> None:
+    dump_rdata(file, {"results": _frame(records)})
+
+
+WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl, RDS: _rds, **dict.fromkeys(RDATA, _rdata)}
+_RECORD_WRITERS: dict[str, Callable[[IO[bytes], Records], None]] = {
+    ".csv": _record_csv, ".jsonl": _record_jsonl, RDS: _record_rds, **dict.fromkeys(RDATA, _record_rdata)
+}  # fmt: skip

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from nativebert.errors import BadInput
 from nativebert.kernels.fingerprint import fingerprint
 
 VARIABLE = "NATIVEBERT_KERNELS"
+PATH = Path(__file__).parent / "library.so"
+NOT_BUILT = (
+    "they are not built: the installation found no C compiler, or runs on Windows. Install one and reinstall nativebert."
+)
 
 # Names of nn/activation.py -> numbers of kernels.h
 ACTIVATION_NAMES = (
@@ -271,13 +275,15 @@ def mismatch(lib: ctypes.CDLL, folder: Path) -> str:
 @cache
 def library() -> ctypes.CDLL | str:
     """The library, or why there is none."""
-    import torch  # noqa: F401  (first, so that both use the OpenMP that it brings)
+    import torch  # first, so that both use the OpenMP that it brings
 
     folder = Path(__file__).parent
-    path = next((p for p in (folder / f"library{end}" for end in EXTENSION_SUFFIXES) if p.exists()), None)
-    if path is None:
-        return "they are not built: the installation found no C compiler, or not Linux. Install one and reinstall nativebert."
+    path = PATH
+    if not path.exists():
+        return NOT_BUILT
     try:
+        if sys.platform == "darwin":  # what it calls of OpenMP is looked up in torch's
+            ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libomp.dylib"), ctypes.RTLD_GLOBAL)
         found = ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path.name} cannot be loaded: {error}"
@@ -319,6 +325,11 @@ def why_not() -> str:
         return f"{VARIABLE}=0 is set"
     lib = library()
     return lib if isinstance(lib, str) else ""
+
+
+def missing() -> str:
+    """Why the kernels are not there, where nobody chose that; empty if they are, or if :data:`VARIABLE` turns them off."""
+    return "" if os.environ.get(VARIABLE) == "0" else why_not()
 
 
 def table() -> ctypes._Pointer[Kernels]:

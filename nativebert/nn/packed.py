@@ -15,6 +15,54 @@ from torch import Tensor
 from nativebert.errors import BadInputError
 
 
+@dataclass(eq=False)
+class Ragged:
+    """Rows of integers of different lengths, one after another in one array.
+
+    Attributes:
+        values: of all rows, int64 ``(T,)``.
+        lengths: of each row, int64 ``(n,)``.
+    """
+
+    values: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """Rows given as lists."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Index of the first value of each row, ``(n,)``."""
+        starts: NDArray[np.int64] = self.lengths.cumsum() - self.lengths
+        return starts
+
+    def tolist(self) -> list[list[int]]:
+        """The rows as lists."""
+        values, ends = self.values.tolist(), self.lengths.cumsum().tolist()
+        return [values[start:end] for start, end in zip([0, *ends], ends)]
+
+    def take(self, indices: NDArray[np.int64]) -> Ragged:
+        """These rows, in their order."""
+        if len(indices) == len(self.lengths) == 1:
+            return self
+        lengths = self.lengths[indices]
+        return Ragged(self.values[ranges(self.starts[indices], lengths)], lengths)
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``start, start + 1, ...`` for each start, as many as its length, one after another."""
+    ends = lengths.cumsum()
+    offsets = np.repeat(starts - ends + lengths, lengths)
+    offsets += np.arange(len(offsets))
+    return offsets
+
+
 @dataclass(frozen=True)
 class Packed:
     """A batch of ``B`` sequences with ``T`` tokens in all. Only attention and pooling need to know where a sequence begins and ends.
@@ -45,29 +93,24 @@ class Packed:
     @classmethod
     def of(
         cls,
-        sequences: Sequence[Sequence[int]],
-        segments: Sequence[Sequence[int]] | None = None,
+        sequences: Ragged | Sequence[Sequence[int]],
+        segments: Ragged | Sequence[Sequence[int]] | None = None,
         *,
         position_pad_id: int | None = None,
     ) -> Packed:
-        """Pack lists of token ids (and of segment ids, as long) on the CPU, in the given order.
+        """Pack token ids (and segment ids, as long) on the CPU, in the given order.
 
         Args:
             sequences: token ids.
             segments: segment ids.
             position_pad_id: the padding id, for families that count positions from the one after it (:func:`position_ids_after_padding`).
         """
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        sequences = sequences if isinstance(sequences, Ragged) else Ragged.of(sequences)
+        segments = segments if segments is None or isinstance(segments, Ragged) else Ragged.of(segments)
+        ids, lengths = sequences.values, sequences.lengths
         cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
-        total = int(np.cumsum(lengths, out=cu_seqlens[1:])[-1]) if len(lengths) else 0
-
-        def flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-            return np.fromiter(chain.from_iterable(rows), np.int64, total)
-
-        ids = flat(sequences)
-        columns = positions = np.arange(total)
-        if len(lengths) > 1:
-            columns = positions = columns - np.repeat(cu_seqlens[:-1], lengths)
+        lengths.cumsum(out=cu_seqlens[1:])
+        columns = positions = np.arange(len(ids)) if len(lengths) == 1 else ranges(np.zeros_like(lengths), lengths)
         if position_pad_id is not None:
             real = ids != position_pad_id
             counts = np.cumsum(real)
@@ -79,7 +122,7 @@ class Packed:
             torch.from_numpy(ids),
             columns_tensor if position_pad_id is None else torch.from_numpy(positions),
             columns_tensor,
-            None if segments is None else torch.from_numpy(flat(segments)),
+            None if segments is None else torch.from_numpy(segments.values),
             torch.from_numpy(cu_seqlens),
             tuple(lengths.tolist()),
         )
@@ -118,7 +161,7 @@ class Packed:
 
 def _largest(values: Tensor) -> int:
     """The largest; a negative one, read as an unsigned number, is larger than any other. -1 for none."""
-    return int(values.numpy().view(np.uint64).max()) if len(values) else -1
+    return int(np.maximum.reduce(values.numpy().view(np.uint64))) if len(values) else -1
 
 
 @dataclass(frozen=True)

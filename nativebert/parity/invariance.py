@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nativebert.checks import at_least
-from nativebert.engine import choose_device, cuda
+from nativebert.engine import choose_device, cuda, precision_name
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.nn.pool import pool
@@ -141,7 +141,9 @@ def check(
         model = load(open_snapshot(model, revision=revision, offline=offline), head=None)
     model = LoadedModel.of(model)
     sentence_files = model.snapshot is not None and model.snapshot.path("modules.json") is not None
-    embedder = Embedder(model, device=str(target), precision=precision, pooling=None if sentence_files else "mean")
+    embedder = Embedder(
+        model, device=str(target), precision=precision_name(precision), pooling=None if sentence_files else "mean"
+    )
     rng = random.Random(seed)
     ids = embedder.tokenizer.ids_batch(list(texts or _texts(rng))).ids
     most = embedder.max_tokens

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nativebert.checks import whole
 from nativebert.errors import BadInputError, TooLongError
-from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
+from nativebert.pictures.figure import check_target, framed, new_figure, plain, write_figure, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,14 @@ class AttentionPicture:
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     model: str
+
+    def __repr__(self) -> str:
+        return (
+            f"AttentionPicture({self.model!r}, {len(self.layers)} layers, {len(self.heads)} heads, {len(self.tokens)} tokens)"
+        )
+
+    def _repr_html_(self) -> str | None:
+        return framed(self.html, 760)
 
     @property
     def mean(self) -> Weights:

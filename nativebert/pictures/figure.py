@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,15 @@ def write_page(target: Path, page: str) -> None:
     """Write HTML."""
     with output_file(os.fspath(target)) as file:
         file.write(page.encode())
+
+
+def framed(page: Callable[[], str], height: int) -> str | None:
+    """A page inside a notebook's, which it cannot reach; None, for the ordinary repr, where it cannot be made."""
+    try:
+        made = page()
+    except NativeBertError:
+        return None
+    return f'<iframe srcdoc="{html.escape(made)}" sandbox="allow-scripts" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nativebert.checks import at_least, is_number, whole
 from nativebert.errors import BadInputError, NativeBertError
-from nativebert.pictures.figure import check_target, new_figure, plain, write_figure, write_page
+from nativebert.pictures.figure import check_target, framed, new_figure, plain, write_figure, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +35,42 @@ _BESIDE = ((7, 0, "left", "center"), (-7, 0, "right", "center"), (0, 7, "center"
 # plotly's own page has a button that sends the data to a server of its maker
 _CONFIG = {"displaylogo": False, "responsive": True, "scrollZoom": True, "showSendToCloud": False, "plotlyServerURL": ""}
 _HEAD = """<head>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'unsafe-inline' 'unsafe-eval' data: blob:">
-<style>body { margin: 0; }</style>"""
+<title>@TITLE@</title>
+<style>
+:root { color-scheme: light dark; }
+body { margin: 0; font: 15px/1.4 system-ui, sans-serif; display: flex; flex-direction: column; height: 100vh; height: 100dvh; }
+@media (prefers-color-scheme: dark) { body { background: #14171c; color: #e6e9ed; } }
+header { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; padding: .6rem .8rem 0; }
+h1 { font-size: 1rem; margin: 0; flex: 1 1 12rem; }
+input { font: inherit; padding: .2rem .5rem; width: 14rem; max-width: 100%; box-sizing: border-box; }
+body > div { flex: 1; min-height: 0; }
+</style>"""
+_HEADER = """<body>
+<header><h1>@TITLE@</h1><input type="search" placeholder="search texts and labels" aria-label="search texts and labels"><output></output></header>"""
+# Points that do not match fade; what plotly draws in has no dark mode of its own.
+_SCRIPT = """<script>
+const map = document.getElementById("map"), search = document.querySelector("input"), found = document.querySelector("output");
+const bare = map.data.map(trace => trace.hovertext.map(text => text.replace(/<[^>]*>/g, " ").toLowerCase()));
+search.addEventListener("input", () => {
+  const wanted = search.value.trim().toLowerCase();
+  const fits = bare.map(texts => texts.map(text => text.includes(wanted)));
+  Plotly.restyle(map, {"marker.opacity": fits.map(of => wanted ? of.map(fit => fit ? 1 : .06) : .85)});
+  found.textContent = wanted ? `${fits.flat().filter(Boolean).length} of ${fits.flat().length}` : "";
+});
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function paint() {
+  const ink = dark.matches ? "#e6e9ed" : "#1b1f24", line = dark.matches ? "#343b44" : "#e5e9ee", look = {"font.color": ink};
+  for (const axis of Object.keys(map.layout).filter(name => /^[xy]axis/.test(name))) look[axis + ".gridcolor"] = line;
+  for (const axis of map.layout.scene ? ["xaxis", "yaxis", "zaxis"] : []) look[`scene.${axis}.gridcolor`] = line;
+  Plotly.relayout(map, look);
+}
+dark.addEventListener("change", paint);
+paint();
+if (innerWidth < 600) Plotly.relayout(map, {"legend.orientation": "h", "legend.y": -.2, "margin.l": 40});
+</script>
+</body>"""
 
 Points = NDArray[np.float64]
 
@@ -51,6 +85,7 @@ class MapPicture:
         labels: of each point, or None.
         texts: of each point, or None.
         method: ``"pca"`` or ``"umap"``.
+        title: a line above the points.
     """
 
     points: Points
@@ -58,6 +93,16 @@ class MapPicture:
     labels: tuple[Any, ...] | None
     texts: tuple[str, ...] | None
     method: str
+    title: str = ""
+
+    def __repr__(self) -> str:
+        labels = (
+            "" if self.labels is None else f", {'labels on a scale' if self.continuous else f'{len(set(self.labels))} labels'}"
+        )
+        return f"MapPicture({len(self.points):,} points, {self.points.shape[1]} dimensions by {self.method}{labels})"
+
+    def _repr_html_(self) -> str | None:
+        return framed(self.html, 560)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture.
@@ -128,6 +173,7 @@ class MapPicture:
             ]
         else:
             looks = [(name, at, {"color": colour, "symbol": SHAPES[shape][1]}) for name, at, colour, shape in self.groups()]
+        named = self.texts is not None and len(self.points) <= MOST_NAMED
         figure = go.Figure()
         for name, at, look in looks:
             if not len(at):
@@ -135,10 +181,13 @@ class MapPicture:
             kind = go.Scatter3d if solid else go.Scattergl if len(self.points) > MOST_SHAPES else go.Scatter
             trace = kind(
                 **dict(zip("xyz", self.points[at].T)),
-                mode="markers",
+                mode="markers+text" if named else "markers",
+                text=[html.escape(_cut(self.texts[i], 32)) for i in at.tolist()] if named and self.texts else None,
+                textposition="top center",
+                textfont={"size": 11},
                 marker={"size": size, "opacity": 0.85, "line": {"width": 0}, **look},
                 name=html.escape(_cut(name, 40)),
-                text=[self._words(i) for i in at.tolist()],
+                hovertext=[self._words(i) for i in at.tolist()],
                 hoverinfo="text",
             )
             figure.add_trace(trace)
@@ -151,13 +200,21 @@ class MapPicture:
             figure.update_layout(xaxis=titles[0], yaxis={**titles[1], "scaleanchor": "x"})
         figure.update_layout(
             template="plotly_white",
+            paper_bgcolor="rgba(0,0,0,0)",
+            modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a939d", "activecolor": "#0072B2"},
+            plot_bgcolor="rgba(0,0,0,0)",
             showlegend=self.labels is not None and not self.continuous,
             legend={"itemsizing": "constant"},
             margin={"l": 60, "r": 20, "t": 30, "b": 60},
             hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": "#1b1f24"}},
         )
         page: str = figure.to_html(include_plotlyjs=True, div_id="map", config=_CONFIG)
-        return page.replace("<head>", _HEAD, 1)
+        title = html.escape(self.title or "Map of vectors")
+        page = page.replace("<head>", _HEAD.replace("@TITLE@", title), 1).replace(
+            "<body>", _HEADER.replace("@TITLE@", title), 1
+        )
+        head, _, tail = page.rpartition("</body>")
+        return head + _SCRIPT + tail
 
     def _words(self, i: int) -> str:
         """Tooltip of a point. Texts come from strangers, and plotly reads tags in them."""
@@ -208,19 +265,22 @@ def map(
     method: str = "pca",
     seed: int = 0,
     dimensions: int = 2,
+    scale: bool | None = None,
+    title: str = "",
 ) -> MapPicture:
     """Put vectors on a plane.
 
     Args:
         vectors: ``(n, width)``.
-        labels: of each vector: numbers become a scale of colours, anything else groups (turn numbers of clusters into strings); None, or NaN
-            among numbers, for one that has none.
+        labels: of each vector; None, or NaN among numbers, for one that has none.
         texts: of each vector.
         method: ``"pca"``, principal components (Pearson 1901), which keep distances as well as a plane can and always give the same; or
             ``"umap"`` (McInnes et al. 2018, arXiv:1802.03426), by cosine, which keeps neighbours together and makes distances between groups
             say little; it needs the package umap-learn.
         seed: of UMAP.
         dimensions: 2 or 3.
+        scale: whether the labels are a scale of colours and not groups; None for numbers that are not whole, as clusters' are.
+        title: a line above the points.
 
     Raises:
         BadInputError: wrong shapes or lengths, too few vectors, numbers that are not finite, or an unknown method.
@@ -252,9 +312,10 @@ def map(
     return MapPicture(
         points,
         explained,
-        None if labels is None else _clean(labels),
+        None if labels is None else _clean(labels, scale),
         None if texts is None else tuple(str(text) for text in texts),
         method,
+        title,
     )
 
 
@@ -281,14 +342,17 @@ def _umap(x: Points, dimensions: int, seed: int) -> Points:
     return np.asarray(reducer.fit_transform(x), np.float64)
 
 
-def _clean(labels: Sequence[Any]) -> tuple[Any, ...]:
-    """Labels as floats if all are numbers or missing, and any is; else as they are, with None where one is missing."""
+def _clean(labels: Sequence[Any], scale: bool | None) -> tuple[Any, ...]:
+    """Labels as floats if they are a scale; else as they are, with None where one is missing."""
     listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
     missing = [_missing(label) for label in listed]
     numbers = [is_number(label) for label in listed]
-    if not all(missing) and all(number or none for number, none in zip(numbers, missing)):
+    numeric = not all(missing) and all(number or none for number, none in zip(numbers, missing))
+    if scale and not numeric:
+        raise BadInputError("scale=True needs labels that are numbers")
+    if numeric and (scale or (scale is None and not all(isinstance(label, int) for label in listed if not _missing(label)))):
         return tuple(math.nan if none else float(label) for label, none in zip(listed, missing))
-    return tuple(None if none else label for label, none in zip(listed, missing))
+    return tuple(None if none else str(label) if isinstance(label, float) else label for label, none in zip(listed, missing))
 
 
 def _missing(label: Any) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
+from nativebert.nn.packed import Ragged
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Answer, Report, Results
 from nativebert.tasks.scores import highest
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Encoding
@@ -66,8 +70,60 @@ class Answerer(Task):
         self.align_to_words = align_to_words
 
     def __repr__(self) -> str:
-        return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {self.device})"
+        return f"Answerer({self.reference!r}, max_tokens={self.max_tokens}, max_answer_tokens={self.max_answer_tokens}, {where(self.device)})"
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: Literal[1] = 1,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[Answer]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: Literal[1] = 1,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[Answer], Report]: ...
+    @overload
+    def __call__(
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: int,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Answer]]: ...
+    @overload
+    def __call__(
+        self,
+        questions: str | Iterable[str],
+        contexts: str | Iterable[str],
+        *,
+        top_k: int,
+        no_answer: bool = False,
+        max_answer_tokens: int | None = None,
+        align_to_words: bool | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Answer]], Report]: ...
     def __call__(
         self,
         questions: str | Iterable[str],
@@ -77,7 +133,7 @@ class Answerer(Task):
         no_answer: bool = False,
         max_answer_tokens: int | None = None,
         align_to_words: bool | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Answers to questions.
 
@@ -109,8 +165,9 @@ class Answerer(Task):
             for chunk in call.chunks():
                 encodings = self.tokenizer.encode_batch(chunk.items, first=chunk.start)
                 tokens = [_context(e) for e in encodings]
-                segments = [e.type_ids for e in encodings] if self.encoder.segments > 1 else None
-                windows = to_windows(chunk, [e.ids for e in encodings], segments, tokens.__getitem__)
+                types = Ragged.of([e.type_ids for e in encodings]) if self.encoder.segments > 1 else None
+                sliding = partial(np.take, np.array(tokens).T, axis=1)
+                windows = to_windows(chunk, Ragged.of([e.ids for e in encodings]), types, sliding)
                 spans_of = _spans(windows, self._token_logits(windows, chunk), longest)
                 for (_, context), e, (first, _), spans in zip(chunk.items, encodings, tokens, spans_of, strict=True):
                     answers = _answers(context, e, first, spans, top_k, no_answer, by_words)
@@ -222,7 +279,7 @@ class _Spans(NamedTuple):
 
 def _spans(windows: Windows, logits: list[Tensor], longest: int) -> Iterable[_Spans]:
     """The spans of each context."""
-    for begin, end in pairwise([*windows.starts.tolist(), len(windows.ids)]):
+    for begin, end in pairwise([*windows.starts.tolist(), len(windows)]):
         read = []
         for n in range(begin, end):
             w, prefix, x = windows.spans[n], windows.prefix_len[n], logits[n].double().numpy()

@@ -9,31 +9,43 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert.engine import choose_device, prepare
+from nativebert.engine import Precision, choose_device, precision_name, prepare
 from nativebert.engine.fetch import Fetch
 from nativebert.engine.plan import NonFiniteStates, is_finite
 from nativebert.errors import Assumed, BadInputError, NotFiniteError, OutOfMemoryError, RefusedError, warn
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
-from nativebert.nn.packed import Packed
+from nativebert.nn.packed import Packed, Ragged
 from nativebert.pickling import ModelFiles, PassedModel
 from nativebert.sentence import TransformerConfig
+from nativebert.tasks import hints
 from nativebert.tasks.call import Call, Chunk, as_list
-from nativebert.tasks.options import CALL_OPTIONS, DEFAULTS, TASK_OPTIONS, CallOptions, Options, TaskOptions, check
+from nativebert.tasks.options import (
+    CALL_OPTIONS,
+    DEFAULTS,
+    TASK_OPTIONS,
+    CallOptions,
+    Options,
+    ReportOptions,
+    TaskOptions,
+    check,
+)
+from nativebert.tasks.results import Report
 from nativebert.tasks.windows import Windows, of_texts
 from nativebert.text.batching import batches_by_length
 from nativebert.text.tokenizer import Tokenizer
 
 Compute = Callable[[Packed], Tensor]  # a batch -> (T, ...) of its tokens, or (B, ...) of its sequences
 
+FINISHED_ROWS = 256  # results of sequences that are finished together: few enough for the processor's cache
 _SHRINKING = Lock()
 
 
@@ -65,9 +77,11 @@ class Task:
 
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
-            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
+            name = min(unknown)
+            hint = hints.of_argument(name, TASK_OPTIONS | inspect.signature(type(self).__init__).parameters.keys())
+            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}{hint}")
         settings = DEFAULTS | self.defaults | options
-        device = str(choose_device(settings["device"]))
+        device, precision = str(choose_device(settings["device"])), precision_name(settings["precision"])
         checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
@@ -84,13 +98,15 @@ class Task:
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
-        self._prepare(model, device, settings["precision"])
+        self._prepare(model, device, precision)
+        if settings["warmup"]:
+            self.plan.warm_up()
         positions = self.encoder.max_tokens
         self.file_max_tokens = min(self._file_settings.max_tokens or self.tokenizer.max_length or positions, positions)
         limit = self.file_max_tokens if settings["max_tokens"] is None else settings["max_tokens"]
         batch_tokens = checked.pop("batch_tokens") or self.plan.batch_tokens
         self._options = Options(
-            device=device, precision=settings["precision"], max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
+            device=device, precision=precision, max_tokens=limit, batch_tokens=batch_tokens, positions=positions,
             special_tokens=self.tokenizer.n_special(), **checked,
         )  # fmt: skip
         dtype = self._file_settings.dtype
@@ -134,7 +150,7 @@ class Task:
         return self._options.device
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """Precision of the encoder's computations."""
         return self._options.precision
 
@@ -207,9 +223,23 @@ class Task:
             )
         self._prepare(model, self.device, self.precision)
 
+    if not TYPE_CHECKING:  # for checkers, what is not there is not there
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": {hints.ATTRIBUTES[name]}" if name in hints.ATTRIBUTES else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
     # -- sequences to numbers
 
-    def states(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def states(
+        self, texts: Iterable[str], *, return_report: Literal[False] = False, **options: Unpack[CallOptions]
+    ) -> list[Tensor]: ...
+    @overload
+    def states(
+        self, texts: Iterable[str], *, return_report: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[list[Tensor], Report]: ...
+    def states(self, texts: Iterable[str], **options: Unpack[ReportOptions]) -> Any:
         """Hidden states of the last layer for every token of texts, special tokens included.
 
         Args:
@@ -238,7 +268,7 @@ class Task:
                     out.append(torch.cat([rows[first][:prefix], states, last[len(last) - suffix :]]))
         return call.returned(out)
 
-    def pack(self, ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Packed:
+    def pack(self, ids: Ragged | Sequence[Sequence[int]], segments: Ragged | Sequence[Sequence[int]] | None = None) -> Packed:
         """A batch of token ids, and of token type ids as long each, for :attr:`plan`."""
         return Packed.of(ids, segments, position_pad_id=self.encoder.position_pad_id)
 
@@ -254,8 +284,8 @@ class Task:
         while waiting or running:
             if waiting and len(running) <= ahead:
                 rows = waiting.popleft()
-                segments = None if sequences.segments is None else [sequences.segments[n] for n in rows]
-                batch = self.pack([sequences.ids[n] for n in rows], segments)
+                types = sequences.token_types
+                batch = self.pack(sequences.tokens.take(rows), None if types is None else types.take(rows))
                 try:
                     computed = self._run_or_halve(compute, batch, call)
                 except BadInputError:
@@ -264,7 +294,7 @@ class Task:
                 except NonFiniteStates as error:
                     raise self._overflow(error.states, batch, sequences, rows, chunk) from None
                 if computed is not None:
-                    running.append((rows, batch, Fetch(computed)))
+                    running.append((rows, batch, Fetch(computed, ahead=bool(waiting))))
                     continue
                 left = np.concatenate([rows, *waiting])
                 waiting = deque(left[batch] for batch in batches_by_length(sequences.lengths[left], call.options.batch_tokens))
@@ -275,7 +305,7 @@ class Task:
                 raise self._overflow(out, batch, sequences, rows, chunk)
             yield rows, batch, out
             done += len(rows)
-            call.count_batch(sum(batch.lengths), self.plan.min_rows, chunk.start + done * len(chunk.items) / len(sequences.ids))
+            call.count_batch(sum(batch.lengths), self.plan.min_rows, chunk.start + done * len(chunk.items) / len(sequences))
 
     def _run_or_halve(self, compute: Compute, batch: Packed, call: Call) -> Tensor | None:
         """``compute(batch)``, or None where the device's memory does not hold it: then batches are half as large from now on.
@@ -302,19 +332,28 @@ class Task:
 
     def _token_rows(self, sequences: Windows, chunk: Chunk, compute: Compute, *, checked: bool = False) -> list[Tensor]:
         """Results of ``compute`` per token: float32 ``(tokens, ...)`` on the CPU for each sequence."""
-        out: list[Tensor] = [torch.empty(0)] * len(sequences.ids)
+        out: list[Tensor] = [torch.empty(0)] * len(sequences)
         for rows, batch, x in self._run(sequences, chunk, compute, checked=checked):
             for n, states in zip(rows.tolist(), torch.split(x.float().cpu(), list(batch.lengths)), strict=True):
                 out[n] = states
         return out
 
     def _sequence_rows(
-        self, sequences: Windows, chunk: Chunk, compute: Compute, width: int, *, checked: bool = False
+        self,
+        sequences: Windows,
+        chunk: Chunk,
+        compute: Compute,
+        out: NDArray[np.float32],
+        *,
+        finish: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        checked: bool = False,
     ) -> NDArray[np.float32]:
-        """Results of ``compute`` per sequence, ``(sequences, width)``."""
-        out = np.empty((len(sequences.ids), width), np.float32)
+        """Write to ``out``, ``(sequences, width)``, the results of ``compute`` per sequence, or what ``finish`` makes of those; return it."""
         for rows, _, x in self._run(sequences, chunk, compute, checked=checked):
-            out[rows] = x.cpu().numpy()
+            results = x.cpu().numpy()
+            for start in range(0, len(rows), FINISHED_ROWS):
+                part = slice(start, start + FINISHED_ROWS)
+                out[rows[part]] = results[part] if finish is None else finish(results[part])
         return out
 
     def _logits(self, sequences: Windows, chunk: Chunk) -> Tensor:
@@ -322,7 +361,8 @@ class Task:
         assert self.head is not None
         classes = self.encoder.heads[self.head].classes
         compute = partial(self.plan.logits, task=self.head)
-        return torch.from_numpy(self._sequence_rows(sequences, chunk, compute, classes, checked=True))
+        out = np.empty((len(sequences), classes), np.float32)
+        return torch.from_numpy(self._sequence_rows(sequences, chunk, compute, out, checked=True))
 
     def _token_logits(self, sequences: Windows, chunk: Chunk) -> list[Tensor]:
         """Logits of a head on tokens, float32 ``(tokens, C)`` on the CPU for each sequence."""

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from nativebert.errors import BadInputError, SmallerBatches, Truncated, heard, warn
-from nativebert.tasks.options import CallOptions
+from nativebert.tasks.options import ReportOptions
 from nativebert.tasks.results import Report, Results
+from nativebert.text.batching import group_ends
 
 if TYPE_CHECKING:
     from nativebert.tasks.base import Task
@@ -58,13 +60,22 @@ class Call:
         TypeError, BadInputError: see :meth:`nativebert.tasks.options.Options.changed`.
     """
 
-    def __init__(self, task: Task, items: list[Any], options: CallOptions, copies: int = 1) -> None:
-        self.task, self.options, self._started = task, task.options.changed(options), time.perf_counter()
+    def __init__(self, task: Task, items: list[Any], options: ReportOptions, copies: int = 1) -> None:
+        self.task, self.options, self._started = (
+            task,
+            task.options.changed(options, type(task).__call__ if callable(task) else None),
+            time.perf_counter(),
+        )
         self._return_report = options.get("return_report", False)
-        self._items, self._copies, self._batch_tokens = items, copies, self.options.batch_tokens
+        self._items, self._batch_tokens = items, self.options.batch_tokens
         self.used, self.cut, self.windows = np.zeros((3, len(items)), np.int64)
         self._batches = self._rows = self._padding_rows = 0
         self._bar = Progress(len(items), options.get("progress"))
+        self._ends = [1] * len(items)
+        if len(items) > 1:
+            sizes = map(len if set(map(type, items)) == {str} else _characters, items)
+            # short enough for all that the tokenizer says about a text (some 100 bytes a token), long enough for well-filled batches
+            self._ends = group_ends(np.fromiter(sizes, np.int64, len(items)) * copies, CHUNK_CHARACTERS, CHUNK_TEXTS)
 
     def __enter__(self) -> Self:
         return self
@@ -73,19 +84,15 @@ class Call:
         self._bar.close()
 
     def chunks(self) -> Iterator[Chunk]:
-        """The items in chunks: short enough for all that the tokenizer says about a text (some 100 bytes a token), long enough for
-        well-filled batches."""
-        start = stop = weight = 0
-        for item in self._items:
-            size = _characters(item) * self._copies
-            if stop > start and (stop - start == CHUNK_TEXTS or weight + size > CHUNK_CHARACTERS):
-                yield Chunk(self, self._items[start:stop], start)
-                self._bar.reach(stop)
-                start, weight = stop, 0
-            stop, weight = stop + 1, weight + size
-        if stop > start:
-            yield Chunk(self, self._items[start:stop], start)
-            self._bar.reach(stop)
+        """The items in chunks, :attr:`chunk_count` in all."""
+        for start, end in pairwise([0, *self._ends]):
+            yield Chunk(self, self._items[start:end], start)
+            self._bar.reach(end)
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks."""
+        return len(self._ends)
 
     def count_batch(self, tokens: int, min_rows: int, done: float) -> None:
         """A batch of so many tokens was computed, filled up to ``min_rows``; with it so many items are ``done``."""
@@ -108,7 +115,7 @@ class Call:
                 f"{options.batch_tokens:,}, here and in later calls. Pass batch_tokens={options.batch_tokens} to begin there.",
                 SmallerBatches,
             )
-        if self.cut.any():
+        if np.count_nonzero(self.cut):
             lost, whole = int(self.cut.sum()), int(self.cut.sum() + self.used.sum())
             long = int((self.cut > 0).sum())
             are, were = ("is", "was") if long == 1 else ("are", "were")
@@ -180,6 +187,8 @@ def as_list(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
 
 def as_single_items(items: Sequence[Any], start: int) -> list[Any]:
     """The items, or an error where one is a pair: a tokenizer takes pairs too. ``start`` is the index of the first item in messages."""
+    if set(map(type, items)) == {str}:
+        return list(items)
     for n, item in enumerate(items, start):
         if isinstance(item, (tuple, list)):
             raise BadInputError(f"text {n} is a {type(item).__name__}, {str(item)[:60]}, where a single text is expected")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import Any, Literal, Unpack, cast, get_args
+from typing import Any, Literal, Unpack, cast, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Label, Report, Results
 from nativebert.tasks.scores import Scores, sigmoid, softmax
 from nativebert.tasks.windows import of_pairs, of_texts
 
@@ -73,8 +75,74 @@ class Classifier(Task):
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
-        return f"Classifier({self.reference!r}, {self.problem}: {names}; max_tokens={self.max_tokens}, {self.device}, {self.precision})"
+        return f"Classifier({self.reference!r}, {self.problem}: {names}; max_tokens={self.max_tokens}, {where(self.device)}, {self.precision})"
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: Literal[1] = 1,
+        threshold: None = None,
+        problem: Problem | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[Label]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # 1 is a whole number, too
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: Literal[1] = 1,
+        threshold: None = None,
+        problem: Problem | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[Label], Report]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: int | None = 1,
+        threshold: float,
+        problem: Problem | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Label]]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: int | None = 1,
+        threshold: float,
+        problem: Problem | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Label]], Report]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: int | None,
+        threshold: float | None = None,
+        problem: Problem | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Label]]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        top_k: int | None,
+        threshold: float | None = None,
+        problem: Problem | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Label]], Report]: ...
     def __call__(
         self,
         texts: Iterable[str] | Iterable[tuple[str, str]],
@@ -82,7 +150,7 @@ class Classifier(Task):
         top_k: int | None = 1,
         threshold: float | None = None,
         problem: str | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Labels of texts, best first.
 
@@ -113,8 +181,26 @@ class Classifier(Task):
         one = {"label": "", "score": 0.0}
         return call.results(results, one if threshold is None and top_k == 1 else [one])
 
+    @overload
     def scores(
-        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, problem: str | None = None, **options: Unpack[CallOptions]
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        problem: Problem | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Scores: ...
+    @overload
+    def scores(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        problem: Problem | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Scores, Report]: ...
+    def scores(
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], *, problem: str | None = None, **options: Unpack[ReportOptions]
     ) -> Any:
         """The score of every label, as an array: probabilities, or the raw outputs of a regression.
 
@@ -130,7 +216,7 @@ class Classifier(Task):
         scores, call = self._scores(texts, problem, options)
         return call.returned(scores)
 
-    def _scores(self, texts: Any, problem: str | None, options: CallOptions) -> tuple[Scores, Call]:
+    def _scores(self, texts: Any, problem: str | None, options: ReportOptions) -> tuple[Scores, Call]:
         items, problem = as_list(texts), _problem(problem) or self.problem
         scores_of: Callable[[Tensor], Scores] = {"single": softmax, "multi": sigmoid}.get(problem, Tensor.numpy)
         out = np.empty((len(items), len(self.labels)), np.float32)

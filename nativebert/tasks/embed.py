@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from os import PathLike
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.checks import at_least, whole
+from nativebert.engine import where
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
@@ -24,7 +25,8 @@ from nativebert.nn.pool import POOLS
 from nativebert.tasks import steps
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Report, TokenVectors, WordVectors
 from nativebert.tasks.windows import Windows, of_ids, tokenized_ahead
 from nativebert.text.tokenizer import Encoding
 
@@ -105,8 +107,56 @@ class Embedder(Task):
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
-        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {self.device}, {self.precision})"
+        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {where(self.device)}, {self.precision})"
 
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[False] = False,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Vectors: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[False] = False,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Vectors, Report]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[True],
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        include_prompt: bool | None = None,
+        as_tensor: Literal[True],
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Tensor, Report]: ...
     def __call__(
         self,
         texts: Iterable[str],
@@ -115,7 +165,7 @@ class Embedder(Task):
         prompt_name: str | None = None,
         include_prompt: bool | None = None,
         as_tensor: bool = False,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Vectors of texts.
 
@@ -146,8 +196,13 @@ class Embedder(Task):
                     f"the prompt alone takes {prompt_len} of {call.options.max_tokens} tokens and leaves no room for text; shorten it"
                 )
             for chunk, windows in tokenized_ahead(call, prefix):
-                pooled = self._pool(windows, skip, chunk)
-                out[chunk.rows] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
+                rows = out[chunk.rows]
+                if len(windows) == len(rows):
+                    self._pool(windows, skip, chunk, rows, self.finish)
+                else:
+                    pooled = np.empty((len(windows), self.encoder.width * len(self.pooling)), np.float32)
+                    self._pool(windows, skip, chunk, pooled)
+                    rows[:] = self.finish(_combine(pooled, windows, call.windows[chunk.rows]))
         return call.returned(torch.from_numpy(out) if as_tensor else out)
 
     def finish(self, pooled: Vectors) -> Vectors:
@@ -156,7 +211,25 @@ class Embedder(Task):
             pooled = apply(pooled)
         return pooled
 
-    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def tokens(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> list[TokenVectors]: ...
+    @overload
+    def tokens(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[list[TokenVectors], Report]: ...
+    def tokens(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[ReportOptions]) -> Any:
         """A vector for each token of texts, special tokens left out. Pooling and what follows it play no part.
 
         Args:
@@ -174,7 +247,25 @@ class Embedder(Task):
         """
         return self._vectors_of_tokens(texts, layers, options, words=False)
 
-    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def words(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> list[WordVectors]: ...
+    @overload
+    def words(
+        self,
+        texts: Iterable[str],
+        *,
+        layers: int | Sequence[int] = -1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[list[WordVectors], Report]: ...
+    def words(self, texts: Iterable[str], *, layers: int | Sequence[int] = -1, **options: Unpack[ReportOptions]) -> Any:
         """A vector for each word of texts: the mean of its tokens' vectors. A word is what the tokenizer splits text into before it looks
         for tokens, without white space; with most tokenizers, punctuation is words of its own.
 
@@ -203,7 +294,7 @@ class Embedder(Task):
             BadInputError: what is no table of numbers, or two of different widths.
         """
         try:
-            x, y = (torch.as_tensor(np.atleast_2d(np.asarray(v, np.float32))) for v in (a, a if b is None else b))
+            x, y = (torch.from_numpy(np.array(v, np.float32, ndmin=2)) for v in (a, a if b is None else b))
         except (TypeError, ValueError):
             raise BadInputError("vectors must be numeric with shape (n, dimension): embed texts first") from None
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
@@ -232,22 +323,26 @@ class Embedder(Task):
 
     # -- the steps of a call
 
-    def _pool(self, windows: Windows, skip: int, chunk: Chunk) -> Vectors:
-        """Pooled vectors of sequences, in their order, without the first ``skip`` tokens of each text: those of the prompt, and the special
-        ones before it."""
-        width = self.encoder.width * len(self.pooling)
+    def _pool(
+        self, windows: Windows, skip: int, chunk: Chunk, out: Vectors, finish: Callable[[Vectors], Vectors] | None = None
+    ) -> None:
+        """Write to ``out`` the pooled vectors of sequences, in their order, or what ``finish`` makes of them. The first ``skip`` tokens of each
+        text are left out: those of the prompt, and the special ones before it."""
+
+        def pooled(batch: Packed, skip: int = 0) -> Tensor:
+            return self.plan.pooled(batch, self.pooling, skip)
+
         if not skip:
-            return self._sequence_rows(windows, chunk, partial(self.plan.pooled, modes=self.pooling), width)
+            self._sequence_rows(windows, chunk, pooled, out, finish=finish)
+            return
         special = len(self._prefix)
-        skips = special + np.maximum(0, skip - special - np.array([w.start for w in windows.spans], np.int64))
-        out = np.empty((len(windows.ids), width), np.float32)
+        skips = special + np.maximum(0, skip - special - windows.bounds[:, 0])
         for own_skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
             indices = np.flatnonzero(skips == own_skip)
-            pooled = partial(self.plan.pooled, modes=self.pooling, skip=own_skip)
-            out[indices] = self._sequence_rows(windows.select(indices), chunk, pooled, width)
-        return out
+            part = windows.select(indices)
+            out[indices] = self._sequence_rows(part, chunk, partial(pooled, skip=own_skip), out[indices], finish=finish)
 
-    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: CallOptions, words: bool) -> Any:
+    def _vectors_of_tokens(self, texts: Iterable[str], layers: int | Sequence[int], options: ReportOptions, words: bool) -> Any:
         chosen = self._layers(layers)
 
         def mean_of_layers(batch: Packed) -> Tensor:
@@ -286,7 +381,7 @@ class Embedder(Task):
 
 def _combine(pooled: Vectors, windows: Windows, counts: NDArray[np.int64]) -> Vectors:
     """One vector for each text: the mean of its windows' vectors, weighted by their tokens; ``counts`` windows each."""
-    if len(windows.ids) == len(counts):
+    if len(windows) == len(counts):
         return pooled
     starts = np.cumsum(counts) - counts
     rows = []

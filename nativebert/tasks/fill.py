@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import Any, ClassVar, Literal, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nativebert.checks import at_least, whole
+from nativebert.engine import where
 from nativebert.errors import BadInputError, TooLongError
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel
 from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Candidate, Report, Results
 from nativebert.tasks.scores import highest, softmax
 from nativebert.tasks.windows import Windows, of_ids
 from nativebert.text.tokenizer import Encoding
@@ -69,15 +71,35 @@ class MaskFiller(Task):
         self._continues: str | None = core.continuing_subword_prefix if type(core).__name__ == "WordPiece" else None
 
     def __repr__(self) -> str:
-        return f"MaskFiller({self.reference!r}, mask_token={self.mask_token!r}, max_tokens={self.max_tokens}, {self.device})"
+        return f"MaskFiller({self.reference!r}, mask_token={self.mask_token!r}, max_tokens={self.max_tokens}, {where(self.device)})"
 
+    @overload
     def __call__(
         self,
         texts: str | Iterable[str],
         *,
         top_k: int = 5,
         targets: str | Iterable[str | int] | None = None,
+        return_report: Literal[False] = False,
         **options: Unpack[CallOptions],
+    ) -> Results[list[list[Candidate]]]: ...
+    @overload
+    def __call__(
+        self,
+        texts: str | Iterable[str],
+        *,
+        top_k: int = 5,
+        targets: str | Iterable[str | int] | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[list[Candidate]]], Report]: ...
+    def __call__(
+        self,
+        texts: str | Iterable[str],
+        *,
+        top_k: int = 5,
+        targets: str | Iterable[str | int] | None = None,
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Candidates for the masks of texts.
 
@@ -166,7 +188,7 @@ class MaskFiller(Task):
         self, windows: Windows, owned: list[list[_Owned]], ids_of: Mapping[Stands, Ids], top_k: int, chunk: Chunk
     ) -> list[list[list[dict[str, Any]]]]:
         """The candidates of the masks of each sequence."""
-        filled: list[list[list[dict[str, Any]]]] = [[] for _ in windows.ids]
+        filled: list[list[list[dict[str, Any]]]] = [[] for _ in range(len(windows))]
         for rows, batch, hidden in self._run(windows, chunk):
             starts = np.cumsum([0, *batch.lengths]).tolist()
             jobs = [(n, mask, start + column) for n, start in zip(rows.tolist(), starts) for mask, column in owned[n]]

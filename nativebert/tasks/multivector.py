@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -14,15 +14,17 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.engine.cpu import CpuPlan
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.loading import LoadedModel
-from nativebert.nn.packed import Packed
+from nativebert.nn.packed import Packed, Ragged
 from nativebert.tasks import steps
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list, as_single_items
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Report
 from nativebert.tasks.windows import Windows, of_ids
 
 TokenVectors = list[NDArray[np.float32]]
@@ -101,8 +103,9 @@ class MultiVectorEmbedder(Task):
         super()._prepare(model, device, precision)
 
     def __repr__(self) -> str:
-        return f"MultiVectorEmbedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {self.device}, {self.precision})"
+        return f"MultiVectorEmbedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {where(self.device)}, {self.precision})"
 
+    @overload
     def __call__(
         self,
         texts: Iterable[str],
@@ -110,7 +113,28 @@ class MultiVectorEmbedder(Task):
         kind: Literal["query", "document"] = "document",
         prompt: str | None = None,
         prompt_name: str | None = None,
+        return_report: Literal[False] = False,
         **options: Unpack[CallOptions],
+    ) -> TokenVectors: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        kind: Literal["query", "document"] = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[TokenVectors, Report]: ...
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        kind: Literal["query", "document"] = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Vectors of the tokens of texts.
 
@@ -131,7 +155,7 @@ class MultiVectorEmbedder(Task):
         """
         if kind not in ("query", "document"):
             raise BadInputError(f"kind must be 'query' or 'document', not {kind!r}")
-        items, options = as_list(texts), CallOptions(**options)
+        items, options = as_list(texts), ReportOptions(**options)
         expansion = self.config.expansion if kind == "query" else None
         limit = self._limit(kind, options.get("max_tokens"))
         mark = self.tokenizer.token_to_id(self.config.marks.get(kind, "")) if self.config.marks.get(kind) else None
@@ -230,7 +254,7 @@ class MultiVectorEmbedder(Task):
         ids = windows.ids if mark is None else [[*row[:head], mark, *row[head:]] for row in windows.ids]
         if length and self._mask is not None:
             ids = [[*row, *[self._mask] * (length - len(row))] for row in ids]
-        return windows._replace(ids=ids)
+        return replace(windows, tokens=Ragged.of(ids))
 
     def _hidden_unattended(self, batch: Packed) -> Tensor:
         """Hidden states where no token attends to those that a query was filled up with, which stand after its last special token."""

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nativebert.checks import at_least, whole
+from nativebert.engine import Precision
 from nativebert.errors import BadInputError
+from nativebert.tasks import hints
 from nativebert.text.window import TooLongPolicy, check_policy
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CallOptions(TypedDict, total=False):
     """Keyword arguments that every call of a task takes.
 
-    Args:
-        max_tokens, too_long, stride, batch_tokens: in place of the task's own, see :class:`TaskOptions`; without them, or with None, those
-            hold.
+    Attributes:
+        max_tokens: in place of the task's own, see :class:`TaskOptions`; without it, or with None, that holds.
+        too_long: likewise.
+        stride: likewise.
+        batch_tokens: likewise.
         progress: show a progress bar; None, the default, shows one on a terminal for work that takes more than two seconds.
-        return_report: return ``(results, Report)``, see :class:`~nativebert.tasks.results.Report`.
+
+    And ``return_report``: True to return ``(results, Report)``, see :class:`~nativebert.tasks.results.Report`.
     """
 
     max_tokens: int | None
-    too_long: str | None
+    too_long: TooLongPolicy | None
     stride: int | None
     batch_tokens: int | None
     progress: bool | None
+
+
+class ReportOptions(CallOptions, total=False):
+    """All of them, where the type of the result does not matter."""
+
     return_report: bool
 
 
 class TaskOptions(TypedDict, total=False):
     """Keyword arguments that every task's constructor takes.
 
-    Args:
-        device: ``"auto"`` (the default: the first of cuda, mps and cpu that is there), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: of the encoder: ``"float32"`` (the default), ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``. Heads are computed in
+    Attributes:
+        device: ``"auto"`` (the default: the first of cuda, mps and cpu that is there), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, a
+            ``torch.device``, or the number of an NVIDIA GPU.
+        precision: of the encoder: ``"float32"`` (the default), ``"bfloat16"``, ``"float16"`` or, on the CPU, ``"int8"``; or torch's type. Heads are computed in
             float32 always; vectors, logits and scores are float32.
         max_tokens: maximum length of a sequence in tokens, special tokens included. A longer text (or pair of texts) is treated as
             ``too_long`` says. None, the default, takes the limit in the model's files.
@@ -44,27 +60,31 @@ class TaskOptions(TypedDict, total=False):
         batch_tokens: maximum tokens of a batch. It changes the speed, not the result. None, the default, chooses by device. Where the memory
             of the device does not hold such a batch, the task goes on with smaller ones, in later calls too, and warns
             (:class:`~nativebert.errors.SmallerBatches`).
+        warmup: on an NVIDIA GPU, time a handful of tile sizes for the model's matrix products and keep the fastest in a file beside Triton's
+            cache, where they hold for later tasks too: takes up to a minute, once. It changes the speed, not the result; other devices
+            have nothing to choose.
         revision: branch, tag or commit on the Hub.
         offline: True for no network access; None, the default, for what the environment variable ``HF_HUB_OFFLINE`` says.
         token: Hub token; None, the default, for the one of the logged-in user.
     """
 
-    device: str
-    precision: str
+    device: str | int | torch.device
+    precision: Precision | torch.dtype
     max_tokens: int | None
-    too_long: str
+    too_long: TooLongPolicy
     stride: int
     batch_tokens: int | None
+    warmup: bool
     revision: str | None
     offline: bool | None
     token: str | None
 
 
-CALL_OPTIONS, TASK_OPTIONS = CallOptions.__optional_keys__, TaskOptions.__optional_keys__
+CALL_OPTIONS, TASK_OPTIONS = ReportOptions.__optional_keys__, TaskOptions.__optional_keys__
 
 DEFAULTS: TaskOptions = {
     "device": "auto", "precision": "float32", "max_tokens": None, "too_long": "truncate", "stride": 64, "batch_tokens": None,
-    "revision": None, "offline": None, "token": None,
+    "warmup": False, "revision": None, "offline": None, "token": None,
 }  # fmt: skip
 
 
@@ -82,7 +102,7 @@ class Options:
     """
 
     device: str
-    precision: str
+    precision: Precision
     max_tokens: int
     too_long: TooLongPolicy
     stride: int
@@ -100,7 +120,7 @@ class Options:
             raise BadInputError(f"max_tokens={limit} leaves no room for text beside {self.special_tokens} special tokens")
         vars(self).update(check(self.too_long, self.stride, self.batch_tokens), max_tokens=limit)  # whole numbers become ints
 
-    def changed(self, options: CallOptions) -> Options:
+    def changed(self, options: ReportOptions, call: Callable[..., Any] | None = None) -> Options:
         """These options, with those of a call in their place.
 
         Raises:
@@ -109,7 +129,11 @@ class Options:
         """
         if not CALL_OPTIONS.issuperset(options):
             name = min(options.keys() - CALL_OPTIONS)
-            hint = f": {name} belongs to the constructor of the task" if name in TASK_OPTIONS else ""
+            hint = (
+                f": {name} belongs to the constructor of the task"
+                if name in TASK_OPTIONS
+                else hints.of_argument(name, CALL_OPTIONS | signature(call).parameters.keys() if call else CALL_OPTIONS)
+            )
             raise TypeError(f"the call of a task has no keyword argument {name!r}{hint}")
         changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None and name in TASK_OPTIONS}
         return replace(self, **changes) if changes else self

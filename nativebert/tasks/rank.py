@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
 
 from nativebert import sentence
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Ranked, Report
 from nativebert.tasks.scores import Scores, sigmoid
 from nativebert.tasks.windows import of_pairs
 
@@ -56,9 +58,17 @@ class Ranker(Task):
             self._file_settings = sentence.transformer(self.snapshot, "sequence-classification")
 
     def __repr__(self) -> str:
-        return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {self.device})"
+        return f"Ranker({self.reference!r}, outputs={self.outputs}, max_tokens={self.max_tokens}, {where(self.device)})"
 
-    def __call__(self, pairs: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def __call__(
+        self, pairs: Iterable[tuple[str, str]], *, return_report: Literal[False] = False, **options: Unpack[CallOptions]
+    ) -> Scores: ...
+    @overload
+    def __call__(
+        self, pairs: Iterable[tuple[str, str]], *, return_report: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[Scores, Report]: ...
+    def __call__(self, pairs: Iterable[tuple[str, str]], **options: Unpack[ReportOptions]) -> Any:
         """Scores of pairs.
 
         Args:
@@ -77,7 +87,15 @@ class Ranker(Task):
         scores = scores[:, 0] if self.outputs == 1 else scores
         return call.returned(scores)
 
-    def logits(self, pairs: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def logits(
+        self, pairs: Iterable[tuple[str, str]], *, return_report: Literal[False] = False, **options: Unpack[CallOptions]
+    ) -> Scores: ...
+    @overload
+    def logits(
+        self, pairs: Iterable[tuple[str, str]], *, return_report: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[Scores, Report]: ...
+    def logits(self, pairs: Iterable[tuple[str, str]], **options: Unpack[ReportOptions]) -> Any:
         """The model's outputs for pairs, before :attr:`activation`.
 
         Args:
@@ -95,7 +113,7 @@ class Ranker(Task):
     def _activate(self, logits: Scores) -> Scores:
         return sigmoid(torch.from_numpy(logits)) if self.activation == "sigmoid" else logits
 
-    def _logits_of(self, pairs: Any, options: CallOptions) -> tuple[Scores, Call]:
+    def _logits_of(self, pairs: Any, options: ReportOptions) -> tuple[Scores, Call]:
         items = [
             tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in as_list(pairs, "pairs", "pairs of strings")
         ]
@@ -110,7 +128,27 @@ class Ranker(Task):
                 out[chunk.rows] = np.maximum.reduceat(logits, sequences.starts)  # of each pair's windows
         return out, call
 
-    def rank(self, query: str, documents: Iterable[str], *, top_k: int | None = None, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_k: int | None = None,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> list[Ranked]: ...
+    @overload
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_k: int | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[list[Ranked], Report]: ...
+    def rank(self, query: str, documents: Iterable[str], *, top_k: int | None = None, **options: Unpack[ReportOptions]) -> Any:
         """Documents by their score with a query, best first.
 
         Args:

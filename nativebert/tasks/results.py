@@ -2,18 +2,99 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nativebert.engine import where
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 T = TypeVar("T")
+SHOWN = 20  # rows of a table in a notebook
+
+
+class Label(TypedDict):
+    """A label and its score."""
+
+    label: str
+    score: float
+
+
+class Labels(TypedDict):
+    """Labels of a text, best first, and their scores."""
+
+    text: str
+    labels: list[str]
+    scores: list[float]
+
+
+class Entity(TypedDict):
+    """An entity: characters ``start`` to ``end`` of the text, the end not included. ``labels`` is there where ``top_k`` is not 1."""
+
+    text: str
+    label: str
+    score: float
+    start: int
+    end: int
+    labels: NotRequired[list[Label]]
+
+
+class Word(TypedDict):
+    """A word and its label. ``labels`` is there where ``top_k`` is not 1."""
+
+    word: str
+    label: str
+    score: float
+    labels: NotRequired[list[Label]]
+
+
+class Answer(TypedDict):
+    """An answer: characters ``start`` to ``end`` of the context, the end not included."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+class Candidate(TypedDict):
+    """What may stand in the place of a mask; ``text`` is the text with it."""
+
+    token: str
+    id: int
+    score: float
+    text: str
+
+
+class Ranked(TypedDict):
+    """A document, its index and its score."""
+
+    index: int
+    score: float
+    text: str
+
+
+class TokenVectors(TypedDict):
+    """The tokens of a text, the characters of each, and their vectors, ``(tokens, width)``."""
+
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
+
+
+class WordVectors(TypedDict):
+    """The words of a text, the characters of each, and their vectors, ``(words, width)``."""
+
+    words: list[str]
+    offsets: list[tuple[int, int]]
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -40,11 +121,14 @@ class Report:
     device: str
     precision: str
 
+    def __repr__(self) -> str:
+        return f"Report({self})"
+
     def __str__(self) -> str:
         n, used, cut = len(self.tokens), int(self.tokens.sum()), int(self.cut.sum())
         left = f", {cut:,} cut off in {_texts(int((self.cut > 0).sum()))}" if cut else ", none cut off"
         rate = f" ({used / self.seconds:,.0f} tokens/s)" if self.seconds > 0 else ""
-        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {self.device}, {self.precision}"
+        return f"{_texts(n)}, {used:,} tokens{left}; {self.seconds:.2f} s{rate} with {self.model} on {where(self.device)}, {self.precision}"
 
 
 def _texts(count: int) -> str:
@@ -61,11 +145,12 @@ class Results(list[T]):
 
     Attributes:
         report: what the call did.
+        like: as above.
     """
 
     def __init__(self, items: Iterable[T], report: Report, like: T) -> None:
         super().__init__(items)
-        self.report, self._like = report, like
+        self.report, self.like = report, like
 
     def rows(self) -> list[dict[str, Any]]:
         """The results as flat records: ``item`` is the text that a record belongs to, counted from 0.
@@ -73,7 +158,18 @@ class Results(list[T]):
         Results that hold further lists (entities of a text, candidates of a mask) give one record for each of their entries; the places
         in those lists are ``rank``, or ``mask`` and ``rank`` where there are two, or ``entity`` and ``rank`` for entities with several labels.
         """
-        return [record for item, result in enumerate(self) for record in _flat(result, {"item": item})]
+        return list(self._records())
+
+    def _repr_html_(self) -> str:
+        shown = [record for _, record in zip(range(SHOWN), self._records())]
+        names = list(dict.fromkeys(name for record in shown for name in record))
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(record.get(name))}</td>' for name in names)}</tr>" for record in shown)
+        more = "" if len(shown) < SHOWN else f", the first {SHOWN} rows"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(str(self.report))}{more}</p>"
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        return (record for item, result in enumerate(self) for record in _flat(result, {"item": item}))
 
     def to_pandas(self) -> pandas.DataFrame:
         """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
@@ -91,7 +187,11 @@ class Results(list[T]):
 
     def _example(self) -> list[dict[str, Any]]:
         """A record as :meth:`rows` would have it."""
-        return list(_flat(self._like, {"item": 0}))
+        return list(_flat(self.like, {"item": 0}))
+
+
+def _cell(value: Any) -> str:
+    return html.escape(f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value))
 
 
 def _flat(result: Any, indices: dict[str, Any]) -> Iterator[dict[str, Any]]:

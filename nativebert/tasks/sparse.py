@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import partial
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nativebert import sentence
 from nativebert.checks import at_least
+from nativebert.engine import where
 from nativebert.engine.plan import NonFiniteStates, is_finite
 from nativebert.errors import Assumed, BadInputError, NotFoundError, RefusedError, TooLongError, warn
 from nativebert.hub import Snapshot
@@ -22,7 +23,8 @@ from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Report
 from nativebert.tasks.windows import Windows, tokenized_ahead
 
 
@@ -125,10 +127,11 @@ class SparseEmbedder(Task):
 
     def __repr__(self) -> str:
         return (
-            f"SparseEmbedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {self.config.pooling}, {self.device}, "
+            f"SparseEmbedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {self.config.pooling}, {where(self.device)}, "
             f"{self.precision})"
         )
 
+    @overload
     def __call__(
         self,
         texts: Iterable[str],
@@ -136,7 +139,28 @@ class SparseEmbedder(Task):
         prompt: str | None = None,
         prompt_name: str | None = None,
         top_k: int | None = None,
+        return_report: Literal[False] = False,
         **options: Unpack[CallOptions],
+    ) -> SparseVectors: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        top_k: int | None = None,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[SparseVectors, Report]: ...
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        top_k: int | None = None,
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Sparse vectors of texts.
 

@@ -8,23 +8,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nativebert.engine import where
 from nativebert.errors import BadInputError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list
 from nativebert.tasks.classify import checked_top_k
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Entity, Report, Results, Word
 from nativebert.tasks.scores import Scores, softmax
 from nativebert.tasks.windows import of_ids
 from nativebert.text.tokenizer import Encoding
 
+Aggregation = Literal["none", "simple", "first", "average", "max"]
 OF_WORDS = ("first", "average", "max")
 """Aggregations that label words; the others label tokens."""
 AGGREGATIONS = ("none", "simple", *OF_WORDS)
@@ -83,11 +86,31 @@ class Tagger(Task):
     def __repr__(self) -> str:
         return (
             f"Tagger({self.reference!r}, {len(self.labels)} labels ({self.scheme}), aggregation={self.aggregation!r}, "
-            f"max_tokens={self.max_tokens}, {self.device})"
+            f"max_tokens={self.max_tokens}, {where(self.device)})"
         )
 
+    @overload
     def __call__(
-        self, texts: Iterable[str], *, aggregation: str | None = None, top_k: int | None = 1, **options: Unpack[CallOptions]
+        self,
+        texts: Iterable[str],
+        *,
+        aggregation: Aggregation | None = None,
+        top_k: int | None = 1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Entity]]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        *,
+        aggregation: Aggregation | None = None,
+        top_k: int | None = 1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Entity]], Report]: ...
+    def __call__(
+        self, texts: Iterable[str], *, aggregation: str | None = None, top_k: int | None = 1, **options: Unpack[ReportOptions]
     ) -> Any:
         """The entities in texts.
 
@@ -122,13 +145,33 @@ class Tagger(Task):
         like = {"text": "", "label": "", "score": 0.0, "start": 0, "end": 0}
         return call.results(results, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
+    @overload
+    def words(
+        self,
+        sentences: Iterable[Sequence[str]],
+        *,
+        aggregation: Literal["first", "average", "max"] = "first",
+        top_k: int | None = 1,
+        return_report: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Results[list[Word]]: ...
+    @overload
+    def words(
+        self,
+        sentences: Iterable[Sequence[str]],
+        *,
+        aggregation: Literal["first", "average", "max"] = "first",
+        top_k: int | None = 1,
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[list[Word]], Report]: ...
     def words(
         self,
         sentences: Iterable[Sequence[str]],
         *,
         aggregation: str = "first",
         top_k: int | None = 1,
-        **options: Unpack[CallOptions],
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """A label for each word of texts that are split into words, as CoNLL evaluation wants them.
 
@@ -166,7 +209,15 @@ class Tagger(Task):
         like = {"word": "", "label": "", "score": 0.0}
         return call.results(results, [like if top_k == 1 else like | {"labels": [{"label": "", "score": 0.0}]}])
 
-    def probabilities(self, texts: Iterable[str], **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def probabilities(
+        self, texts: Iterable[str], *, return_report: Literal[False] = False, **options: Unpack[CallOptions]
+    ) -> list[tuple[Encoding, Scores]]: ...
+    @overload
+    def probabilities(
+        self, texts: Iterable[str], *, return_report: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[list[tuple[Encoding, Scores]], Report]: ...
+    def probabilities(self, texts: Iterable[str], **options: Unpack[ReportOptions]) -> Any:
         """Probabilities of the labels for each token, before aggregation.
 
         Args:

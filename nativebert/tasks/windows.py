@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,47 +16,74 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nativebert.errors import BadInputError, RefusedError, TooLongError
+from nativebert.nn.packed import Ragged, ranges
 from nativebert.tasks.call import Call, Chunk, as_single_items
-from nativebert.text.tokenizer import Ids, Tokenizer
+from nativebert.text.tokenizer import Tokenizer
 from nativebert.text.window import Window, windows
 
+IntArray = NDArray[np.int64]
 
-class Windows(NamedTuple):
+
+@dataclass(eq=False)
+class Windows:
     """Texts as token sequences of at most ``max_tokens``: one for each text, or several windows of it.
 
+    Arrays for all sequences; properties give the same as lists, for those who read them one by one.
+
     Attributes:
-        ids: token ids of each sequence, special tokens included.
-        segments: token type ids of each sequence, or None for all zeros.
-        text: for each sequence the index of its text in the chunk.
-        spans: the tokens of its text that each sequence holds (of the text that slides, where a pair is windowed; of the whole
-            sequence, for other pairs).
-        prefix_len: tokens of each sequence before that span.
+        tokens: token ids of each sequence, special tokens included.
+        token_types: token type ids of each sequence, or None for all zeros.
+        owners: for each sequence the index of its text in the chunk, ``(n,)``.
+        bounds: the fields of each sequence's :class:`~nativebert.text.window.Window`, ``(n, 4)``: the tokens of its text that it holds
+            (of the text that slides, where a pair is windowed; of the whole sequence, for other pairs).
+        prefix_lens: tokens of each sequence before that span, ``(n,)``.
     """
 
-    ids: list[list[int]]
-    segments: list[list[int]] | None
-    text: list[int]
-    spans: list[Window]
-    prefix_len: list[int]
+    tokens: Ragged
+    token_types: Ragged | None
+    owners: IntArray
+    bounds: IntArray
+    prefix_lens: IntArray
+
+    def __len__(self) -> int:
+        return len(self.owners)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sequence, ``(sequences,)``."""
-        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
+    def lengths(self) -> IntArray:
+        """Tokens of each sequence, ``(n,)``."""
+        return self.tokens.lengths
 
     @property
-    def starts(self) -> NDArray[np.int64]:
+    def starts(self) -> IntArray:
         """The first sequence of each text, ``(texts,)``; every text has at least one, and they stand in the order of the texts."""
-        return np.flatnonzero(np.diff(self.text, prepend=-1))
+        return np.flatnonzero(np.diff(self.owners, prepend=-1))
 
-    def select(self, indices: NDArray[np.int64]) -> Windows:
+    @cached_property
+    def ids(self) -> list[list[int]]:
+        return self.tokens.tolist()
+
+    @cached_property
+    def segments(self) -> list[list[int]] | None:
+        return None if self.token_types is None else self.token_types.tolist()
+
+    @cached_property
+    def text(self) -> list[int]:
+        owners: list[int] = self.owners.tolist()
+        return owners
+
+    @cached_property
+    def spans(self) -> list[Window]:
+        return [Window(*bounds) for bounds in self.bounds.tolist()]
+
+    @cached_property
+    def prefix_len(self) -> list[int]:
+        lengths: list[int] = self.prefix_lens.tolist()
+        return lengths
+
+    def select(self, indices: IntArray) -> Windows:
         """These sequences, in their order."""
-        if len(indices) == len(self.ids):
-            return self
-        rows = indices.tolist()
-        segments = None if self.segments is None else [self.segments[n] for n in rows]
-        ids, text = [self.ids[n] for n in rows], [self.text[n] for n in rows]
-        return Windows(ids, segments, text, [self.spans[n] for n in rows], [self.prefix_len[n] for n in rows])
+        types = None if self.token_types is None else self.token_types.take(indices)
+        return Windows(self.tokens.take(indices), types, self.owners[indices], self.bounds[indices], self.prefix_lens[indices])
 
     def merge(self, rows: Sequence[Tensor], texts: int) -> list[Tensor]:
         """Values for the tokens of each text, from values for the tokens of each sequence: each from the window that owns the token.
@@ -73,42 +103,44 @@ class Windows(NamedTuple):
 
 def of_texts(chunk: Chunk, texts: list[str]) -> Windows:
     """Single texts, one for each item of the chunk, when only their ids matter."""
-    ids = chunk.call.task.tokenizer.ids_batch(as_single_items(texts, chunk.start), first=chunk.start).ids
-    return of_ids(chunk, ids)
+    return _of_tokens(chunk, Ragged(*_ids_soon(chunk, texts)()))
 
 
 def tokenized_ahead(call: Call, prefix: str) -> Iterator[tuple[Chunk, Windows]]:
     """Chunks of a call of single texts with their windows, ``prefix`` before each text. While a GPU computes a chunk, a thread tokenises
     the next one: the tokenizers library releases Python's lock."""
 
-    def prefixed(chunk: Chunk) -> list[str]:
+    def texts(chunk: Chunk) -> list[Any]:
         return [prefix + text if isinstance(text, str) else text for text in chunk.items] if prefix else chunk.items
 
-    if call.task.device == "cpu":
+    if call.task.device == "cpu" or call.chunk_count < 2:
         for chunk in call.chunks():
-            yield chunk, of_texts(chunk, prefixed(chunk))
+            yield chunk, of_texts(chunk, texts(chunk))
         return
-
-    def tokenize(chunk: Chunk) -> Callable[[], Ids]:
-        return call.task.tokenizer.ids_soon(as_single_items(prefixed(chunk), chunk.start), first=chunk.start)
-
-    waiting: tuple[Chunk, Callable[[], Callable[[], Ids]]] | None = None  # a chunk, and the result of tokenize
     with ThreadPoolExecutor(1) as thread:
-        for chunk in call.chunks():
-            if waiting is None:
-                waiting = chunk, partial(tokenize, chunk)  # a call of one chunk needs no thread
-            else:
-                following = chunk, thread.submit(tokenize, chunk).result
-                yield waiting[0], of_ids(waiting[0], waiting[1]()().ids)
-                waiting = following
-        if waiting is not None:
-            yield waiting[0], of_ids(waiting[0], waiting[1]()().ids)
+        waiting: deque[tuple[Chunk, Future[Callable[[], tuple[IntArray, IntArray]]]]] = deque()
+        chunks = call.chunks()
+        while True:
+            for chunk in islice(chunks, 2 - len(waiting)):
+                waiting.append((chunk, thread.submit(_ids_soon, chunk, texts(chunk))))
+            if not waiting:
+                return
+            chunk, ids = waiting.popleft()
+            yield chunk, _of_tokens(chunk, Ragged(*ids.result()()))
+
+
+def _ids_soon(chunk: Chunk, texts: list[str]) -> Callable[[], tuple[IntArray, IntArray]]:
+    return chunk.call.task.tokenizer.ids_soon(as_single_items(texts, chunk.start), first=chunk.start)
 
 
 def of_ids(chunk: Chunk, ids: list[list[int]]) -> Windows:
     """Single texts that are tokenised already."""
+    return _of_tokens(chunk, Ragged.of(ids))
+
+
+def _of_tokens(chunk: Chunk, tokens: Ragged) -> Windows:
     prefix, suffix = map(len, chunk.call.task.tokenizer.frame)
-    return to_windows(chunk, ids, None, lambda n: (prefix, len(ids[n]) - suffix))
+    return to_windows(chunk, tokens, None, lambda n: (prefix, tokens.lengths[n] - suffix))
 
 
 def of_pairs(chunk: Chunk) -> Windows:
@@ -120,77 +152,80 @@ def of_pairs(chunk: Chunk) -> Windows:
     limit = chunk.call.options.max_tokens
     return to_windows(
         chunk,
-        batch.ids,
-        batch.type_ids,
-        lambda n: _second_text(tokenizer, pairs[n]),
+        Ragged.of(batch.ids),
+        None if batch.type_ids is None else Ragged.of(batch.type_ids),
+        lambda numbers: np.array([_second_text(tokenizer, pairs[n]) for n in numbers]).T,
         lambda n: _longest_first(tokenizer, pairs[n], limit),
     )
 
 
 def to_windows(
     chunk: Chunk,
-    ids: list[list[int]],
-    segments: list[list[int]] | None,
-    sliding: Callable[[int], tuple[int, int]],
+    tokens: Ragged,
+    token_types: Ragged | None,
+    sliding: Callable[[IntArray], Any],
     shorten: Callable[[int], list[int]] | None = None,
 ) -> Windows:
     """Sequences of at most ``max_tokens``, by the call's options for long texts; counts go to the call.
 
     Args:
         chunk: the items.
-        ids: token ids of each text, or pair of texts, of any length.
-        segments: token type ids, as long each, or None.
-        sliding: first and last-plus-one token of the text that windows slide over, for text ``n``.
+        tokens: token ids of each text, or pair of texts, of any length.
+        token_types: token type ids, as long each, or None.
+        sliding: first and last-plus-one tokens of the text that windows slide over, for the texts of these numbers: two arrays, or a number
+            that all have in common.
         shorten: indices of the tokens that are kept when text ``n`` is cut; None cuts the end of what ``sliding`` says.
 
     Raises:
         TooLongError: a text is too long and ``too_long="error"``, or what must stand in every window leaves no room.
         RefusedError: a text must be cut, and the tokenizer's files want its beginning cut off.
     """
-    call, start = chunk.call, chunk.start
+    call, lengths, numbers = chunk.call, tokens.lengths, np.arange(len(tokens))
+    limit, rows = call.options.max_tokens, chunk.rows
+    used = np.minimum(lengths, limit)
+    call.used[rows], call.windows[rows] = used, 1
+    if token_types is not None and (call.task.encoder.segments < 2 or not token_types.values.any()):
+        token_types = None
+    prefix_lens, bounds = np.empty_like(numbers), np.zeros((len(numbers), 4), np.int64)
+    prefix_lens[:], end = sliding(numbers) if shorten is None else (0, used)
+    bounds[:, 1] = bounds[:, 3] = end - prefix_lens
+    whole = Windows(tokens, token_types, numbers, bounds, prefix_lens)
+    return _shortened(chunk, whole, sliding, shorten) if np.count_nonzero(lengths > limit) else whole
+
+
+def _shortened(
+    chunk: Chunk,
+    whole: Windows,
+    sliding: Callable[[IntArray], Any],
+    shorten: Callable[[int], list[int]] | None,
+) -> Windows:
+    """:func:`to_windows` for sequences ``whole`` of which at least one is too long."""
+    call, start, lengths = chunk.call, chunk.start, whole.lengths
     task, options = call.task, call.options
     limit, noun = options.max_tokens, task.noun
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    call.used[chunk.rows], call.windows[chunk.rows] = np.minimum(lengths, limit), 1
-    long = set(np.flatnonzero(lengths > limit).tolist())
-    if long and options.too_long == "error":
-        n = min(long)
+    long = np.flatnonzero(lengths > limit)
+    n = int(long[0])
+    if options.too_long == "error":
         raise TooLongError(
             f"{noun} {start + n} has {lengths[n]} tokens and the limit is {limit} ({len(long)} {noun}s are too long). Shorten them, or "
             "pass too_long='window' or 'truncate'.",
             int(lengths[n]),
             limit,
         )
-    if long and options.too_long == "truncate" and task.tokenizer.settings.get("truncation_side", "right") != "right":
-        n = min(long)
+    if options.too_long == "truncate" and task.tokenizer.settings.get("truncation_side", "right") != "right":
         raise RefusedError(
             f"{noun} {start + n} has {lengths[n]} tokens and the limit is {limit}, and the tokenizer's files say that long texts are cut at "
             "their beginning, which nativebert does not do. Shorten them, or pass too_long='window'."
         )
-    if task.encoder.segments < 2 or segments is None or not any(map(any, segments)):
-        segments = None
-    out = Windows([], None if segments is None else [], [], [], [])
 
-    def add(n: int, kept: Iterable[int] | None, span: Window, prefix_len: int) -> None:
-        indices = None if kept is None else list(kept)
-        out.ids.append(ids[n] if indices is None else [ids[n][i] for i in indices])
-        if segments is not None and out.segments is not None:
-            out.segments.append(segments[n] if indices is None else [segments[n][i] for i in indices])
-        out.text.append(n)
-        out.spans.append(span)
-        out.prefix_len.append(prefix_len)
-
-    for n, length in enumerate(lengths.tolist()):
-        if shorten is not None and not (n in long and options.too_long == "window"):
-            kept = None
-            if n in long:
-                kept, call.cut[start + n] = shorten(n), length - limit
-            add(n, kept, Window(0, min(length, limit), 0, min(length, limit)), 0)
-            continue
-        first, end = sliding(n)
-        if n not in long:
-            add(n, None, Window(0, end - first, 0, end - first), first)
-            continue
+    def parts(n: int) -> tuple[list[Window], int, list[list[int]]]:
+        """The windows of text ``n``, the tokens before each, and the indices of the tokens that each keeps."""
+        length = int(lengths[n])
+        if options.too_long == "truncate":
+            call.cut[start + n] = length - limit
+            if shorten is not None:
+                return [Window(0, limit, 0, limit)], 0, [shorten(n)]
+        first, end = (int(np.ravel(edge)[0]) for edge in sliding(np.array([n])))
         room = limit - (length - (end - first))
         if room < 1:
             raise TooLongError(
@@ -198,14 +233,26 @@ def to_windows(
                 "shorten its first part"
             )
         spans = [Window(0, room, 0, room)]
-        if options.too_long == "truncate":
-            call.cut[start + n] = length - limit
-        else:
+        if options.too_long == "window":
             spans = windows(end - first, room, options.stride)
             call.used[start + n], call.windows[start + n] = length, len(spans)
-        for span in spans:
-            add(n, [*range(first), *range(first + span.start, first + span.end), *range(end, length)], span, first)
-    return out
+        return spans, first, [[*range(first), *range(first + w.start, first + w.end), *range(end, length)] for w in spans]
+
+    of_long = {n: parts(n) for n in long.tolist()}
+    counts = np.ones_like(lengths)
+    counts[long] = [len(spans) for spans, _, _ in of_long.values()]
+    owners, firsts = np.repeat(whole.owners, counts), counts.cumsum() - counts
+    bounds, prefix_lens, kept_lengths = whole.bounds[owners], whole.prefix_lens[owners], lengths[owners]
+    kept_tokens: dict[int, list[int]] = {}  # of windows, by their number
+    for n, (spans, prefix, kept) in of_long.items():
+        for row, (span, indices) in enumerate(zip(spans, kept), int(firsts[n])):
+            bounds[row], prefix_lens[row], kept_lengths[row], kept_tokens[row] = span, prefix, len(indices), indices
+    starts = whole.tokens.starts[owners]
+    chosen, ends = ranges(starts, kept_lengths), kept_lengths.cumsum()
+    for row, indices in kept_tokens.items():
+        chosen[ends[row] - len(indices) : ends[row]] = starts[row] + np.array(indices)
+    types = None if whole.token_types is None else Ragged(whole.token_types.values[chosen], kept_lengths)
+    return Windows(Ragged(whole.tokens.values[chosen], kept_lengths), types, owners, bounds, prefix_lens)
 
 
 def _second_text(tokenizer: Tokenizer, pair: tuple[str, str]) -> tuple[int, int]:

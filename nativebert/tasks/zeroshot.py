@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
 from nativebert.checks import whole
+from nativebert.engine import where
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hub import Snapshot
 from nativebert.nn.model import Model
+from nativebert.nn.packed import Ragged
 from nativebert.tasks.base import Task
 from nativebert.tasks.call import Call, Chunk, as_list, as_single_items
 from nativebert.tasks.classify import over_windows
-from nativebert.tasks.options import CallOptions, TaskOptions
+from nativebert.tasks.options import CallOptions, ReportOptions, TaskOptions
+from nativebert.tasks.results import Labels, Report, Results
 from nativebert.tasks.scores import Scores, softmax
 from nativebert.tasks.windows import Windows, to_windows
 from nativebert.text.tokenizer import Tokenizer
@@ -68,8 +71,9 @@ class ZeroShot(Task):
         self._frame = PairFrame.of(self.tokenizer)
 
     def __repr__(self) -> str:
-        return f"ZeroShot({self.reference!r}, max_tokens={self.max_tokens}, {self.device}, {self.precision})"
+        return f"ZeroShot({self.reference!r}, max_tokens={self.max_tokens}, {where(self.device)}, {self.precision})"
 
+    @overload
     def __call__(
         self,
         texts: Iterable[str],
@@ -77,7 +81,28 @@ class ZeroShot(Task):
         *,
         multi_label: bool = False,
         hypothesis: str = "This example is {}.",
+        return_report: Literal[False] = False,
         **options: Unpack[CallOptions],
+    ) -> Results[Labels]: ...
+    @overload
+    def __call__(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[str] | str,
+        *,
+        multi_label: bool = False,
+        hypothesis: str = "This example is {}.",
+        return_report: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Results[Labels], Report]: ...
+    def __call__(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[str] | str,
+        *,
+        multi_label: bool = False,
+        hypothesis: str = "This example is {}.",
+        **options: Unpack[ReportOptions],
     ) -> Any:
         """Scores of each label for each text.
 
@@ -137,10 +162,11 @@ class ZeroShot(Task):
         frame, longest = self._frame, max(hypotheses, key=len)
         start = len(frame.prefix.ids)
         # errors and counts are those of each text with the label that leaves it the least room
-        ids = [frame.ids(premise, longest) for premise in premises]
-        windows = to_windows(chunk, ids, None, lambda n: (start, start + len(premises[n])))
+        ids = Ragged.of([frame.ids(premise, longest) for premise in premises])
+        ends = start + np.array([len(premise) for premise in premises])
+        windows = to_windows(chunk, ids, None, lambda n: (start, ends[n]))
         logits = self._logits(self._pair(windows, premises, hypotheses, chunk), chunk)  # (windows * labels, C)
-        logits = logits.view(len(windows.ids), len(hypotheses), -1)
+        logits = logits.view(len(windows), len(hypotheses), -1)
         if several:
             scores = softmax(logits[..., [self.contradiction, self.entailment]])[..., 1]
         else:
@@ -150,18 +176,22 @@ class ZeroShot(Task):
     def _pair(self, windows: Windows, premises: list[list[int]], hypotheses: list[list[int]], chunk: Chunk) -> Windows:
         """Premise and hypothesis pairs of each text with every label; labels vary fastest."""
         frame, options = self._frame, chunk.call.options
-        pairs = Windows([], [] if self.encoder.segments > 1 and frame.segmented else None, [], [], [])
+        segmented = self.encoder.segments > 1 and frame.segmented
+        ids, segments = [], []
         for n, span in zip(windows.text, windows.spans, strict=True):
             for hypothesis in hypotheses:
                 if options.too_long == "window":  # the same windows for every label
                     premise = premises[n][span.start : span.end]
                 else:  # as much as this label leaves room for, as in the reference
                     premise = premises[n][: options.max_tokens - len(frame) - len(hypothesis)]
-                pairs.ids.append(frame.ids(premise, hypothesis))
-                pairs.text.append(n)
-                if pairs.segments is not None:
-                    pairs.segments.append(frame.segments(premise, hypothesis))
-        return pairs
+                ids.append(frame.ids(premise, hypothesis))
+                if segmented:
+                    segments.append(frame.segments(premise, hypothesis))
+        tokens, types = Ragged.of(ids), Ragged.of(segments) if segmented else None
+        owners, bounds, prefix_lens = (
+            np.repeat(of_window, len(hypotheses), axis=0) for of_window in (windows.owners, windows.bounds, windows.prefix_lens)
+        )
+        return Windows(tokens, types, owners, bounds, prefix_lens)
 
     def _output(self, name: str, index: int | None) -> int | None:
         """The output of that name: the caller's choice first, then the config's ``label2id`` and ``id2label``."""

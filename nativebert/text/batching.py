@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,13 +28,28 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDA
     """
     if batch_tokens < 1:
         raise BadInputError(f"batch_tokens must be at least 1, not {batch_tokens}")
-    order = np.argsort(-lengths, kind="stable")
-    batches, start, tokens = [], 0, 0
-    for position, length in enumerate(lengths[order].tolist()):
-        if position > start and tokens + length > batch_tokens:
-            batches.append(order[start:position])
-            start, tokens = position, 0
-        tokens += length
-    if start < len(order):
-        batches.append(order[start:])
-    return batches
+    if len(lengths) == 1:
+        return [np.zeros(1, np.int64)]
+    order = (-lengths).argsort(kind="stable")
+    ends = group_ends(lengths[order], batch_tokens)
+    return [order[start:end] for start, end in pairwise([0, *ends])]
+
+
+def group_ends(sizes: NDArray[np.int64], budget: int, most: int | None = None) -> list[int]:
+    """The ends of groups of neighbours, as large as they may be.
+
+    Args:
+        sizes: of each member, ``(n,)``.
+        budget: most that the sizes of a group add up to; a larger member is a group of its own.
+        most: members of a group; None for any number.
+
+    Returns:
+        For each group the index after its last member.
+    """
+    totals, ends, end, total = sizes.cumsum(), [], 0, 0
+    while end < len(sizes):
+        start, end = end, max(end + 1, int(totals.searchsorted(total + budget, side="right")))
+        end = end if most is None else min(end, start + most)
+        total = int(totals[end - 1])
+        ends.append(end)
+    return ends

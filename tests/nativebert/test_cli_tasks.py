@@ -512,8 +512,8 @@ def test_map(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
         ),
         (["clasify", "{lines}"], r"unknown command 'clasify'; did you mean classify\?"),
         (
-            ["classify", "{lines}", "-m", "m", "-o", "x.parquet"],
-            r"unknown format of x.parquet.*\.csv, \.jsonl, or write -",
+            ["classify", "{lines}", "-m", "m", "-o", "x.pickle"],
+            r"unknown format of x.pickle.*\.csv, \.jsonl, .*or write -",
         ),
         (["classify", "{tmp}/same.csv", "-m", "m", "-o", "{tmp}/same.csv"], "is the input file"),
         (["classify", "{tmp}/empty.txt", "-m", "m"], r"empty\.txt contains no texts"),
@@ -687,7 +687,7 @@ def test_stray_quotes(run: Run, models: Path, tmp_path: Path, command: str) -> N
 def test_options_of_tables_are_for_tables(run: Run, models: Path, lines: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("n;q\n1;a dog\n")
     argv = ["search", lines, "-m", models / "embed"]
-    assert "--delimiter and --quoting apply to csv and tsv only: remove them" in one_line(
+    assert "--delimiter, --quoting and --na apply to csv and tsv only: remove them" in one_line(
         run(*argv, "--query", "a", "--delimiter", ";")
     )
     result = run(*argv, "--queries", tmp_path / "q.csv", "--queries-column", "q", "--delimiter", ";", "--top-k", 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +31,9 @@ from nativebert.nn.pool import POOLS, pool
 pytestmark = [needs_triton, pytest.mark.filterwarnings("ignore:overflow encountered in exp2:RuntimeWarning")]
 FLOAT, HALVES = torch.float32, (torch.float16, torch.bfloat16)
 SMALL = ProductTile(16, 16, 16, 1, 2)
+needs_descriptors = pytest.mark.skipif(
+    CARD and torch.cuda.get_device_capability() < (9, 0), reason="needs the tensor memory accelerator"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,6 +108,28 @@ def test_the_fitted_gelu_is_within_its_bound() -> None:
     assert float((F.gelu(grid.double(), approximate="tanh") - F.gelu(grid.double())).abs().max()) > 4e-4  # what it is not
 
 
+@pytest.mark.parametrize(
+    "tile",
+    [SMALL, ProductTile(64, 64, 32, 4, 2, 7), ProductTile(128, 128, 32, 8, 2, 7, True)],
+    ids=["pointers", "described", "halves"],
+)
+@pytest.mark.parametrize("dtype", [FLOAT, torch.bfloat16])
+@needs_descriptors
+def test_product_plus_residual(tile: ProductTile, dtype: torch.dtype) -> None:
+    """Rounded once, with the same bits from every kernel."""
+    from nativebert.engine.cuda import kernels
+
+    x, w, b = drawn(70, 64, dtype=dtype), drawn(96, 64, seed=1, dtype=dtype), drawn(96, seed=2)
+    residual = 9 * drawn(70, 96, seed=3, dtype=dtype)
+    y = kernels.product(x, w, b, "linear", tile, residual=residual)
+    close(
+        y,
+        F.linear(x.double(), w.double(), b.double()) + residual.double(),
+        atol=torch.finfo(dtype).eps if dtype != FLOAT else 1e-6,
+    )
+    assert torch.equal(y, kernels.product(x, w, b, "linear", ProductTile(16, 32, tile.depth, 2, 2), residual=residual))
+
+
 def test_gated_product() -> None:
     from nativebert.engine.cuda import kernels
 
@@ -112,7 +140,7 @@ def test_gated_product() -> None:
     close(y, F.gelu(F.linear(x, up, b)) * F.linear(x, gate, c))
 
 
-@pytest.mark.skipif(CARD and torch.cuda.get_device_capability() < (9, 0), reason="needs the tensor memory accelerator")
+@needs_descriptors
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, FLOAT])
 def test_bits_of_a_product_do_not_depend_on_the_tile(dtype: torch.dtype, gated: bool) -> None:
@@ -136,16 +164,11 @@ def test_bits_of_a_product_do_not_depend_on_the_tile(dtype: torch.dtype, gated: 
 
 
 @pytest.mark.parametrize("H", [24, 384])
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("with_residual", [False, True])
-def test_norm(H: int, keep: bool, with_residual: bool) -> None:
+def test_norm(H: int) -> None:
     from nativebert.engine.cuda import kernels
 
-    x, residual, w, b = 5 + 2 * drawn(7, H), drawn(7, H, seed=1), drawn(H, seed=2), drawn(H, seed=3)
-    total = x + residual if with_residual else x
-    y, kept = kernels.norm(x, residual if with_residual else None, (w, b, 1e-5), keep=keep)
-    close(y, F.layer_norm(total.double(), (H,), w.double(), b.double(), 1e-5))
-    assert torch.equal(kept, total if keep else y)
+    x, w, b = 5 + 2 * drawn(7, H), drawn(H, seed=2), drawn(H, seed=3)
+    close(kernels.norm(x, (w, b, 1e-5)), F.layer_norm(x.double(), (H,), w.double(), b.double(), 1e-5))
 
 
 @pytest.mark.parametrize("tables", ["token", "token position", "token position segment"])
@@ -183,9 +206,10 @@ def test_rotate() -> None:
 
 
 def tables(lengths: list[int], attention: tuple[AttentionTile, ...]) -> list[tuple[torch.Tensor, AttentionTile]]:
-    from nativebert.engine.cuda.inputs import Layout, stage
+    from nativebert.engine.cuda.inputs import layout, stage
 
-    return stage(Layout(Packed.of([[0] * n for n in lengths]), attention, columns=False), DEVICE, attention).blocks
+    batch = Packed.of([[0] * n for n in lengths])
+    return stage(batch, layout(batch, attention, columns=False), DEVICE, attention).blocks
 
 
 LENGTHS = [1, 40, 0, 17, 33, 16, 0]
@@ -404,21 +428,80 @@ def test_what_decides_the_order_of_a_sum_does_not_follow_the_batch() -> None:
             assert attention_tiles(D, dtype)[-1].longest == LONGEST
 
 
+def test_measured_tiles_are_kept_for_later_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nativebert.engine.cuda.tiles import ROWS, candidates
+    from nativebert.engine.cuda.tuning import Kind, Tiles
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    model, batch = tiny("bert", num_hidden_layers=1), Packed.of([[5, 6, 7], [8]])
+    timed: list[ProductTile] = []
+
+    def largest_is_fastest(self: Tiles, run: partial[object]) -> float:
+        timed.append(run.args[1])
+        return -run.args[1].rows * run.args[1].columns
+
+    monkeypatch.setattr(Tiles, "_milliseconds", largest_is_fastest)
+    before = plan(model).hidden(batch)
+    kind = Kind(96, 32, FLOAT, False)
+    default = Tiles(DEVICE).tile(5, kind)
+    plan(model).warm_up()
+    count = len(timed)
+    assert count > 0
+    plan(model).warm_up()
+    assert len(timed) == count  # all is known
+    measured = Tiles(DEVICE)
+    for rows in ROWS:
+        tile = measured.tile(rows, kind)
+        assert tile.rows * tile.columns == max(t.rows * t.columns for t in candidates(rows, FLOAT, *measured._card))
+    assert measured.tile(5, kind) != default
+    assert torch.equal(plan(model).hidden(batch), before)
+    (file,) = tmp_path.glob("*.json")
+    spoiled = json.loads(file.read_text())
+    for content in (
+        "{",
+        "[]",
+        '{"a": 1}',
+        json.dumps({name: {key: [16, 16, 16, 1, 2, 0, False] for key in of} for name, of in spoiled.items()}),
+    ):
+        file.write_text(content)
+        assert Tiles(DEVICE).tile(5, kind) == default
+
+
 def test_the_room_of_a_graph_holds_its_batch_and_there_are_few() -> None:
-    from nativebert.engine.cuda.graphs import room
-    from nativebert.engine.cuda.inputs import Layout, Staging
+    from nativebert.engine.cuda.inputs import Staging, layout
 
     r, attention = random.Random(0), attention_tiles(32, torch.bfloat16)
     rooms = set()
     for _ in range(1000):
         lengths = [r.randint(0, r.choice((3, 40, 200))) for _ in range(r.randint(1, r.choice((1, 20, 60))))]
-        layout = Layout(Packed.of([[5] * n for n in lengths]), attention, columns=False)
-        shape = room(layout.shape, attention)
-        assert all(have >= needed for have, needed in zip(shape[:2] + shape.blocks, layout.shape[:2] + layout.shape.blocks))
-        assert shape.tokens <= max(16, 1.5 * layout.shape.tokens)
-        rooms.add(shape)
-        Staging(shape, torch.device("cpu")).fill(layout)
+        batch = Packed.of([[5] * n for n in lengths])
+        of = layout(batch, attention, columns=False)
+        assert all(have >= needed for have, needed in zip(of.room[:2] + of.room.blocks, of.shape[:2] + of.shape.blocks))
+        assert of.room.tokens <= max(16, 1.5 * of.shape.tokens)
+        rooms.add(of.room)
+        Staging(of.room, torch.device("cpu")).fill(batch, of)
     assert len(rooms) < 130
+
+
+def test_a_buffer_holds_the_batch_written_last() -> None:
+    """Also where batches of other lengths, or of the same, were written before."""
+    from nativebert.engine.cuda.inputs import Staging, layout
+
+    attention, r = attention_tiles(32, torch.bfloat16), random.Random(0)
+    lengths = [[7], [12], [12], [3, 2], [7], [7], [1] * 16, [2, 3], []]
+    buffer = None
+    for some in lengths:
+        batch = Packed.of([[r.randrange(50) for _ in range(n)] for n in some])
+        of = layout(batch, attention, columns=True)
+        buffer = buffer or Staging(of.room, torch.device("cpu"))
+        buffer.fill(batch, of)
+        fresh = Staging(layout(Packed.of([[1] * 7]), attention, columns=True).room, torch.device("cpu"))
+        fresh.fill(batch, of)
+        T, ends = sum(some), fresh._parts[5:]
+        for part, other in zip(buffer._parts[:5], fresh._parts[:5]):
+            assert part[:T].tolist() == other[:T].tolist()
+        for part, other in zip(buffer._parts[5:], ends):
+            assert part.tolist() == other.tolist()
 
 
 # ---------------------------------------------------------------- on a card
@@ -432,7 +515,7 @@ def test_a_graph_gives_the_bits_of_its_kernels() -> None:
     r = random.Random(0)
     for _ in range(12):
         batch = Packed.of([[r.randrange(5, 60) for _ in range(r.randint(0, 60))] for _ in range(r.randint(1, 30))])
-        expected = eager._last(eager._stage(batch))
+        expected = eager.states(batch)[-1]
         for _ in range(3):
             assert torch.equal(ours.hidden(batch), expected)
     assert len(ours._graphs) > 0

@@ -19,9 +19,9 @@ import nativebert as nb
 from nativebert.config import ACTIVATIONS
 from nativebert.engine import prepare
 from nativebert.errors import Assumed, BadInputError, RefusedError, TooLongError, Truncated
-from nativebert.nn.packed import Packed
+from nativebert.nn.packed import Packed, Ragged
 from nativebert.nn.pool import POOLS, pool
-from nativebert.text.batching import batches_by_length
+from nativebert.text.batching import batches_by_length, group_ends
 from nativebert.text.window import windows
 
 # Where texts are cut on purpose or by the way, the tests that care ask for the warning.
@@ -323,6 +323,39 @@ def test_plan_covers_every_text_once_within_budget() -> None:
         flat = lengths[np.concatenate(batches)]
         assert (np.diff(flat) <= 0).all()
     assert batches_by_length(np.array([], np.int64), 5) == []
+
+
+def test_groups_of_neighbours_are_as_large_as_they_may_be() -> None:
+    r = np.random.default_rng(1)
+    for n, budget, most in ((0, 5, None), (1, 0, None), (7, 0, 1), (200, 30, None), (200, 30, 4), (200, 10**6, 64)):
+        sizes = r.integers(0, 20, n)
+        ends, expected, members, total = group_ends(sizes, budget, most), [], 0, 0
+        for size in sizes.tolist():
+            if members and (members == most or total + size > budget):
+                expected.append(sum(expected[-1:]) + members)
+                members = total = 0
+            members, total = members + 1, total + size
+        assert ends == expected + [n] * (n > 0)
+
+
+def test_rows_of_different_lengths() -> None:
+    rows = [[5, 6, 7], [], [8], [9, 10]]
+    ragged = Ragged.of(rows)
+    assert (len(ragged), ragged.starts.tolist(), ragged.tolist()) == (4, [0, 3, 3, 4], rows)
+    for some in ([2], [3, 1, 0], [0, 0, 3], []):
+        indices = np.array(some, np.int64)
+        assert ragged.take(indices).tolist() == [rows[n] for n in some]
+    one = Ragged.of([[5]])
+    assert one.take(np.array([0])).tolist() == [[5]]
+    for batch, like in zip(
+        (Packed.of(ragged, ragged, position_pad_id=6), Packed.of(ragged)),
+        (Packed.of(rows, rows, position_pad_id=6), Packed.of(rows)),
+    ):
+        assert batch.lengths == like.lengths == (3, 0, 1, 2)
+        for name in ("ids", "positions", "columns", "segments", "cu_seqlens"):
+            ours, theirs = getattr(batch, name), getattr(like, name)
+            assert ours is theirs is None or torch.equal(ours, theirs)
+    assert Packed.of(rows).columns.tolist() == [0, 1, 2, 0, 0, 1]
 
 
 def test_windows_own_every_token_once() -> None:

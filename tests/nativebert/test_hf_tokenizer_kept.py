@@ -301,7 +301,7 @@ def test_made_from_a_vocabulary(tmp_path: Path) -> None:
                 same(ours(TEXTS, padding=True), expected(TEXTS, padding=True), (name, options))
                 assert type(ours) is kind
                 assert (ours.model_max_length, ours.special_tokens_map) == (
-                    expected.model_max_length,
+                    min(expected.model_max_length, 2**31 - 1),  # no limit is a number that R has
                     expected.special_tokens_map,
                 )
         ours.save_pretrained(tmp_path / name)

@@ -263,7 +263,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
             check_target(str(target))
 
     refused(tmp_path, "is a folder: name a file in it")
-    refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, or write -")
+    refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, .rds, .rdata, .rda, or write -")
     refused(tmp_path / "v", "unknown format of")
     refused(tmp_path / "nowhere" / "v.npy", "folder .*nowhere.* does not exist: create it first")
     os.mkfifo(tmp_path / "pipe.npy")
@@ -481,3 +481,17 @@ def test_a_column_that_another_separator_gives(tmp_path: Path) -> None:
         read_texts(str(path), column="text, de")
     with pytest.raises(BadInputError, match="no column 'gone'; the columns are"):
         read_texts(str(path), column="gone")
+
+
+def test_missing_values_of_r(tmp_path: Path) -> None:
+    # write.csv(data.frame(text = c("a, b", NA, "NA", "say \"NA\"", ""), n = c(1, NA, 3, 4, NA)))
+    content = '"","text","n"\n"1","a, b",1\n"2",NA,NA\n"3","NA",3\n"4","say ""NA""",4\n"5","",NA\n'
+    assert tables(tmp_path, "t.csv", content, "text") == ["a, b", "NA", "NA", 'say "NA"', ""]
+    assert tables(tmp_path, "t.csv", content, "text", na="NA") == ["a, b", "", "NA", 'say "NA"', ""]
+    assert tables(tmp_path, "t.csv", content, "n", na="NA") == ["1", "", "3", "4", ""]
+    # write.csv2, and rows that begin with a field that is empty
+    assert tables(tmp_path, "t.csv", 'a;text\r\n;NA\r\n"NA";"x\nNA"\r\n', "text", delimiter=";", na="NA") == ["", "x\nNA"]
+    assert tables(tmp_path, "t.csv", 'a;text\r\n;NA\r\n"NA";"x\nNA"\r\n', "a", delimiter=";", na="NA") == ["", "NA"]
+    assert tables(tmp_path, "t.tsv", 'a\ttext\tc\n"1\tNA\t"\n2\tb\tNA\n', "text", na="NA") == ["", "b"]
+    with pytest.raises(BadInputError, match="--na apply to csv and tsv only"):
+        tables(tmp_path, "t.jsonl", '{"text": "NA"}\n', na="NA")

@@ -107,14 +107,46 @@ def test_options_are_one_value(folders: dict[str, str]) -> None:
 
 
 def test_an_option_that_does_not_exist(folders: dict[str, str]) -> None:
-    with pytest.raises(TypeError, match=r"^Embedder\(\) got an unexpected keyword argument 'max_token'$"):
+    with pytest.raises(
+        TypeError, match=r"^Embedder\(\) got an unexpected keyword argument 'max_token': did you mean max_tokens\?$"
+    ):
         nb.Embedder(folders["minilm"], max_token=8)  # type: ignore[call-arg]
     for kind, folder, call in CALLS.values():
         task = kind(folders[folder], device="cpu")
-        with pytest.raises(TypeError, match=r"the call of a task has no keyword argument 'max_token'$"):
+        with pytest.raises(
+            TypeError, match=r"the call of a task has no keyword argument 'max_token': did you mean max_tokens\?$"
+        ):
             call(task, max_token=8)
         with pytest.raises(TypeError, match="no keyword argument 'device': device belongs to the constructor of the task"):
             call(task, device="cpu")
+
+
+def test_names_of_other_libraries(folders: dict[str, str]) -> None:
+    embed: Any = nb.Embedder(folders["minilm"], device=torch.device("cpu"), precision=torch.float32)
+    assert (embed.device, embed.precision) == ("cpu", "float32")
+    for wrong, says in (
+        ({"batch_size": 8}, "a batch is as many tokens as batch_tokens= says"),
+        ({"show_progress_bar": True}, "it is called progress"),
+        ({"convert_to_tensor": True}, "it is called as_tensor"),
+        ({"candidate_labels": []}, r"'candidate_labels'$"),  # of another task
+    ):
+        with pytest.raises(TypeError, match=says):
+            embed("a", **wrong)
+    with pytest.raises(TypeError, match="'torch_dtype': it is called precision"):
+        nb.Embedder(folders["minilm"], torch_dtype=torch.float16)  # type: ignore[call-arg]
+    for name, says in (
+        ("encode", "call the task itself"),
+        ("eval", "always in evaluation mode"),
+        ("no_such", r"attribute 'no_such'$"),
+    ):
+        with pytest.raises(AttributeError, match=says):
+            getattr(embed, name)
+    with pytest.raises(BadInputError, match="or the number of a GPU, not -1"):
+        nb.Embedder(folders["minilm"], device=-1)
+    with pytest.raises(BadInputError, match=r"no device 'cuda:97'"):
+        nb.Embedder(folders["minilm"], device=97)
+    with pytest.raises(BadInputError, match="precision must be one of"):
+        nb.Embedder(folders["minilm"], precision=torch.int32)
 
 
 def test_a_precision_that_was_asked_for_is_not_advised_against(folders: dict[str, str]) -> None:

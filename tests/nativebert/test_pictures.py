@@ -304,7 +304,12 @@ def test_what_cannot_be_mapped(given: dict, message: str) -> None:
 def test_labels_are_groups_or_a_scale() -> None:
     x = cloud(4)
     assert map(x, [1, 2.5, None, np.float32(3)]).continuous
-    assert map(x, np.array([1, 2, 3, 4])).continuous
+    assert map(x, np.array([1.0, 2, 3, 4])).continuous
+    assert map(x, np.array([1, 2, 3, 4]), scale=True).continuous
+    assert not map(x, np.array([1, 2, 3, None])).continuous  # numbers of clusters
+    assert not map(x, [0.5, 0.5, 1.5, 2.5], scale=False).continuous
+    with pytest.raises(BadInputError, match="labels that are numbers"):
+        map(x, ["a", "b", "c", "d"], scale=True)
     for labels in (["1", "2", "3", "4"], [True, False, True, False], [1, "a", 2, 3], [None] * 4, None):
         assert not map(x, labels).continuous
     groups = map(x, ["b 10", None, "b 9", "b 10"]).groups()
@@ -331,7 +336,7 @@ def test_the_page_of_a_map_shows_strangers_texts_only(tmp_path: Path) -> None:
     page = path.read_text("utf-8")
     Page(page).check()
     drawn = json.JSONDecoder().raw_decode(page[re.search(r'newPlot\(\s*"map",\s*', page).end() :])[0]
-    shown = {text for trace in drawn for text in trace["text"]}
+    shown = {text for trace in drawn for text in trace["hovertext"]}
     assert f"<b>{html.escape(HOSTILE)}</b><br>{html.escape(HOSTILE)}" in shown
     assert not any("<" in re.sub(r"</?b>|<br>", "", text) for text in shown)
     assert {html.unescape(trace["name"]) for trace in drawn} == {HOSTILE, "b"}

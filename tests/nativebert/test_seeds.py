@@ -22,7 +22,8 @@ FILES = sorted(path.name for path in SEEDS.glob("*.py"))
 CHANGED = [name for name in FILES if "nativebert.hf" in (SEEDS / name).read_text("utf-8")]
 SIZES = {"vocab_size": 30522, "max_position_embeddings": 64}
 BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, **SIZES}
-DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, **SIZES}
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}  # each draws its own
+DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, **SIZES, **NO_DROPOUT}
 TAGS = ["O", "B-MISC", "I-MISC", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
 
 
@@ -105,6 +106,8 @@ def test_every_file_runs_from_the_hub(folders: dict[str, Path], hub: HubServer, 
     assert done.stdout.count("\n# ") == len(FILES) - 1
     assert "'deep', 'learning', 'is', 'powerful', '.'" in done.stdout
     assert "torch.Size([1, 7, 32])" in done.stdout
+    assert ": This is another positive sentence." in done.stdout
+    assert (tmp_path / "results" / "checkpoint-3" / "model.safetensors").is_file()
     assert np.load(tmp_path / "bert_embeddings.npy").shape == (2, 32)
     text = "Apple is looking at buying U.K. startup for $1 billion"
     assert all(

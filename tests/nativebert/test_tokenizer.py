@@ -556,6 +556,17 @@ def test_one_bad_text(small: Tokenizer, text: Any, message: str) -> None:
             small.encode("fine", text)
 
 
+def test_ids_in_two_steps(small: Tokenizer) -> None:
+    texts = ["deep", "learning is", ""]
+    for some in (texts, texts[:1], []):
+        ids, lengths = small.ids_soon(some)()
+        expected = small.ids_batch(some).ids
+        assert lengths.tolist() == [len(row) for row in expected]
+        assert ids.tolist() == [number for row in expected for number in row]
+    with pytest.raises(BadInputError, match="text 7 is a int"):
+        small.ids_soon(["a", 5], first=6)  # type: ignore[list-item]
+
+
 def test_whatever_holds_texts_will_do(small: Tokenizer) -> None:
     texts = ["deep", "learning is", ""]
     expected = small.ids_batch(texts)

@@ -11,25 +11,11 @@ import torch
 from torch import Tensor
 
 from nativebert.engine.cuda.inputs import Attention, Inputs, Layout, Shape, Staging
+from nativebert.nn.packed import Packed
 
 MAX_WORK = 2**37  # multiplications of a layer: with more, the card is busy longer than the launches take
 MAX_GRAPHS = 128  # kept at a time; the one used least recently goes
 MAX_SHAPES = 1024  # that were met once and have no graph yet
-
-
-def room(shape: Shape, attention: Attention) -> Shape:
-    """A shape that holds this one: there are few of them, and little in them is computed for nothing."""
-    tokens, sequences = max(shape.tokens, 16), 16
-    power = 1 << (tokens - 1).bit_length()
-    # whole batches are large, and there what is computed for nothing counts; single texts are small, and there every graph counts
-    step = power // 16 if tokens > 4096 else max(power // 4, 8)
-    tokens += -tokens % step
-    while shape.sequences > sequences:
-        sequences *= 4
-    shorter = (0, *(tile.longest for tile in attention))
-    # whole blocks, and one in part for each sequence that may be of this length
-    most = [tokens // tile.queries + min(sequences, tokens // (least + 1)) for tile, least in zip(attention, shorter)]
-    return Shape(tokens, sequences, tuple(n if used else 0 for n, used in zip(most, shape.blocks)), *shape[3:])
 
 
 class _Graph:
@@ -39,7 +25,6 @@ class _Graph:
         self, shape: Shape, device: torch.device, attention: Attention, compute: Callable[[Inputs], Tensor], pool: Any
     ) -> None:
         self._staging = Staging(shape, device)
-        self._staging.tensor.zero_()
         self._buffer = self._staging.tensor.to(device)
         self._copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
         inputs = Inputs.of(self._buffer, shape, attention)
@@ -53,12 +38,12 @@ class _Graph:
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._result = compute(inputs)
 
-    def run(self, layout: Layout) -> Tensor:
+    def run(self, batch: Packed, layout: Layout, stream: Any) -> Tensor:
         """The result, in memory that the next graph to run may overwrite."""
         self._copied.synchronize()  # the last batch has left the host's buffer
-        self._staging.fill(layout)
+        self._staging.fill(batch, layout)
         self._buffer.copy_(self._staging.tensor, non_blocking=True)
-        self._copied.record()
+        self._copied.record(stream)
         self._graph.replay()
         return self._result
 
@@ -73,7 +58,7 @@ class Graphs:
 
     def __init__(self, device: torch.device, work: int) -> None:
         self._device, self._work, self._lock = device, work, threading.RLock()
-        self._done: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream: Any = None  # on which the last graph was launched
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
         self._met: OrderedDict[object, None] = OrderedDict()
         self._pool: Any = None
@@ -85,7 +70,7 @@ class Graphs:
         """Forget all graphs, and give back their memory."""
         with self._lock:
             if self._graphs:
-                self._done.synchronize()
+                self._stream.synchronize()
             self._graphs.clear()
             self._met.clear()
             self._pool = None
@@ -95,22 +80,29 @@ class Graphs:
         return self._device.type == "cuda" and 0 < shape.tokens * self._work <= MAX_WORK and not shape.attended
 
     def run(
-        self, kind: object, layout: Layout, attention: Attention, compute: Callable[[Inputs], Tensor], rows: int
+        self,
+        kind: object,
+        batch: Packed,
+        layout: Layout,
+        attention: Attention,
+        compute: Callable[[Inputs], Tensor],
+        rows: int,
     ) -> Tensor | None:
         """The first ``rows`` of what ``compute`` makes of the batch; None where nothing of its kind and size was met before.
 
         Args:
-            kind: what ``compute`` is; with the shape it names the graph.
-            layout: the batch.
+            kind: what ``compute`` is; with the room for the batch it names the graph.
+            batch, layout: the batch.
             attention: tiles of attention.
             compute: launches the kernels on the current stream, and copies nothing from the host.
             rows: of the result.
         """
-        shape = room(layout.shape, attention)
-        key = (kind, shape)
+        key = (kind, layout.room)
         with self._lock, torch.cuda.device(self._device):
             stream = torch.cuda.current_stream(self._device)
-            stream.wait_event(self._done)  # another thread's stream may still read the shared memory
+            if self._stream not in (None, stream):
+                stream.wait_stream(self._stream)  # there the shared memory may still be in use
+            self._stream = stream
             graph = self._graphs.pop(key, None)
             if graph is None:
                 if self._met.pop(key, ...) is ...:
@@ -120,11 +112,9 @@ class Graphs:
                     return None
                 if self._pool is None:
                     self._pool = torch.cuda.graph_pool_handle()
-                graph = _Graph(shape, self._device, attention, compute, self._pool)
+                graph = _Graph(layout.room, self._device, attention, compute, self._pool)
                 if len(self._graphs) >= MAX_GRAPHS:
-                    self._done.synchronize()  # it may still run
+                    stream.synchronize()  # it may still run
                     self._graphs.popitem(last=False)
             self._graphs[key] = graph
-            result = graph.run(layout)[:rows].clone()
-            self._done.record(stream)
-            return result
+            return graph.run(batch, layout, stream)[:rows].clone()

@@ -23,7 +23,7 @@ from nativebert.engine.cuda.tiles import AttentionTile, ProductTile, norm_rows
 # fmt: off
 
 LOG2_E = 1.4426950408889634
-GROUP = 8  # row blocks whose tiles follow each other, so that the weights they share stay in the L2 cache
+GROUP = 4  # row blocks whose tiles follow each other, so that the weights they share stay in the L2 cache
 
 
 # ---------------------------------------------------------------- activations
@@ -47,19 +47,33 @@ def _tanh(x):
 
 
 @triton.jit
-def activate(x, ACT: tl.constexpr):
-    """An activation of :mod:`nativebert.nn.activation`, in float32, by its name in :data:`ACTIVATION`."""
+def _inverses(x):
+    """1 / x of numbers from 1 to 2^61, those of two neighbouring columns from the inverse of their product: the special function unit is
+    what an activation waits for."""
+    a, b = tl.split(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2)))
+    r = _inverse(a * b)
+    return tl.reshape(tl.join(r * b, r * a), x.shape)
+
+
+@triton.jit
+def activate(x, ACT: tl.constexpr, PAIRS: tl.constexpr):
+    """An activation of :mod:`nativebert.nn.activation`, in float32, by its name in :data:`ACTIVATION`; PAIRS says that each thread has
+    neighbouring columns."""
     if ACT == "erf" or ACT == "erf_10":
         x = 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
     elif ACT == "erf_fit" or ACT == "erf_fit_10":
-        # x Phi(x) with Phi(x) = 1 / (1 + 2^(x q(x^2))), q fitted to the error function: within 4e-6 of x Phi(x) everywhere, in six
-        # multiply-adds and two operations of the special function unit, where erf takes some thirty instructions (decisions/0009)
+        # x Phi(x) with Phi(x) = 1 / (1 + 2^(x q(x^2))), q fitted to the error function: within 4e-6 of x Phi(x) everywhere, in a dozen
+        # instructions, where erf takes some thirty (decisions/0009)
         s = x * x
         q = -3.2104214579490005e-06 * s + 8.791048931947154e-05
         q = q * s + 0.0003620443613157152
         q = q * s - 0.10522997205383534
         q = q * s - 2.302043776875368
-        x = x * _inverse(1.0 + tl.math.exp2(x * q))
+        e = tl.math.exp2(tl.minimum(x * q, 60.0))
+        if PAIRS:
+            x = x * _inverses(1.0 + e)
+        else:
+            x = x * _inverse(1.0 + e)
     elif ACT == "gelu_tanh":
         x = x * _sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
     elif ACT == "quick_gelu":
@@ -106,7 +120,7 @@ def activation(name: str, dtype: torch.dtype) -> str:
     return exact if dtype == torch.float32 else _FITTED.get(exact, exact)
 
 
-# ---------------------------------------------------------------- products: y = act(x @ w.T + b)
+# ---------------------------------------------------------------- products: y = act(x @ w.T + b) + residual
 
 
 @triton.jit
@@ -125,15 +139,15 @@ def _finish(acc, bias, first, N, BM: tl.constexpr, BN: tl.constexpr, ACT: tl.con
     acc += tl.load(bias + n, mask=n < N, other=0.0)[None, :]
     if GATED:
         up, gate = tl.split(tl.reshape(acc, (BM, BN // 2, 2)))
-        y = activate(up, ACT) * gate
+        y = activate(up, ACT, False) * gate
     else:
-        y = activate(acc, ACT)
+        y = activate(acc, ACT, True)
     return y
 
 
 @triton.jit(do_not_specialize=["M"])
-def _product(x, w, bias, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, ACT: tl.constexpr,
-             GATED: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr):
+def _product(x, w, bias, residual, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
+             ACT: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr):
     """One tile of y for each program, read through pointers: any shape, any card."""
     pm, pn = _tile_at(tl.program_id(0), tl.cdiv(M, BM), tl.cdiv(N, BN), GROUP)
     rm = pm * BM + tl.arange(0, BM)
@@ -155,13 +169,16 @@ def _product(x, w, bias, y, M, N, K, sx, sy, BM: tl.constexpr, BN: tl.constexpr,
     WIDE: tl.constexpr = BN // 2 if GATED else BN
     wide = N // 2 if GATED else N
     n = pn * WIDE + tl.arange(0, WIDE)
-    at = y + rm.to(tl.int64)[:, None] * sy + n[None, :]
-    tl.store(at, out.to(y.dtype.element_ty), mask=(rm[:, None] < M) & (n[None, :] < wide))
+    at = rm.to(tl.int64)[:, None] * sy + n[None, :]
+    ok = (rm[:, None] < M) & (n[None, :] < wide)
+    if ADD:
+        out += tl.load(residual + at, mask=ok, other=0.0).to(tl.float32)
+    tl.store(y + at, out.to(y.dtype.element_ty), mask=ok)
 
 
 @triton.jit(do_not_specialize=["M"])
-def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-                       ACT: tl.constexpr, GATED: tl.constexpr, PRECISION: tl.constexpr, HALVES: tl.constexpr,
+def _product_described(dx, dw, bias, dr, dy, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
+                       ACT: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr, PARTS: tl.constexpr,
                        PROGRAMS: tl.constexpr):
     """The same with tiles copied by the tensor memory accelerator (Hopper and later), one program for each multiprocessor."""
     rows, cols = tl.cdiv(M, BM), tl.cdiv(N, BN)
@@ -170,20 +187,30 @@ def _product_described(dx, dw, bias, dy, M, N, K, BM: tl.constexpr, BN: tl.const
         acc = tl.zeros((BM, BN), tl.float32)
         for k in range(0, K, BK):
             acc = tl.dot(dx.load([pm * BM, k]), dw.load([pn * BN, k]).T, acc, input_precision=PRECISION)
-        if HALVES:  # half of the columns at a time: less shared memory on the way out, so one more stage on the way in
-            left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
-            left = _finish(left, bias, pn * BN, N, BM, BN // 2, ACT, False)
-            dy.store([pm * BM, pn * BN], left.to(dy.dtype))
-            right = _finish(right, bias, pn * BN + BN // 2, N, BM, BN // 2, ACT, False)
-            dy.store([pm * BM, pn * BN + BN // 2], right.to(dy.dtype))
-        else:
-            out = _finish(acc, bias, pn * BN, N, BM, BN, ACT, GATED)
-            dy.store([pm * BM, pn * (BN // 2 if GATED else BN)], out.to(dy.dtype))
+        _store(dr, dy, acc, bias, pm * BM, pn * BN, N, BM, BN, ACT, GATED, ADD, PARTS)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, gated: bool = False,
-            precision: str = "tf32x3") -> Tensor:
-    """``act(x @ weight.T + bias)``.
+@triton.jit
+def _store(dr, dy, acc, bias, row, column, N, BM: tl.constexpr, BN: tl.constexpr, ACT: tl.constexpr, GATED: tl.constexpr,
+           ADD: tl.constexpr, PARTS: tl.constexpr):
+    """Finish a tile and store it, so many parts of its columns one after another: what takes less shared memory on the way out leaves more
+    for the inputs on their way in."""
+    if PARTS > 1:
+        left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BN // 2)), (0, 2, 1)))
+        _store(dr, dy, left, bias, row, column, N, BM, BN // 2, ACT, GATED, ADD, PARTS // 2)
+        _store(dr, dy, right, bias, row, column + BN // 2, N, BM, BN // 2, ACT, GATED, ADD, PARTS // 2)
+    else:
+        out = _finish(acc, bias, column, N, BM, BN, ACT, GATED)
+        if GATED:
+            column = column // 2
+        if ADD:
+            out += dr.load([row, column]).to(tl.float32)
+        dy.store([row, column], out.to(dy.dtype))
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile, *, residual: Tensor | None = None,
+            gated: bool = False, precision: str = "tf32x3") -> Tensor:
+    """``act(x @ weight.T + bias) + residual``.
 
     Args:
         x: ``(M, K)``, rows contiguous.
@@ -191,6 +218,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile
         bias: float32 ``(N,)``.
         act: an activation as :func:`activation` names it.
         tile: sizes; they change the speed alone.
+        residual: of the result's shape and type, contiguous.
         gated: return ``act(even columns) * odd columns``.
         precision: of float32 products on tensor cores: ``tf32x3`` (float32's accuracy) or ``tf32``.
 
@@ -202,19 +230,21 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, act: str, tile: ProductTile
     y = torch.empty((M, wide), dtype=x.dtype, device=x.device)
     tiles = triton.cdiv(M, tile.rows) * triton.cdiv(N, tile.columns)
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
-    sizes = (tile.rows, tile.columns, tile.depth, GROUP, act, gated)
+    sizes = (tile.rows, tile.columns, tile.depth, GROUP, act, gated, residual is not None)
     aligned = all(side * x.element_size() % 16 == 0 for side in (K, wide, x.stride(0)))
     if tile.programs and aligned:
-        halves = tile.halves and not gated
-        block = [tile.rows, tile.columns // 2 if gated or halves else tile.columns]
+        parts = (1 + tile.halves) * (1 + (residual is not None))
+        block = [tile.rows, tile.columns // parts // (1 + gated)]
         dx = TensorDescriptor(x, [M, K], [x.stride(0), 1], [tile.rows, tile.depth])
         dw = TensorDescriptor(weight, [N, K], [K, 1], [tile.columns, tile.depth])
         dy = TensorDescriptor(y, [M, wide], [wide, 1], block)
+        dr = dy if residual is None else TensorDescriptor(residual, [M, wide], [wide, 1], block)
         grid = (min(tile.programs, tiles),)
-        _product_described[grid](dx, dw, bias, dy, M, N, K, *sizes, precision, halves, tile.programs, **options)
+        _product_described[grid](dx, dw, bias, dr, dy, M, N, K, *sizes, precision, parts, tile.programs, **options)
     else:
         even = K % tile.depth == 0
-        _product[(tiles,)](x, weight, bias, y, M, N, K, x.stride(0), wide, *sizes, even, precision, **options)
+        side = y if residual is None else residual
+        _product[(tiles,)](x, weight, bias, side, y, M, N, K, x.stride(0), wide, *sizes, even, precision, **options)
     return y
 
 
@@ -233,19 +263,12 @@ def _normalize(x, weight, bias, h, eps, H: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"])
-def _norm(x, residual, weight, bias, total, y, T, eps, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr, ADD: tl.constexpr,
-          KEEP: tl.constexpr):
+def _norm(x, weight, bias, y, T, eps, H: tl.constexpr, BH: tl.constexpr, ROWS: tl.constexpr):
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     h = tl.arange(0, BH)
     at = t.to(tl.int64)[:, None] * H + h[None, :]
     ok = (t[:, None] < T) & (h[None, :] < H)
     v = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
-    if ADD:
-        v += tl.load(residual + at, mask=ok, other=0.0).to(tl.float32)
-    if KEEP:
-        rounded = v.to(total.dtype.element_ty)
-        tl.store(total + at, rounded, mask=ok)
-        v = rounded.to(tl.float32)
     tl.store(y + at, _normalize(v, weight, bias, h, eps, H).to(y.dtype.element_ty), mask=ok)
 
 
@@ -253,20 +276,14 @@ Norm = tuple[Tensor, Tensor, float]
 """Weight and bias in float32, epsilon."""
 
 
-def norm(x: Tensor, residual: Tensor | None, of: Norm, *, keep: bool = False) -> tuple[Tensor, Tensor]:
-    """Layer norm of ``x``, or of ``x + residual``, ``(T, H)``.
-
-    Returns:
-        ``(normed, sum)``: the sum is what was normalised if ``keep``, else ``normed`` again.
-    """
+def norm(x: Tensor, of: Norm) -> Tensor:
+    """Layer norm of ``(T, H)``."""
     T, H = x.shape
     y = torch.empty_like(x)
-    total = torch.empty_like(x) if keep else y
     rows, warps = norm_rows(H)
-    side = x if residual is None else residual
     sizes = (H, triton.next_power_of_2(H), rows)
-    _norm[(triton.cdiv(T, rows),)](x, side, of[0], of[1], total, y, T, of[2], *sizes, residual is not None, keep, num_warps=warps)
-    return y, total
+    _norm[(triton.cdiv(T, rows),)](x, of[0], of[1], y, T, of[2], *sizes, num_warps=warps)
+    return y
 
 
 @triton.jit(do_not_specialize=["T"])

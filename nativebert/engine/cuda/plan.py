@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig, Layer
 from nativebert.engine.cuda import kernels, tiles
 from nativebert.engine.cuda.graphs import Graphs
-from nativebert.engine.cuda.inputs import Inputs, Layout, stage
+from nativebert.engine.cuda.inputs import Inputs, Layout, layout, stage
+from nativebert.engine.cuda.tuning import Kind, Tiles
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan, NonFiniteStates, is_finite
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
@@ -48,38 +48,35 @@ class Product:
         join = (lambda parts: torch.stack(parts, 1).flatten(0, 1)) if gated else torch.cat
         self.weight, self.bias = join(weights), join(biases)
         self.act, self.gated, self._target = kernels.activation(act, target.dtype), gated, target
+        self._kind = Kind(len(self.weight), self.weight.shape[1], target.dtype, act != "linear" or gated)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        columns, depth = self.weight.shape
-        tile = self._target.tile(len(x), columns, depth, self.act != "linear" or self.gated)
-        return kernels.product(x, self.weight, self.bias, self.act, tile, gated=self.gated, precision=self._target.products)
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self._compute(x, residual, self._target.tiles.tile(len(x), self._kind))
+
+    def _compute(self, x: Tensor, residual: Tensor | None, tile: tiles.ProductTile) -> Tensor:
+        numbers, products = (self.weight, self.bias, self.act), self._target.products
+        return kernels.product(x, *numbers, tile, residual=residual, gated=self.gated, precision=products)
+
+    def measure(self) -> None:
+        """Choose tiles by their time on the device."""
+        rows = torch.randn(tiles.ROWS[-1], self._kind.depth, device=self.weight.device, dtype=self.weight.dtype)
+        self._target.tiles.measure(self._kind, lambda count, tile: self._compute(rows[:count], None, tile))
 
 
 @dataclass(frozen=True)
 class Target:
-    """Device and type of weights, and the precision of float32 products on tensor cores."""
+    """Device and type of weights, the precision of float32 products on tensor cores, and the tiles of products."""
 
     device: torch.device
     dtype: torch.dtype
     products: str
-
-    def tile(self, rows: int, columns: int, depth: int, costly: bool) -> tiles.ProductTile:
-        capability, processors = _card(self.device)
-        return tiles.product_tile(rows, columns, depth, self.dtype, capability, processors, costly=costly)
+    tiles: Tiles
 
     def norm(self, norm: nn.LayerNorm) -> kernels.Norm:
         """Parameters in float32: they are few, and rounding them would cost accuracy for nothing."""
         weight = norm.weight.detach().to(self.device, torch.float32, copy=True)
         bias = torch.zeros_like(weight) if norm.bias is None else norm.bias.detach().to(self.device, torch.float32, copy=True)
         return weight, bias, norm.eps
-
-
-@cache
-def _card(device: torch.device) -> tuple[tuple[int, int], int]:
-    """Compute capability and multiprocessors; in the interpreter, those of an H100."""
-    if device.type != "cuda":
-        return (9, 0), 132
-    return torch.cuda.get_device_capability(device), torch.cuda.get_device_properties(device).multi_processor_count
 
 
 class Block:
@@ -100,8 +97,8 @@ class Block:
 class CudaHead:
     """A head, and the pooler if it reads one, in float32."""
 
-    def __init__(self, model: Model, task: str, device: torch.device) -> None:
-        self.spec, target = model.config.heads[task], Target(device, torch.float32, "tf32x3")
+    def __init__(self, model: Model, task: str, device: torch.device, measured: Tiles) -> None:
+        self.spec, target = model.config.heads[task], Target(device, torch.float32, "tf32x3", measured)
         head: Head = model.head[self.spec.name]  # type: ignore[assignment]
         last: nn.Linear = head.get_submodule(self.spec.last)  # type: ignore[assignment]
         pooler = model.pool if self.spec.on == "pooled" else None
@@ -115,7 +112,7 @@ class CudaHead:
             for part in (self._pooler, self._dense):
                 x = x if part is None else part(x)
             if self._norm is not None:
-                x, _ = kernels.norm(x, None, self._norm)
+                x = kernels.norm(x, self._norm)
             return self._last(x)
 
 
@@ -150,7 +147,8 @@ class CudaPlan(ExecutionPlan):
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.precision, self._config = device, precision, model.config
-        self._target = target = Target(device, PRECISIONS[precision], "tf32" if precision == "tf32" else "tf32x3")
+        products, self._tiles = "tf32" if precision == "tf32" else "tf32x3", Tiles(device)
+        self._target = target = Target(device, PRECISIONS[precision], products, self._tiles)
         config, embeddings = model.config, model.embed
 
         def table(of: nn.Embedding | None) -> Tensor | None:
@@ -170,7 +168,7 @@ class CudaPlan(ExecutionPlan):
                         on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else target.norm(model.norm)
-            self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device) for task in heads}
+            self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device, self._tiles) for task in heads}
             self._bias = None if model.distance is None else _by_distance(model.distance.weight.detach(), config, device)
             widths = {layer.rope_theta: config.width // layer.heads for layer in config.layers}
             self._rotary = {
@@ -190,7 +188,7 @@ class CudaPlan(ExecutionPlan):
     def states(self, batch: Packed) -> list[Tensor]:
         """Hidden states after the embeddings and after each layer, ``(T, H)`` each."""
         with current(self.device):
-            return list(self._states(self._stage(batch)))
+            return list(self._states(stage(batch, self._layout(batch), self.device, self._attention)))
 
     @torch.inference_mode()
     def pooled(self, batch: Packed, modes: tuple[str, ...], skip: int = 0) -> Tensor:
@@ -219,6 +217,15 @@ class CudaPlan(ExecutionPlan):
             raise self.not_finite(task)
         return logits
 
+    def warm_up(self) -> None:
+        """Time a handful of tiles for each kind of product of the layers, and keep the fastest for this and all later plans on this card."""
+        with current(self.device), torch.inference_mode():
+            for block in self._blocks:
+                for product in (block.qkv, block.o, block.intermediate, block.down):
+                    product.measure()
+        self._tiles.save()
+        self._graphs.clear()
+
     def clear_cache(self) -> None:
         """Give back the memory of the CUDA graphs."""
         self._graphs.clear()
@@ -227,23 +234,20 @@ class CudaPlan(ExecutionPlan):
 
     def _layout(self, batch: Packed) -> Layout:
         check(self._config, batch)
-        return Layout(batch, self._attention, columns=self._columns)
-
-    def _stage(self, batch: Packed) -> Inputs:
-        return stage(self._layout(batch), self.device, self._attention)
+        return layout(batch, self._attention, columns=self._columns)
 
     def _compute(
         self, batch: Packed, kind: tuple[object, ...], compute: Callable[[Inputs], Tensor], *, by_token: bool
     ) -> Tensor:
         """What ``compute`` makes of the batch, a row for each token or for each sequence; as a graph, if one of its ``kind`` is there."""
-        layout = self._layout(batch)
-        if self._graphs.worth(layout.shape):
-            rows = layout.shape.tokens if by_token else layout.shape.sequences
-            result = self._graphs.run(kind, layout, self._attention, compute, rows)
+        of = self._layout(batch)
+        if self._graphs.worth(of.shape):
+            rows = of.shape.tokens if by_token else of.shape.sequences
+            result = self._graphs.run(kind, batch, of, self._attention, compute, rows)
             if result is not None:
                 return result
         with current(self.device):
-            return compute(stage(layout, self.device, self._attention))
+            return compute(stage(batch, of, self.device, self._attention))
 
     def _last(self, inputs: Inputs) -> Tensor:
         (last,) = deque(self._states(inputs), maxlen=1)
@@ -260,22 +264,18 @@ class CudaPlan(ExecutionPlan):
         yield x
         for block, layer in zip(self._blocks, self._config.layers):
             assert block.attn_norm is not None
-            x, _ = kernels.norm(block.o(self._attend(block.qkv(x), layer, inputs)), x, block.attn_norm)
-            x, _ = kernels.norm(block.down(block.intermediate(x)), x, block.mlp_norm)
+            x = kernels.norm(block.o(self._attend(block.qkv(x), layer, inputs), x), block.attn_norm)
+            x = kernels.norm(block.down(block.intermediate(x), x), block.mlp_norm)
             yield x
 
     def _pre_norm(self, x: Tensor, inputs: Inputs) -> Iterator[Tensor]:
-        """Each residual sum is normalised where it is prepared: for the next part, or at the end for the result."""
         assert self._last_norm is not None
-        after = [*(block.attn_norm for block in self._blocks[1:]), self._last_norm]
-        first = self._blocks[0].attn_norm if self._blocks else self._last_norm
-        y = x if first is None else kernels.norm(x, None, first)[0]
-        for block, layer, following in zip(self._blocks, self._config.layers, after):
+        for block, layer in zip(self._blocks, self._config.layers):
             yield x
-            y, x = kernels.norm(block.o(self._attend(block.qkv(y), layer, inputs)), x, block.mlp_norm, keep=True)
-            assert following is not None
-            y, x = kernels.norm(block.down(block.intermediate(y)), x, following, keep=True)
-        yield y
+            y = x if block.attn_norm is None else kernels.norm(x, block.attn_norm)
+            x = block.o(self._attend(block.qkv(y), layer, inputs), x)
+            x = block.down(block.intermediate(kernels.norm(x, block.mlp_norm)), x)
+        yield kernels.norm(x, self._last_norm)
 
     def _attend(self, qkv: Tensor, layer: Layer, inputs: Inputs) -> Tensor:
         if layer.rope_theta is not None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from nativebert import hf
 from nativebert.errors import BadInputError, RefusedError
 from nativebert.hf.evaluation import BinaryClassificationEvaluator, EmbeddingSimilarityEvaluator, TripletEvaluator
+from nativebert.hf.sentence_trainer import NoDuplicatesBatchSampler
 from nativebert.train.parameters import set_dropout
 
 PAIRS = [
@@ -73,6 +74,44 @@ def test_the_losses_are_the_references(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.encode(texts), ours.encode(texts), atol=1e-6)
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize("seed", [0, 7])
+def test_batches_without_duplicates_are_the_references(seed: int) -> None:
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler as Reference
+
+    random = np.random.default_rng(seed)
+    rows = [{"anchor": f"a {random.integers(9)}", "positive": f"b {random.integers(40)}", "label": n} for n in range(60)]
+    texts = [frozenset((row["anchor"], row["positive"])) for row in rows]
+    generator = torch.Generator()
+    theirs = Reference(Dataset.from_list(rows), 8, False, ["label"], generator, seed)
+    ours = NoDuplicatesBatchSampler(texts, 8, False, seed)
+    for epoch in (0, 1):
+        theirs.set_epoch(epoch)
+        ours.set_epoch(epoch)
+        batches = list(ours)
+        assert batches == list(theirs)
+        assert all(len(frozenset().union(*(texts[n] for n in batch))) == 2 * len(batch) for batch in batches)
+
+
+def test_texts_too_few_for_a_batch() -> None:
+    texts = [frozenset(("a", "b"))] * 10
+    assert [len(batch) for batch in NoDuplicatesBatchSampler(texts, 4, False, 0)] == [1] * 10
+    with pytest.raises(BadInputError, match="too few different texts"):
+        list(NoDuplicatesBatchSampler(texts, 4, True, 0))
+
+
+def test_training_without_duplicates(tmp_path: Path) -> None:
+    args = hf.SentenceTransformerTrainingArguments(str(tmp_path), **QUICK, batch_sampler=hf.BatchSamplers.NO_DUPLICATES)
+    made, rows = model(), [{"anchor": a, "positive": f"{b} {n}"} for n in range(8) for a, b in PAIRS]
+    trainer = hf.SentenceTransformerTrainer(made, args, rows, loss=hf.losses.MultipleNegativesRankingLoss(made))
+    assert all(
+        len({row["anchor"] for row in (rows[n] for n in batch)}) == 4 for batch in trainer.get_train_dataloader().batch_sampler
+    )
+    trainer.train()
+    assert len(losses(trainer)) == 4
+
+
 def test_a_cached_loss_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     rows = [{"anchor": a, "positive": f"{b} {n}"} for n in range(4) for a, b in PAIRS]
     whole, _ = trained(tmp_path / "a", hf.losses.MultipleNegativesRankingLoss, rows)
@@ -116,7 +155,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="takes a SentenceTransformer"):
         hf.SentenceTransformerTrainer(model=torch.nn.Linear(1, 1))
     with pytest.raises(RefusedError, match="batch_sampler"):
-        hf.SentenceTransformerTrainingArguments(str(tmp_path), batch_sampler="no_duplicates")
+        hf.SentenceTransformerTrainingArguments(str(tmp_path), batch_sampler="group_by_label")
     with pytest.raises(BadInputError, match="'sentence2' holds something that is no text"):
         trained(tmp_path, hf.losses.CoSENTLoss, [{"sentence1": "a", "sentence2": 3, "score": 0.1}] * 4)
     with pytest.raises(RefusedError, match="one objective"):

@@ -1,0 +1,4 @@
+library(testthat)
+library(nativebert)
+
+test_check("nativebert")

@@ -1,0 +1,172 @@
+"""The commands over tables: what goes where, and what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pa = pytest.importorskip("pyarrow", reason="tables need pyarrow (extra tables)")
+import pyarrow.parquet as pq  # noqa: E402
+from test_cli import Run, one_line  # noqa: E402
+from test_cli import run as run  # noqa: E402
+from test_cli_tasks import models as models  # noqa: E402
+
+import nativebert as nb  # noqa: E402
+from nativebert.io.vectors import read_vectors  # noqa: E402
+from nativebert.search import semantic_search  # noqa: E402
+
+TEXTS = ["the cat sat", "a dog", "", "the cat sat on the mat"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text("id;review;stars\n" + "".join(f"{n};{text};{n + 1}\n" for n, text in enumerate(TEXTS)))
+    return path
+
+
+def test_the_other_columns_stay(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    done = run("embed", table, "--column", "review", "-m", models / "embed", "-o", out)
+    assert done.code == 0, done.err
+    assert "read with ';' as the separator" in done.err
+    assert "1 row with an empty text, without a result" in done.out
+    back = pq.read_table(out)
+    assert back.column_names == ["id", "review", "stars", "embedding"]
+    vectors = back["embedding"].to_pylist()
+    assert vectors[2] is None
+    assert np.array_equal(np.array(vectors[:2], np.float32), nb.Embedder(models / "embed")(TEXTS[:2]))
+    assert json.loads(back.schema.metadata[b"nativebert"])["pooling"] == ["mean"]
+    run("classify", table, "--column", "review", "-m", models / "classify", "-o", tmp_path / "c.csv", "--keep", "stars")
+    assert (tmp_path / "c.csv").read_text().splitlines()[0] == "stars,label,score"
+    run("tag", table, "--column", "review", "-m", models / "tag", "-o", tmp_path / "t.jsonl", "--drop", "id,stars")
+    assert [list(json.loads(line)) for line in (tmp_path / "t.jsonl").read_text().splitlines()] == [["review", "entities"]] * 4
+    run(
+        "answer",
+        table,
+        "--context-column",
+        "review",
+        "--question",
+        "which cat ?",
+        "-m",
+        models / "answer",
+        "-o",
+        tmp_path / "a.feather",
+    )
+    assert "answer" in pa.ipc.open_file(tmp_path / "a.feather").schema.names
+    done = run("rank", table, "--column", "review", "--query", "cat", "-m", models / "rank", "-o", tmp_path / "r.parquet")
+    assert pq.read_table(tmp_path / "r.parquet").column_names == ["id", "review", "stars", "score"]
+
+
+def test_a_job_on_the_command_line(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    argv = ("embed", table, "--column", "review", "-m", models / "embed", "--shard-rows", "3", "--delimiter", ";")
+    assert run(*argv, "-o", f"{tmp_path}/out/", "--log-json").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "_manifest.json",
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    assert "holds a finished job: go on with it by --resume, or" in one_line(run(*argv, "-o", f"{tmp_path}/out/"))
+    done = run(*argv, "-o", tmp_path / "out", "--resume")
+    assert "0 rows computed" in done.out
+    done = run("verify", tmp_path / "out")
+    assert (done.code, "4 of 4 rows computed again, 0 different" in done.out) == (0, True), done
+    logged = run(*argv, "-o", f"{tmp_path}/two/", "--log-json", "--output-format", "jsonl").err.splitlines()
+    assert [json.loads(line)["event"] for line in logged if line.startswith("{")] == ["start", "shard", "shard", "end"]
+    table_of = pq.read_table(tmp_path / "out" / "part-00001.parquet")
+    pq.write_table(table_of.slice(0, 0), tmp_path / "out" / "part-00001.parquet")
+    done = run("verify", tmp_path / "out", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["wrong_files"] == ["part-00001.parquet"]
+
+
+def test_verify_finds_a_row_that_is_wrong(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    run("embed", table, "--column", "review", "-m", models / "embed", "-o", f"{tmp_path}/out/", "--keep", "id")
+    part = tmp_path / "out" / "part-00000.parquet"
+    stored = pq.read_table(part)
+    rows = stored["embedding"].combine_chunks().take(pa.array([1, 0, 2, 3]))
+    pq.write_table(stored.set_column(1, "embedding", rows), part)
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    manifest["result"]["shards"][0]["sha256"] = hashlib.sha256(part.read_bytes()).hexdigest()  # who changed it knew of the hash
+    (tmp_path / "out" / "_manifest.json").write_text(json.dumps(manifest))
+    assert "name the input table too" in one_line(run("verify", tmp_path / "out"))
+    with_input = run("verify", tmp_path / "out", table)
+    assert (with_input.code, "2 different: 0, 1" in with_input.out) == (1, True), with_input
+
+
+def test_rows_that_are_rejected_show_in_the_exit_code(run: Run, models: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "in.jsonl"
+    lines.write_text('{"text": "the cat"}\n{"text": null}\n{"text": 5}\n')
+    done = run("embed", lines, "-m", models / "embed", "-o", f"{tmp_path}/out/")
+    assert done.code == 3
+    assert "2 rows without a result, see" in done.out
+    assert (tmp_path / "out" / "_rejects.jsonl").read_text().count("\n") == 2
+    assert run("embed", lines, "-m", models / "embed", "-o", tmp_path / "o.parquet").code == 3
+    assert (tmp_path / "o.parquet.rejects.jsonl").read_text().splitlines()[1] == '{"row": 2, "reason": "not text: 5"}'
+    assert "row 1 of" in one_line(run("embed", lines, "-m", models / "embed", "-o", tmp_path / "o.parquet", "--strict"))
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "jsonl", "parquet", "feather"])
+def test_vectors_of_tables_are_found_by_search(ending: str, run: Run, models: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": TEXTS[:2], "n": [1, 2]}), tmp_path / "in.parquet")
+    out = tmp_path / f"v.{ending}"
+    assert run("embed", tmp_path / "in.parquet", "-m", models / "embed", "-o", out, "--keep", "text,n").code == 0
+    embed = nb.Embedder(models / "embed")
+    vectors, texts = read_vectors(str(out))
+    assert np.array_equal(vectors, embed(TEXTS[:2]))
+    assert texts in (TEXTS[:2], None)
+    argv = ("search", tmp_path / "in.parquet", "--query", "cat", "-o", "-", "-m")
+    done = run(*argv, models / "embed", "--vectors", out)
+    assert done.code == 0, done.err
+    want = semantic_search(embed(["cat"]), embed(TEXTS[:2]), measure=embed.config.similarity)[0]
+    assert [json.loads(line)["index"] for line in done.out.splitlines() if line.startswith("{")] == [
+        hit["index"] for hit in want
+    ]
+    assert "pooling" in one_line(run(*argv, models / "embed", "--vectors", out, "--pooling", "cls"))
+
+
+def test_plan(run: Run, models: Path, table: Path) -> None:
+    done = run("plan", table, "--column", "review", "-m", models / "embed", "--max-tokens", "6", "--json")
+    planned = json.loads(done.out)
+    lengths = [len(ids) for ids in nb.Tokenizer.from_folder(models / "embed").ids_batch([text for text in TEXTS if text]).ids]
+    assert (planned["rows"], planned["empty"], planned["tokens"], planned["longest"]) == (4, 1, sum(lengths), max(lengths))
+    assert (planned["cut_rows"], planned["cut"]) == (1, max(lengths) - 6)
+    assert planned["seconds"] > 0
+    assert planned["output"] == 4 * 32 * 4
+    shown = run("plan", table, "--column", "review", "-m", models / "embed", "--max-tokens", "6").out
+    assert "1 row over 6 would lose 2 tokens" in shown
+    assert "over 6  1  █" in shown
+    windows = json.loads(
+        run(
+            "plan", table, "--column", "review", "-m", models / "embed", "--max-tokens", "6", "--too-long", "window", "--json"
+        ).out
+    )
+    assert (windows["windowed"], windows["cut"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["embed", "{table}", "-o", "-", "--keep", "id"], "--keep requires an output file or folder: -o OUT"),
+        (
+            ["embed", "{table}", "-o", "x.npy", "--shard-rows", "3"],
+            "--shard-rows is for a folder of shards: end the output with a slash",
+        ),
+        (["classify", "{table}", "-m", "m", "--resume"], "--resume requires the folder of a job: -o OUT/"),
+        (["embed", "{table}", "-o", "{table}", "--keep", "id", "--column", "review"], "is the input file"),
+        (["rank", "{table}", "--query", "a", "--query", "b", "-m", "m", "-o", "o/"], "takes one --query"),
+        (["tag", "{table}", "-m", "m", "-o", "o/", "--explain"], "--explain shows texts"),
+        (["embed", "{tmp}/x.xlsx", "-o", "o.npy"], "is a spreadsheet: save it as CSV UTF-8"),
+        (["verify", "{tmp}"], "holds no job"),
+        (["plan", "-", "--format", "csv", "-m", "{models}/embed"], "standard input can be read only once"),
+    ],
+)
+def test_errors_are_one_line(run: Run, models: Path, table: Path, tmp_path: Path, argv: list[str], message: str) -> None:
+    (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
+    result = run(*(word.format(table=table, tmp=tmp_path, models=models) for word in argv), stdin="text\na\n")
+    assert result.code == 2
+    assert message in one_line(result)
