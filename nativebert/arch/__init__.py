@@ -44,6 +44,7 @@ OTHERS = {
     "big_bird": "its attention is sparse",
     "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
     "convbert": "its layers mix attention with convolutions",
+    "eurobert": "its norms are root mean squares",
     "funnel": "it pools its tokens from layer to layer",
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
@@ -61,7 +62,7 @@ OTHERS = {
 }
 # Where spelling does not tell which family is nearest.
 NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
-           "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+           "mobilebert": "bert", "eurobert": "modernbert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 
