@@ -44,6 +44,7 @@ OTHERS = {
     "big_bird": "its attention is sparse",
     "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
     "convbert": "its layers mix attention with convolutions",
+    "eurobert": "its norms are root mean squares",
     "funnel": "it pools its tokens from layer to layer",
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
@@ -61,7 +62,7 @@ OTHERS = {
 }
 # Where spelling does not tell which family is nearest.
 NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
-           "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+           "mobilebert": "bert", "eurobert": "modernbert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 
@@ -83,6 +84,7 @@ class Family:
         computed: keys of its config class in transformers that follow from others and from the encoder's config.
         more_classes: what the class names end in that it has beside :data:`CLASSES`.
         lacks: those of :data:`CLASSES` that it does not have.
+        in_transformers: whether transformers has the family.
         output: what its bare encoder returns in transformers, a class of :mod:`nativebert.hf.outputs`.
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
@@ -101,6 +103,7 @@ class Family:
     computed: Callable[[Mapping[str, Any], EncoderConfig], dict[str, Any]] | None = None
     more_classes: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    in_transformers: bool = True
     output: str = "BaseModelOutput"
     mask_heads: tuple[str, ...] = ()
     float32_losses: tuple[str, ...] = ()

@@ -125,4 +125,7 @@ GTE = Family(
     output="BaseModelOutputWithPooling",
     tokenizer="XLMRobertaTokenizer",
 )
-FAMILIES = [GTE, replace(GTE, name="new", stem="New", defaults=NEW_DEFAULTS, computed=None, tokenizer="")]
+FAMILIES = [
+    GTE,
+    replace(GTE, name="new", stem="New", defaults=NEW_DEFAULTS, in_transformers=False, computed=None, tokenizer=""),
+]

@@ -82,4 +82,6 @@ def config(f: Fields) -> EncoderConfig:
     )
 
 
-FAMILIES = [Family("jina_bert", "JinaBert", MAP, config, DEFAULTS, lacks=CLASSES, tokenizer="BertTokenizer")]
+FAMILIES = [
+    Family("jina_bert", "JinaBert", MAP, config, DEFAULTS, lacks=CLASSES, in_transformers=False, tokenizer="BertTokenizer")
+]

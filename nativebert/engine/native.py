@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nativebert import kernels
-from nativebert.config import EncoderConfig, Layer
+from nativebert.config import EncoderConfig, Layer, RelativePositions
 from nativebert.engine.cpu import CpuHead, float32_on_cpu
 from nativebert.engine.plan import BATCH_TOKENS, ExecutionPlan
 from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
@@ -29,7 +29,7 @@ from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.nn.positions import alibi_slopes, cos_sin, relative_position_bucket
+from nativebert.nn.positions import alibi_slopes, cos_sin, relative_position_bucket, relative_row
 
 HUGE_PAGE_BYTES = 2 << 20
 HUGEPAGE_AFTER_SECONDS = 5.0  # of work, until a plan's weights are collapsed into huge pages
@@ -46,7 +46,7 @@ _LAYER_FIELDS = frozenset(
 )
 _CONFIG_FIELDS = frozenset(
     """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
-    relative_buckets alibi block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout masked_padding pooler heads pretraining tied labels problem_type architecture faults
+    relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
 
@@ -55,7 +55,7 @@ MOST_POSITIONS = 2**16  # of rotary positions, and of biases by distance, which 
 
 
 def supports(model: Model) -> bool:
-    """Whether the kernels compute this model: all but disentangled attention and convolutions (DeBERTa)."""
+    """Whether the kernels compute this model: all but a convolution beside the first layer (DeBERTa v2)."""
     config = model.config
     by_position = any(layer.rope_theta is not None or layer.window is not None for layer in config.layers)
     return (
@@ -63,7 +63,10 @@ def supports(model: Model) -> bool:
         and all(_neutral(layer, _LAYER_FIELDS) and layer.activation in kernels.ACTIVATION for layer in config.layers)
         and all(type(block) is (PreNormBlock if config.block == "pre" else PostNormBlock) for block in model.blocks())
         and (config.block == "post" or (len(config.layers) > 0 and not config.project))
-        and (config.positions <= MOST_POSITIONS or not (by_position or config.alibi or config.relative_buckets))
+        and (
+            config.positions <= MOST_POSITIONS
+            or not (by_position or config.alibi or config.relative_buckets or config.relative)
+        )
     )
 
 
@@ -118,6 +121,8 @@ class CKernelPlan(ExecutionPlan):
         blocks = model.blocks()
         by_distance = _by_distance(model)
         rotary: dict[tuple[float, float], Tensor] = {}
+        relative = None if model.relative is None else model.relative().detach()
+        row = None if self.config.relative is None else self._pointer(_relative_rows(self.config, self.config.relative))
         distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
         panels = self._allocate_panels(
             [of for block in distinct for of in _products(block)], torch.int8 if self._int8 else torch.float32
@@ -132,6 +137,12 @@ class CKernelPlan(ExecutionPlan):
                         if key not in rotary:
                             rotary[key] = _rotary_table(self.config, layer)
                         made.rotary = self._pointer(rotary[key])
+                    if relative is not None and row is not None:
+                        q, k = (
+                            F.pad(part, (0, LONGEST_VECTOR)) for part in block.attn.project_relative(relative)
+                        )  # (A, D, R + room)
+                        middle = row + 4 * (self.config.positions + LONGEST_VECTOR)
+                        made.relative = kernels.Relative(self._pointer(q), self._pointer(k), middle, len(relative), q.shape[-1])
                     if (bias := by_distance(layer)) is not None:
                         middle = bias.shape[-1] // 2  # distance 0 of the first head
                         made.bias = self._pointer(bias) + middle * bias.element_size()
@@ -363,6 +374,12 @@ def _rotary_table(config: EncoderConfig, layer: Layer) -> Tensor:
     width = config.width // layer.heads
     cos, sin = cos_sin(torch.arange(config.positions), layer.rope_theta, width, layer.rope_scale)
     return torch.cat((cos[:, : width // 2], sin[:, : width // 2]), dim=1)
+
+
+def _relative_rows(config: EncoderConfig, relative: RelativePositions) -> Tensor:
+    """The row of the table of relative positions for each distance, int32 ``(2 P + room,)``, that of 0 in the middle."""
+    reach = config.positions + LONGEST_VECTOR
+    return relative_row(torch.arange(-reach, reach + 1), relative).int()
 
 
 def _by_distance(model: Model) -> Callable[[Layer], Tensor | None]:

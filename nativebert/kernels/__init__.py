@@ -61,6 +61,12 @@ class Norm(ctypes.Structure):
     _fields_ = [("weight", c_void_p), ("bias", c_void_p)]
 
 
+class Relative(ctypes.Structure):
+    """Relative positions of one head."""
+
+    _fields_ = [*((name, c_void_p) for name in ("q", "k", "row")), ("rows", c_int32), ("stride", c_int32)]
+
+
 class Layer(ctypes.Structure):
     """One layer."""
 
@@ -73,6 +79,7 @@ class Layer(ctypes.Structure):
         ("rotary", c_void_p),
         ("bias", c_void_p),
         ("bias_stride", c_int64),
+        ("relative", Relative),
     ]
 
 
@@ -157,9 +164,9 @@ class Kernels(ctypes.Structure):
         ),
         ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
         ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
-        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)),
+        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, *[c_void_p] * 4)),
         ("rotate", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
-        ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int)),
+        ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int, c_int)),
         ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),
         ("center_row", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p)),
         ("combine_rows", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_void_p, c_int, c_void_p)),
@@ -225,7 +232,7 @@ class AbiEntry(ctypes.Structure):
 
 
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
-    *(Linear, Norm, Layer, Embedding, Quantised, Rows, Outliers, Adam, AdamStep, Training, Kernels),
+    *(Linear, Norm, Relative, Layer, Embedding, Quantised, Rows, Outliers, Adam, AdamStep, Training, Kernels),
     *(FirstQkv, QkvCache, Encoder, Batch, Output),
 )
 

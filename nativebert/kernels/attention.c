@@ -1,13 +1,13 @@
 /* Attention of one head of one sequence: softmax(q k^T / sqrt(D) + bias) v. No masks: a sequence holds real tokens only. The bias is one number for
  * each distance of query and key: learned (MPNet), a slope (ALiBi), or minus infinity beyond a window (ModernBERT). exp_ makes 1e-38 of that, which
- * changes no sum.
+ * changes no sum. With relative positions (DeBERTa) scores are q k^T + q r_k^T + r_q k^T over sqrt(3 D), where r is the row of the distance.
  *
  * Queries are taken some vectors of them at a time, one in each lane: their scores (L, QUERIES), exponentials in place, and the mix of
  * values. So the largest score and the sum of a query are found lane by lane, with nothing going across lanes. Each score is summed
  * over D, each sum and each output over L, from the first to the last.
  *
  * Contents: accumulate_tile(), gemm_tile_columns(), gemm_tile_rows(), gemm_tile(): small products in registers; transpose() and
- * pack_padded(); add_bias(), softmax_inplace(); rotate(); attention(), attention_scratch(). Part of level.c.
+ * pack_padded(); add_bias(), add_relative(), softmax_inplace(); rotate(); attention(), attention_scratch(). Part of level.c.
  * Stability (fp32): the largest score is subtracted before exp_; sums of more than SUM_TERMS terms are sums of partial sums.
  */
 
@@ -19,9 +19,13 @@ enum {
 
 INLINE int filled(int count) { return (count + LANES - 1) / LANES * LANES; }
 
-static size_t attention_scratch(int length, int head)
+/* Rows of relative positions that texts of a length can have between their tokens, at most. */
+INLINE int reached(int length, int rows) { return rows < 2 * length ? rows : 2 * length; }
+
+static size_t attention_scratch(int length, int head, int relative_rows)
 {
-    return (size_t)filled(head) * QUERIES + (size_t)length * (size_t)(QUERIES + 2 * filled(head));
+    return (size_t)filled(head) * QUERIES + (size_t)length * (size_t)(QUERIES + 2 * filled(head)) +
+           (size_t)(length + QUERIES) * (size_t)filled(reached(length, relative_rows));
 }
 
 /* A matrix of so many numbers from one row to the next, and from one column to the next. */
@@ -146,6 +150,27 @@ static void add_bias(float *scores, int length, size_t stride, const float *bias
             store(scores + v, load(scores + v) + load(bias + row - j + (int)v));
 }
 
+/* Products with relative positions added to scores, where row `at` of the distance gives q r_k^T in to_position (queries, n) and k r_q^T in
+ * from_position (length, n), of the rows from `lowest` on. */
+static void add_relative(float *scores, int length, size_t stride, const Relative *r, const float *to_position, const float *from_position,
+                         int n, int lowest, int row)
+{
+    const size_t room = (size_t)filled(n);
+    IntVec lane = {0};
+    for (int i = 0; i < LANES; i++)
+        lane[i] = i;
+    for (int j = 0; j < length; j++, scores += stride, from_position += room)
+        for (size_t v = 0; v < stride; v += LANES) {
+            IntVec at;
+            memcpy(&at, r->row + row - j + (int)v, sizeof at);
+            at -= lowest;
+            IntVec beyond = at > n - 1; /* lanes that no query is in */
+            at = (at & ~beyond) | (beyond & (n - 1));
+            Vec sum = gather(from_position, at) + gather(to_position, at + (lane + (int)v) * (int)room);
+            store(scores + v, load(scores + v) + sum);
+        }
+}
+
 /* exp(score - largest) over the keys of each query in place; inv_sum is one over their sum. */
 static void softmax_inplace(float *scores, int length, size_t stride, float *inv_sum)
 {
@@ -185,8 +210,8 @@ static void rotate(float *qkv, int length, int width, int head, const int64_t *p
     }
 }
 
-static void attention(const float *qkv, int length, int width, int head, int first, int last, const float *bias, float *context,
-                      float *scratch)
+static void attention(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+                      const Relative *relative, float *context, float *scratch)
 {
     const size_t stride = 3 * (size_t)width, room = (size_t)length * filled(head);
     Matrix all_queries = {qkv, stride, 1}, keys = {qkv + width, stride, 1}, values = {qkv + 2 * width, stride, 1};
@@ -197,7 +222,12 @@ static void attention(const float *qkv, int length, int width, int head, int fir
     }
     float scale[TILE_ROWS], inv_sum[QUERIES];
     for (int i = 0; i < TILE_ROWS; i++)
-        scale[i] = 1.0f / sqrtf((float)head);
+        scale[i] = 1.0f / sqrtf((float)head * (relative ? 3.0f : 1.0f));
+    const int lowest = relative ? relative->row[1 - length] : 0, n = relative ? relative->row[length - 1] - lowest + 1 : 0;
+    float *to_position = packed + 2 * room, *from_position = to_position + (size_t)QUERIES * filled(n);
+    for (int j = 0; relative && j < length; j += TILE_ROWS)
+        gemm_tile(at_most_tile(length - j), matrix_from(keys, j), (Matrix){relative->q + lowest, (size_t)relative->stride, 1}, head, scale,
+            from_position + (size_t)j * filled(n), (size_t)filled(n), n);
     for (int row = first; row < last; row += QUERIES) {
         const int rows = last - row < QUERIES ? last - row : QUERIES, columns = filled(rows);
         const Matrix queries = {transposed, (size_t)columns, 1}, scores_t = {scores, 1, (size_t)columns};
@@ -205,6 +235,11 @@ static void attention(const float *qkv, int length, int width, int head, int fir
             transpose(matrix_from(all_queries, row + i), rows - i, head, transposed + i, queries.row);
         for (int j = 0; j < length; j += TILE_ROWS)
             gemm_tile(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
+        for (int i = 0; relative && i < rows; i += TILE_ROWS)
+            gemm_tile(at_most_tile(rows - i), matrix_from(all_queries, row + i), (Matrix){relative->k + lowest, (size_t)relative->stride, 1}, head,
+                scale, to_position + (size_t)i * filled(n), (size_t)filled(n), n);
+        if (relative)
+            add_relative(scores, length, queries.row, relative, to_position, from_position, n, lowest, row);
         if (bias)
             add_bias(scores, length, queries.row, bias, row);
         softmax_inplace(scores, length, queries.row, inv_sum);

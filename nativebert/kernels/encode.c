@@ -127,10 +127,13 @@ static void attend(const Encoder *e, const Layer *layer, Team team, Work *work, 
         Range at = tokens_of(work, n), all = {0, at.last - at.first};
         int row = needed < 0 ? at.first : n, token = token_of(needed, all.last);
         float *qkv = work->wide + (size_t)at.first * 3 * H + head * D;
+        Relative relative = layer->relative;
+        relative.q += (size_t)head * D * relative.stride;
+        relative.k += (size_t)head * D * relative.stride;
         if (layer->rotary)
             e->kernels->rotate(qkv, all.last, H, D, batch->positions + work->starts[n], layer->rotary);
         e->kernels->attention(qkv, all.last, H, D, needed < 0 ? 0 : token, needed < 0 ? all.last : token + 1,
-                              layer->bias ? layer->bias + head * layer->bias_stride : NULL, work->context + (size_t)row * H + head * D,
+                              layer->bias ? layer->bias + head * layer->bias_stride : NULL, relative.rows ? &relative : NULL, work->context + (size_t)row * H + head * D,
                               work->heads + team.index * work->heads_size);
     }
     team_barrier(team);
@@ -266,7 +269,7 @@ static void allocate_work(const Encoder *e, int members, int tokens, int longest
     work->heads_size = 0;
     for (int n = 0; n < e->layers; n++) {
         const Layer *layer = e->layer + n;
-        size_t rows = (size_t)min_int(tokens, BLOCK_ROWS), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads);
+        size_t rows = (size_t)min_int(tokens, BLOCK_ROWS), scratch = e->kernels->attention_scratch(longest, e->width / layer->heads, layer->relative.rows);
         if (rows * padded_stride(layer->up.outward) > wide)
             wide = rows * padded_stride(layer->up.outward);
         if (layer->gate.inward && rows * padded_stride(layer->up.outward) > gates)

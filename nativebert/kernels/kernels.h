@@ -51,6 +51,13 @@ typedef struct {
     const float *weight, *bias;
 } Norm;
 
+/* Relative positions of one head, scored apart from contents (DeBERTa): queries and keys of R rows, and the row for each distance. */
+typedef struct {
+    const float *q, *k;  /* (D, stride), of which R columns count */
+    const int32_t *row;  /* of query - key; that of distance 0 */
+    int32_t rows, stride; /* R; more than R by a vector */
+} Relative;
+
 /* A layer with its norms after attention and after the feed-forward part, or before them. */
 typedef struct {
     Linear qkv, out, up, down; /* H -> 3H, H -> H, H -> F, F -> H */
@@ -60,6 +67,7 @@ typedef struct {
     const float *rotary;      /* (positions, D) cosines, then sines, of each position; NULL for none */
     const float *bias;        /* of scores by the distance of query and key, that of 0 of the first head; NULL for none */
     int64_t bias_stride;      /* floats from one head's to the next's */
+    Relative relative;        /* of the first head; rows is 0 for none */
 } Layer;
 
 typedef struct {
@@ -152,12 +160,12 @@ typedef struct {
     /* Rows of x (T, K), each by itself. */
     void (*quantise_rows)(const float *x, size_t stride, int rows, int width, Quantised to);
     /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, context to its place in rows of H. */
-    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias, float *context,
-                      float *scratch);
+    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+                      const Relative *, float *context, float *scratch);
     /* Queries and keys of one head of one sequence turned by the angles of their positions, in place. */
     void (*rotate)(float *qkv, int length, int width, int head, const int64_t *positions, const float *rotary);
-    /* Floats of scratch that attention over so many tokens needs. */
-    size_t (*attention_scratch)(int length, int head);
+    /* Floats of scratch that attention over so many tokens needs, with so many rows of relative positions. */
+    size_t (*attention_scratch)(int length, int head, int relative_rows);
     /* Layer norm of rows of x (T, H) into y, which may be x; what each row was multiplied by into scale (T), unless that is NULL. */
     void (*layer_norm)(const float *x, int rows, int width, Norm, float eps, float *y, float *scale);
     /* One row of x (H) less its mean, times weight (H), into y, which may be x. */

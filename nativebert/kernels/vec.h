@@ -97,6 +97,21 @@ INLINE Vec min_(Vec a, Vec b)
 #endif
 }
 
+/* from[at] for each lane. */
+INLINE Vec gather(const float *from, IntVec at)
+{
+#if defined(__AVX512F__)
+    return (Vec)_mm512_i32gather_ps((__m512i)at, from, 4);
+#elif defined(__AVX2__)
+    return (Vec)_mm256_i32gather_ps(from, (__m256i)at, 4);
+#else
+    Vec v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = from[at[i]];
+    return v;
+#endif
+}
+
 /* The first halves of a and b, a lane of each in turn; and their second halves. */
 #if defined(__AVX512F__)
 #define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nativebert import __version__
 from nativebert.arch import family, read_config
-from nativebert.errors import BadInputError, NativeBertError
+from nativebert.errors import BadInputError, NativeBertError, RefusedError
 from nativebert.loading import LoadedModel, load, open_snapshot
 from nativebert.nn.model import Model
 from nativebert.parity.compare import SLACK, TOLERANCE, model_inputs, pad_rows, steps
@@ -99,6 +99,10 @@ def check(
     snapshot = ours.snapshot if against is None else open_snapshot(against, offline=offline)
     if snapshot is None:
         raise BadInputError("this model was built from a config alone: say what to compare it with, against=")
+    if not family(ours.config.family).in_transformers and against is None:
+        raise RefusedError(
+            f"transformers has no {ours.config.family}: there is nothing to compare with. Its code is in the checkpoint, and code that comes with one is never run"
+        )
     if ours.tasks not in _CLASSES:
         raise BadInputError(f"transformers has no class with the heads {', '.join(ours.tasks)}")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -15,12 +15,13 @@ from models import TINY, VARIANTS, one_thread, tensors_of, write_folder
 from safetensors.torch import load_file
 
 import nativebert as nb
-from nativebert.arch import read_config
+from nativebert.arch import family, read_config
 from nativebert.config import RelativePositions
 from nativebert.engine import prepare
 from nativebert.errors import RefusedError, TooLongError
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import cos_sin, relative_row
+from nativebert.parity.check import check
 from nativebert.parity.compare import compare
 
 
@@ -173,6 +174,13 @@ def test_jina_bert(heads: int, kind: str, tmp_path: Path) -> None:
         hf.AutoModel.from_pretrained(folder)
 
 
+def test_the_first_files_of_jina_v3_are_refused_by_name() -> None:
+    with pytest.raises(RefusedError, match="jina-embeddings-v3-hf"):
+        read_config(TINY["xlm-roberta"] | {"position_embedding_type": "rotary", "lora_adaptations": ["retrieval.query"]})
+    with pytest.raises(RefusedError, match="jina-embeddings-v3-hf"):
+        read_config(TINY["jina_embeddings_v3"] | {"lora_adaptations": ["retrieval.query"]})
+
+
 @pytest.mark.parametrize("kind", ["linear", "dynamic"])
 def test_other_rotary_positions(kind: str) -> None:
     """As transformers' own functions have them."""
@@ -225,3 +233,11 @@ def test_the_table_of_positions_that_debertas_files_have_and_nothing_reads(tmp_p
     assert model.tasks == ("classify",)
     model.save(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["new", "jina_bert"])
+def test_parity_says_that_there_is_nothing_to_compare_with(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=f"transformers has no {name}"):
+        check(write_folder(tmp_path / "m", TINY[name]))
+    assert not family(name).in_transformers

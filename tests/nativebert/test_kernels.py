@@ -26,7 +26,7 @@ from torch import Tensor
 
 import nativebert as nb
 from nativebert import kernels
-from nativebert.config import Convolution, EncoderConfig, Layer, RelativePositions
+from nativebert.config import Convolution, EncoderConfig, Layer
 from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
 from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
@@ -287,13 +287,13 @@ def test_attention(level: str, seed: int) -> None:
     H = A * D
     qkv = torch.randn(L, 3 * H, generator=g) * r.choice([0.3, 1.2])
     table = kernels.table().contents
-    y, scratch = guarded(L, H), guarded(table.attention_scratch(L, D))
+    y, scratch = guarded(L, H), guarded(table.attention_scratch(L, D, 0))
     first, last = sorted(r.sample(range(L + 1), 2))
     some = guarded(last - first, H)
     for head in range(A):
         at = 4 * head * D
-        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, None, y.data_ptr() + at, scratch.data_ptr())
-        table.attention(qkv.data_ptr() + at, L, H, D, first, last, None, some.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, None, None, y.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, first, last, None, None, some.data_ptr() + at, scratch.data_ptr())
     assert torch.equal(some, y[first:last])
     q, k, v = qkv.double().view(L, 3, A, D).permute(1, 2, 0, 3)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(L, H)
@@ -430,10 +430,6 @@ def check_plan(model: nb.Model, some: list[Packed]) -> None:
 @pytest.mark.slow
 def test_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
-    if family == "deberta-v2":
-        assert not supports(model)
-        assert isinstance(prepare(model, "cpu"), CpuPlan)
-        return
     assert isinstance(prepare(model, "cpu"), CKernelPlan)
     check_plan(model, batches(model, 37, 0))
 
@@ -463,7 +459,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 
 @needs_kernels
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta", "mpnet", "gte", "modernbert"])
+@pytest.mark.parametrize("family", ["albert", "bert", "electra", "roberta", "mpnet", "gte", "modernbert", "deberta-v2"])
 @pytest.mark.slow
 def test_int8_plan_of_every_family(family: str, level: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / family, TINY[family]))
@@ -787,7 +783,7 @@ def test_what_the_kernels_do_not_compute_is_not_supported(tmp_path: Path) -> Non
     layer, *others = model.config.layers
     assert supports(model)
     assert not supports(described(model, layers=(*others, dataclasses.replace(layer, activation="unheard"))))
-    for one in ({"relative": RelativePositions(4, 0, True)}, {"convolution": Convolution(3, "tanh")}, {"block": "pre"}):
+    for one in ({"convolution": Convolution(3, "tanh")}, {"block": "pre"}):
         assert not supports(described(model, **one)), one
     for one in ({"window": 4}, {"rope_theta": 1e4}):
         changed = tuple(dataclasses.replace(each, **one) for each in model.config.layers)

@@ -46,7 +46,7 @@ def test_scores_add_up_to_the_logit(family: str, tokenizer: Tokenizer) -> None:
         logits = model(torch.tensor([encoding.ids]), None, segments).logits[0]
     assert found.target == int(logits.argmax())
     assert found.logit == pytest.approx(float(logits.max()), abs=1e-12)
-    assert abs(found.logit - found.baseline) > 0.05
+    assert abs(found.logit - found.baseline) > 3e-3  # well above the tolerance
     # DistilBERT's classifier has a kink (ReLU), which no rule for smooth functions integrates exactly
     tolerance = 1e-3 if family == "distilbert" else 1e-6
     assert found.error < tolerance
