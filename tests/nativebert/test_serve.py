@@ -171,6 +171,10 @@ def test_the_other_tasks(models: Path) -> None:
             {"index": n, **one} for n, one in enumerate(classify(TEXTS))
         ]
         assert ask(port, "/classify", {"input": TEXTS[0], "top_k": 2})[1]["data"][0]["labels"] == classify(TEXTS[0], top_k=2)[0]
+        with ThreadPoolExecutor(16) as clients:  # requests with other options are computed apart
+            bodies = [{"input": TEXTS[0], "top_k": n % 3 + 1} for n in range(48)]
+            answers = list(clients.map(lambda body: ask(port, "/classify", body)[1]["data"][0], bodies))
+        assert all(len(answer.get("labels", [0])) == body["top_k"] for answer, body in zip(answers, bodies))
     tag = nb.Tagger(models / "tag")
     with served(tag) as port:
         assert ask(port, "/tag", {"input": TEXTS})[1]["data"] == [
