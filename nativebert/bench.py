@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nativebert import kernels
+from nativebert import __version__, kernels
 from nativebert.checks import at_least
 from nativebert.config import EncoderConfig
 from nativebert.engine import PRECISIONS, choose_device, precision_name
@@ -534,7 +533,7 @@ def _facts(snapshot: Snapshot, device: torch.device, embedder: Embedder, rounds:
         facts["threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
         facts["kernels"] = _kernels(embedder)
     facts["versions"] = ", ".join(
-        [f"{package} {version(package)}" for package in ("nativebert", "torch")] + [f"Python {platform.python_version()}"]
+        [f"nativebert {__version__}", f"torch {torch.__version__}", f"Python {platform.python_version()}"]
     )
     return facts | {"rounds": f"{rounds}, seed {seed}"}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
@@ -43,6 +45,7 @@ def read(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> Tabl
     table = read_file(args, args.file, wanted, usual=usual, main=True)
     if args.output is not None:
         check_apart(args.output, args.file)
+    args.columns_read = table.columns
     return table
 
 
@@ -308,7 +311,7 @@ def finish(
 
     shown = explain or (args.output is None and console.is_terminal(sys.stdout))
     if args.output is not None or not shown:
-        write_records(args.output or "-", results)
+        write_records(args.output or "-", beside_other_columns(args, results))
     # what people read must not mix with what programs read
     out = sys.stderr if args.output == "-" or (args.output is None and not shown) else sys.stdout
     if shown:
@@ -317,6 +320,50 @@ def finish(
             print(file=out)
     summarize(args, report, task.snapshot, inputs, target(args, what), out)
     return 0
+
+
+def columns_beside(args: argparse.Namespace, read: Sequence[str], taken: Collection[str]) -> dict[str, list[Any]]:
+    """The columns of the input that were not read, for an output file; none without a file, or without pyarrow to read them with.
+
+    Args:
+        args: of the command.
+        read: columns that were read.
+        taken: names of results; a column of such a name is called ``input_...``.
+    """
+    if args.output in (None, "-") or args.file == "-" or not read or importlib.util.find_spec("pyarrow") is None:
+        return {}
+    from nativebert.io.tables import open_table
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told when the texts were read
+        reader = open_table(args.file, {}, format=args.format, delimiter=args.delimiter, quoting=args.quoting, drop=read)
+        blocks = list(reader) if reader.kept else []
+    return {
+        f"input_{name}" if name in taken else name: [
+            value for block in blocks for value in block.batch.column(name).to_pylist()
+        ]
+        for name in reader.kept
+    }
+
+
+def beside_other_columns(args: argparse.Namespace, results: Records) -> Records:
+    """Results with the other columns of the input, which belong to the text that a result has the number of (``item`` or ``index``), or stands in the place of."""
+    from nativebert.io.write import Records, as_cell
+
+    taken = {*results.columns, *(results.records[0] if results.records else ())}
+    beside = columns_beside(args, getattr(args, "columns_read", ()), taken)
+    if not beside:
+        return results
+    at = next((results.columns.index(name) for name in ("item", "index") if name in results.columns), None)
+    records = [
+        {**record, **{name: values[record.get("index", n)] for name, values in beside.items()}}
+        for n, record in enumerate(results.records)
+    ]
+    rows = [
+        [*row, *(as_cell(values[n if at is None else row[at]]) for values in beside.values())]
+        for n, row in enumerate(results.rows)
+    ]
+    return Records(records, [*results.columns, *beside], rows)
 
 
 def finish_hits(

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         vectors, report = embedder(
             texts, prompt=args.prompt, prompt_name=args.prompt_name, return_report=True, progress=common.progress(args)
         )
-    write_vectors(args.output, vectors, texts)
+    beside = common.columns_beside(args, table.columns, ("text", "embedding", *(f"d{n + 1}" for n in range(vectors.shape[1]))))
+    write_vectors(args.output, vectors, texts, beside)
     if args.output != "-":
         prompt = embedder.prompt_text(args.prompt, args.prompt_name)
         write_provenance(args.output, provenance_of(embedder, prompt, vectors.shape[1]), texts)

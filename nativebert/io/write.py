@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
 
@@ -41,7 +41,9 @@ class Records(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
-def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
+def write_vectors(
+    target: str, vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None
+) -> None:
     """Write vectors in the format that the file's ending names.
 
     ``.npy`` holds the float32 matrix alone. ``.csv`` has a column ``text`` and columns ``d1`` to ``dN``; ``.jsonl`` has
@@ -53,6 +55,7 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
         target: a path, or ``-`` for JSON lines on standard output.
         vectors: float32 ``(n, dimension)``.
         texts: the ``n`` texts.
+        beside: other columns, of ``n`` values each; they stand behind the numbers of csv and JSON-lines files, and in no other.
 
     Raises:
         BadInputError: an ending that says nothing, a place that cannot be written to, or numbers that are not finite.
@@ -65,7 +68,12 @@ def write_vectors(target: str, vectors: Vectors, texts: Sequence[str]) -> None:
             "float16 overflows in some models: use --precision float32 or bfloat16"
         )
     with _output_stream(target) as file:
-        write(file, vectors, texts)
+        if beside and write is _csv:
+            _csv(file, vectors, texts, beside)
+        elif beside and write is _jsonl:
+            _jsonl(file, vectors, texts, beside)
+        else:
+            write(file, vectors, texts)
 
 
 def write_records(target: str, records: Records) -> None:
@@ -207,18 +215,38 @@ def _npy(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
     np.save(file, vectors)
 
 
-def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
+def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None) -> None:
     # Every text in quotes, so that no comma, quote, line break or leading space in it can be misread
-    file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}\n".encode())
-    for text, row in zip(texts, vectors, strict=True):
+    beside = beside or {}
+    file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}{_cells(beside)}\n".encode())
+    for text, row, *others in zip(texts, vectors, *beside.values(), strict=True):
         quoted = text.replace('"', '""')
-        file.write(f'"{quoted}",{",".join(map(digits, row.tolist()))}\n'.encode())
+        file.write(f'"{quoted}",{",".join(map(digits, row.tolist()))}{_cells(others)}\n'.encode())
 
 
-def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
-    for text, row in zip(texts, vectors, strict=True):
+def _cells(values: Iterable[Any]) -> str:
+    """Cells of a row of a csv file, each with the comma before it: texts in quotes, None empty."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="").writerow(map(as_cell, values))
+    return f",{line.getvalue()}" if line.getvalue() else ""
+
+
+def as_cell(value: Any) -> Any:
+    """A value as a cell of a table: a text, a number or None; what is nested is JSON."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None) -> None:
+    beside = beside or {}
+    for text, row, *others in zip(texts, vectors, *beside.values(), strict=True):
         numbers = ", ".join(map(digits, row.tolist()))
-        file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode())
+        more = "".join(
+            f", {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False, default=str)}"
+            for name, value in zip(beside, others)
+        )
+        file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]{more}}}\n'.encode())
 
 
 def digits(value: float) -> str:
@@ -231,8 +259,8 @@ def _record_csv(file: IO[bytes], records: Records) -> None:
     # Texts in quotes, numbers without; None is empty
     text = io.TextIOWrapper(file, "utf-8", newline="")
     try:
+        csv.writer(text, lineterminator="\n").writerow(records.columns)
         table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        text.write(",".join(records.columns) + "\n")
         table.writerows(records.rows)
     finally:
         text.detach()
@@ -240,7 +268,7 @@ def _record_csv(file: IO[bytes], records: Records) -> None:
 
 def _record_jsonl(file: IO[bytes], records: Records) -> None:
     for record in records.records:
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n")  # dates, of other columns, as text
 
 
 def _rds(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nativebert import __version__
 from nativebert.arch import family, read_config
 from nativebert.errors import BadInputError, NativeBertError, RefusedError
 from nativebert.loading import LoadedModel, load, open_snapshot
@@ -265,7 +266,8 @@ def _facts(ours: LoadedModel, against: Snapshot, dtype: str, texts: int, tokens:
         facts["weights sha256"] = digest.hexdigest()
         facts["tokenizer sha256"] = ours.tokenizer.digest
     facts["device"] = f"{ours.device}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    for package in ("nativebert", "torch", "transformers", "tokenizers"):
+    facts["nativebert"] = __version__
+    for package in ("torch", "transformers", "tokenizers"):
         facts[package] = str(version(package))
     facts["when"] = datetime.now(UTC).isoformat(timespec="seconds")
     return facts

@@ -8,7 +8,6 @@ import platform
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from os import PathLike
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nativebert import __version__
 from nativebert.checks import at_least
 from nativebert.engine import choose_device, cuda, precision_name
 from nativebert.loading import LoadedModel, load, open_snapshot
@@ -187,7 +187,8 @@ def check(
         "precision": precision,
         "threads": str(torch.get_num_threads()),
         "seed": str(seed),
-        **{package: str(version(package)) for package in ("nativebert", "torch")},
+        "nativebert": __version__,
+        "torch": torch.__version__,
     }
     promised = (
         precision in ("float32", "int8") if target.type == "cpu" else target.type == "cuda" and not cuda.why_not(model, target)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nativebert.engine import where
+from nativebert.errors import BadInputError
 
 if TYPE_CHECKING:
     import pandas
@@ -171,19 +172,48 @@ class Results(list[T]):
     def _records(self) -> Iterator[dict[str, Any]]:
         return (record for item, result in enumerate(self) for record in _flat(result, {"item": item}))
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``)."""
+    def to_pandas(self, beside: Any = None) -> pandas.DataFrame:
+        """:meth:`rows` as a pandas data frame. Needs pandas (extra ``tables``).
+
+        Args:
+            beside: as of :meth:`to_arrow`.
+
+        Raises:
+            BadInputError: as :meth:`to_arrow`.
+        """
         import pandas
 
+        if beside is not None:
+            return self.to_arrow(beside).to_pandas()
         rows = self.rows()
         return pandas.DataFrame(rows) if rows else pandas.DataFrame(self._example())[:0]
 
-    def to_arrow(self) -> pyarrow.Table:
-        """:meth:`rows` as an Arrow table. Needs pyarrow (extra ``tables``)."""
+    def to_arrow(self, beside: Any = None) -> pyarrow.Table:
+        """:meth:`rows` as an Arrow table. Needs pyarrow (extra ``tables``).
+
+        Args:
+            beside: the table that the texts came from, with a row for each: a data frame of pandas or polars, an Arrow table, a dict of columns. Its columns stand behind the results, as
+                often as their text has rows; one whose name a result has is called ``input_...``.
+
+        Raises:
+            BadInputError: a table with another number of rows.
+        """
         import pyarrow
 
         rows = self.rows()
-        return pyarrow.Table.from_pylist(rows) if rows else pyarrow.Table.from_pylist(self._example())[:0]
+        table = pyarrow.Table.from_pylist(rows) if rows else pyarrow.Table.from_pylist(self._example())[:0]
+        if beside is None:
+            return table
+        frame = hasattr(beside, "iloc")
+        others = pyarrow.Table.from_pandas(beside, preserve_index=False) if frame else pyarrow.table(beside)
+        if len(others) != len(self):
+            raise BadInputError(
+                f"there are results of {_texts(len(self))} and a table of {len(others):,} rows: pass the table that the texts came from"
+            )
+        others = others.take(table["item"])
+        for name in others.column_names:
+            table = table.append_column(f"input_{name}" if name in table.column_names else name, others[name])
+        return table
 
     def _example(self) -> list[dict[str, Any]]:
         """A record as :meth:`rows` would have it."""

@@ -147,6 +147,21 @@ def test_evaluate(embed: nb.Embedder) -> None:
         evaluate_retrieval(embed, ["a"], ANIMALS, [[7]])
 
 
+def test_results_beside_the_columns_of_their_table(models: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="tables need pyarrow (extra tables)")
+    pd = pytest.importorskip("pandas", reason="data frames need pandas (extra tables)")
+    columns = {"id": [7, 8], "label": ["x", "y"], "text": ["the cat sat", "a dog"]}
+    results = nb.Classifier(models / "classify")(columns["text"], top_k=2)
+    for source in (columns, pd.DataFrame(columns), pa.table(columns)):
+        table = results.to_arrow(source)
+        assert table.column_names == ["item", "rank", "label", "score", "id", "input_label", "text"]
+        assert table["id"].to_pylist() == [7, 7, 8, 8]
+        assert table["input_label"].to_pylist() == ["x", "x", "y", "y"]
+    assert results.to_pandas(columns)["id"].tolist() == [7, 7, 8, 8]
+    with pytest.raises(BadInputError, match="results of 2 texts and a table of 1 rows"):
+        results.to_pandas({"id": [1]})
+
+
 def test_the_commands(run: Run, models: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="metrics come from scikit-learn (extra train)")
     table = tmp_path / "in.csv"
@@ -160,7 +175,7 @@ def test_the_commands(run: Run, models: Path, tmp_path: Path) -> None:
     done = run("duplicates", table, "--column", "text", "-m", models / "embed", "--threshold", "0.999", "-o", "-")
     assert [json.loads(line)["index"] for line in done.out.splitlines()] == [0, 2]
     run("duplicates", table, "--column", "text", "-m", models / "embed", "-o", tmp_path / "d.csv")
-    assert (tmp_path / "d.csv").read_text().splitlines()[0] == "group,index,score,text"
+    assert (tmp_path / "d.csv").read_text().splitlines()[0] == "group,index,score,text,other,label,input_score,query"
     argv = ("evaluate", table, "--column", "text", "--json", "-m")
     found = json.loads(run(*argv, models / "classify", "--label-column", "label").out)
     predicted = [one["label"] for one in nb.Classifier(models / "classify")(["the cat sat", "a dog", "the cat sat"])]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +62,36 @@ def test_the_other_columns_stay(run: Run, models: Path, table: Path, tmp_path: P
     assert "answer" in pa.ipc.open_file(tmp_path / "a.feather").schema.names
     done = run("rank", table, "--column", "review", "--query", "cat", "-m", models / "rank", "-o", tmp_path / "r.parquet")
     assert pq.read_table(tmp_path / "r.parquet").column_names == ["id", "review", "stars", "score"]
+
+
+def test_the_other_columns_stay_in_files_of_every_form(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    argv = (table, "--column", "review", "--delimiter", ";", "-o")
+    out = tmp_path / "o.jsonl"
+
+    def written(*words: object) -> list[dict[str, Any]]:
+        done = run(words[0], *argv, out, *words[1:])
+        assert done.code == 0, done.err
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    for row, n in ((row, n) for n, row in enumerate(written("embed", "-m", models / "embed"))):
+        assert (row["id"], row["stars"], row["text"]) == (str(n), str(n + 1), TEXTS[n])
+    run("embed", *argv, tmp_path / "v.csv", "-m", models / "embed")
+    assert [row["stars"] for row in csv.DictReader((tmp_path / "v.csv").open())] == ["1", "2", "3", "4"]
+    for vectors in (out, tmp_path / "v.csv"):
+        run("embed", *argv, vectors, "-m", models / "embed")
+        assert np.array_equal(read_vectors(str(vectors)).vectors, nb.Embedder(models / "embed")(TEXTS))
+    assert [row["stars"] for row in written("tag", "-m", models / "tag")] == ["1", "2", "3", "4"]
+    for row in written("search", "--query", "cat", "-m", models / "embed"):
+        assert (row["id"], row["text"]) == (str(row["index"]), TEXTS[row["index"]])
+    for row in written("rank", "--query", "cat", "--top-k", "2", "-m", models / "rank"):
+        assert row["stars"] == str(row["index"] + 1)
+    run("tag", *argv, tmp_path / "t.csv", "-m", models / "tag")
+    for row in csv.DictReader((tmp_path / "t.csv").open()):
+        assert row["id"] == row["item"]
+    (tmp_path / "l.csv").write_text('text,label,"a,b"\nx,y,z\n')
+    run("classify", tmp_path / "l.csv", "-m", models / "classify", "-o", tmp_path / "c.csv")
+    (row,) = csv.DictReader((tmp_path / "c.csv").open())
+    assert (row["input_label"], row["a,b"]) == ("y", "z")
 
 
 def test_a_job_on_the_command_line(run: Run, models: Path, table: Path, tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ def test_classify_pairs(run: Run, models: Path, tmp_path: Path) -> None:
         found = run(*argv, "--too-long", policy, "--combine", "max", "--stride", 2)
         assert records(found.out) == expected
     run(*argv, "--top-k", 2, "-o", tmp_path / "p.csv")
-    assert table(tmp_path / "p.csv")[0] == ["item", "text", "pair", "label", "score"]
+    assert table(tmp_path / "p.csv")[0] == ["item", "text", "pair", "label", "score", "id"]
 
 
 def test_labels_of_strangers_are_shown_and_not_obeyed(monkeypatch: pytest.MonkeyPatch, models: Path, lines: Path) -> None:
@@ -355,8 +355,8 @@ def test_answer(run: Run, models: Path, tmp_path: Path) -> None:
     assert any(one["answer"] == "" for answers in several for one in answers)
     run(*argv, "-o", tmp_path / "a.csv")
     assert table(tmp_path / "a.csv") == [
-        ["item", "question", "answer", "score", "start", "end"],
-        *([str(n), questions[n], *map(str, one.values())] for n, answers in enumerate(several) for one in answers),
+        ["item", "question", "answer", "score", "start", "end", "id"],
+        *([str(n), questions[n], *map(str, one.values()), "12"[n]] for n, answers in enumerate(several) for one in answers),
     ]
     columns = ["--question-column", "context", "--context-column", "question"]
     swapped = run("answer", tmp_path / "q.csv", "-m", models / "answer", "--max-answer-tokens", 1, *columns)

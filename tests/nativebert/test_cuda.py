@@ -313,6 +313,9 @@ def plan(model: Model, precision: str = "float32") -> ExecutionPlan:
 def test_every_family_and_head_against_the_golden_data(made: nb.Model) -> None:
     folder, batch, truth = with_head(made)
     model = nb.load(folder)
+    if made.family == "deberta-v2":  # scores that depend on a query, a key and their distance: torch computes them
+        assert why_not(model, DEVICE) == "they do not compute the attention of deberta-v2"
+        return
     rows = [ids[mask > 0].tolist() for ids, mask in zip(batch.ids, batch.mask)]
     kinds = None if batch.segments is None else [s[mask > 0].tolist() for s, mask in zip(batch.segments, batch.mask)]
     packed = Packed.of(rows, kinds, position_pad_id=model.config.position_pad_id)
@@ -343,7 +346,7 @@ def tiny(family: str, **changes: object) -> Model:
     return unlike(Model(read_config(config)[1]), 1).eval()  # type: ignore[return-value]
 
 
-FAMILIES = ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "modernbert"]
+FAMILIES = ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "modernbert", "nomic_bert", "gte", "jina_bert"]
 ROUNDED = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 2e-1}
 
 

@@ -172,7 +172,7 @@ def test_what_is_no_text_is_named_by_its_row(tmp_path: Path) -> None:
         ("t.csv", "text\n1\n".encode("utf-16"), r"UTF-16: .*iconv"),
         ("t.jsonl", '{"text": "a"}\n{"text": \n', r"t.jsonl, line 2: not JSON"),
         ("t.jsonl", '["a"]\n', r"line 1: the text is \[.*jq -c"),
-        ("t.csv", gzip.compress(b"text\n"), "compressed with gzip; decompress it first"),
+        ("t.csv", gzip.compress(b"text\n", mtime=0), "compressed with gzip; decompress it first"),
         ("t.xlsx", b"PK\x03\x04", "t.xlsx is a spreadsheet: save it as CSV UTF-8"),
         ("t.pdf", b"%PDF", "unknown format of .*t.pdf: use --format"),
         ("t.parquet", b"PAR1", "t.parquet is not a parquet file"),

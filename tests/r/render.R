@@ -8,3 +8,6 @@ body <- lines[-seq_len(which(lines == "---")[2])]  # without the header, which i
 page <- tempfile(fileext = ".Rmd")
 writeLines(c("# Text in R with BERT models", "", "Rendered from [the package's vignette](../r/nativebert/vignettes/nativebert.Rmd) by `Rscript tests/r/render.R`.", body), page)
 knitr::knit(page, "r-vignette.md", quiet = TRUE)
+# Figures as Markdown, whose paths the documentation's site adapts
+rendered <- readLines("r-vignette.md", encoding = "UTF-8")
+writeLines(gsub('<img src="([^"]*)" alt="([^"]*)"[^>]*>', "![\\2](\\1)", rendered), "r-vignette.md", useBytes = TRUE)

@@ -25,7 +25,7 @@ from nativebert.nn.encoder import check
 from nativebert.nn.heads import Head
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
-from nativebert.nn.positions import MAX_DISTANCE, cos_sin, relative_position_bucket
+from nativebert.nn.positions import MAX_DISTANCE, alibi_slopes, cos_sin, relative_position_bucket
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -169,13 +169,13 @@ class CudaPlan(ExecutionPlan):
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._last_norm = None if model.norm is None else target.norm(model.norm)
             self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device, self._tiles) for task in heads}
-            self._bias = None if model.distance is None else _by_distance(model.distance.weight.detach(), config, device)
+            self._bias = _by_distance(model, device)
             widths = {layer.rope_theta: config.width // layer.heads for layer in config.layers}
             self._rotary = {
                 theta: _cos_sin(config, theta, width, device) for theta, width in widths.items() if theta is not None
             }
         self._attention = tiles.attention_tiles(max(widths.values(), default=16), target.dtype)
-        self._columns = model.distance is not None or any(layer.window is not None for layer in config.layers)
+        self._columns = self._bias is not None or any(layer.window is not None for layer in config.layers)
         work = max((config.width * (4 * config.width + 2 * layer.intermediate_size) for layer in config.layers), default=1)
         self._graphs = Graphs(device, work if target.dtype.itemsize == 2 else 4 * work)  # float32 takes several times as long
 
@@ -299,12 +299,17 @@ def _cos_sin(config: EncoderConfig, theta: float, width: int, device: torch.devi
     return cos[:, : width // 2].contiguous().to(device), sin[:, : width // 2].contiguous().to(device)
 
 
-def _by_distance(table: Tensor, config: EncoderConfig, device: torch.device) -> Tensor:
-    """The bias by bucket ``(buckets, A)`` as one by distance, times log2(e): ``(A, 2S - 1)``. Distances of ``S`` and more share a bucket."""
+def _by_distance(model: Model, device: torch.device) -> Tensor | None:
+    """What is added to scores by the distance between two tokens, times log2(e): ``(A, 2S - 1)``; None for nothing. Of a table by bucket,
+    distances of ``S`` and more share one."""
+    config = model.config
     span = max(config.positions, MAX_DISTANCE + 1)
     distance = torch.arange(1 - span, span)
-    return (
-        (table.cpu().float()[relative_position_bucket(distance, config.relative_buckets)].T * kernels.LOG2_E)
-        .contiguous()
-        .to(device)
-    )
+    if model.distance is not None:
+        table = model.distance.weight.detach().cpu().float()
+        bias = table[relative_position_bucket(distance, config.relative_buckets)].T
+    elif config.alibi:
+        bias = distance.abs() * -torch.tensor(alibi_slopes(config.layers[0].heads))[:, None]
+    else:
+        return None
+    return (bias * kernels.LOG2_E).contiguous().to(device)
