@@ -367,7 +367,7 @@ def test_a_value_that_cannot_be(folder: Path, refused: Refuses, changes: dict[st
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"model_type": "deberta-v2"}, "does not know the model family 'deberta-v2'"),
+        ({"model_type": "deberta"}, "does not know the model family 'deberta'"),
         ({"model_type": "distilbret"}, "The nearest one it knows is 'distilbert'"),
         ({"model_type": "../../etc"}, "It knows: albert, bert"),
         ({"model_type": ""}, "It knows: albert, bert"),
