@@ -57,7 +57,13 @@ _HOME = {
     "SparseEncoder": "sparse_encoder",
     "SimilarityFunction": "util",
     **dict.fromkeys(
-        ("SentenceTransformerTrainer", "SentenceTransformerTrainingArguments", "InputExample", "BatchSamplers"),
+        (
+            "SentenceTransformerTrainer",
+            "SentenceTransformerTrainingArguments",
+            "InputExample",
+            "BatchSamplers",
+            "SentenceTransformerModelCardData",
+        ),
         "sentence_trainer",
     ),
     **{name: home for home, names in _TRAINING.items() for name in names.split()},

@@ -11,7 +11,7 @@ from nativebert.hf import unsupported
 
 # They ask for what is done anyway, or allow what is never done.
 HARMLESS = frozenset(
-    "use_fast low_cpu_mem_usage trust_remote_code resume_download use_safetensors weights_only verbose offload_folder".split()
+    "use_fast low_cpu_mem_usage trust_remote_code resume_download use_safetensors weights_only verbose offload_folder model_card_data".split()
 )
 
 

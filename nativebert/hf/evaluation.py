@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from nativebert.hf.util import SimilarityFunction
 from nativebert.train import metrics
+
+__all__ = [
+    "BinaryClassificationEvaluator",
+    "EmbeddingSimilarityEvaluator",
+    "SentenceEvaluator",
+    "SimilarityFunction",
+    "TripletEvaluator",
+]
 
 
 class SentenceEvaluator:

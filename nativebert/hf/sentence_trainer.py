@@ -117,6 +117,21 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
 
 
 @dataclass
+class SentenceTransformerModelCardData:
+    """What a model card says beside what is measured, for ``SentenceTransformer(model_card_data=)``: taken, and of no effect on results."""
+
+    language: str | Sequence[str] | None = None
+    license: str | None = None
+    model_name: str | None = None
+    model_id: str | None = None
+    train_datasets: Sequence[Any] = ()
+    eval_datasets: Sequence[Any] = ()
+    task_name: str = ""
+    tags: Sequence[str] = ()
+    generate_widget_examples: bool = True
+
+
+@dataclass
 class InputExample:
     """Texts with a label, for :meth:`nativebert.hf.SentenceTransformer.fit`."""
 
@@ -250,6 +265,12 @@ class SentenceTransformerTrainer(Trainer):
             torch.autograd.backward(self._vectors(model, part), gradients)
         torch.set_rng_state(after)
         return loss.detach().requires_grad_()
+
+    def prediction_step(
+        self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Sequence[str] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """The loss of a batch, which texts without labels have too; override it for one's own."""
+        return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Sequence[str] | None = None, metric_key_prefix: str = "eval"

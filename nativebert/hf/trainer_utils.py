@@ -90,7 +90,9 @@ def get_last_checkpoint(folder: Any) -> str | None:
 
 def size_of(batch: Mapping[str, Any]) -> int:
     """Examples of a batch."""
-    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.dim()), 0)
+    return next(
+        (len(value) for value in batch.values() if (isinstance(value, Tensor) and value.dim()) or isinstance(value, list)), 0
+    )
 
 
 def arrays(value: Any) -> Any:

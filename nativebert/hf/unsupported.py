@@ -8,7 +8,7 @@ NAMES = {
     r"Seq2Seq.*Arguments": "text generation is not supported: nativebert has encoders only",
     r"DataCollator.*": "it has DataCollatorWithPadding, DataCollatorForTokenClassification, DataCollatorForLanguageModeling and DefaultDataCollator",
     r"(AdamW|Adafactor)": "use torch.optim.AdamW",
-    r"(readers|SentencesDataset|ParallelSentencesDataset|SentenceTransformerModelCardData|mine_hard_negatives)": (
+    r"(readers|SentencesDataset|ParallelSentencesDataset|mine_hard_negatives)": (
         "training of sentence-transformers is not in this version: train there, save, and load the folder here"
     ),
     r"MultiVectorEncoder": "it is nativebert.MultiVectorEmbedder, by calls of its own",
