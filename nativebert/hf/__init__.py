@@ -90,10 +90,31 @@ def __getattr__(name: str) -> Any:
             if re.fullmatch(pattern, name):
                 raise NotSupportedError(f"nativebert.hf does not support {name}: {advice}")
         if name[:1].isupper():
-            raise NotSupportedError(f"nativebert.hf does not support {name}. It has {', '.join(sorted(_HOME))}")
+            raise NotSupportedError(
+                f"nativebert.hf does not support {name}. {_instead(name)}; dir(nativebert.hf) lists all that it has"
+            )
         raise AttributeError(f"module 'nativebert.hf' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"nativebert.hf.{_HOME[name]}"), name)
     return value
+
+
+def _instead(name: str) -> str:
+    """What a name that is not here may have meant."""
+    from difflib import get_close_matches
+
+    if end := re.search(r"(Model|For[A-Z][A-Za-z]+)$", name):
+        families = sorted(
+            known.removesuffix("Model")
+            for known in _HOME
+            if known.endswith("Model") and not known.startswith(("Auto", "PreTrained"))
+        )
+        return (
+            f"It has {end[0]} of the families {', '.join(families)}"
+            if end[0] == "Model"
+            else f"Of models it has the families {', '.join(families)}"
+        )
+    near = get_close_matches(name, _HOME, 3, 0.6)
+    return f"The nearest names are {', '.join(near)}" if near else "It has no name like it"
 
 
 def __dir__() -> list[str]:

@@ -125,5 +125,6 @@ def set_dropout(model: Model, dropout: float | None, attention: float | None = N
     for module in model.modules():
         if isinstance(module, nn.Dropout) and dropout is not None:
             module.p = dropout
-        elif isinstance(module, Attention) and attention is not None:
-            module.dropout = attention
+        elif isinstance(module, Attention):
+            module.dropout = module.dropout if attention is None else attention
+            module.relative_dropout = module.relative_dropout if dropout is None else dropout

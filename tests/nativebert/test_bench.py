@@ -553,11 +553,13 @@ def test_which_kernels(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert facts["kernels"] == "torch; C kernels not used: NATIVEBERT_KERNELS=0 is set"
     else:
         assert facts["kernels"].startswith(f"C, {kernels.levels()[0]} (")
-        rotary = write_folder(tmp_path / "rotary", TINY["modernbert"])
-        (rotary / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+        other = write_folder(
+            tmp_path / "other", TINY["deberta-v2"] | {"conv_kernel_size": 3, "conv_act": "gelu"}
+        )  # its convolution
+        (other / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
         assert (
-            "modernbert in this precision is not supported"
-            in bench.measure(rotary, device="cpu", precisions=["float32"], rounds=1).facts["kernels"]
+            "deberta-v2 in this precision is not supported"
+            in bench.measure(other, device="cpu", precisions=["float32"], rounds=1).facts["kernels"]
         )
 
 

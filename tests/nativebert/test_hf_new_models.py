@@ -239,7 +239,7 @@ def test_the_number_of_items(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_resized_token_tables(made: Made, tied: bool, tmp_path: Path) -> None:
     broken = (
-        not tied and made.end == "ForMaskedLM" and made.family in ("roberta", "xlm-roberta", "camembert")
+        not tied and made.end == "ForMaskedLM" and made.family in ("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3")
     )  # its bias keeps its size there
     theirs = made.model(tie_word_embeddings=tied)
     theirs.save_pretrained(tmp_path / "m")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 import training
-from families import VARIANTS, Made, write
-from models import one_thread
+from families import VARIANTS, Made, their_state, write
+from models import LACKS, one_thread
 
 import nativebert as nb
 from nativebert.arch import family
@@ -91,9 +91,9 @@ def without_dropout(model: Any) -> None:
 def differences(model: nb.loading.LoadedModel, theirs: Any) -> dict[str, float]:
     """The largest difference of each parameter."""
     weights, found = family(model.config.family).map, {}
-    for name, p in theirs.named_parameters():
+    for name, p in their_state(theirs).items():
         targets = weights.targets_of(name)
-        for target, part in zip(targets, p.chunk(len(targets))):
+        for target, part in zip(targets, p.chunk(max(len(targets), 1))):
             mine = model.get_parameter(target)
             # no result depends on the keys' bias: its gradient is nothing but rounding, which AdamW makes a whole step of
             if not target.endswith("attn.k.bias"):
@@ -106,6 +106,8 @@ def differences(model: nb.loading.LoadedModel, theirs: Any) -> dict[str, float]:
 def test_one_step(variant: str, end: str, tmp_path: Path) -> None:
     """Every parameter after one step, in float64: what differs then is not rounding."""
     made = Made(variant, end)
+    if end in LACKS.get(made.family, ()):
+        pytest.skip("transformers has no such class")
     theirs: Any = write(made.model(), tmp_path, "float32").double()
     without_dropout(theirs)
     sequences, inputs = examples(made)
