@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -20,3 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid}: the id holds a memory address, another in each process; name the parameter: ids=[...]"
             )
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """``datasets.map(num_proc=...)`` puts a copy in the place of ``os.environ``, and rich would go on reading the old one."""
+    kept = os.environ
+    yield
+    os.environ = kept  # noqa: B003
