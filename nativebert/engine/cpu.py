@@ -65,10 +65,31 @@ def by_rows(act: Activation) -> Activation:
     return apply
 
 
+def company(*heads: Tensor) -> list[Tensor]:
+    """Queries or keys ``(n, A, l, D)``, twice where they are of a single head of a single sequence: see :func:`attend`."""
+    return [t.expand(2, -1, -1, -1) if t.shape[0] * t.shape[1] == 1 else t for t in heads]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Attention within sequences of equal length, ``(n, A, l, D)``, each bitwise as if it were alone.
+
+    Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is no multiple of 16, rows are not
+    aligned in memory, and which path a product takes depends on how they happen to lie; such heads are filled up with zeros, which
+    changes no sum. And a single head of a single sequence is not computed inside a parallel region, where products take another path;
+    it is given company.
+    """
+    D, n = q.shape[-1], q.shape[0]
+    if fill := -D % ALIGNED:
+        q, k, v = (F.pad(t, (0, fill)) for t in (q, k, v))
+    q, k, v = company(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[:n, ..., :D]
+
+
 class Product:
     """``x @ weight.T + bias``, then an activation or a sum with the residual."""
 
     precision = "float32"
+    attend = staticmethod(attend)  # of layers that multiply so
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         self.bias = None if bias is None else bias.detach().clone()
@@ -123,6 +144,7 @@ class _Block:
         attn, mlp = block.attn, block.mlp
         self.heads, self.scale = attn.heads, attn.scale
         self.relative = None if relative_table is None else attn.project_relative(relative_table)
+        self.attend = attend if relative_table is not None else product.attend
         self.qkv = product.of(attn.q, attn.k, attn.v)
         self.o = product.of(attn.o)
         self.up = product.of(mlp.up, activation=activation)
@@ -159,30 +181,10 @@ class _Block:
             if self.relative is not None and context.relative_rows is not None:
                 several_q, several_k = company(q, k)
                 bias = disentangled_scores(several_q, several_k, *self.relative, context.relative_rows[group])[:n] * self.scale
-            outputs.append(attend(q, k, v, bias, self.scale).transpose(1, 2).reshape(n * length, H))
+            outputs.append(self.attend(q, k, v, bias, self.scale).transpose(1, 2).reshape(n * length, H))
         if (filled := T - len(batch.ids)) > 0:
             outputs.append(qkv.new_zeros(filled, H))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def company(*heads: Tensor) -> list[Tensor]:
-    """Queries or keys ``(n, A, l, D)``, twice where they are of a single head of a single sequence: see :func:`attend`."""
-    return [t.expand(2, -1, -1, -1) if t.shape[0] * t.shape[1] == 1 else t for t in heads]
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Attention within sequences of equal length, ``(n, A, l, D)``, each bitwise as if it were alone.
-
-    Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is no multiple of 16, rows are not
-    aligned in memory, and which path a product takes depends on how they happen to lie; such heads are filled up with zeros, which
-    changes no sum. And a single head of a single sequence is not computed inside a parallel region, where products take another path;
-    it is given company.
-    """
-    D, n = q.shape[-1], q.shape[0]
-    if fill := -D % ALIGNED:
-        q, k, v = (F.pad(t, (0, fill)) for t in (q, k, v))
-    q, k, v = company(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[:n, ..., :D]
 
 
 class _Convolution:

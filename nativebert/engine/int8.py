@@ -2,21 +2,28 @@
 
 A weight is ``scale * units``, units from -127 to 127, one scale for each output, as :mod:`weights_map.eightbit` stores them in files. A
 row of inputs is ``least + step * q``, q from 0 to 255, with the row's own smallest and largest value at the ends: what a token gives does
-not depend on other tokens. The sum of ``q * units`` is an integer and exact, so results do not depend on its order either. Embeddings,
-norms, attention, the pooler and heads stay in fp32.
+not depend on other tokens. The sum of ``q * units`` is an integer and exact, so results do not depend on its order either. Attention within
+texts of 64 tokens and more is in whole numbers of 16 bits (:func:`attend16`). Embeddings, norms, attention in shorter texts, the pooler and heads
+stay in fp32.
 
 This is what int8 means, computed with torch; the C kernels compute the same.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from nativebert.engine.cpu import Product, by_rows
+from nativebert.engine.cpu import Product, attend, by_rows
 from nativebert.nn.activation import ACTIVATION
 
 EXACT = 512  # products of q and units that float32 adds up exactly: 512 * 255 * 127 < 2^24
+
+# Of nativebert/kernels/attention16.c, which says why.
+SCORE_UNITS, WEIGHT_UNITS, VALUE_UNITS = 4095, 32767, 1023
+FEWEST_TOKENS, MOST_HEAD, VALUE_TERMS = 64, 128, 64
 
 
 def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +57,47 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ((x - least) * inverse).round_(), torch.where(flat, 0.0, span / 255), least
 
 
+def _units(x: Tensor, dim: int, most: int) -> tuple[Tensor, Tensor]:
+    """Numbers as whole units, float64, of which the largest magnitude along a dimension is so many; and what one is worth."""
+    largest = x.abs().amax(dim, keepdim=True)
+    inverse = torch.where(largest > 1e-30, most / largest, 0.0)
+    return (x * inverse).round_().double(), largest / most
+
+
+def attend16(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Attention in whole numbers of 16 bits within long texts, in fp32 (:func:`nativebert.engine.cpu.attend`) within others.
+
+    A query or key is 4095 units long at its largest element, a text's values 1023 for each output, its largest weight 32767. Sums of
+    units are exact; those of values are rounded to float32 every 64 tokens. Weights are divided by the sum of the rounded ones.
+
+    Args:
+        q, k, v: float32 ``(n, A, l, D)``, texts of equal length.
+        bias: of scores, ``(n or 1, A, l, l)``.
+        scale: of scores.
+
+    Returns:
+        float32 ``(n, A, l, D)``, each text's as if it were alone.
+    """
+    length, D = q.shape[-2:]
+    if length < FEWEST_TOKENS or D > MOST_HEAD:
+        return attend(q, k, v, bias, scale)
+    (q, q_unit), (k, k_unit) = (_units(x, -1, SCORE_UNITS) for x in (q, k))
+    v, v_unit = _units(v, -2, VALUE_UNITS)
+    scores = (q @ k.transpose(-1, -2)).float() * (k_unit * (scale * math.log2(math.e))).transpose(-1, -2) * q_unit
+    if bias is not None:
+        scores += bias * math.log2(math.e)
+    weights = (torch.exp2(scores - scores.amax(-1, keepdim=True)) * WEIGHT_UNITS).round_()
+    total = torch.zeros_like(v, dtype=torch.float32)
+    for some, terms in zip(torch.split(weights.double(), VALUE_TERMS, -1), torch.split(v, VALUE_TERMS, -2), strict=True):
+        total += (some @ terms).float()
+    return total / weights.double().sum(-1, keepdim=True).float() * v_unit
+
+
 class Int8Product(Product):
     """``x @ weight.T + bias`` in int8, then an activation or a sum with the residual."""
 
     precision = "int8"
+    attend = staticmethod(attend16)
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         units, self.scale = quantise_weight(weight.detach())

@@ -164,7 +164,10 @@ class Kernels(ctypes.Structure):
         ),
         ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
         ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
-        ("attention", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, *[c_void_p] * 4)),
+        *(
+            (name, ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, *[c_void_p] * 4))
+            for name in ("attention", "attention16")
+        ),
         ("rotate", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
         ("attention_scratch", ctypes.CFUNCTYPE(c_size_t, c_int, c_int, c_int)),
         ("layer_norm", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, Norm, c_float, c_void_p, c_void_p)),

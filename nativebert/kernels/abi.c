@@ -31,7 +31,7 @@ static const AbiEntry entries[] = {
     SIZE(Kernels), FIELD(Kernels, name), FIELD(Kernels, panel), FIELD(Kernels, panel8), FIELD(Kernels, pack_panels),
     FIELD(Kernels, pack_panels8), FIELD(Kernels, gemm), FIELD(Kernels, gemm8),
     FIELD(Kernels, normalize_rows), FIELD(Kernels, quantise_rows),
-    FIELD(Kernels, attention), FIELD(Kernels, rotate), FIELD(Kernels, attention_scratch), FIELD(Kernels, layer_norm),
+    FIELD(Kernels, attention), FIELD(Kernels, attention16), FIELD(Kernels, rotate), FIELD(Kernels, attention_scratch), FIELD(Kernels, layer_norm),
     FIELD(Kernels, center_row),
     FIELD(Kernels, combine_rows), FIELD(Kernels, add_row), FIELD(Kernels, multiply_row),
     FIELD(Kernels, pool), FIELD(Kernels, training),

@@ -142,12 +142,12 @@ static Matrix pack_padded(Matrix from, int rows, int columns, float *to)
     return (Matrix){to, stride, 1};
 }
 
-/* The bias of queries from `row` on, so many to a vector's whole, added to their scores: bias[d] is that of query - key = d. */
-static void add_bias(float *scores, int length, size_t stride, const float *bias, int row)
+/* The bias of queries from `row` on, so many to a vector's whole, times a factor added to their scores: bias[d] is that of query - key = d. */
+static void add_bias(float *scores, int length, size_t stride, const float *bias, float factor, int row)
 {
     for (int j = 0; j < length; j++, scores += stride)
         for (size_t v = 0; v < stride; v += LANES)
-            store(scores + v, load(scores + v) + load(bias + row - j + (int)v));
+            store(scores + v, load(scores + v) + load(bias + row - j + (int)v) * factor);
 }
 
 /* Products with relative positions added to scores, where row `at` of the distance gives q r_k^T in to_position (queries, n) and k r_q^T in
@@ -241,7 +241,7 @@ static void attention(const float *qkv, int length, int width, int head, int fir
         if (relative)
             add_relative(scores, length, queries.row, relative, to_position, from_position, n, lowest, row);
         if (bias)
-            add_bias(scores, length, queries.row, bias, row);
+            add_bias(scores, length, queries.row, bias, 1.0f, row);
         softmax_inplace(scores, length, queries.row, inv_sum);
         for (int i = 0; i < rows; i += TILE_ROWS)
             gemm_tile(at_most_tile(rows - i), matrix_from(scores_t, i), values, length, inv_sum + i,

@@ -132,7 +132,7 @@ static void attend(const Encoder *e, const Layer *layer, Team team, Work *work, 
         relative.k += (size_t)head * D * relative.stride;
         if (layer->rotary)
             e->kernels->rotate(qkv, all.last, H, D, batch->positions + work->starts[n], layer->rotary);
-        e->kernels->attention(qkv, all.last, H, D, needed < 0 ? 0 : token, needed < 0 ? all.last : token + 1,
+        (layer->qkv.panels8 ? e->kernels->attention16 : e->kernels->attention)(qkv, all.last, H, D, needed < 0 ? 0 : token, needed < 0 ? all.last : token + 1,
                               layer->bias ? layer->bias + head * layer->bias_stride : NULL, relative.rows ? &relative : NULL, work->context + (size_t)row * H + head * D,
                               work->heads + team.index * work->heads_size);
     }

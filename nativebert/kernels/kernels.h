@@ -162,6 +162,9 @@ typedef struct {
     /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, context to its place in rows of H. */
     void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
                       const Relative *, float *context, float *scratch);
+    /* The same for layers in int8: in whole numbers of 16 bits where the text is long. */
+    void (*attention16)(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+                        const Relative *, float *context, float *scratch);
     /* Queries and keys of one head of one sequence turned by the angles of their positions, in place. */
     void (*rotate)(float *qkv, int length, int width, int head, const int64_t *positions, const float *rotary);
     /* Floats of scratch that attention over so many tokens needs, with so many rows of relative positions. */

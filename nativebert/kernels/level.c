@@ -11,6 +11,7 @@
 
 #include "activation.c"
 #include "attention.c"
+#include "attention16.c"
 #include "norm.c"
 #include "pack8.c"
 #include "pool.c"
@@ -48,6 +49,7 @@ const Kernels TABLE(LEVEL) = {
     .gemm8 = gemm8,
     .quantise_rows = quantise_rows,
     .attention = attention,
+    .attention16 = attention16,
     .rotate = rotate,
     .attention_scratch = attention_scratch,
     .layer_norm = layer_norm,

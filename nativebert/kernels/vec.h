@@ -4,7 +4,7 @@
  * contracted behind our back (-ffp-contract=off): where multiply and add are one rounding, fma() says so.
  *
  * Contents: LANES, TILE_ROWS, TILE_VECTORS, PANEL; load, store, fma_, min_, max_; interleave; reduce_add, reduce_max, reduce_min; exp_;
- * dot4.
+ * dot4, dot2.
  */
 #ifndef NATIVEBERT_VEC_H
 #define NATIVEBERT_VEC_H
@@ -203,6 +203,20 @@ INLINE IntVec dot4(IntVec sum, IntVec a, IntVec b)
     sum += ((a >> 8) & 255) * ((b << 16) >> 24);
     sum += ((a >> 16) & 255) * ((b << 8) >> 24);
     return sum + ((a >> 24) & 255) * (b >> 24);
+#endif
+}
+
+/* sum + the two products of signed 16-bit numbers of a and b, in each lane; exact. */
+INLINE IntVec dot2(IntVec sum, IntVec a, IntVec b)
+{
+#if defined(__AVX512VNNI__)
+    return (IntVec)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+    return sum + (IntVec)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+    return sum + (IntVec)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
 

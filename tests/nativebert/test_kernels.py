@@ -29,7 +29,7 @@ from nativebert import kernels
 from nativebert.config import Convolution, EncoderConfig, Layer
 from nativebert.engine import prepare
 from nativebert.engine.cpu import CpuPlan
-from nativebert.engine.int8 import Int8Product, quantise_rows, quantise_weight
+from nativebert.engine.int8 import Int8Product, attend16, quantise_rows, quantise_weight
 from nativebert.engine.native import HUGE_PAGE_BYTES, CKernelPlan, supports
 from nativebert.engine.plan import ExecutionPlan
 from nativebert.errors import BadInputError, TooLongError
@@ -276,6 +276,44 @@ def test_activations(level: str, name: str) -> None:
 @needs_kernels
 def test_every_activation_has_a_number() -> None:
     assert kernels.ACTIVATION.keys() == ACTIVATION.keys()
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(20))
+def test_attention_in_16_bits(level: str, seed: int) -> None:
+    """Against the same in torch, and both against float64; in fp32 where a text is short or a head is wide."""
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    L = r.choice([1, 63, 64, 65, 127, 200, 300])
+    A, D = r.randint(1, 3), r.choice([1, 3, 16, 20, 32, 33, 64, 80, 128, 144])
+    H = A * D
+    qkv = torch.randn(L, 3 * H, generator=g) * torch.rand(3 * H, generator=g) * r.choice([0.3, 2.4])
+    qkv[L // 2] = 0  # a token without a unit of its own
+    bias = (torch.rand(2 * L - 1 + 64, generator=g) - 0.5).masked_fill(
+        torch.rand(2 * L - 1 + 64, generator=g) < 0.1, -torch.inf
+    )
+    bias[L - 1] = 0.0  # every token sees itself
+    table = kernels.table().contents
+    y, scratch = guarded(L, H), guarded(table.attention_scratch(L, D, 0))
+    first, last = sorted(r.sample(range(L + 1), 2))
+    some = guarded(last - first, H)
+    middle = bias.data_ptr() + 4 * (L - 1) if seed % 2 else None
+    for head in range(A):
+        at = 4 * head * D
+        table.attention16(qkv.data_ptr() + at, L, H, D, 0, L, middle, None, y.data_ptr() + at, scratch.data_ptr())
+        table.attention16(qkv.data_ptr() + at, L, H, D, first, last, middle, None, some.data_ptr() + at, scratch.data_ptr())
+    assert torch.equal(some, y[first:last])
+    q, k, v = qkv.view(1, L, 3, A, D).permute(2, 0, 3, 1, 4)
+    place = torch.arange(L)
+    by_distance = bias[place[:, None] - place + L - 1].expand(1, A, L, L) if seed % 2 else None
+    alike = attend16(q, k, v, by_distance, D**-0.5)[0].transpose(0, 1).reshape(L, H)
+    wide = None if by_distance is None else by_distance.double()
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=wide)[0].transpose(0, 1).reshape(L, H)
+    size = v.abs().amax()
+    whole = L >= 64 and D <= 128
+    assert (y - alike).abs().max() <= (2e-4 if whole else 5e-6) * size  # a weight's rounding may differ by a unit
+    assert (y - exact).abs().max() <= (2e-3 if whole else 5e-6) * size
+    assert not whole or (y - exact).abs().max() > 1e-6 * size
+    assert all(map(untouched, (y, some, scratch)))
 
 
 @needs_kernels
