@@ -14,10 +14,44 @@ TITLES = {
     "minilm": "all-MiniLM-L6-v2",
     "distilbert": "DistilBERT-base size, random weights",
     "bert": "BERT-base size, random weights",
+    "mpnet": "MPNet-base size, random weights",
+    "modernbert": "ModernBERT-base size, random weights",
+    "nomic": "nomic-embed-text-v1.5 size, random weights",
+    "gte": "gte-base-en-v1.5 size, random weights",
+    "deberta": "DeBERTa-v3-base size, random weights",
+}
+
+# model_type in transformers, and the settings in which the usual checkpoint of that name differs from its defaults. All have the
+# vocabulary of all-MiniLM-L6-v2, which changes no work but that of reading a table.
+_DEBERTA = {
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+}
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "distilbert": ("distilbert", {}),
+    # the type of positions is said although it is the usual one: the converter of CTranslate2 asks for it
+    "bert": ("bert", {"position_embedding_type": "absolute"}),
+    "mpnet": ("mpnet", {"max_position_embeddings": 514, "pad_token_id": 1}),
+    "modernbert": ("modernbert", {"bos_token_id": 101, "eos_token_id": 102, "cls_token_id": 101, "sep_token_id": 102}),
+    "nomic": (
+        "nomic_bert",
+        {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    ),
+    "gte": ("gte", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}),
+    "deberta": (
+        "deberta-v2",
+        {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, **_DEBERTA},
+    ),
 }
 
 # Mixed texts that are timed, by default: the larger the model, the fewer.
-COUNTS = {"minilm": 600, "distilbert": 300, "bert": 200}
+COUNTS = {"minilm": 600, "distilbert": 300} | dict.fromkeys(list(ARCHITECTURES)[1:], 200)
 
 
 @dataclass(frozen=True)
@@ -25,7 +59,7 @@ class ModelFiles:
     """A model folder, and the folder for what is made of it.
 
     Attributes:
-        name: ``minilm``, ``distilbert`` or ``bert``.
+        name: one of :data:`TITLES`.
         folder: what transformers, sentence-transformers and nativebert open.
         cache: where exports for other runtimes go.
     """
@@ -57,14 +91,18 @@ class ModelFiles:
     @property
     def segments(self) -> bool:
         """Whether the model has token types."""
-        return bool(self.config["model_type"] != "distilbert")
+        return bool(self.config.get("type_vocab_size"))
 
     def flops(self, lengths: list[int]) -> float:
         """Operations of the matrix products for sequences of these lengths, real tokens only; a multiply-add counts as two."""
         layers, width, inner, _ = self.size
-        products = sum(lengths) * 2 * (4 * width**2 + 2 * width * inner)
-        attention = sum(n * n for n in lengths) * 4 * width
-        return float(layers * (products + attention))
+        matrices = (
+            3 if self.config["model_type"] in ("modernbert", "nomic_bert", "gte") else 2
+        )  # of the feed-forward part, gate included
+        products = layers * sum(lengths) * 2 * (4 * width**2 + matrices * width * inner)
+        near = self.config.get("layer_types", []).count("sliding_attention")
+        everywhere, nearby = layers - near, near and near * sum(n * min(n, self.config["local_attention"] + 1) for n in lengths)
+        return float(products + (everywhere * sum(n * n for n in lengths) + nearby) * 4 * width)
 
 
 def default_folder() -> Path:
@@ -101,23 +139,29 @@ def once(path: Path, make: Any) -> Path:
     return path
 
 
+_TOKENIZERS = {"distilbert": "DistilBertTokenizer", "bert": "BertTokenizer"}
+
+
 def _make(name: str, folder: Path, tokenizer: Path) -> None:
     """A model in the layout of sentence-transformers: mean pooling, normalised, 512 tokens, the vocabulary of all-MiniLM-L6-v2."""
     import torch
-    from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+    from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    # the type of positions is said although it is the usual one: the converter of CTranslate2 asks for it
-    bert = BertConfig(position_embedding_type="absolute")
-    model = DistilBertModel(DistilBertConfig()) if name == "distilbert" else BertModel(bert)
+    kind, settings = ARCHITECTURES[name]
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **{"vocab_size": 30522, "pad_token_id": 0} | settings))
     model.save_pretrained(folder)
     for file in ("tokenizer.json", "vocab.txt", "special_tokens_map.json"):
         shutil.copy(tokenizer / file, folder)
-    kind = "DistilBertTokenizer" if name == "distilbert" else "BertTokenizer"
     special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
     parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
     written: dict[str, Any] = {
-        "tokenizer_config.json": {"tokenizer_class": kind, "do_lower_case": True, "model_max_length": 512, **special},
+        "tokenizer_config.json": {
+            "tokenizer_class": _TOKENIZERS.get(kind, "PreTrainedTokenizerFast"),
+            "do_lower_case": True,
+            "model_max_length": 512,
+            **special,
+        },
         "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
         "modules.json": [
             {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{part}"}

@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks import models
 from benchmarks.harness import ratios
 
 PRECISIONS = ("float32", "int8")
@@ -137,7 +138,7 @@ def write(results: Path, page: Path) -> None:
     print(f"written to {page}" + (f" and {picture}" if drawn else ""))
 
 
-ORDER = ("minilm", "distilbert", "bert")
+ORDER = tuple(models.TITLES)
 
 
 def summary(found: list[dict[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""transformers with its sdpa attention."""
+"""transformers, with sdpa attention where the model has it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Transformers(Padded):
         logging.disable_progress_bar()
         torch.set_num_threads(threads)
         super().__init__(model, threads, precision, variant)
-        self.network = AutoModel.from_pretrained(model.folder, attn_implementation="sdpa").eval()
+        self.network = AutoModel.from_pretrained(model.folder).eval()  # with sdpa where there is that
 
     def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         import torch

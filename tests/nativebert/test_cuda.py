@@ -313,9 +313,6 @@ def plan(model: Model, precision: str = "float32") -> ExecutionPlan:
 def test_every_family_and_head_against_the_golden_data(made: nb.Model) -> None:
     folder, batch, truth = with_head(made)
     model = nb.load(folder)
-    if made.family == "deberta-v2":  # scores that depend on a query, a key and their distance: torch computes them
-        assert why_not(model, DEVICE) == "they do not compute the attention of deberta-v2"
-        return
     rows = [ids[mask > 0].tolist() for ids, mask in zip(batch.ids, batch.mask)]
     kinds = None if batch.segments is None else [s[mask > 0].tolist() for s, mask in zip(batch.segments, batch.mask)]
     packed = Packed.of(rows, kinds, position_pad_id=model.config.position_pad_id)
@@ -348,6 +345,14 @@ def tiny(family: str, **changes: object) -> Model:
 
 FAMILIES = ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "modernbert", "nomic_bert", "gte", "jina_bert"]
 ROUNDED = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 2e-1}
+
+
+def test_rotary_positions_that_are_stretched() -> None:
+    model = tiny("gte", rope_scaling={"type": "ntk", "factor": 8.0})
+    assert {layer.rope_scale for layer in model.config.layers} != {1.0}
+    batch = Packed.of([list(range(5, 5 + n)) for n in (40, 7, 1)], position_pad_id=model.config.position_pad_id)
+    with torch.no_grad():
+        close(plan(model).hidden(batch).cpu(), model.encode(batch).hidden)
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
@@ -412,6 +417,8 @@ def test_an_id_beyond_the_table_is_refused() -> None:
 
 
 def test_why_not() -> None:
+    # scores that depend on a query, a key and their distance: torch computes them
+    assert why_not(tiny("deberta-v2"), DEVICE) == "they do not compute the attention of deberta-v2"
     assert why_not(tiny("bert"), DEVICE) == ""
     assert "1,024" not in why_not(tiny("bert", hidden_size=1024, num_attention_heads=8), DEVICE)
     wide = tiny("bert", hidden_size=1024, num_attention_heads=2, num_hidden_layers=1)

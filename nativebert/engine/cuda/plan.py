@@ -170,11 +170,13 @@ class CudaPlan(ExecutionPlan):
             self._last_norm = None if model.norm is None else target.norm(model.norm)
             self.heads: dict[str, CudaHead] = {task: CudaHead(model, task, device, self._tiles) for task in heads}
             self._bias = _by_distance(model, device)
-            widths = {layer.rope_theta: config.width // layer.heads for layer in config.layers}
             self._rotary = {
-                theta: _cos_sin(config, theta, width, device) for theta, width in widths.items() if theta is not None
+                (layer.rope_theta, layer.rope_scale): _cos_sin(config, layer, device)
+                for layer in config.layers
+                if layer.rope_theta is not None
             }
-        self._attention = tiles.attention_tiles(max(widths.values(), default=16), target.dtype)
+        widest = max((config.width // layer.heads for layer in config.layers), default=16)
+        self._attention = tiles.attention_tiles(widest, target.dtype)
         self._columns = self._bias is not None or any(layer.window is not None for layer in config.layers)
         work = max((config.width * (4 * config.width + 2 * layer.intermediate_size) for layer in config.layers), default=1)
         self._graphs = Graphs(device, work if target.dtype.itemsize == 2 else 4 * work)  # float32 takes several times as long
@@ -279,7 +281,7 @@ class CudaPlan(ExecutionPlan):
 
     def _attend(self, qkv: Tensor, layer: Layer, inputs: Inputs) -> Tensor:
         if layer.rope_theta is not None:
-            kernels.rotate(qkv, inputs.positions, *self._rotary[layer.rope_theta], layer.heads)
+            kernels.rotate(qkv, inputs.positions, *self._rotary[layer.rope_theta, layer.rope_scale], layer.heads)
         where = {"columns": inputs.columns, "attended": inputs.attended, "bias": self._bias}
         return kernels.attend(qkv, inputs.blocks, layer.heads, **where, window=layer.window, precision=self._target.products)
 
@@ -293,9 +295,11 @@ class CudaPlan(ExecutionPlan):
         return kernels.pool(hidden, inputs.cu_seqlens, ("cls",))
 
 
-def _cos_sin(config: EncoderConfig, theta: float, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _cos_sin(config: EncoderConfig, layer: Layer, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of every position, ``(P, D / 2)``: prepared on the CPU, so that they are the reference's."""
-    cos, sin = cos_sin(torch.arange(config.positions), theta, width)
+    assert layer.rope_theta is not None
+    width = config.width // layer.heads
+    cos, sin = cos_sin(torch.arange(config.positions), layer.rope_theta, width, layer.rope_scale)
     return cos[:, : width // 2].contiguous().to(device), sin[:, : width // 2].contiguous().to(device)
 
 
