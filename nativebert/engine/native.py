@@ -143,6 +143,7 @@ class CKernelPlan(ExecutionPlan):
                         )  # (A, D, R + room)
                         middle = row + 4 * (self.config.positions + LONGEST_VECTOR)
                         made.relative = kernels.Relative(self._pointer(q), self._pointer(k), middle, len(relative), q.shape[-1])
+                    made.reach = 0 if layer.window is None else layer.window + 1
                     if (bias := by_distance(layer)) is not None:
                         middle = bias.shape[-1] // 2  # distance 0 of the first head
                         made.bias = self._pointer(bias) + middle * bias.element_size()

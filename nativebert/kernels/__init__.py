@@ -79,6 +79,7 @@ class Layer(ctypes.Structure):
         ("rotary", c_void_p),
         ("bias", c_void_p),
         ("bias_stride", c_int64),
+        ("reach", c_int32),
         ("relative", Relative),
     ]
 
@@ -165,7 +166,7 @@ class Kernels(ctypes.Structure):
         ("normalize_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Rows)),
         ("quantise_rows", ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_int, c_int, Quantised)),
         *(
-            (name, ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_int, c_int, *[c_void_p] * 4))
+            (name, ctypes.CFUNCTYPE(None, c_void_p, *[c_int] * 5, c_void_p, c_int, *[c_void_p] * 3))
             for name in ("attention", "attention16")
         ),
         ("rotate", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),

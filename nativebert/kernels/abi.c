@@ -22,7 +22,7 @@ static const AbiEntry entries[] = {
     SIZE(Relative), FIELD(Relative, q), FIELD(Relative, k), FIELD(Relative, row), FIELD(Relative, rows), FIELD(Relative, stride),
     SIZE(Layer), FIELD(Layer, qkv), FIELD(Layer, out), FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, gate), FIELD(Layer, attn_norm),
     FIELD(Layer, mlp_norm), FIELD(Layer, heads), FIELD(Layer, activation), FIELD(Layer, rotary), FIELD(Layer, bias),
-    FIELD(Layer, bias_stride), FIELD(Layer, relative),
+    FIELD(Layer, bias_stride), FIELD(Layer, reach), FIELD(Layer, relative),
     SIZE(Embedding), FIELD(Embedding, token), FIELD(Embedding, segment), FIELD(Embedding, position), FIELD(Embedding, tokens),
     FIELD(Embedding, segments), FIELD(Embedding, positions), FIELD(Embedding, width), FIELD(Embedding, norm), FIELD(Embedding, project),
     SIZE(Quantised), FIELD(Quantised, q), FIELD(Quantised, scale), FIELD(Quantised, min),

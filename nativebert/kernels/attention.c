@@ -7,7 +7,7 @@
  * over D, each sum and each output over L, from the first to the last.
  *
  * Contents: accumulate_tile(), gemm_tile_columns(), gemm_tile_rows(), gemm_tile(): small products in registers; transpose() and
- * pack_padded(); add_bias(), add_relative(), softmax_inplace(); rotate(); attention(), attention_scratch(). Part of level.c.
+ * pack_padded(); add_bias(), add_relative(), softmax_inplace(); rotate(); reached_keys(); attention(), attention_scratch(). Part of level.c.
  * Stability (fp32): the largest score is subtracted before exp_; sums of more than SUM_TERMS terms are sums of partial sums.
  */
 
@@ -210,7 +210,20 @@ static void rotate(float *qkv, int length, int width, int head, const int64_t *p
     }
 }
 
-static void attention(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+/* Keys that queries from `row` on can reach. They begin where a partial sum does: so sums are those over all keys, of which the others add nothing. */
+typedef struct {
+    int first, last;
+} Span;
+
+INLINE Span reached_keys(int row, int rows, int length, int reach)
+{
+    if (!reach)
+        return (Span){0, length};
+    const int first = row < reach ? 0 : row - reach + 1, last = row + rows - 1 + reach;
+    return (Span){first / SUM_TERMS * SUM_TERMS, last < length ? last : length};
+}
+
+static void attention(const float *qkv, int length, int width, int head, int first, int last, const float *bias, int reach,
                       const Relative *relative, float *context, float *scratch)
 {
     const size_t stride = 3 * (size_t)width, room = (size_t)length * filled(head);
@@ -231,20 +244,22 @@ static void attention(const float *qkv, int length, int width, int head, int fir
     for (int row = first; row < last; row += QUERIES) {
         const int rows = last - row < QUERIES ? last - row : QUERIES, columns = filled(rows);
         const Matrix queries = {transposed, (size_t)columns, 1}, scores_t = {scores, 1, (size_t)columns};
+        const Span span = reached_keys(row, rows, length, relative ? 0 : reach);
+        const int among = span.last - span.first;
         for (int i = 0; i < rows; i += LANES)
             transpose(matrix_from(all_queries, row + i), rows - i, head, transposed + i, queries.row);
-        for (int j = 0; j < length; j += TILE_ROWS)
-            gemm_tile(at_most_tile(length - j), matrix_from(keys, j), queries, head, scale, scores + j * queries.row, queries.row, columns);
+        for (int j = 0; j < among; j += TILE_ROWS)
+            gemm_tile(at_most_tile(among - j), matrix_from(keys, span.first + j), queries, head, scale, scores + j * queries.row, queries.row, columns);
         for (int i = 0; relative && i < rows; i += TILE_ROWS)
             gemm_tile(at_most_tile(rows - i), matrix_from(all_queries, row + i), (Matrix){relative->k + lowest, (size_t)relative->stride, 1}, head,
                 scale, to_position + (size_t)i * filled(n), (size_t)filled(n), n);
         if (relative)
             add_relative(scores, length, queries.row, relative, to_position, from_position, n, lowest, row);
         if (bias)
-            add_bias(scores, length, queries.row, bias, 1.0f, row);
-        softmax_inplace(scores, length, queries.row, inv_sum);
+            add_bias(scores, among, queries.row, bias, 1.0f, row - span.first);
+        softmax_inplace(scores, among, queries.row, inv_sum);
         for (int i = 0; i < rows; i += TILE_ROWS)
-            gemm_tile(at_most_tile(rows - i), matrix_from(scores_t, i), values, length, inv_sum + i,
+            gemm_tile(at_most_tile(rows - i), matrix_from(scores_t, i), matrix_from(values, span.first), among, inv_sum + i,
                 context + (size_t)(row - first + i) * width, (size_t)width, head);
     }
 }

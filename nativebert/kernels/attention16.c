@@ -206,11 +206,11 @@ static void softmax_pairs(float *scores, int length, size_t stride, float *inv_s
     }
 }
 
-static void attention16(const float *qkv, int length, int width, int head, int first, int last, const float *bias, const Relative *relative,
-                        float *context, float *scratch)
+static void attention16(const float *qkv, int length, int width, int head, int first, int last, const float *bias, int reach,
+                        const Relative *relative, float *context, float *scratch)
 {
     if (length < FEWEST_TOKENS16 || head > MOST_HEAD16 || relative) {
-        attention(qkv, length, width, head, first, last, bias, relative, context, scratch);
+        attention(qkv, length, width, head, first, last, bias, reach, relative, context, scratch);
         return;
     }
     const size_t stride = 3 * (size_t)width, room = (size_t)filled(head);
@@ -222,17 +222,19 @@ static void attention16(const float *qkv, int length, int width, int head, int f
     value_pairs(values, length, head, value, value_unit);
     for (int row = first; row < last; row += QUERIES) {
         const int rows = last - row < QUERIES ? last - row : QUERIES, columns = filled(rows);
+        const Span span = reached_keys(row, rows, length, reach);
+        const int among = span.last - span.first;
         for (int i = 0; i < rows; i += LANES)
             transpose(matrix_from(all_queries, row + i), rows - i, head, queries + i, (size_t)columns);
         query_pairs(queries, (size_t)columns, head, query_unit);
-        for (int j = 0; j < length; j += TILE_ROWS)
-            pair_tile_of(at_most_tile(length - j), (Pairs){key + (size_t)j * room / 2, room / 2, 1}, (Pairs){(int32_t *)queries, (size_t)columns, 1},
-                         (int)room / 2, (int)room / 2, key_unit + j, query_unit, scores + (size_t)j * columns, (size_t)columns, columns);
+        for (int j = 0; j < among; j += TILE_ROWS)
+            pair_tile_of(at_most_tile(among - j), (Pairs){key + (size_t)(span.first + j) * room / 2, room / 2, 1},
+                         (Pairs){(int32_t *)queries, (size_t)columns, 1}, (int)room / 2, (int)room / 2, key_unit + span.first + j, query_unit, scores + (size_t)j * columns, (size_t)columns, columns);
         if (bias)
-            add_bias(scores, length, (size_t)columns, bias, LOG2_E, row);
-        softmax_pairs(scores, length, (size_t)columns, inv_sum);
+            add_bias(scores, among, (size_t)columns, bias, LOG2_E, row - span.first);
+        softmax_pairs(scores, among, (size_t)columns, inv_sum);
         for (int i = 0; i < rows; i += TILE_ROWS)
-            pair_tile_of(at_most_tile(rows - i), (Pairs){(int32_t *)scores + i, 1, (size_t)columns}, (Pairs){value, room, 1}, (length + 1) / 2,
+            pair_tile_of(at_most_tile(rows - i), (Pairs){(int32_t *)scores + i, 1, (size_t)columns}, (Pairs){value + (size_t)span.first / 2 * room, room, 1}, (among + 1) / 2,
                          VALUE_TERMS / 2, inv_sum + i, value_unit, context + (size_t)(row - first + i) * width, (size_t)width, head);
     }
 }

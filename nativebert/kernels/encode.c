@@ -133,7 +133,7 @@ static void attend(const Encoder *e, const Layer *layer, Team team, Work *work, 
         if (layer->rotary)
             e->kernels->rotate(qkv, all.last, H, D, batch->positions + work->starts[n], layer->rotary);
         (layer->qkv.panels8 ? e->kernels->attention16 : e->kernels->attention)(qkv, all.last, H, D, needed < 0 ? 0 : token, needed < 0 ? all.last : token + 1,
-                              layer->bias ? layer->bias + head * layer->bias_stride : NULL, relative.rows ? &relative : NULL, work->context + (size_t)row * H + head * D,
+                              layer->bias ? layer->bias + head * layer->bias_stride : NULL, layer->reach, relative.rows ? &relative : NULL, work->context + (size_t)row * H + head * D,
                               work->heads + team.index * work->heads_size);
     }
     team_barrier(team);

@@ -67,6 +67,7 @@ typedef struct {
     const float *rotary;      /* (positions, D) cosines, then sines, of each position; NULL for none */
     const float *bias;        /* of scores by the distance of query and key, that of 0 of the first head; NULL for none */
     int64_t bias_stride;      /* floats from one head's to the next's */
+    int32_t reach;            /* keys count up to so many tokens from the query, its own included; 0 for all; the bias has minus infinity beyond */
     Relative relative;        /* of the first head; rows is 0 for none */
 } Layer;
 
@@ -160,10 +161,10 @@ typedef struct {
     /* Rows of x (T, K), each by itself. */
     void (*quantise_rows)(const float *x, size_t stride, int rows, int width, Quantised to);
     /* One head of one sequence, of the queries first to last: qkv points to its q in rows of 3H, context to its place in rows of H. */
-    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+    void (*attention)(const float *qkv, int length, int width, int head, int first, int last, const float *bias, int reach,
                       const Relative *, float *context, float *scratch);
     /* The same for layers in int8: in whole numbers of 16 bits where the text is long. */
-    void (*attention16)(const float *qkv, int length, int width, int head, int first, int last, const float *bias,
+    void (*attention16)(const float *qkv, int length, int width, int head, int first, int last, const float *bias, int reach,
                         const Relative *, float *context, float *scratch);
     /* Queries and keys of one head of one sequence turned by the angles of their positions, in place. */
     void (*rotate)(float *qkv, int length, int width, int head, const int64_t *positions, const float *rotary);

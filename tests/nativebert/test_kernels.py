@@ -279,6 +279,28 @@ def test_every_activation_has_a_number() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("seed", range(10))
+def test_attention_within_a_window(level: str, seed: int) -> None:
+    """The bits of attention to all keys, with minus infinity added to the scores of those beyond."""
+    r, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    L, D, reach = r.choice([20, 150, 300, 513]), r.choice([16, 20, 64]), r.choice([1, 2, 33, 65, 129])
+    qkv = torch.randn(L, 3 * D, generator=g) * 2
+    distance = torch.arange(1 - L, L + 64)
+    bias = torch.zeros(len(distance)).masked_fill(distance.abs() >= reach, -torch.inf)
+    table = kernels.table().contents
+    scratch = guarded(table.attention_scratch(L, D, 0))
+    first, last = sorted(r.sample(range(L + 1), 2))
+    for attention in (table.attention, table.attention16):
+        everything, near, some = guarded(L, D), guarded(L, D), guarded(last - first, D)
+        for y, limit, rows in ((everything, 0, (0, L)), (near, reach, (0, L)), (some, reach, (first, last))):
+            middle = bias.data_ptr() + 4 * (L - 1)
+            attention(qkv.data_ptr(), L, D, D, *rows, middle, limit, None, y.data_ptr(), scratch.data_ptr())
+        assert torch.equal(near, everything)
+        assert torch.equal(some, everything[first:last])
+        assert all(map(untouched, (near, some, scratch)))
+
+
+@needs_kernels
 @pytest.mark.parametrize("seed", range(20))
 def test_attention_in_16_bits(level: str, seed: int) -> None:
     """Against the same in torch, and both against float64; in fp32 where a text is short or a head is wide."""
@@ -299,8 +321,8 @@ def test_attention_in_16_bits(level: str, seed: int) -> None:
     middle = bias.data_ptr() + 4 * (L - 1) if seed % 2 else None
     for head in range(A):
         at = 4 * head * D
-        table.attention16(qkv.data_ptr() + at, L, H, D, 0, L, middle, None, y.data_ptr() + at, scratch.data_ptr())
-        table.attention16(qkv.data_ptr() + at, L, H, D, first, last, middle, None, some.data_ptr() + at, scratch.data_ptr())
+        table.attention16(qkv.data_ptr() + at, L, H, D, 0, L, middle, 0, None, y.data_ptr() + at, scratch.data_ptr())
+        table.attention16(qkv.data_ptr() + at, L, H, D, first, last, middle, 0, None, some.data_ptr() + at, scratch.data_ptr())
     assert torch.equal(some, y[first:last])
     q, k, v = qkv.view(1, L, 3, A, D).permute(2, 0, 3, 1, 4)
     place = torch.arange(L)
@@ -330,8 +352,8 @@ def test_attention(level: str, seed: int) -> None:
     some = guarded(last - first, H)
     for head in range(A):
         at = 4 * head * D
-        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, None, None, y.data_ptr() + at, scratch.data_ptr())
-        table.attention(qkv.data_ptr() + at, L, H, D, first, last, None, None, some.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, 0, L, None, 0, None, y.data_ptr() + at, scratch.data_ptr())
+        table.attention(qkv.data_ptr() + at, L, H, D, first, last, None, 0, None, some.data_ptr() + at, scratch.data_ptr())
     assert torch.equal(some, y[first:last])
     q, k, v = qkv.double().view(L, 3, A, D).permute(1, 2, 0, 3)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(L, H)
