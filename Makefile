@@ -94,7 +94,7 @@ integrations: .venv/integrations  ## run the tests of the adapters for other pro
 	$(BIN)/python -m pytest tests/integrations
 
 MODEL ?= minilm
-bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL=minilm (the default), distilbert, bert or all
+bench: .venv/bench  ## time it against other runtimes on your own machine: MODEL=minilm (the default), distilbert, bert, mpnet, modernbert, nomic, gte, deberta or all
 	$(BIN)/python -m benchmarks cpu --model $(MODEL) --results out/benchmarks --docs out/benchmarks/README.md
 
 # In the interpreter where there is no card; numpy 2.3 breaks it.
