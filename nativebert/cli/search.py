@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
     texts = [text for (text,) in table.rows]
+    there = common.with_texts(args, table.rows)
     vectors, recorded = None, None
     prompted = args.prompt is not None or args.prompt_name is not None
     if args.vectors is not None:
@@ -62,16 +63,22 @@ def run(args: argparse.Namespace) -> int:
         show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
         query_vectors, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
         if vectors is None:
-            vectors, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
+            vectors, report = embed([texts[n] for n in there], prompt=args.prompt, prompt_name=args.prompt_name, **show)
+        else:
+            vectors = vectors[there]
         near = semantic_search(query_vectors, vectors, top_k=args.top_k, measure=embed.config.similarity)
     if args.vectors is not None and recorded is None:
         common.note_unknown(args, args.vectors)
-    hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
+    hits = [
+        [{**hit, "index": there[hit["index"]], "text": texts[there[hit["index"]]]} for hit in of_query] for of_query in near
+    ]
     return common.finish_hits(args, table, queries, hits, embed, report)
 
 
 def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
     """Vectors that were made of these texts, as far as their file tells, and how they were made."""
+    import numpy as np
+
     from nativebert.cli import common
     from nativebert.errors import BadInputError
     from nativebert.io.provenance import digest_of, read_provenance
@@ -84,13 +91,15 @@ def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors
         raise BadInputError(
             f"{path} has {len(vectors):,} vectors, but there are {len(texts):,} texts: it was computed from another file"
         )
-    if theirs is not None and theirs != texts:
-        n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if one != other)
+    if theirs is not None and [text or "" for text in theirs] != texts:
+        n = next(n for n, (one, other) in enumerate(zip(theirs, texts)) if (one or "") != other)
         raise BadInputError(
-            f"{path} was computed from other texts: text {n} is {theirs[n][:60]!r} there, and {texts[n][:60]!r} here"
+            f"{path} was computed from other texts: text {n} is {(theirs[n] or '')[:60]!r} there, and {texts[n][:60]!r} here"
         )
     if recorded is not None and "texts" in recorded and recorded["texts"] != digest_of(texts):
         raise BadInputError(
             f"{path} was computed from other texts than those in {common.name(args.file, 'input')}, or in another order"
         )
+    if any(text.strip() and not there for text, there in zip(texts, ~np.isnan(vectors[:, 0]))):
+        raise BadInputError(f"{path} has no vector for some of the texts: compute the vectors again")
     return vectors, recorded

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import common
+from nativebert.cli.rows import REJECTED
 from nativebert.errors import BadInputError
 from nativebert.io.read import Columns
 
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
     from nativebert.jobs.job import JobReport
     from nativebert.tasks.base import Task
 
-REJECTED = 3  # exit code: done, but for some rows, which a file names
-
 _MODULES = {
     "Embedder": "embed", "Classifier": "classify", "Tagger": "tag", "Answerer": "answer", "Ranker": "rank",
 }  # fmt: skip
+_OF_R = (".rds", ".rdata", ".rda")  # endings of outputs that are written at the end
 _ONLY_TABLES = (".parquet", ".pq", ".feather", ".arrow", ".tsv")  # endings of outputs that are always written row by row
 
 
@@ -39,20 +39,20 @@ def is_table_job(args: argparse.Namespace) -> bool:
     """Whether a command is one over a table: by its output, or an option that only tables have."""
     asked = [
         name
-        for name in ("keep", "drop", "strict", "resume", "shard_rows", "output_format", "log_json")
+        for name in ("keep", "drop", "resume", "shard_rows", "output_format", "log_json")
         if getattr(args, name) not in (None, False)
     ]
     if getattr(args, "vector_type", "float32") != "float32":
         asked.append("vector_type")
     if is_folder(args.output) or args.resume:
         return True
+    if args.output is not None and Path(args.output).suffix.lower() in _OF_R and set(asked) <= {"keep", "drop"}:
+        return False
     for name in asked:
         if name in ("shard_rows", "output_format", "log_json"):
             raise BadInputError(
                 f"--{name.replace('_', '-')} is for a folder of shards: end the output with a slash, as in -o OUT/"
             )
-    if asked and args.output in (None, "-"):
-        raise BadInputError(f"--{asked[0].replace('_', '-')} requires an output file or folder: -o OUT")
     return bool(asked) or (args.output is not None and Path(args.output).suffix.lower() in _ONLY_TABLES)
 
 
@@ -85,9 +85,13 @@ def run(
     if getattr(args, "explain", False):
         raise BadInputError("--explain shows texts, and a table is written: remove one of them")
     folder = is_folder(args.output) or args.resume
-    if args.output is None:
+    if args.resume and args.output in (None, "-"):
         raise BadInputError("--resume requires the folder of a job: -o OUT/")
-    if not folder:
+    if args.output in (None, "-"):
+        from nativebert.io.write import standard_output
+
+        standard_output()
+    elif not folder:
         format_of_target(args.output)
         from nativebert.io.write import check_place
 
@@ -107,14 +111,20 @@ def run(
             from nativebert.jobs.stream import to_file
 
             report = to_file(
-                made, reader, args.output, vectors=vectors, strict=args.strict, progress=common.progress(args), **arguments
+                made,
+                reader,
+                args.output or "-",
+                vectors=vectors,
+                strict=args.strict,
+                progress=common.progress(args),
+                **arguments,
             )
     _summary(args, made, reader, report, folder)
     return REJECTED if report.rejected else 0
 
 
-def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> TableReader:
-    """The table of a command."""
+def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text", *, guess: bool = True) -> TableReader:
+    """The table of a command; ``guess`` as of :func:`nativebert.io.tables.open_table`."""
     from nativebert.io.tables import open_table
 
     return open_table(
@@ -126,6 +136,7 @@ def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text") 
         keep=getattr(args, "keep", None),
         drop=getattr(args, "drop", None) or (),
         usual=usual,
+        guess=guess,
     )
 
 
@@ -172,9 +183,10 @@ def _summary(args: argparse.Namespace, task: Task, reader: TableReader, report: 
     if report.empty:
         lines.append(("empty", f"{common.plural(report.empty, 'row')} with an empty text, without a result"))
     if report.rejected:
-        lines.append(("rejected", f"{common.plural(report.rejected, 'row')} without a result, see {report.rejects}"))
+        where = "" if args.output in (None, "-") else f", see {report.rejects}"
+        lines.append(("rejected", f"{common.plural(report.rejected, 'row')} without a result{where}"))
     if report.kept_neighbours is not None:
         lines.append(("neighbors", f"{report.kept_neighbours:.1%} of the 10 nearest are kept in {args.vector_type}"))
-    where = f"{common.plural(report.shards, 'file')} in {args.output}" if folder else args.output
+    where = f"{common.plural(report.shards, 'file')} in {args.output}" if folder else common.name(args.output or "-", "output")
     lines.append(("results", f"{common.plural(report.rows, 'row')} in {where}"))
-    common.show(lines)
+    common.show(lines, sys.stderr if args.output in (None, "-") else sys.stdout)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def to_file(
     Args:
         task: any task.
         source: the table, as of :func:`nativebert.io.tables.open_table`, or a reader of one.
-        target: a .parquet, .feather, .csv, .tsv, .jsonl or .npy file.
+        target: a .parquet, .feather, .csv, .tsv, .jsonl or .npy file; ``-`` for JSON lines on standard output.
         vectors, strict, progress, **call: as of :class:`nativebert.jobs.job.Job`.
 
     Returns:
@@ -54,8 +54,8 @@ def to_file(
     """
     started, target = time.perf_counter(), os.fspath(target)
     reader = source if isinstance(source, TableReader) else open_table(source)
-    format = format_of_target(target)
-    beside = format in ("csv", "jsonl", "npy") and isinstance(task, Embedder) and task.snapshot is not None
+    format = "jsonl" if target == "-" else format_of_target(target)
+    beside = target != "-" and format in ("csv", "jsonl", "npy") and isinstance(task, Embedder) and task.snapshot is not None
     if beside:
         check_writable(target)
     results = ResultColumns(task, call, len(reader.texts), vectors)
@@ -91,12 +91,18 @@ def to_file(
         rejected=sum(len(part.rejects) for part in done), kept_neighbours=None, computed=sum(part.batch for part in done),
         seconds=time.perf_counter() - started,
     )  # fmt: skip
-    if report.rejected:
-        with output_file(str(report.rejects)) as out:
-            for part in done:
-                for row, reason in part.rejects.items():
-                    out.write(json.dumps({"row": row, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+    if report.rejected and target != "-":
+        write_rejects(Path(target), {row: reason for part in done for row, reason in part.rejects.items()})
     return report
+
+
+def write_rejects(target: Path, rejects: Mapping[int, str]) -> Path:
+    """Write which rows of a table have no result, and why, to ``TARGET.rejects.jsonl``; returns its path."""
+    path = target.with_name(f"{target.name}.rejects.jsonl")
+    with output_file(str(path)) as out:
+        for row, reason in rejects.items():
+            out.write(json.dumps({"row": row, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+    return path
 
 
 def with_results(
