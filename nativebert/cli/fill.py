@@ -27,14 +27,19 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("--targets", type=options.unicode, metavar="A,B,C", help="only score these words, separated by commas")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common, rows
+    from nativebert.cli import common, rows, tables
     from nativebert.io.write import Records
 
     targets = None if args.targets is None else [word.strip() for word in args.targets.split(",") if word.strip()]
+
+    if tables.is_table_job(args):
+        call_of = {"top_k": args.top_k, "targets": targets}
+        return tables.run(args, "MaskFiller", {"--column": args.column}, make=(), call=call_of)
 
     def make() -> MaskFiller:
         from nativebert.tasks.fill import MaskFiller

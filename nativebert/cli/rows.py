@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -172,6 +171,7 @@ def computed(
         totals: where to count.
     """
     from nativebert.jobs.progress import Progress
+    from nativebert.jobs.rows import renumbered
 
     bar = contextlib.nullcontext() if source.whole else Progress(source.survey, common.progress(args))
     more = {"return_report": True, "progress": common.progress(args) if source.whole else False}
@@ -183,7 +183,7 @@ def computed(
                     warnings.simplefilter("ignore", Truncated)
                     results, report = call(items, more)
             except NativeBertError as error:
-                error.args = (_renumbered(str(error), part), *error.args[1:])
+                error.args = (renumbered(str(error), [part.first + n for n in part.there]), *error.args[1:])
                 raise
             totals.add(part, report)
             if shown is not None:
@@ -192,16 +192,6 @@ def computed(
     if not totals.rows:
         raise BadInputError(f"{common.name(args.file, 'input')} contains no texts")
     _tell_cut(task, totals)
-
-
-def _renumbered(message: str, part: Part) -> str:
-    """A message about text n of a call, by its number in the file."""
-
-    def number(match: re.Match[str]) -> str:
-        n = int(match[2])
-        return f"{match[1]} {part.first + part.there[n]}" if n < len(part.there) else match[0]
-
-    return re.sub(r"\b(text|pair) (\d+)\b", number, message, count=1)
 
 
 def _tell_cut(task: Task, totals: Totals) -> None:

@@ -209,6 +209,32 @@ def test_verify_finds_a_row_that_is_wrong(run: Run, models: Path, table: Path, t
     assert (with_input.code, "2 different: 0, 1" in with_input.out) == (1, True), with_input
 
 
+def test_search_and_fill_as_jobs(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("n,query\n" + "".join(f"{n},{text}\n" for n, text in enumerate(TEXTS * 2)))
+    argv = ("search", table, "--column", "review", "--delimiter", ";", "--queries", tmp_path / "q.csv", "-m", models / "embed")
+    argv = tuple(";" if word == ";" else word for word in argv)
+    (tmp_path / "q.csv").write_text((tmp_path / "q.csv").read_text().replace(",", ";"))
+    out = f"{tmp_path}/hits/"
+    assert run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out).code == 0
+    rows = pq.read_table(tmp_path / "hits").to_pylist()
+    assert [row["n"] for row in rows] == [str(n) for n in range(8)]
+    assert rows[0]["hits"][0] == {"index": 0, "score": pytest.approx(1, abs=1e-5), "text": TEXTS[0]}
+    assert rows[2]["hits"] is None
+    assert all(hit["index"] != 2 for row in rows for hit in row["hits"] or ())
+    done = run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out, "--resume")
+    assert "0 rows computed" in done.out
+    table.write_text(table.read_text().replace("a dog", "another"))
+    assert "options are others" in one_line(run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out, "--resume"))
+    assert run(*argv[:6], "--query", "cat", "-m", models / "embed", "-o", tmp_path / "one.parquet").code == 0
+    assert pq.read_table(tmp_path / "one.parquet").column_names == ["query", "hits"]
+    assert "takes either --queries FILE or --query" in one_line(run(*argv, "--query", "cat", "-o", out, "--resume"))
+    (tmp_path / "m.txt").write_text("\n".join(MASKED))
+    assert run("fill", tmp_path / "m.txt", "-m", models / "fill", "-o", f"{tmp_path}/fill/", "--shard-rows", 2).code == 0
+    assert [row["candidates"] is None for row in pq.read_table(tmp_path / "fill").to_pylist()] == [
+        not t.strip() for t in MASKED
+    ]
+
+
 def test_rows_that_are_rejected_show_in_the_exit_code(run: Run, models: Path, tmp_path: Path) -> None:
     lines = tmp_path / "in.jsonl"
     lines.write_text('{"text": "the cat"}\n{"text": null}\n{"text": 5}\n')

@@ -24,9 +24,12 @@ from nativebert import errors  # noqa: E402
 from nativebert.errors import BadInputError, DiskFullError, Doubtful, RefusedError  # noqa: E402
 from nativebert.jobs import manifest  # noqa: E402
 from nativebert.jobs.columns import ResultColumns  # noqa: E402
+from nativebert.jobs.corpus import Corpus  # noqa: E402
 from nativebert.jobs.job import Job  # noqa: E402
 from nativebert.jobs.stream import to_file  # noqa: E402
 from nativebert.jobs.vectors import KINDS, kept_neighbours, reduced  # noqa: E402
+from nativebert.jobs.verify import verify  # noqa: E402
+from nativebert.search import semantic_search  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
 TEXTS = [text or "the cat" for text in texts(230, 12)]
@@ -401,6 +404,14 @@ def test_every_task(models: Path, tmp_path: Path) -> None:
     want = rank([("which cat ?", text) for text in TEXTS[:20]]).tolist()
     for options in ({"column": ("question", "text")}, {"column": "text", "query": "which cat ?"}):
         assert [row["score"] for row in table(rank, **options)] == want
+    fill = nb.MaskFiller(models / "fill")
+    pairs["text"] = [f"the [MASK] {text}" for text in TEXTS[:20]]
+    assert [row["candidates"] for row in table(fill, column="text", top_k=2)] == fill(pairs["text"], top_k=2)
+    zero = nb.ZeroShot(models / "classify", entailment=1)
+    rows = table(zero, column="text", labels=["a cat", "a dog"])
+    assert [{name: row[name] for name in ("labels", "scores")} for row in rows] == [
+        {name: one[name] for name in ("labels", "scores")} for one in zero(pairs["text"], ["a cat", "a dog"])
+    ]
     for task, options, message in (
         (rank, {"column": "text"}, "Ranker reads pairs: name two columns, or pass query="),
         (tag, {"column": ("question", "text")}, "Tagger reads single texts"),
@@ -409,6 +420,42 @@ def test_every_task(models: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             Job(task, pairs, tmp_path / "out", **options)
+
+
+def test_search_is_a_job(embed: nb.Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, queries = TEXTS[:60], {"n": list(range(170)), "query": [*TEXTS[60:228], "", "the cat"]}
+    corpus = Corpus(embed(known), known, top_k=3)
+
+    def job(name: str, corpus: Corpus = corpus) -> Job:
+        return Job(embed, queries, tmp_path / name, column="query", shard_rows=50, corpus=corpus)
+
+    report = job("whole").run()
+    assert (report.rows, report.empty) == (170, 1)
+    table = pq.read_table(tmp_path / "whole")
+    assert table.column_names == ["n", "query", "hits"]
+    assert table["hits"][168].as_py() is None
+    for n, hits in enumerate(table["hits"].to_pylist()):
+        if hits is not None:
+            (want,) = semantic_search(embed([queries["query"][n]]), corpus.vectors, top_k=3)
+            assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in want], abs=1e-6)
+            assert [hit["text"] for hit in hits] == [known[hit["index"]] for hit in hits]
+    stopped(job("out"), monkeypatch, after=2)
+    for other in (Corpus(embed(known[:59]), known[:59], top_k=3), Corpus(corpus.vectors, known, top_k=2)):
+        with pytest.raises(RefusedError, match="options are others"):
+            job("out", other).run(resume=True)
+    assert job("out").run(resume=True).computed == 70
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    verified = verify(tmp_path / "out")
+    assert (verified.ok, verified.sampled) == (True, 0)
+    numbered = Corpus(corpus.vectors, index=list(range(1000, 1060)), top_k=1)
+    assert nb.with_results(embed, ["the cat"], corpus=numbered)["hits"].to_pylist()[0][0]["index"] >= 1000
+    with pytest.raises(BadInputError, match="60 vectors and 3 texts"):
+        Corpus(corpus.vectors, known[:3])
+
+
+def test_errors_name_the_row_of_the_table(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="text 3 has no mask"):
+        Job(nb.MaskFiller(models / "fill"), ["[MASK]", "", "[MASK]", "none"], tmp_path / "out", shard_rows=2).run()
 
 
 def test_shards_are_cut_by_bytes_too() -> None:
