@@ -71,7 +71,7 @@ MAY = {
     "io": {"errors", "files"},
     "console": {"errors"},
     "convert": {"arch", "errors", "files", "hub"},
-    "jobs": {"errors", "files", "io", "tasks", "text"},
+    "jobs": {"checks", "errors", "files", "io", "search", "tasks", "text"},
     "analysis": {"checks", "errors", "jobs", "search", "tasks", "train"},
     "serve": {"errors", "tasks"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import options
 
 if TYPE_CHECKING:
-    from nativebert.io.read import Table
+    from nativebert.tasks.answer import Answerer
 
 
 def define(parser: options.Parser) -> None:
@@ -51,7 +51,8 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common, tables
+    from nativebert.cli import common, rows, tables
+    from nativebert.errors import BadInputError
     from nativebert.io.write import Records
 
     if tables.is_table_job(args):
@@ -63,47 +64,57 @@ def run(args: argparse.Namespace) -> int:
             }
         call = {"question": args.question, "top_k": args.top_k, "no_answer": args.no_answer}
         return tables.run(args, "Answerer", wanted, make=("max_answer_tokens", "align_to_words"), call=call, usual="context")
-    table, questions, contexts = _pairs(args)
-    with common.at_work(args):
-        from nativebert.tasks.answer import Answerer
-
-        answer = Answerer(args.model, **common.task_options(args, "max_answer_tokens", "align_to_words"))
-        results, report = answer(
-            questions, contexts, top_k=args.top_k, no_answer=args.no_answer, return_report=True, progress=common.progress(args)
-        )
-    keys = [{"question": question, "context": context} for question, context in zip(questions, contexts, strict=True)]
-    candidates = results if args.top_k > 1 else [[one] for one in results]
-    if args.top_k == 1:
-        records = [key | one for key, one in zip(keys, results, strict=True)]
-    else:
-        records = [key | {"answers": answers} for key, answers in zip(keys, results, strict=True)]
-    names = ["answer", "score", "start", "end"]
-    rows = [[n, questions[n], *(one[name] for name in names)] for n, answers in enumerate(candidates) for one in answers]
-    output = Records(records, ["item", "question", *names], rows)
-    show, inputs = partial(common.show_table, output, 2), common.source(args.file, table)
-    return common.finish(args, output, show, answer, report, inputs, common.plural(len(rows), "answer"))
-
-
-def _pairs(args: argparse.Namespace) -> tuple[Table, list[str], list[str]]:
-    """The file, and the questions and contexts that it comes to."""
-    from nativebert.cli import common
-    from nativebert.errors import BadInputError
-
+    if args.question is not None and args.question_column is not None:
+        raise BadInputError("--question and --question-column cannot be combined: use one of them")
+    wanted = {"--context-column": args.context_column}
     if args.question is None:
-        columns = {
+        wanted = {
             "--question-column": args.question_column or "question",
             "--context-column": args.context_column or "context",
         }
-        try:
-            table = common.read(args, columns)
-        except BadInputError as error:
-            raise (
-                error
-                if args.question_column
-                else BadInputError(f"{error}; or pass --question to ask one question of every context")
-            ) from None
-        return table, [question for question, _ in table.rows], [context for _, context in table.rows]
-    if args.question_column is not None:
-        raise BadInputError("--question and --question-column cannot be combined: use one of them")
-    table = common.read(args, {"--context-column": args.context_column}, usual="context")
-    return table, [args.question] * len(table.rows), [context for (context,) in table.rows]
+    names = ["answer", "score", "start", "end"]
+
+    def pair(row: rows.Row) -> tuple[Any, Any]:
+        return (args.question, row[0]) if args.question is not None else (row[0], row[1])
+
+    def make() -> Answerer:
+        from nativebert.tasks.answer import Answerer
+
+        return Answerer(args.model, **common.task_options(args, "max_answer_tokens", "align_to_words"))
+
+    def call_of(answer: Answerer, items: Sequence[rows.Row], more: dict[str, Any]) -> Any:
+        questions, contexts = [pair(row)[0] for row in items], [pair(row)[1] for row in items]
+        return answer(questions, contexts, top_k=args.top_k, no_answer=args.no_answer, **more)
+
+    def build(first: int, items: Sequence[rows.Row], results: Sequence[Any]) -> Records:
+        keys = [dict(zip(("question", "context"), pair(row))) for row in items]
+        if args.top_k == 1:
+            none = dict.fromkeys(names)
+            records = [key | (one or none) for key, one in zip(keys, results, strict=True)]
+            several = [[one or none] for one in results]
+        else:
+            records = [key | {"answers": answers} for key, answers in zip(keys, results, strict=True)]
+            several = [answers or [] for answers in results]
+        lines = [
+            [first + n, keys[n]["question"], *(one[name] for name in names)]
+            for n, answers in enumerate(several)
+            for one in answers
+        ]
+        return Records(records, ["item", "question", *names], lines)
+
+    try:
+        return rows.run(
+            args,
+            wanted,
+            make,
+            call_of,
+            build,
+            count=lambda one: 1 if args.top_k == 1 else len(one),
+            what=("answer",),
+            keys=2,
+            usual="context",
+        )
+    except BadInputError as error:
+        if args.question is None and args.question_column is None and "no column" in str(error):
+            raise BadInputError(f"{error}; or pass --question to ask one question of every context") from None
+        raise

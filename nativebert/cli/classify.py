@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nativebert.cli import options
@@ -51,43 +50,53 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common, tables
+    from nativebert.cli import common, rows, tables
     from nativebert.io.write import Records
 
     wanted = {"--column": args.column} | ({} if args.pair_column is None else {"--pair-column": args.pair_column})
     if tables.is_table_job(args):
         call = {"top_k": args.top_k, "threshold": args.threshold}
         return tables.run(args, "Classifier", wanted, make=("combine", "problem"), call=call)
-    table = common.read(args, wanted)
-    texts: list[Any] = [row[0] if len(row) == 1 else row for row in table.rows]
-    with common.at_work(args):
+    names = ("text", "pair")[: len(wanted)]
+    one_label = args.top_k == 1 and args.threshold is None
+    models: list[Any] = []  # of --explain, which reads the reference model too
+
+    def make() -> Classifier:
         from nativebert.loading import load, open_snapshot
         from nativebert.tasks.classify import Classifier
 
         model = args.model
         if args.explain:
             model = load(open_snapshot(model, revision=args.revision, offline=args.offline), head="classify")
-        classify = Classifier(model, **common.task_options(args, "combine", "problem"))
-        labels, report = classify(
-            texts, top_k=args.top_k, threshold=args.threshold, return_report=True, progress=common.progress(args)
-        )
-    names = ("text", "pair")[: len(wanted)]
-    keys = [dict(zip(names, row)) for row in table.rows]
-    one_label = args.top_k == 1 and args.threshold is None
-    if one_label:
-        records = [key | one for key, one in zip(keys, labels, strict=True)]
-        columns = [*names, "label", "score"]
-        rows = [[*row, one["label"], one["score"]] for row, one in zip(table.rows, labels, strict=True)]
-    else:
+            models.append(model)
+        return Classifier(model, **common.task_options(args, "combine", "problem"))
+
+    def call_of(classify: Classifier, items: Sequence[rows.Row], more: dict[str, Any]) -> Any:
+        texts: list[Any] = [row[0] if len(row) == 1 else row for row in items]
+        return classify(texts, top_k=args.top_k, threshold=args.threshold, **more)
+
+    def build(first: int, items: Sequence[rows.Row], labels: Sequence[Any]) -> Records:
+        keys = [dict(zip(names, row)) for row in items]
+        if one_label:
+            labels = [one or {"label": None, "score": None} for one in labels]
+            records = [key | one for key, one in zip(keys, labels, strict=True)]
+            return Records(records, [*names, "label", "score"], [list(record.values()) for record in records])
         records = [key | {"labels": several} for key, several in zip(keys, labels, strict=True)]
-        columns = ["item", *names, "label", "score"]
-        rows = [[n, *table.rows[n], one["label"], one["score"]] for n, several in enumerate(labels) for one in several]
-    output = Records(records, columns, rows)
-    show = partial(common.show_table, output, 0 if one_label else len(columns) - 2)
-    if args.explain:
-        show = partial(_explain, model, classify, table.rows, labels, report)
-    inputs, what = common.source(args.file, table), common.plural(len(rows), "label")
-    return common.finish(args, output, show, classify, report, inputs, what, explain=args.explain)
+        lines = [
+            [first + n, *row, one["label"], one["score"]]
+            for n, (row, several) in enumerate(zip(items, labels, strict=True))
+            for one in several or ()
+        ]
+        return Records(records, ["item", *names, "label", "score"], lines)
+
+    def explain(classify: Classifier, items: Any, labels: Any, report: Report, out: TextIO) -> None:
+        _explain(models[0], classify, items, labels, report, out)
+
+    return rows.run(
+        args, wanted, make, call_of, build,
+        count=lambda one: 1 if one_label else len(one), what=("label",), keys=0 if one_label else len(names) + 1,
+        explain=explain if args.explain else None,
+    )  # fmt: skip
 
 
 def _explain(

@@ -79,6 +79,22 @@ def read_file(
     return table
 
 
+def with_texts(args: argparse.Namespace, rows: Sequence[tuple[str, ...]]) -> list[int]:
+    """Numbers of the rows that have a text; how many have none is told in the summary.
+
+    Raises:
+        BadInputError: one has none, by ``--strict``.
+    """
+    there = [n for n, row in enumerate(rows) if all(text.strip() for text in row)]
+    args.empty = len(rows) - len(there)
+    if args.empty and getattr(args, "strict", False):
+        row = next(n for n, at in enumerate([*there, -1]) if n != at)
+        raise BadInputError(
+            f"row {row:,} of {name(args.file, 'input')} (from 0): its text is empty. Mend it, or leave out --strict: then it has no result"
+        )
+    return there
+
+
 def is_streamed(path: str, format: str | None = None) -> bool:
     """Whether an input is one that only pyarrow reads: parquet, feather, compressed files, folders, patterns, URIs."""
     from nativebert.io.files import is_plain
@@ -318,7 +334,9 @@ def finish(
         show(out)
         if not args.quiet:
             print(file=out)
-    summarize(args, report, task.snapshot, inputs, target(args, what), out)
+    empty = getattr(args, "empty", 0)
+    none = [("empty", f"{plural(empty, 'row')} with an empty text, without a result")] if empty else []
+    summarize(args, report, task.snapshot, inputs, [*none, *target(args, what)], out)
     return 0
 
 
@@ -336,7 +354,9 @@ def columns_beside(args: argparse.Namespace, read: Sequence[str], taken: Collect
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # told when the texts were read
-        reader = open_table(args.file, {}, format=args.format, delimiter=args.delimiter, quoting=args.quoting, drop=read)
+        keep, drop = getattr(args, "keep", None), getattr(args, "drop", None) or ()
+        how = {"format": args.format, "delimiter": args.delimiter, "quoting": args.quoting}
+        reader = open_table(args.file, {}, keep=keep, drop=[*read, *(name for name in drop if name not in read)], **how)
         blocks = list(reader) if reader.kept else []
     return {
         f"input_{name}" if name in taken else name: [

@@ -32,17 +32,20 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.io.write import Records
 
     table = common.read(args, {"--column": args.column})
-    texts = [text for (text,) in table.rows]
+    every = [text for (text,) in table.rows]
+    there = common.with_texts(args, table.rows)
+    texts = [every[n] for n in there]
     with common.at_work(args):
         from nativebert.analysis.duplicates import near_duplicates
         from nativebert.tasks.embed import Embedder
 
         embed = Embedder(args.model, **common.task_options(args))
-        known = None if args.vectors is None else read_vectors_of(args, texts)[0]
+        known = None if args.vectors is None else read_vectors_of(args, every)[0][there]
         vectors, report = embed(texts if known is None else [], return_report=True, progress=common.progress(args))
         found = near_duplicates(
             vectors if known is None else known, texts, threshold=args.threshold, measure=embed.config.similarity or "cosine"
         )
+    found = [{**row, "index": there[row["index"]]} for row in found]
     columns = ["group", "index", "score", "text"]
     results = Records(found, columns, [[row[name] for name in columns] for row in found])
     groups = len({row["group"] for row in found})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from nativebert.cli import options
@@ -43,9 +45,11 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common, tables
-    from nativebert.io.provenance import check_writable, provenance_file, write_provenance
-    from nativebert.io.write import check_target, write_vectors
+    import numpy as np
+
+    from nativebert.cli import common, rows, tables
+    from nativebert.io.provenance import check_writable, provenance_file, text_line, write_provenance
+    from nativebert.io.write import RDATA, RDS, check_target, vector_file
     from nativebert.jobs.provenance import provenance_of
 
     if tables.is_table_job(args):
@@ -60,29 +64,51 @@ def run(args: argparse.Namespace) -> int:
     check_target(args.output)  # before the work, not after it
     if args.output != "-":
         check_writable(args.output)
-    table = common.read_file(args, args.file, {"--column": args.column}, main=True)
+    ending = Path(args.output).suffix.lower()
+    whole = bool(args.pairs) or ending in (RDS, *RDATA)
+    source = rows.open_source(args, {"--column": args.column}, streamed=rows.is_streamed(args) and not whole)
     common.check_apart(args.output, args.file)
     common.check_apart(provenance_file(args.output), args.file)
-    texts = [text for (text,) in table.rows]
+    totals, digest = rows.Totals(), hashlib.sha256()
     with common.at_work(args):
         from nativebert.tasks.embed import Embedder
 
         embedder = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
-        vectors, report = embedder(
-            texts, prompt=args.prompt, prompt_name=args.prompt_name, return_report=True, progress=common.progress(args)
-        )
-    beside = common.columns_beside(args, table.columns, ("text", "embedding", *(f"d{n + 1}" for n in range(vectors.shape[1]))))
-    write_vectors(args.output, vectors, texts, beside)
+        prompts = {"prompt": args.prompt, "prompt_name": args.prompt_name}
+        taken = ("text", "embedding", *(f"d{n + 1}" for n in range(embedder.dimension)))
+        with vector_file(args.output, embedder.dimension) as write:
+            for part, computed in rows.computed(
+                args,
+                source,
+                embedder,
+                lambda items, more: embedder([str(text) for (text,) in items], **prompts, **more),
+                totals,
+            ):
+                vectors = np.full((len(part.rows), embedder.dimension), np.nan, np.float32)  # of a row without a text
+                vectors[part.there] = computed
+                texts = [text for (text,) in part.rows]
+                for text in texts:
+                    digest.update(text_line(text or ""))
+                if ending == ".npy":
+                    write(vectors, texts)
+                else:
+                    write(
+                        vectors,
+                        texts,
+                        common.columns_beside(args, source.columns, taken) if source.whole else rows.beside(part, taken),
+                    )
+        if ending == ".npy":
+            rows.note_left_out(args, source)
     if args.output != "-":
         prompt = embedder.prompt_text(args.prompt, args.prompt_name)
-        write_provenance(args.output, provenance_of(embedder, prompt, vectors.shape[1]), texts)
+        write_provenance(args.output, provenance_of(embedder, prompt, embedder.dimension), digest.hexdigest())
     out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
     where = common.name(args.output, "output")
-    results = [("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]
-    common.summarize(args, report, embedder.snapshot, common.source(args.file, table), results, out)
+    results = [("vectors", f"{totals.rows:,} x {embedder.dimension:,} float32 in {where}")]
+    rows.summarize(args, source, embedder, totals, results, out)
     if args.pairs:
-        _print_pairs(embedder, vectors, texts, args.pairs, out)
-    return 0
+        _print_pairs(embedder, vectors[part.there], [str(texts[n]) for n in part.there], args.pairs, out)
+    return rows.REJECTED if totals.rejects else 0
 
 
 def _print_pairs(embedder: Embedder, vectors: Vectors, texts: list[str], most: int, out: TextIO) -> None:

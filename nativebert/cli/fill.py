@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.tasks.fill import MaskFiller
 
 
 def define(parser: options.Parser) -> None:
@@ -24,32 +27,45 @@ def define(parser: options.Parser) -> None:
     )
     parser.add_argument("--targets", type=options.unicode, metavar="A,B,C", help="only score these words, separated by commas")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
+    options.add_jobs(parser)
     options.add_speed(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common
+    from nativebert.cli import common, rows, tables
     from nativebert.io.write import Records
 
-    table = common.read(args, {"--column": args.column})
-    texts = [text for (text,) in table.rows]
     targets = None if args.targets is None else [word.strip() for word in args.targets.split(",") if word.strip()]
-    with common.at_work(args):
+
+    if tables.is_table_job(args):
+        call_of = {"top_k": args.top_k, "targets": targets}
+        return tables.run(args, "MaskFiller", {"--column": args.column}, make=(), call=call_of)
+
+    def make() -> MaskFiller:
         from nativebert.tasks.fill import MaskFiller
 
-        fill = MaskFiller(args.model, **common.task_options(args))
-        results, report = fill(texts, top_k=args.top_k, targets=targets, return_report=True, progress=common.progress(args))
-    records = [{"text": text, "masks": masks} for text, masks in zip(texts, results, strict=True)]
-    rows: list[list[Any]] = [
-        [n, number, one["token"], one["score"], one["text"]]
-        for n, masks in enumerate(results)
-        for number, mask in enumerate(masks)
-        for one in mask
-    ]
-    output = Records(records, ["item", "mask", "token", "score", "text"], rows)
-    near = [[*row[:4], _around(row[4], texts[row[0]])] for row in rows]
-    show, inputs = partial(common.show_table, output._replace(rows=near), 2), common.source(args.file, table)
-    return common.finish(args, output, show, fill, report, inputs, common.plural(len(rows), "candidate"))
+        return MaskFiller(args.model, **common.task_options(args))
+
+    def call(fill: MaskFiller, items: Sequence[rows.Row], more: dict[str, Any]) -> Any:
+        return fill([str(text) for (text,) in items], top_k=args.top_k, targets=targets, **more)
+
+    def build(first: int, items: Sequence[rows.Row], results: Sequence[Any]) -> Records:
+        records = [{"text": text, "masks": masks} for (text,), masks in zip(items, results, strict=True)]
+        lines = [
+            [first + n, number, one["token"], one["score"], one["text"]]
+            for n, masks in enumerate(results)
+            for number, mask in enumerate(masks or ())
+            for one in mask
+        ]
+        return Records(records, ["item", "mask", "token", "score", "text"], lines)
+
+    def near(output: Records, items: Sequence[rows.Row]) -> Records:
+        return output._replace(rows=[[*row[:4], _around(row[4], str(items[row[0]][0]))] for row in output.rows])
+
+    return rows.run(
+        args, {"--column": args.column}, make, call, build,
+        count=lambda masks: sum(map(len, masks)), what=("candidate",), keys=2, shorten=near,
+    )  # fmt: skip
 
 
 def _around(filled: str, text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 from nativebert.cli import options
 
@@ -48,6 +49,8 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
     from nativebert.cli import common
     from nativebert.errors import BadInputError
     from nativebert.io.provenance import digest_of, provenance_file, read_provenance
@@ -67,26 +70,34 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) and file is None:
             raise BadInputError(f"--{option.replace('_', '-')} requires --{of} FILE")
     check_target(args.output)  # before the work, not after it
-    vectors, texts = read_vectors(args.vectors)
+    vectors, given = read_vectors(args.vectors)
     recorded = read_provenance(args.vectors)
     if args.texts is not None:
-        texts = [text for (text,) in common.read_file(args, args.texts, {"--column": args.column}).rows]
+        given = [text for (text,) in common.read_file(args, args.texts, {"--column": args.column}).rows]
     labels: list[str | None] | list[float] | None = None
     if args.labels is not None:
         table = common.read_file(args, args.labels, {"--label-column": args.label_column}, usual="label", numbers=True)
         labels = [label or None for (label,) in table.rows]
         if args.scale:
             labels = [_number(label, n, args.labels) for n, label in enumerate(labels, 1)]
-    for values, file in ((texts, args.texts), (labels, args.labels)):
+    for values, file in ((given, args.texts), (labels, args.labels)):
         if values is not None and len(values) != len(vectors):
             raise BadInputError(
                 f"{file} has {len(values):,} lines or rows, but {args.vectors} has {len(vectors):,} vectors: the numbers must be equal"
             )
-    if recorded is not None and args.texts is not None and "texts" in recorded and recorded["texts"] != digest_of(texts or []):
+    if (
+        recorded is not None
+        and args.texts is not None
+        and "texts" in recorded
+        and recorded["texts"] != digest_of(text or "" for text in given or [])
+    ):
         raise BadInputError(
             f"{args.vectors} was computed from other texts than those in {args.texts}, or in another order. To show other texts at the same "
             f"points, delete {provenance_file(args.vectors)}"
         )
+    there = np.flatnonzero(~np.isnan(vectors).all(axis=1)).tolist()
+    left_out = len(vectors) - len(there)
+    vectors, texts, labels = vectors[there], _at(given, there), _at(labels, there)
     with common.at_work(args):
         picture = map(vectors, labels, texts, method=args.method, seed=args.seed, dimensions=args.dimensions)
         picture.save(args.output)
@@ -99,11 +110,16 @@ def run(args: argparse.Namespace) -> int:
             [
                 *by,
                 ("vectors", of),
+                *([("empty", f"{common.plural(left_out, 'row')} without a vector, not shown")] if left_out else []),
                 *((("shown", ", ".join(picture.axes)),) if picture.explained else ()),
                 ("picture", args.output),
             ]
         )
     return 0
+
+
+def _at(values: list[Any] | None, there: list[int]) -> list[Any] | None:
+    return None if values is None else [values[n] for n in there]
 
 
 def _number(label: str | None, line: int, file: str) -> float:
@@ -132,10 +148,11 @@ def _map_table(args: argparse.Namespace) -> int:
     check_target(args.output)  # before the work, not after it
     wanted = {"--column": args.column} | ({} if args.labels_from is None else {"--labels-from": args.labels_from})
     table = common.read_file(args, args.vectors, wanted, numbers=True)
-    texts = [row[0] for row in table.rows]
+    there = common.with_texts(args, [row[:1] for row in table.rows])
+    texts = [table.rows[n][0] for n in there]
     labels: list[str | None] | list[float] | None = None
     if args.labels_from is not None:
-        labels = [row[1] or None for row in table.rows]
+        labels = [table.rows[n][1] or None for n in there]
         if args.scale:
             labels = [_number(label, n, args.vectors) for n, label in enumerate(labels, 1)]
     with common.at_work(args):
@@ -146,5 +163,6 @@ def _map_table(args: argparse.Namespace) -> int:
         picture.save(args.output)
     if not args.quiet:
         of = f"{len(vectors):,} texts of {common.name(args.vectors, 'input')}, {args.model}"
-        common.show([("vectors", of), ("picture", args.output)])
+        empty = [("empty", f"{common.plural(args.empty, 'row')} with an empty text, not shown")] if args.empty else []
+        common.show([("vectors", of), *empty, ("picture", args.output)])
     return 0

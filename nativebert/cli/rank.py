@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         return tables.run(args, "Ranker", {"--column": args.column}, make=(), call={"query": args.query[0]})
     queries = common.queries(args)
     table = common.read(args, {"--column": args.column})
-    texts = [text for (text,) in table.rows]
+    there = common.with_texts(args, table.rows)
+    texts = [table.rows[n][0] for n in there]
     with common.at_work(args):
         import numpy as np
 
@@ -49,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
         pairs = [(query, text) for query in queries for text in texts]
         scores, report = ranker(pairs, return_report=True, progress=common.progress(args))
     hits = [
-        [{"index": n, "score": float(row[n]), "text": texts[n]} for n in np.argsort(-row, kind="stable")[: args.top_k].tolist()]
+        [
+            {"index": there[n], "score": float(row[n]), "text": texts[n]}
+            for n in np.argsort(-row, kind="stable")[: args.top_k].tolist()
+        ]
         for row in scores.reshape(len(queries), len(texts))
     ]
     return common.finish_hits(args, table, queries, hits, ranker, report)

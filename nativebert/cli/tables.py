@@ -7,24 +7,25 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import common
+from nativebert.cli.rows import REJECTED
 from nativebert.errors import BadInputError
 from nativebert.io.read import Columns
 
 if TYPE_CHECKING:
     from nativebert.io.tables import TableReader
+    from nativebert.jobs.corpus import Corpus
     from nativebert.jobs.job import JobReport
     from nativebert.tasks.base import Task
 
-REJECTED = 3  # exit code: done, but for some rows, which a file names
-
 _MODULES = {
-    "Embedder": "embed", "Classifier": "classify", "Tagger": "tag", "Answerer": "answer", "Ranker": "rank",
+    "Embedder": "embed", "Classifier": "classify", "Tagger": "tag", "Answerer": "answer", "Ranker": "rank", "MaskFiller": "fill",
 }  # fmt: skip
+_OF_R = (".rds", ".rdata", ".rda")  # endings of outputs that are written at the end
 _ONLY_TABLES = (".parquet", ".pq", ".feather", ".arrow", ".tsv")  # endings of outputs that are always written row by row
 
 
@@ -39,21 +40,31 @@ def is_table_job(args: argparse.Namespace) -> bool:
     """Whether a command is one over a table: by its output, or an option that only tables have."""
     asked = [
         name
-        for name in ("keep", "drop", "strict", "resume", "shard_rows", "output_format", "log_json")
+        for name in ("keep", "drop", "resume", "shard_rows", "output_format", "log_json")
         if getattr(args, name) not in (None, False)
     ]
     if getattr(args, "vector_type", "float32") != "float32":
         asked.append("vector_type")
     if is_folder(args.output) or args.resume:
         return True
-    for name in asked:
-        if name in ("shard_rows", "output_format", "log_json"):
+    if args.output is not None and Path(args.output).suffix.lower() in _OF_R and set(asked) <= {"keep", "drop"}:
+        return False
+    check_no_folder(args)
+    return bool(asked) or is_only_table(args.output)
+
+
+def check_no_folder(args: argparse.Namespace) -> None:
+    """Refuse options of a folder of shards where the output is none."""
+    for name in ("shard_rows", "output_format", "log_json"):
+        if getattr(args, name):
             raise BadInputError(
                 f"--{name.replace('_', '-')} is for a folder of shards: end the output with a slash, as in -o OUT/"
             )
-    if asked and args.output in (None, "-"):
-        raise BadInputError(f"--{asked[0].replace('_', '-')} requires an output file or folder: -o OUT")
-    return bool(asked) or (args.output is not None and Path(args.output).suffix.lower() in _ONLY_TABLES)
+
+
+def is_only_table(output: str | None) -> bool:
+    """Whether the ending of an output is one that is always written row by row."""
+    return output is not None and Path(output).suffix.lower() in _ONLY_TABLES
 
 
 def run(
@@ -65,6 +76,8 @@ def run(
     call: Mapping[str, Any],
     vectors: str = "float32",
     usual: str = "text",
+    source: Callable[[], TableReader] | None = None,
+    corpus: Callable[[Any], Corpus] | None = None,
 ) -> int:
     """Run a task over a table.
 
@@ -76,6 +89,8 @@ def run(
         call: arguments of the task's calls; those that are None are left out, but for ``top_k``.
         vectors: type of an Embedder's numbers.
         usual: what the text column is mostly called.
+        source: opens the table, where it is not ``args.file``.
+        corpus: makes what an Embedder searches.
 
     Returns:
         The exit code: 0, or 3 where rows were rejected.
@@ -85,9 +100,13 @@ def run(
     if getattr(args, "explain", False):
         raise BadInputError("--explain shows texts, and a table is written: remove one of them")
     folder = is_folder(args.output) or args.resume
-    if args.output is None:
+    if args.resume and args.output in (None, "-"):
         raise BadInputError("--resume requires the folder of a job: -o OUT/")
-    if not folder:
+    if args.output in (None, "-"):
+        from nativebert.io.write import standard_output
+
+        standard_output()
+    elif not folder:
         format_of_target(args.output)
         from nativebert.io.write import check_place
 
@@ -96,25 +115,33 @@ def run(
             common.check_apart(args.output, args.file)
     common.say_waiting(args.file)
     with common.at_work(args):
-        reader = open_reader(args, wanted, usual)
+        reader = open_reader(args, wanted, usual) if source is None else source()
         made = make_task(args, task, make)
+        searched = None if corpus is None else corpus(made)
         arguments = {name: value for name, value in call.items() if value is not None or name == "top_k"}
         if isinstance(call.get("threshold"), float):
             arguments.pop("top_k", None)
         if folder:
-            report = _to_folder(args, made, reader, arguments, vectors)
+            report = _to_folder(args, made, reader, {**arguments, "corpus": searched, "vectors": vectors})
         else:
             from nativebert.jobs.stream import to_file
 
             report = to_file(
-                made, reader, args.output, vectors=vectors, strict=args.strict, progress=common.progress(args), **arguments
+                made,
+                reader,
+                args.output or "-",
+                vectors=vectors,
+                strict=args.strict,
+                progress=common.progress(args),
+                corpus=searched,
+                **arguments,
             )
     _summary(args, made, reader, report, folder)
     return REJECTED if report.rejected else 0
 
 
-def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> TableReader:
-    """The table of a command."""
+def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text", *, guess: bool = True) -> TableReader:
+    """The table of a command; ``guess`` as of :func:`nativebert.io.tables.open_table`."""
     from nativebert.io.tables import open_table
 
     return open_table(
@@ -126,6 +153,7 @@ def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text") 
         keep=getattr(args, "keep", None),
         drop=getattr(args, "drop", None) or (),
         usual=usual,
+        guess=guess,
     )
 
 
@@ -136,7 +164,7 @@ def make_task(args: argparse.Namespace, task: str, make: Sequence[str]) -> Task:
     return made
 
 
-def _to_folder(args: argparse.Namespace, task: Task, reader: TableReader, call: Mapping[str, Any], vectors: str) -> JobReport:
+def _to_folder(args: argparse.Namespace, task: Task, reader: TableReader, options: Mapping[str, Any]) -> JobReport:
     from nativebert.jobs.job import Job
     from nativebert.jobs.rows import SHARD_ROWS
 
@@ -146,9 +174,8 @@ def _to_folder(args: argparse.Namespace, task: Task, reader: TableReader, call: 
         args.output,
         format=args.output_format or "parquet",
         shard_rows=args.shard_rows or SHARD_ROWS,
-        vectors=vectors,
         strict=args.strict,
-        **call,
+        **options,
     )
 
     def log(event: Mapping[str, Any]) -> None:
@@ -165,16 +192,17 @@ def _summary(args: argparse.Namespace, task: Task, reader: TableReader, report: 
     cut = f"{report.cut:,} truncated in {common.plural(report.cut_rows, 'row')}" if report.cut else "none truncated"
     lines = [
         ("model", common.origin(args, task.snapshot)),
-        ("rows", f"{report.rows:,} from {common.name(args.file, 'input')}, column{'s' * (len(reader.texts) > 1)} {columns}"),
+        ("rows", f"{report.rows:,} from {reader.name}, column{'s' * (len(reader.texts) > 1)} {columns}"),
         ("tokens", f"{report.tokens:,}, {cut}"),
         ("seconds", f"{report.seconds:.2f} on {task.device}, {task.precision}" + (f"; {report.computed:,} rows computed" if report.computed != report.rows else "")),
     ]  # fmt: skip
     if report.empty:
         lines.append(("empty", f"{common.plural(report.empty, 'row')} with an empty text, without a result"))
     if report.rejected:
-        lines.append(("rejected", f"{common.plural(report.rejected, 'row')} without a result, see {report.rejects}"))
+        where = "" if args.output in (None, "-") else f", see {report.rejects}"
+        lines.append(("rejected", f"{common.plural(report.rejected, 'row')} without a result{where}"))
     if report.kept_neighbours is not None:
         lines.append(("neighbors", f"{report.kept_neighbours:.1%} of the 10 nearest are kept in {args.vector_type}"))
-    where = f"{common.plural(report.shards, 'file')} in {args.output}" if folder else args.output
+    where = f"{common.plural(report.shards, 'file')} in {args.output}" if folder else common.name(args.output or "-", "output")
     lines.append(("results", f"{common.plural(report.rows, 'row')} in {where}"))
-    common.show(lines)
+    common.show(lines, sys.stderr if args.output in (None, "-") else sys.stdout)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nativebert.cli import options
+
+if TYPE_CHECKING:
+    from nativebert.tasks.tag import Tagger
 
 
 def define(parser: options.Parser) -> None:
@@ -37,30 +39,37 @@ def define(parser: options.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nativebert.cli import common, tables
+    from nativebert.cli import common, rows, tables
     from nativebert.io.write import Records
+    from nativebert.tasks.results import Results
 
     if tables.is_table_job(args):
         return tables.run(args, "Tagger", {"--column": args.column}, make=("aggregation", "ignore"), call={"top_k": args.top_k})
-    table = common.read(args, {"--column": args.column})
-    texts = [text for (text,) in table.rows]
-    with common.at_work(args):
-        from nativebert.tasks.tag import Tagger
-
-        tag = Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
-        results, report = tag(texts, top_k=args.top_k, return_report=True, progress=common.progress(args))
-    records = [{"text": text, "entities": entities} for text, entities in zip(texts, results, strict=True)]
     keys = ["item"] if args.top_k == 1 else ["item", "entity", "text"]
     columns = list(dict.fromkeys([*keys, "text", "label", "score", "start", "end"]))
-    output = Records(records, columns, [[row[name] for name in columns] for row in results.rows()])
-    show = partial(_explain, texts, results) if args.explain else partial(common.show_table, output, len(keys))
-    inputs, what = common.source(args.file, table), common.plural(sum(map(len, results)), "entity", "entities")
-    return common.finish(args, output, show, tag, report, inputs, what, explain=args.explain)
+
+    def make() -> Tagger:
+        from nativebert.tasks.tag import Tagger
+
+        return Tagger(args.model, **common.task_options(args, "aggregation", "ignore"))
+
+    def call(tag: Tagger, items: Sequence[rows.Row], more: dict[str, Any]) -> Any:
+        return tag([str(text) for (text,) in items], top_k=args.top_k, **more)
+
+    def build(first: int, items: Sequence[rows.Row], results: Sequence[Any]) -> Records:
+        records = [{"text": text, "entities": entities} for (text,), entities in zip(items, results, strict=True)]
+        flat = Results([entities or [] for entities in results], None, []).rows()  # type: ignore[arg-type]
+        return Records(records, columns, [[first + row["item"], *(row[name] for name in columns[1:])] for row in flat])
+
+    return rows.run(
+        args, {"--column": args.column}, make, call, build,
+        count=len, what=("entity", "entities"), keys=len(keys), explain=_explain if args.explain else None,
+    )  # fmt: skip
 
 
-def _explain(texts: Sequence[str], results: Sequence[Sequence[Mapping[str, Any]]], out: TextIO) -> None:
+def _explain(tag: Any, rows: Any, results: Sequence[Sequence[Mapping[str, Any]]], report: Any, out: TextIO) -> None:
     from nativebert.console import labelled, passage
 
     colours: dict[str, str] = {}
-    for text, entities in zip(texts, results, strict=True):
+    for (text,), entities in zip(rows, results, strict=True):
         passage(text, [labelled(e["start"], e["end"], e["label"], colours) for e in entities], file=out)

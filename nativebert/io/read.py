@@ -116,11 +116,8 @@ def read_columns(
     """
     format = _format(source, format, format_option)
     name = "standard input" if source == "-" else source
-    named = [option for option, column in wanted.items() if column is not None]
-    if format == "txt" and (named or len(wanted) > 1):
-        out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
-        or_say = f", or use {format_option} csv" if format_option else ""
-        raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
+    if format == "txt":
+        check_no_columns(name, wanted, format_option)
     if format not in TABLES and (delimiter or quoting or na):
         raise BadInputError(
             f"{name} is read as {format}; --delimiter, --quoting and --na apply to csv and tsv only: remove them"
@@ -156,6 +153,19 @@ def read_records(source: str) -> list[dict[str, Any]]:
             raise BadInputError(f"{name}, line {number}: {short_json(record)} is not an object with names and values")
         records.append(record)
     return records
+
+
+def check_no_columns(name: str, wanted: Columns, format_option: str | None = "--format") -> None:
+    """Refuse to look for columns in a txt file.
+
+    Raises:
+        BadInputError: a column is named, or there are several.
+    """
+    named = [option for option, column in wanted.items() if column is not None]
+    if named or len(wanted) > 1:
+        out = f"remove {' and '.join(named)}" if len(wanted) == 1 else "use a csv, tsv or jsonl file"
+        or_say = f", or use {format_option} csv" if format_option else ""
+        raise BadInputError(f"{name} is read as txt (one text per line), which has no columns: {out}{or_say}")
 
 
 def format_of(source: str, format: str | None = None) -> str:
@@ -303,12 +313,12 @@ def _csv(
             header = next(rows, None)
         except csv.Error:
             header = None
-            _check_separator(content, name, delimiter, wanted, [])
+            check_separator(content, name, delimiter, wanted, [])
             raise
         if not header:
             raise BadInputError(f"{name} is empty: the first line of a {format} file must contain the column names")
         if len(header) == 1 and header[0] not in wanted.values():
-            _check_separator(content, name, delimiter, wanted, header)
+            check_separator(content, name, delimiter, wanted, header)
         if plain and quoting is None and any(map(_in_quotes, header)):
             raise BadInputError(
                 f"the column names of {name} are in double quotes ({quoted_list(header)}), and .tsv files are read without quoting: use --quoting double, or "
@@ -359,11 +369,16 @@ def _csv(
             Doubtful,
         )
     if quoted and quoting is None:
-        warn(
-            f"{name}: {len(quoted):,} of {number:,} rows {'has' if len(quoted) == 1 else 'have'} a text that begins with a double quote, the first in line {quoted[0]}. In .tsv files "
-            "quotes are read as ordinary characters; use --quoting double if the texts are quoted, else --quoting none.",
-            Doubtful,
-        )
+        note_quotes(name, len(quoted), number, quoted[0])
+
+
+def note_quotes(name: str, quoted: int, rows: int, line: int) -> None:
+    """Note that texts of a tsv file begin with a double quote, the first in a ``line``."""
+    warn(
+        f"{name}: {quoted:,} of {rows:,} rows {'has' if quoted == 1 else 'have'} a text that begins with a double quote, the first in line {line}. In .tsv files "
+        "quotes are read as ordinary characters; use --quoting double if the texts are quoted, else --quoting none.",
+        Doubtful,
+    )
 
 
 def _without_na(row: list[str], written: list[str], na: str | None) -> list[str]:
@@ -397,7 +412,7 @@ def _strip_sep_line(content: str, name: str, delimiter: str) -> tuple[str, int]:
     return rest, 1
 
 
-def _check_separator(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
+def check_separator(content: str, name: str, delimiter: str, wanted: Columns, header: list[str]) -> None:
     """Refuse a first line that has more columns with another separator than with the one it is read with."""
     if (other := likely_separator(content, delimiter, len(header))) is None:
         return
@@ -514,10 +529,20 @@ def _keys(wanted: Columns, usual: str, first: Any, where: str) -> tuple[str, ...
     """The keys to look for, by the first line of a file."""
     if isinstance(first, dict):
         return choose_columns(wanted, usual, list(first), where)
-    for option, column in wanted.items():
-        if column is not None and isinstance(first, str):
-            raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
+    if isinstance(first, str):
+        check_no_keys(wanted, where)
     return ()
+
+
+def check_no_keys(wanted: Columns, where: str) -> None:
+    """Refuse to look for keys in a line of JSON that is a string.
+
+    Raises:
+        BadInputError: a column is named.
+    """
+    for option, column in wanted.items():
+        if column is not None:
+            raise BadInputError(f"{where} is a string without keys, so it has no {column!r}: remove {option}")
 
 
 def _checked(text: Any, where: str, numbers: bool) -> str:

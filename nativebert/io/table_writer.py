@@ -20,7 +20,7 @@ import numpy as np
 from nativebert.errors import BadInputError
 from nativebert.io.files import arrow
 from nativebert.io.tables import schema_of
-from nativebert.io.write import digits, output_file
+from nativebert.io.write import digits, output_stream
 
 FORMATS = ("parquet", "feather", "csv", "tsv", "jsonl", "npy")
 ENDINGS = {".parquet": "parquet", ".pq": "parquet", ".feather": "feather", ".arrow": "feather"} | {
@@ -52,7 +52,7 @@ def table_file(target: str, format: str, schema: Any, provenance: Mapping[str, A
     """A writer of a file that replaces ``target`` once all is written and on the disk; on any error ``target`` stays as it was.
 
     Args:
-        target: a path.
+        target: a path; ``-`` for standard output.
         format: one of :data:`FORMATS`.
         schema: of the batches, a ``pyarrow.Schema``.
         provenance: how the results were computed, for the metadata of parquet and feather files.
@@ -63,12 +63,13 @@ def table_file(target: str, format: str, schema: Any, provenance: Mapping[str, A
     """
     if provenance is not None:
         schema = schema.with_metadata({METADATA: json.dumps(provenance, ensure_ascii=True)})
-    with output_file(target) as file:
+    with output_stream(target) as file:
         writer = _WRITERS[format](file, schema)
         yield writer
         writer.close()
-        file.flush()
-        os.fsync(file.fileno())
+        if target != "-":
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def schema_provenance(path: str) -> Mapping[str, Any] | None:

@@ -21,10 +21,14 @@ from nativebert.errors import BadInputError, Doubtful, warn
 from nativebert.io.files import Place, Rest, arrow, lines, places
 from nativebert.io.read import (
     Columns,
+    check_no_columns,
+    check_no_keys,
+    check_separator,
     check_separator_of,
     choose_columns,
     json_lines_advice,
     likely_separator,
+    note_quotes,
     quoted_list,
     read_columns,
     separator_name,
@@ -100,6 +104,7 @@ def open_table(
     keep: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     usual: str = "text",
+    guess: bool = True,
 ) -> TableReader:
     """Open a table.
 
@@ -114,6 +119,7 @@ def open_table(
         keep: the columns that stay beside the results; None for all.
         drop: those of them that do not.
         usual: what the text column is mostly called.
+        guess: take the separator that the first line of a csv file shows, with a note, where it is not the one expected; else that is an error.
 
     Raises:
         NotFoundError, BadInputError: nothing there, nothing that can be read, or no such column.
@@ -130,11 +136,13 @@ def open_table(
     name = found[0].name if len(found) == 1 else str(source)
     fingerprint = lambda: [place.fingerprint() for place in found]  # noqa: E731
     if format in ("csv", "tsv"):
-        layout = _layout(found[0], format, delimiter, quoting, wanted)
+        layout = _layout(found[0], format, delimiter, quoting, wanted, guess)
         texts, kept, needed = _chosen(layout.header, choice, name)
         schema = pa.schema([(column, pa.string()) for column in needed])
-        read: Callable[[Place], Iterator[Block]] = lambda place: _csv_blocks(pa, place, layout, texts, needed)  # noqa: E731
+        told: set[str] = set()  # notes, once however often the table is read
+        read: Callable[[Place], Iterator[Block]] = lambda place: _csv_blocks(pa, place, layout, texts, needed, told)  # noqa: E731
     elif format == "txt":
+        check_no_columns(name, wanted)
         texts, kept, needed = _chosen(["text"], choice, name)
         schema = pa.schema([("text", pa.string())])
         read = lambda place: _txt_blocks(pa, place)  # noqa: E731
@@ -173,9 +181,10 @@ class _Layout(NamedTuple):
     plain: bool  # double quotes are letters
     skip: int  # lines before the header
     format: str
+    assumed: bool  # and nobody said so
 
 
-def _layout(place: Place, format: str, delimiter: str | None, quoting: str | None, wanted: Columns) -> _Layout:
+def _layout(place: Place, format: str, delimiter: str | None, quoting: str | None, wanted: Columns, guess: bool) -> _Layout:
     """Separator and header, by the first lines."""
     content = place.head()[0].decode("utf-8-sig", "replace")
     plain = (quoting or ("none" if format == "tsv" else "double")) == "none"
@@ -192,12 +201,14 @@ def _layout(place: Place, format: str, delimiter: str | None, quoting: str | Non
     if not header:
         raise BadInputError(f"{place.name} is empty: the first line of a {format} file must contain the column names")
     lonely = delimiter is None and len(header) == 1 and header[0] not in wanted.values()
+    if len(header) == 1 and header[0] not in wanted.values() and not guess:
+        check_separator(content, place.name, delimiter or usual, wanted, header)
     if lonely and (other := likely_separator(content, usual, 1)) is not None:
         delimiter = other[0]
         header = _header(content, delimiter, plain)
         warn(f"{place.name} was read with {separator_name(delimiter)} as the separator, which its first line shows.", Doubtful)
     check_separator_of(content, place.name, delimiter or usual, wanted, header)
-    return _Layout(header, delimiter or usual, plain, skip, format)
+    return _Layout(header, delimiter or usual, plain, skip, format, plain and quoting is None)
 
 
 def _header(content: str, delimiter: str, plain: bool) -> list[str]:
@@ -208,7 +219,9 @@ def _header(content: str, delimiter: str, plain: bool) -> list[str]:
         return []
 
 
-def _csv_blocks(pa: Any, place: Place, layout: _Layout, texts: Sequence[str], needed: list[str]) -> Iterator[Block]:
+def _csv_blocks(
+    pa: Any, place: Place, layout: _Layout, texts: Sequence[str], needed: list[str], told: set[str]
+) -> Iterator[Block]:
     """Blocks by pyarrow.csv at its full speed; where that gives up, once more from the beginning, in the way that reads this file."""
     header = layout.header
     once = place.filesystem is None
@@ -219,7 +232,7 @@ def _csv_blocks(pa: Any, place: Place, layout: _Layout, texts: Sequence[str], ne
                 f"{place.name} has no column {missing[0]!r}, unlike the first file; its columns are {quoted_list(header)}"
             )
     block_size, as_bytes = (_LONG_ROWS, True) if once else (_CSV_BLOCK, False)
-    done = broken = 0
+    done = broken = quoted = first_quoted = 0
     while True:
         behind = done  # rows that were read before
         last = None
@@ -228,6 +241,11 @@ def _csv_blocks(pa: Any, place: Place, layout: _Layout, texts: Sequence[str], ne
                 last = batch if len(batch) else last
                 batch, behind = batch.slice(behind), max(0, behind - len(batch))
                 if len(batch):
+                    for column in texts if layout.assumed else ():
+                        begins = pa.compute.starts_with(batch.column(column), '"' if not as_bytes else b'"')
+                        if count := pa.compute.sum(begins).as_py() or 0:
+                            first_quoted = first_quoted or done + pa.compute.index(begins, True).as_py() + layout.skip + 2
+                            quoted += count
                     done += len(batch)
                     broken += 0 if layout.plain else sum(_broken_cells(pa, batch.column(column)) for column in texts)
                     yield _block(pa, batch, texts, needed, place.name)
@@ -246,6 +264,11 @@ def _csv_blocks(pa: Any, place: Place, layout: _Layout, texts: Sequence[str], ne
                 ) from None
     if last is not None and not layout.plain and _swallowed_the_end(last) and (fault := _fault(place, layout)):
         raise fault
+    if place.name in told:
+        return
+    told.add(place.name)
+    if quoted:
+        note_quotes(place.name, quoted, done, first_quoted)
     if broken:
         warn(
             f"{place.name}: {broken:,} texts contain more than {_MANY} line breaks inside double quotes. If a stray quote has swallowed rows, use "
@@ -445,6 +468,8 @@ def _jsonl(
     held = records()
     first = next(held, [])
     keys = list(first[0]) if first and isinstance(first[0], dict) else ["text"]
+    if first and isinstance(first[0], str):
+        check_no_keys(choice.wanted, f"{name}, line 1")
     texts, kept, needed = _chosen(keys, choice, name)
     others = [key for key in needed if key not in texts]
     # one pass for the types: what is a whole number in one line may be a fraction a million lines later

@@ -20,10 +20,10 @@ ENDINGS = (".npy", ".csv", ".jsonl", ".parquet", ".pq", ".feather", ".arrow")
 
 
 class TextVectors(NamedTuple):
-    """float32 ``(n, width)``, and the ``n`` texts, or None for a file that holds none."""
+    """float32 ``(n, width)``, NaN in rows without a vector, and the ``n`` texts, or None for a file that holds none."""
 
     vectors: NDArray[np.float32]
-    texts: list[str] | None
+    texts: list[str | None] | None
 
 
 def read_vectors(path: str) -> TextVectors:
@@ -65,14 +65,13 @@ def _arrow(path: str) -> TextVectors:
     if len(columns) != 1:
         raise BadInputError(f"{path} has {len(columns)} columns of vectors (lists of one length), where one is expected")
     vectors: list[NDArray[np.float32]] = []
-    texts: list[str] | None = [] if "text" in reader.schema.names else None
+    texts: list[str | None] | None = [] if "text" in reader.schema.names else None
     for block in reader:
         values = block.batch.column(columns[0])
+        rows = matrix(values).astype(np.float32)
         if values.null_count:
-            raise BadInputError(
-                f"{path} has rows without a vector (their text is empty, or was rejected): leave them out first"
-            )
-        vectors.append(matrix(values).astype(np.float32))
+            rows[values.is_null().to_numpy(zero_copy_only=False)] = np.nan
+        vectors.append(rows)
         if texts is not None:
             texts += block.batch.column("text").to_pylist()
     if not vectors:
@@ -90,10 +89,10 @@ def _npy(source: Path) -> NDArray[np.float32]:
     return vectors.astype(np.float32, copy=False)
 
 
-def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
+def _csv(content: str, name: str) -> tuple[list[Any], list[str | None] | None]:
     limit = csv.field_size_limit(max(len(content), 131072))  # a global of the csv module; texts may be long
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
-    vectors, texts = [], []
+    vectors, texts = list[Any](), list[str | None]()
     try:
         header = next(rows, [])
         at = header.index("text") if "text" in header else None
@@ -109,7 +108,7 @@ def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
             if at is not None:
                 texts.append(row[at])
             try:
-                vectors.append(np.array([row[n] for n in own], np.float32))
+                vectors.append(np.array([row[n] for n in own] if any(row[n] for n in own) else [np.nan] * len(own), np.float32))
             except ValueError as error:
                 raise BadInputError(f"{name}, line {rows.line_num}: {error}; all columns but 'text' must be numbers") from None
     except csv.Error as error:
@@ -119,22 +118,24 @@ def _csv(content: str, name: str) -> tuple[list[Any], list[str] | None]:
     return vectors, None if at is None else texts
 
 
-def _jsonl(content: str, name: str) -> tuple[list[Any], list[str]]:
+def _jsonl(content: str, name: str) -> tuple[list[Any], list[str | None]]:
     vectors: list[NDArray[np.float32]] = []
-    texts: list[str] = []
+    texts: list[str | None] = []
+    width = 0
     for number, line in enumerate(io.StringIO(content, newline=None), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-            vector = np.array(record["embedding"], np.float32)
-            text = record["text"]
+            embedding, text = record["embedding"], record["text"]
+            vector = np.array([np.nan] if embedding is None else embedding, np.float32)
         except (ValueError, KeyError, TypeError, RecursionError):
-            vector, text = np.empty(0, np.float32), None
-        if vector.ndim != 1 or not vector.size or not isinstance(text, str):
+            embedding, vector, text = (), np.empty(0, np.float32), ""
+        if vector.ndim != 1 or not vector.size or not (isinstance(text, str) or (text is None and embedding is None)):
             raise BadInputError(f'{name}, line {number}: not in the form {{"text": "...", "embedding": [numbers]}}')
-        if vectors and len(vector) != len(vectors[0]):
-            raise BadInputError(f"{name}, line {number}: {len(vector)} numbers, but the previous lines have {len(vectors[0])}")
+        width = width or (0 if embedding is None else len(vector))
+        if embedding is not None and len(vector) != width:
+            raise BadInputError(f"{name}, line {number}: {len(vector)} numbers, but the previous lines have {width}")
         vectors.append(vector)
         texts.append(text)
-    return vectors, texts
+    return [np.full(width, np.nan, np.float32) if len(vector) != width else vector for vector in vectors], texts

@@ -21,7 +21,6 @@ from nativebert.files import replacing
 from nativebert.io.rds import Frame, dump_rdata, dump_rds
 
 Vectors = NDArray[np.float32]
-Writer = Callable[[IO[bytes], Vectors, Sequence[str]], None]
 
 # Files of R: for readRDS() and load()
 RDS, RDATA = ".rds", (".rdata", ".rda")
@@ -42,7 +41,7 @@ class Records(NamedTuple):
 
 
 def write_vectors(
-    target: str, vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None
+    target: str, vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]] | None = None
 ) -> None:
     """Write vectors in the format that the file's ending names.
 
@@ -53,7 +52,7 @@ def write_vectors(
 
     Args:
         target: a path, or ``-`` for JSON lines on standard output.
-        vectors: float32 ``(n, dimension)``.
+        vectors: float32 ``(n, dimension)``; a row of NaN, of an empty text, is written as NaN (npy, R), empty cells (csv) or null (JSON lines).
         texts: the ``n`` texts.
         beside: other columns, of ``n`` values each; they stand behind the numbers of csv and JSON-lines files, and in no other.
 
@@ -61,19 +60,34 @@ def write_vectors(
         BadInputError: an ending that says nothing, a place that cannot be written to, or numbers that are not finite.
         DiskFullError: no room.
     """
-    write = check_target(target)
-    if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
-        raise BadInputError(
-            f"{bad:,} of {len(vectors):,} vectors contain NaN or infinity; nothing was written. "
-            "float16 overflows in some models: use --precision float32 or bfloat16"
-        )
-    with _output_stream(target) as file:
-        if beside and write is _csv:
-            _csv(file, vectors, texts, beside)
-        elif beside and write is _jsonl:
-            _jsonl(file, vectors, texts, beside)
-        else:
-            write(file, vectors, texts)
+    with vector_file(target, vectors.shape[1]) as write:
+        write(vectors, texts, beside)
+
+
+@contextlib.contextmanager
+def vector_file(target: str, width: int) -> Iterator[Callable[..., None]]:
+    """A function ``write(vectors, texts, beside=None)`` that adds rows to a file as of :func:`write_vectors`, to be called as often as there are parts.
+
+    Memory does not grow with the parts, but for files of R, which are written at the end.
+
+    Raises:
+        BadInputError, DiskFullError: as :func:`write_vectors`.
+    """
+    kind = _VECTOR_FILES[_checked_ending(target)]
+    with output_stream(target) as stream:
+        file = kind(stream, width)
+
+        def write(vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]] | None = None) -> None:
+            none = np.isnan(vectors).all(axis=1) if len(vectors) else np.zeros(0, bool)
+            if bad := int((~np.isfinite(vectors)).any(axis=1).sum() - none.sum()):
+                raise BadInputError(
+                    f"{bad:,} of {len(vectors):,} vectors contain NaN or infinity; nothing was written. "
+                    "float16 overflows in some models: use --precision float32 or bfloat16"
+                )
+            file.write(vectors, texts, beside or {}, none.tolist())
+
+        yield write
+        file.close()
 
 
 def write_records(target: str, records: Records) -> None:
@@ -91,14 +105,33 @@ def write_records(target: str, records: Records) -> None:
         BadInputError: an ending that says nothing, or a place that cannot be written to.
         DiskFullError: no room.
     """
-    write = _RECORD_WRITERS[check_ending(target)]
-    with _output_stream(target) as file:
-        write(file, records)
+    with record_file(target) as write:
+        write(records)
 
 
-def check_target(target: str) -> Writer:
-    """The writer of vectors for ``target``: checked before a long job. Raises :class:`BadInputError`."""
-    return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]
+@contextlib.contextmanager
+def record_file(target: str) -> Iterator[Callable[[Records], None]]:
+    """A function that adds results to a file as of :func:`write_records`, to be called as often as there are parts, all with the same columns.
+
+    Memory does not grow with the parts, but for files of R, which are written at the end.
+
+    Raises:
+        BadInputError, DiskFullError: as :func:`write_records`.
+    """
+    kind = _RECORD_FILES[check_ending(target)]
+    with output_stream(target) as stream:
+        file = kind(stream)
+        yield file.write
+        file.close()
+
+
+def check_target(target: str) -> None:
+    """Check that vectors can be written to ``target``, before a long job. Raises :class:`BadInputError`."""
+    _checked_ending(target)
+
+
+def _checked_ending(target: str) -> str:
+    return check_ending(target, tuple(_VECTOR_FILES), "vectors.npy")
 
 
 def check_ending(target: str, endings: Sequence[str] = RECORD_ENDINGS, example: str = "results.jsonl") -> str:
@@ -183,7 +216,8 @@ def _resolved(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _output_stream(target: str) -> Iterator[IO[bytes]]:
+def output_stream(target: str) -> Iterator[IO[bytes]]:
+    """:func:`output_file`, or standard output for ``-``."""
     if target != "-":
         with output_file(target) as file:
             yield file
@@ -211,17 +245,87 @@ def output_file(target: str) -> Iterator[IO[bytes]]:
         raise BadInputError(f"{target} cannot be written: {error.strerror}") from error
 
 
-def _npy(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
-    np.save(file, vectors)
+class _NpyVectors:
+    def __init__(self, file: IO[bytes], width: int) -> None:
+        self._file, self._width, self._rows = file, width, 0
+        self._header()
+
+    def _header(self) -> None:
+        # numpy leaves room in a header for any number of rows
+        described = {"descr": "<f4", "fortran_order": False, "shape": (self._rows, self._width)}
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def write(
+        self, vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]], none: list[bool]
+    ) -> None:
+        self._file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        self._rows += len(vectors)
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._header()
 
 
-def _csv(file: IO[bytes], vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None) -> None:
-    # Every text in quotes, so that no comma, quote, line break or leading space in it can be misread
-    beside = beside or {}
-    file.write(f"text,{','.join(f'd{i + 1}' for i in range(vectors.shape[1]))}{_cells(beside)}\n".encode())
-    for text, row, *others in zip(texts, vectors, *beside.values(), strict=True):
-        quoted = text.replace('"', '""')
-        file.write(f'"{quoted}",{",".join(map(digits, row.tolist()))}{_cells(others)}\n'.encode())
+class _CsvVectors:
+    def __init__(self, file: IO[bytes], width: int) -> None:
+        self._file, self._width, self._begun = file, width, False
+
+    def write(
+        self, vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]], none: list[bool]
+    ) -> None:
+        # Every text in quotes, so that no comma, quote, line break or leading space in it can be misread
+        self._head(beside)
+        for text, row, empty, *others in zip(texts, vectors, none, *beside.values(), strict=True):
+            numbers = "," * (self._width - 1) if empty else ",".join(map(digits, row.tolist()))
+            quoted = "" if text is None else f'"{text.replace(chr(34), chr(34) * 2)}"'
+            self._file.write(f"{quoted},{numbers}{_cells(others)}\n".encode())
+
+    def _head(self, beside: Mapping[str, Sequence[Any]]) -> None:
+        if not self._begun:
+            self._file.write(f"text,{','.join(f'd{i + 1}' for i in range(self._width))}{_cells(beside)}\n".encode())
+            self._begun = True
+
+    def close(self) -> None:
+        self._head({})
+
+
+class _JsonlVectors:
+    def __init__(self, file: IO[bytes], width: int) -> None:
+        self._file = file
+
+    def write(
+        self, vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]], none: list[bool]
+    ) -> None:
+        for text, row, empty, *others in zip(texts, vectors, none, *beside.values(), strict=True):
+            numbers = "null" if empty else f"[{', '.join(map(digits, row.tolist()))}]"
+            more = "".join(
+                f", {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False, default=str)}"
+                for name, value in zip(beside, others)
+            )
+            self._file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": {numbers}{more}}}\n'.encode())
+
+    def close(self) -> None:
+        pass
+
+
+class _RVectors:
+    dump: Callable[..., None] = staticmethod(dump_rds)
+
+    def __init__(self, file: IO[bytes], width: int) -> None:
+        self._file, self._texts, self._parts = file, list[str | None](), [np.empty((0, width), np.float32)]
+
+    def write(
+        self, vectors: Vectors, texts: Sequence[str | None], beside: Mapping[str, Sequence[Any]], none: list[bool]
+    ) -> None:
+        self._texts += texts
+        self._parts.append(vectors)
+
+    def close(self) -> None:
+        self.dump(self._file, {"text": self._texts, "embeddings": np.concatenate(self._parts)})
+
+
+class _RDataVectors(_RVectors):
+    dump = staticmethod(dump_rdata)
 
 
 def _cells(values: Iterable[Any]) -> str:
@@ -238,60 +342,68 @@ def as_cell(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
-def _jsonl(file: IO[bytes], vectors: Vectors, texts: Sequence[str], beside: Mapping[str, Sequence[Any]] | None = None) -> None:
-    beside = beside or {}
-    for text, row, *others in zip(texts, vectors, *beside.values(), strict=True):
-        numbers = ", ".join(map(digits, row.tolist()))
-        more = "".join(
-            f", {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False, default=str)}"
-            for name, value in zip(beside, others)
-        )
-        file.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]{more}}}\n'.encode())
-
-
 def digits(value: float) -> str:
     """A float32 in digits that bring it back."""
     digits = f"{value:.9g}"  # nine digits bring every float32 back (IEEE 754)
     return "-0.0" if digits == "-0" else digits  # JSON readers take -0 for the integer 0
 
 
-def _record_csv(file: IO[bytes], records: Records) -> None:
-    # Texts in quotes, numbers without; None is empty
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    try:
-        csv.writer(text, lineterminator="\n").writerow(records.columns)
-        table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        table.writerows(records.rows)
-    finally:
-        text.detach()
+class _CsvRecords:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._begun = file, False
+
+    def write(self, records: Records) -> None:
+        # Texts in quotes, numbers without; None is empty
+        text = io.TextIOWrapper(self._file, "utf-8", newline="")
+        try:
+            if not self._begun:
+                csv.writer(text, lineterminator="\n").writerow(records.columns)
+                self._begun = True
+            table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+            table.writerows(records.rows)
+        finally:
+            text.detach()
+
+    def close(self) -> None:
+        pass
 
 
-def _record_jsonl(file: IO[bytes], records: Records) -> None:
-    for record in records.records:
-        file.write(json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n")  # dates, of other columns, as text
+class _JsonlRecords:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, records: Records) -> None:
+        for record in records.records:
+            self._file.write(
+                json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
+            )  # dates, of other columns, as text
+
+    def close(self) -> None:
+        pass
 
 
-def _rds(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
-    dump_rds(file, {"text": list(texts), "embeddings": vectors})
+class _RRecords:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._columns, self._rows = file, list[str](), list[Sequence[Any]]()
+
+    def write(self, records: Records) -> None:
+        self._columns, self._rows = list(records.columns), [*self._rows, *records.rows]
+
+    def _frame(self) -> Frame:
+        return Frame({name: [row[n] for row in self._rows] for n, name in enumerate(self._columns)})
+
+    def close(self) -> None:
+        dump_rds(self._file, self._frame())
 
 
-def _rdata(file: IO[bytes], vectors: Vectors, texts: Sequence[str]) -> None:
-    dump_rdata(file, {"text": list(texts), "embeddings": vectors})
+class _RDataRecords(_RRecords):
+    def close(self) -> None:
+        dump_rdata(self._file, {"results": self._frame()})
 
 
-def _frame(records: Records) -> Frame:
-    return Frame({name: [row[n] for row in records.rows] for n, name in enumerate(records.columns)})
-
-
-def _record_rds(file: IO[bytes], records: Records) -> None:
-    dump_rds(file, _frame(records))
-
-
-def _record_rdata(file: IO[bytes], records: Records) -> None:
-    dump_rdata(file, {"results": _frame(records)})
-
-
-WRITERS: dict[str, Writer] = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl, RDS: _rds, **dict.fromkeys(RDATA, _rdata)}
-_RECORD_WRITERS: dict[str, Callable[[IO[bytes], Records], None]] = {
-    ".csv": _record_csv, ".jsonl": _record_jsonl, RDS: _record_rds, **dict.fromkeys(RDATA, _record_rdata)
+_VECTOR_FILES: dict[str, Any] = {
+    ".npy": _NpyVectors, ".csv": _CsvVectors, ".jsonl": _JsonlVectors, RDS: _RVectors, **dict.fromkeys(RDATA, _RDataVectors)
+}  # fmt: skip
+_RECORD_FILES: dict[str, Any] = {
+    ".csv": _CsvRecords, ".jsonl": _JsonlRecords, RDS: _RRecords, **dict.fromkeys(RDATA, _RDataRecords)
 }  # fmt: skip

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nativebert.errors import BadInputError, Truncated
 from nativebert.io.files import arrow
+from nativebert.jobs.corpus import Corpus
 from nativebert.jobs.vectors import KINDS, packed, type_of
 from nativebert.tasks.answer import Answerer
 from nativebert.tasks.base import Task
@@ -47,6 +48,7 @@ class ResultColumns:
         call: arguments of each call, with JSON values (``{"top_k": 3}``); ``{"query": "..."}`` or ``{"question": "..."}`` as above.
         texts: how many text columns there are.
         vectors: ``float32``, ``float16``, ``int8`` or ``binary``, see :mod:`nativebert.jobs.vectors`.
+        corpus: of an Embedder, where to search for what the texts ask for; the column is then ``hits``.
 
     Attributes:
         call: arguments of each call.
@@ -56,9 +58,13 @@ class ResultColumns:
         BadInputError: one column for a task of pairs, two for a task of single texts, or unknown arguments.
     """
 
-    def __init__(self, task: Task, call: Mapping[str, Any], texts: int, vectors: str = "float32") -> None:
+    def __init__(
+        self, task: Task, call: Mapping[str, Any], texts: int, vectors: str = "float32", corpus: Corpus | None = None
+    ) -> None:
         call = dict(call)
-        self.task, self.vectors = task, vectors
+        self.task, self.vectors, self.corpus = task, vectors, corpus
+        if corpus is not None and (not isinstance(task, Embedder) or vectors != "float32"):
+            raise BadInputError("a corpus is searched with an Embedder and float32 vectors")
         self._beside = (
             call.pop("query", None)
             if isinstance(task, Ranker)
@@ -103,6 +109,8 @@ class ResultColumns:
 
     def _schema(self) -> Any:
         pa = arrow()
+        if self.corpus is not None:
+            return self.corpus.schema
         if isinstance(self.task, Embedder):
             return pa.schema([("embedding", type_of(self.task.dimension, self.vectors))])
         nothing, _ = self._run([])
@@ -144,6 +152,8 @@ class ResultColumns:
 
     def _arrays(self, results: Any) -> list[Any]:
         pa = arrow()
+        if self.corpus is not None:
+            return [self.corpus.hits(results)]
         if isinstance(self.task, Embedder):
             return [packed(results, self.vectors)]
         if isinstance(results, np.ndarray):

@@ -20,6 +20,7 @@ from nativebert.errors import BadInputError, DiskFullError, RefusedError
 from nativebert.io.table_writer import FORMATS, matrix, table_file
 from nativebert.io.tables import TableReader, open_table
 from nativebert.jobs.columns import ResultColumns
+from nativebert.jobs.corpus import Corpus
 from nativebert.jobs.manifest import (
     PROGRESS,
     REJECTS,
@@ -97,6 +98,7 @@ class Job:
         shard_rows: rows of a file.
         vectors: numbers of vectors: float32, float16, int8 or binary.
         strict: stop at a row without a text, or one that is too long; without it, such rows have no result.
+        corpus: of an Embedder, what to search for each text of the table, which are the queries.
         **call: arguments of the task's calls (``prompt_name="query"``, ``top_k=3``), with JSON values; ``query=`` of a Ranker and ``question=`` of an
             Answerer, for all rows.
 
@@ -117,6 +119,7 @@ class Job:
         shard_rows: int = SHARD_ROWS,
         vectors: str = "float32",
         strict: bool = False,
+        corpus: Corpus | None = None,
         **call: Any,
     ) -> None:
         if format not in FORMATS:
@@ -128,7 +131,7 @@ class Job:
             wanted = {("column", "pair column")[n]: name for n, name in enumerate(columns)}
             source = open_table(source, wanted, keep=keep, drop=drop)
         self.task, self.reader, self.out = task, source, Path(out)
-        self.results = ResultColumns(task, call, len(self.reader.texts), vectors)
+        self.results = ResultColumns(task, call, len(self.reader.texts), vectors, corpus)
         self.format, self.shard_rows, self.strict, self.call = format, shard_rows, strict, call
 
     # -- what it is
@@ -150,7 +153,8 @@ class Job:
                 "stride": call.get("stride") or task.stride,
                 "device": task.device.partition(":")[0],
                 "backend": getattr(task.plan, "backend", ""),
-            },
+            }
+            | ({} if self.results.corpus is None else {"corpus": self.results.corpus.identity}),
             "model": provenance_of(task, prompt, task.dimension if isinstance(task, Embedder) else None, call),
             "input": self.reader.fingerprint(),
             "versions": {"nativebert": __version__, **{name: _version(name) for name in _PACKAGES}},

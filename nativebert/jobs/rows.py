@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from nativebert.errors import BadInputError, Doubtful, warn
+from nativebert.errors import BadInputError, Doubtful, NativeBertError, warn
 from nativebert.io.files import arrow
 from nativebert.io.tables import Block, TableReader
 from nativebert.jobs.columns import ResultColumns
@@ -214,7 +215,12 @@ class Compute:
         step = _CALL_ROWS if self._results.task.device == "cpu" else max(1, len(shard.items))
         for start in range(0, len(shard.items), step):
             items = shard.items[start : start + step]
-            done = self._results(items)
+            try:
+                done = self._results(items)
+            except NativeBertError as error:
+                there = [shard.first + start + n for n, item in enumerate(items) if item is not None]
+                error.args = (renumbered(str(error), there), *error.args[1:])
+                raise
             parts.append(done.columns)
             tokens, cut, cut_rows = (
                 tokens + int(done.tokens.sum()),
@@ -232,6 +238,15 @@ class Compute:
         results = [pa.concat_arrays([part[n] for part in parts]) for n in range(len(self._results.schema))]
         batch = pa.RecordBatch.from_arrays([*shard.kept.columns, *results], schema=self.schema)
         return Finished(batch, shard, dict(sorted(rejects.items())), tokens, cut, cut_rows)
+
+
+def renumbered(message: str, rows: Sequence[int]) -> str:
+    """A message about text n of a call, by its number in a table; ``rows`` are the numbers of the call's texts."""
+
+    def number(match: re.Match[str]) -> str:
+        return f"{match[1]} {rows[int(match[2])]}" if int(match[2]) < len(rows) else match[0]
+
+    return re.sub(r"\b(text|pair) (\d+)\b", number, message, count=1)
 
 
 def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nativebert.io.table_writer import format_of_target, table_file
 from nativebert.io.tables import TableReader, open_table
 from nativebert.io.write import output_file
 from nativebert.jobs.columns import ResultColumns
+from nativebert.jobs.corpus import Corpus
 from nativebert.jobs.job import JobReport
 from nativebert.jobs.progress import Progress
 from nativebert.jobs.provenance import provenance_of
@@ -36,6 +37,7 @@ def to_file(
     vectors: str = "float32",
     strict: bool = False,
     progress: bool | None = None,
+    corpus: Corpus | None = None,
     **call: Any,
 ) -> JobReport:
     """Write a table with a task's results beside its columns.
@@ -43,8 +45,8 @@ def to_file(
     Args:
         task: any task.
         source: the table, as of :func:`nativebert.io.tables.open_table`, or a reader of one.
-        target: a .parquet, .feather, .csv, .tsv, .jsonl or .npy file.
-        vectors, strict, progress, **call: as of :class:`nativebert.jobs.job.Job`.
+        target: a .parquet, .feather, .csv, .tsv, .jsonl or .npy file; ``-`` for JSON lines on standard output.
+        vectors, strict, progress, corpus, **call: as of :class:`nativebert.jobs.job.Job`.
 
     Returns:
         What was done. Rows that could not be done are in ``TARGET.rejects.jsonl``.
@@ -54,11 +56,17 @@ def to_file(
     """
     started, target = time.perf_counter(), os.fspath(target)
     reader = source if isinstance(source, TableReader) else open_table(source)
-    format = format_of_target(target)
-    beside = format in ("csv", "jsonl", "npy") and isinstance(task, Embedder) and task.snapshot is not None
+    format = "jsonl" if target == "-" else format_of_target(target)
+    beside = (
+        target != "-"
+        and format in ("csv", "jsonl", "npy")
+        and isinstance(task, Embedder)
+        and corpus is None
+        and task.snapshot is not None
+    )
     if beside:
         check_writable(target)
-    results = ResultColumns(task, call, len(reader.texts), vectors)
+    results = ResultColumns(task, call, len(reader.texts), vectors, corpus)
     prompt = task.prompt_text(call.get("prompt"), call.get("prompt_name")) if isinstance(task, Embedder) else ""
     width = task.dimension if isinstance(task, Embedder) else None
     provenance = provenance_of(task, prompt, width, call) if task.snapshot is not None else None
@@ -91,12 +99,18 @@ def to_file(
         rejected=sum(len(part.rejects) for part in done), kept_neighbours=None, computed=sum(part.batch for part in done),
         seconds=time.perf_counter() - started,
     )  # fmt: skip
-    if report.rejected:
-        with output_file(str(report.rejects)) as out:
-            for part in done:
-                for row, reason in part.rejects.items():
-                    out.write(json.dumps({"row": row, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+    if report.rejected and target != "-":
+        write_rejects(Path(target), {row: reason for part in done for row, reason in part.rejects.items()})
     return report
+
+
+def write_rejects(target: Path, rejects: Mapping[int, str]) -> Path:
+    """Write which rows of a table have no result, and why, to ``TARGET.rejects.jsonl``; returns its path."""
+    path = target.with_name(f"{target.name}.rejects.jsonl")
+    with output_file(str(path)) as out:
+        for row, reason in rejects.items():
+            out.write(json.dumps({"row": row, "reason": reason}, ensure_ascii=False).encode() + b"\n")
+    return path
 
 
 def with_results(
@@ -108,6 +122,7 @@ def with_results(
     drop: Sequence[str] = (),
     vectors: str = "float32",
     strict: bool = False,
+    corpus: Corpus | None = None,
     **call: Any,
 ) -> Any:
     """A table with a task's results beside its columns, as what it came in: a data frame of pandas or polars, a table or dataset; of a reader of
@@ -117,14 +132,14 @@ def with_results(
         task: any task.
         table: as of :func:`nativebert.io.tables.open_table`.
         column: the text column, or two of them for pairs; None for the only one, or ``text``.
-        keep, drop, vectors, strict, **call: as of :class:`nativebert.jobs.job.Job`.
+        keep, drop, vectors, strict, corpus, **call: as of :class:`nativebert.jobs.job.Job`.
 
     Raises:
         NativeBertError: as of :meth:`nativebert.jobs.job.Job.run`.
     """
     names = [column] if column is None or isinstance(column, str) else list(column)
     reader = open_table(table, {("column", "pair column")[n]: name for n, name in enumerate(names)}, keep=keep, drop=drop)
-    compute = Compute(reader, ResultColumns(task, call, len(reader.texts), vectors), strict=strict)
+    compute = Compute(reader, ResultColumns(task, call, len(reader.texts), vectors, corpus), strict=strict)
 
     def batches() -> Iterator[Any]:
         for shard in shards(reader, _ROWS, strict=strict):

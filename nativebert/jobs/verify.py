@@ -71,7 +71,7 @@ def verify(
         out: the folder.
         task: the task that made it; None makes it as the manifest says.
         source: the input table, needed where the text columns were not kept in the output.
-        sample: rows to compute again, of parquet and feather files; 0 for none.
+        sample: rows to compute again, of parquet and feather files; 0 for none. Hits of a search are not computed again, as the folder has no corpus.
         seed: of the sample; None for another one each time.
 
     Raises:
@@ -91,7 +91,7 @@ def verify(
         if not (out / shard["file"]).is_file() or digest(out / shard["file"]) != shard["sha256"]
     ]
     job, rows = manifest["job"], manifest["result"]["rows"]
-    if not sample or wrong or job["format"] not in ("parquet", "feather"):
+    if not sample or wrong or job["format"] not in ("parquet", "feather") or "corpus" in job:
         return Verified(rows, len(files), wrong, 0, [])
     chosen = sorted(random.Random(seed).sample(range(rows), min(sample, rows)))
     task = task or task_of(manifest)

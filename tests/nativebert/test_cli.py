@@ -107,12 +107,14 @@ def test_embed_writes_what_the_embedder_gives(run: Run, tiny: Path, lines: Path,
 
 
 def test_embed_in_a_pipe(run: Run, tiny: Path) -> None:
-    expected = nb.Embedder(tiny, device="cpu")([*TEXTS, ""])
+    expected = nb.Embedder(tiny, device="cpu")(TEXTS)
     result = run("embed", "-", "-m", tiny, "-o", "-", stdin="\ufeff" + "\r\n".join([*TEXTS, "", ""]))
     assert result.code == 0
     records = [json.loads(line) for line in result.out.splitlines()]
     assert [record["text"] for record in records] == [*TEXTS, ""]
-    assert np.array_equal(np.array([record["embedding"] for record in records], np.float32), expected)
+    assert np.array_equal(np.array([record["embedding"] for record in records[:-1]], np.float32), expected)
+    assert records[-1]["embedding"] is None
+    assert "1 row with an empty text, without a result" in result.err
     assert "5 from standard input" in result.err  # the summary does not mix with the data
     assert "5 x 32 float32 in standard output" in result.err
     quiet = run("embed", "-", "-m", tiny, "-o", "-", "--quiet", stdin="a dog")

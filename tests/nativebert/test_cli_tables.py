@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from test_cli import run as run  # noqa: E402
 from test_cli_tasks import models as models  # noqa: E402
 
 import nativebert as nb  # noqa: E402
+from nativebert.cli import rows  # noqa: E402
 from nativebert.io.vectors import read_vectors  # noqa: E402
 from nativebert.search import semantic_search  # noqa: E402
 
@@ -73,13 +75,16 @@ def test_the_other_columns_stay_in_files_of_every_form(run: Run, models: Path, t
         assert done.code == 0, done.err
         return [json.loads(line) for line in out.read_text().splitlines()]
 
-    for row, n in ((row, n) for n, row in enumerate(written("embed", "-m", models / "embed"))):
+    for n, row in enumerate(written("embed", "-m", models / "embed")):
         assert (row["id"], row["stars"], row["text"]) == (str(n), str(n + 1), TEXTS[n])
+        assert (row["embedding"] is None) == (TEXTS[n] == "")
     run("embed", *argv, tmp_path / "v.csv", "-m", models / "embed")
     assert [row["stars"] for row in csv.DictReader((tmp_path / "v.csv").open())] == ["1", "2", "3", "4"]
     for vectors in (out, tmp_path / "v.csv"):
         run("embed", *argv, vectors, "-m", models / "embed")
-        assert np.array_equal(read_vectors(str(vectors)).vectors, nb.Embedder(models / "embed")(TEXTS))
+        found = read_vectors(str(vectors)).vectors
+        assert np.isnan(found).all(1).tolist() == [False, False, True, False]
+        assert np.array_equal(found[[0, 1, 3]], nb.Embedder(models / "embed")([text for text in TEXTS if text]))
     assert [row["stars"] for row in written("tag", "-m", models / "tag")] == ["1", "2", "3", "4"]
     for row in written("search", "--query", "cat", "-m", models / "embed"):
         assert (row["id"], row["text"]) == (str(row["index"]), TEXTS[row["index"]])
@@ -92,6 +97,80 @@ def test_the_other_columns_stay_in_files_of_every_form(run: Run, models: Path, t
     run("classify", tmp_path / "l.csv", "-m", models / "classify", "-o", tmp_path / "c.csv")
     (row,) = csv.DictReader((tmp_path / "c.csv").open())
     assert (row["input_label"], row["a,b"]) == ("y", "z")
+
+
+COMMANDS = {
+    "embed": (), "classify": (), "tag": (), "answer": ("--question", "which cat ?"), "fill": (),
+    "classify --top-k 2": ("--top-k", "2"), "tag --top-k 2": ("--top-k", "2"), "answer --top-k 2": ("--top-k", "2", "--question", "a cat ?"),
+}  # fmt: skip
+MASKED = ["the [MASK] sat", "", "a [MASK]", " ", "the [MASK] sat on the mat", "[MASK]", "one [MASK]"]
+
+
+@pytest.mark.parametrize(("command", "ending"), [*itertools.product(COMMANDS, ("csv", "jsonl", "-")), ("embed", "npy")])
+def test_rows_in_parts_are_rows_at_once(
+    command: str, ending: str, run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the parts, with pyarrow and without: the same bytes; and rows without a text have no result and are counted."""
+    name = command.split()[0]
+    (tmp_path / "in.txt").write_text("\n".join(MASKED))
+    out = tmp_path / f"o.{ending}"
+    found: set[bytes] = set()
+    for size, streamed in ((2**13, True), (2, True), (1, False)):
+        monkeypatch.setattr(rows, "_PART", size)
+        monkeypatch.setattr(rows, "is_streamed", lambda args, answer=streamed: answer)
+        argv = (tmp_path / "in.txt", "-m", models / name, "-o", "-" if ending == "-" else out, *COMMANDS[command])
+        done = run(name, *argv)
+        assert done.code == 0, done.err
+        assert "2 rows with an empty text, without a result" in (done.err if ending == "-" else done.out)
+        found.add(done.out.encode() if ending == "-" else out.read_bytes())
+        strict = run(name, *argv, "--strict") if name != "fill" else None
+        assert strict is None or "row 1 of" in one_line(strict)
+    assert len(found) == 1
+    if ending in ("jsonl", "-"):
+        records = [json.loads(line) for line in found.pop().splitlines()]
+        assert len(records) == len(MASKED)
+        for record, text in zip(records, MASKED):
+            assert (next(iter(reversed(record.values()))) is None) == (not text.strip())
+    if ending == "npy":
+        assert np.isnan(np.load(out)).all(axis=1).tolist() == [not text.strip() for text in MASKED]
+
+
+def test_empty_texts_are_no_candidates(run: Run, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("\n".join(["the cat", "", "a dog", "  ", "the cat"]))
+    for command, model in (("search", "embed"), ("rank", "rank"), ("duplicates", "embed")):
+        query = () if command == "duplicates" else ("--query", "a dog")
+        done = run(command, tmp_path / "in.txt", *query, "-m", models / model, "-o", tmp_path / "o.jsonl")
+        assert "2 rows with an empty text, without a result" in done.out
+        hits = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert {hit["index"] for hit in hits} == ({0, 4} if command == "duplicates" else {0, 2, 4})
+        assert all(hit["text"] == ["the cat", "", "a dog", "", "the cat"][hit["index"]] for hit in hits)
+    for ending in ("npy", "csv", "jsonl", "parquet"):
+        run("embed", tmp_path / "in.txt", "-m", models / "embed", "-o", tmp_path / f"v.{ending}")
+        argv = ("search", tmp_path / "in.txt", "--query", "a dog", "-m", models / "embed", "-o", "-")
+        known = run(*argv, "--vectors", tmp_path / f"v.{ending}")
+        assert (known.code, known.out) == (0, run(*argv).out), known.err
+
+
+def test_columns_beside_results_on_standard_output(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    argv = (table, "--column", "review", "--delimiter", ";", "-m")
+    for command in ("embed", "classify", "tag"):
+        lines = [json.loads(line) for line in run(command, *argv, models / command, "-o", "-", "--keep", "id").out.splitlines()]
+        assert [line["id"] for line in lines] == ["0", "1", "2", "3"]
+        assert all("review" not in line and "stars" not in line for line in lines)
+        whole = [json.loads(line) for line in run(command, *argv, models / command, "-o", "-").out.splitlines()]
+        assert [line["stars"] for line in whole] == ["1", "2", "3", "4"]
+    noted = run("embed", *argv, models / "embed", "-o", tmp_path / "v.npy")
+    assert noted.err.count("holds the vectors alone") == 1
+    assert "for the other columns (id, stars) beside them, write .parquet, .csv or .jsonl" in noted.err
+
+
+def test_errors_name_the_row_of_the_file(run: Run, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_PART", 2)
+    (tmp_path / "in.txt").write_text("a\n\nb\nc\n\n" + "the cat " * 100)
+    done = run("classify", tmp_path / "in.txt", "-m", models / "classify", "-o", tmp_path / "o.csv", "--too-long", "error")
+    assert "text 5 has" in one_line(done)
+    done = run("classify", tmp_path / "in.txt", "-m", models / "classify", "-o", tmp_path / "o.csv")
+    assert done.err.count("1 of 6 texts is longer than") == 1
 
 
 def test_a_job_on_the_command_line(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
@@ -128,6 +207,32 @@ def test_verify_finds_a_row_that_is_wrong(run: Run, models: Path, table: Path, t
     assert "name the input table too" in one_line(run("verify", tmp_path / "out"))
     with_input = run("verify", tmp_path / "out", table)
     assert (with_input.code, "2 different: 0, 1" in with_input.out) == (1, True), with_input
+
+
+def test_search_and_fill_as_jobs(run: Run, models: Path, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("n,query\n" + "".join(f"{n},{text}\n" for n, text in enumerate(TEXTS * 2)))
+    argv = ("search", table, "--column", "review", "--delimiter", ";", "--queries", tmp_path / "q.csv", "-m", models / "embed")
+    argv = tuple(";" if word == ";" else word for word in argv)
+    (tmp_path / "q.csv").write_text((tmp_path / "q.csv").read_text().replace(",", ";"))
+    out = f"{tmp_path}/hits/"
+    assert run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out).code == 0
+    rows = pq.read_table(tmp_path / "hits").to_pylist()
+    assert [row["n"] for row in rows] == [str(n) for n in range(8)]
+    assert rows[0]["hits"][0] == {"index": 0, "score": pytest.approx(1, abs=1e-5), "text": TEXTS[0]}
+    assert rows[2]["hits"] is None
+    assert all(hit["index"] != 2 for row in rows for hit in row["hits"] or ())
+    done = run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out, "--resume")
+    assert "0 rows computed" in done.out
+    table.write_text(table.read_text().replace("a dog", "another"))
+    assert "options are others" in one_line(run(*argv, "--top-k", 2, "--shard-rows", 3, "-o", out, "--resume"))
+    assert run(*argv[:6], "--query", "cat", "-m", models / "embed", "-o", tmp_path / "one.parquet").code == 0
+    assert pq.read_table(tmp_path / "one.parquet").column_names == ["query", "hits"]
+    assert "takes either --queries FILE or --query" in one_line(run(*argv, "--query", "cat", "-o", out, "--resume"))
+    (tmp_path / "m.txt").write_text("\n".join(MASKED))
+    assert run("fill", tmp_path / "m.txt", "-m", models / "fill", "-o", f"{tmp_path}/fill/", "--shard-rows", 2).code == 0
+    assert [row["candidates"] is None for row in pq.read_table(tmp_path / "fill").to_pylist()] == [
+        not t.strip() for t in MASKED
+    ]
 
 
 def test_rows_that_are_rejected_show_in_the_exit_code(run: Run, models: Path, tmp_path: Path) -> None:
@@ -183,7 +288,8 @@ def test_plan(run: Run, models: Path, table: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["embed", "{table}", "-o", "-", "--keep", "id"], "--keep requires an output file or folder: -o OUT"),
+        (["embed", "{table}", "-o", "-", "--keep", "no", "--column", "review", "--delimiter", ";"], "no column 'no'"),
+        (["embed", "{table}", "-o", "-", "--strict", "--column", "review", "--delimiter", ";"], "row 2 of"),
         (
             ["embed", "{table}", "-o", "x.npy", "--shard-rows", "3"],
             "--shard-rows is for a folder of shards: end the output with a slash",

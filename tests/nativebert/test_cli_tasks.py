@@ -24,6 +24,7 @@ from test_cli import run as run_here
 
 import nativebert as nb
 from nativebert import cli, console
+from nativebert.cli import rows
 from nativebert.errors import BadInputError
 from nativebert.io.read import read_columns
 from nativebert.io.write import Records, write_records
@@ -317,7 +318,7 @@ def test_classify_pairs(run: Run, models: Path, tmp_path: Path) -> None:
     argv = ["classify", tmp_path / "p.jsonl", "--pair-column", "b", "-m", models / "classify", "--max-tokens", 12, "--quiet"]
     for policy in ("truncate", "window"):
         classify = nb.Classifier(models / "classify", device="cpu", max_tokens=12, too_long=policy, combine="max", stride=2)
-        expected = [{"text": a, "pair": b, **one} for (a, b), one in zip(pairs, classify(pairs))]
+        expected = [{"text": a, "pair": b, **one, "id": 1} for (a, b), one in zip(pairs, classify(pairs))]
         (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": 1, "b": b, "text": a}) + "\n" for a, b in pairs))
         found = run(*argv, "--too-long", policy, "--combine", "max", "--stride", 2)
         assert records(found.out) == expected
@@ -344,14 +345,15 @@ def test_answer(run: Run, models: Path, tmp_path: Path) -> None:
         csv.writer(file).writerows([["id", "context", "question"], *zip("12", contexts, questions)])
     answer = nb.Answerer(models / "answer", device="cpu")
     asked = [{"question": q, "context": c} for q, c in zip(questions, contexts)]
+    ids = [{"id": n} for n in "12"]
     result = run("answer", tmp_path / "q.csv", "-m", models / "answer")
     assert result.code == 0
-    assert records(result.out) == [key | one for key, one in zip(asked, answer(questions, contexts))]
+    assert records(result.out) == [key | one | n for key, one, n in zip(asked, answer(questions, contexts), ids)]
     assert summary(result.err)["texts"] == f"2 from {tmp_path / 'q.csv'}, columns 'question', 'context'"
 
     several = answer(questions, contexts, top_k=30, no_answer=True)
     argv = ["answer", tmp_path / "q.csv", "-m", models / "answer", "--top-k", 30, "--no-answer", "--quiet"]
-    assert records(run(*argv).out) == [key | {"answers": answers} for key, answers in zip(asked, several)]
+    assert records(run(*argv).out) == [key | {"answers": answers} | n for key, answers, n in zip(asked, several, ids)]
     assert any(one["answer"] == "" for answers in several for one in answers)
     run(*argv, "-o", tmp_path / "a.csv")
     assert table(tmp_path / "a.csv") == [
@@ -661,7 +663,13 @@ def test_tables_with_another_separator(
         read.append([text for (text,) in table.rows])
         raise BadInputError("seen")
 
+    def seen_in_parts(*given: Any, **how: Any) -> Any:
+        read.append([text for part in open_source(*given, **how).parts for (text,) in part.rows])
+        raise BadInputError("seen")
+
+    open_source = rows.open_source
     monkeypatch.setattr("nativebert.cli.common.read_columns", seen)
+    monkeypatch.setattr(rows, "open_source", seen_in_parts)
     assert "seen" in one_line(run(*argv, *shlex.split(advice[1])))
     assert "seen" in one_line(run(*argv, *shlex.split(advice[2])))
     assert read == [["one", "two"], ["0;one", "1;two"]]

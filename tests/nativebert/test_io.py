@@ -230,11 +230,11 @@ def test_whole_or_not_at_all(
 ) -> None:
     put(tmp_path, "v.csv", "old")
 
-    def fails(file: io.BytesIO, *_: object) -> None:
-        file.write(b"half")
+    def fails(self: write._CsvVectors, *_: object) -> None:
+        self._file.write(b"half")
         raise fault
 
-    monkeypatch.setitem(write.WRITERS, ".csv", fails)
+    monkeypatch.setattr(write._CsvVectors, "write", fails)
     with pytest.raises(kind, match=message):
         write_vectors(str(tmp_path / "v.csv"), np.zeros((1, 2), np.float32), ["a"])
     assert [path.name for path in tmp_path.iterdir()] == ["v.csv"]

@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from models import BERT, texts, write_folder
+from safetensors.torch import load_file, save_file
 
 pa = pytest.importorskip("pyarrow", reason="tables need pyarrow (extra tables)")
 import pyarrow.parquet as pq  # noqa: E402
 from test_cli_tasks import models as models  # noqa: E402
 
 import nativebert as nb  # noqa: E402
+from benchmarks.crash import crash  # noqa: E402
 from nativebert import errors  # noqa: E402
 from nativebert.errors import BadInputError, DiskFullError, Doubtful, RefusedError  # noqa: E402
 from nativebert.jobs import manifest  # noqa: E402
 from nativebert.jobs.columns import ResultColumns  # noqa: E402
+from nativebert.jobs.corpus import Corpus  # noqa: E402
 from nativebert.jobs.job import Job  # noqa: E402
+from nativebert.jobs.stream import to_file  # noqa: E402
 from nativebert.jobs.vectors import KINDS, kept_neighbours, reduced  # noqa: E402
+from nativebert.jobs.verify import verify  # noqa: E402
+from nativebert.search import semantic_search  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::nativebert.errors.Truncated")
 TEXTS = [text or "the cat" for text in texts(230, 12)]
@@ -112,28 +115,11 @@ def test_a_job_that_is_stopped_anywhere_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_killed(models: Path, source: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys, nativebert as nb, time; from nativebert.jobs import rows\n"
-        "call = rows.Compute.__call__\n"
-        "rows.Compute.__call__ = lambda self, shard: (time.sleep(0.05), call(self, shard))[1]\n"  # there is a moment to be killed in
-        f"nb.Job(nb.Embedder({str(models / 'embed')!r}), {str(source)!r}, sys.argv[1], shard_rows=10).run(resume=True)"
-    )
-    run = [sys.executable, "-c", program]
-    subprocess.run([*run, str(tmp_path / "whole")], check=True)
-    killed = 0
-    while True:
-        process = subprocess.Popen([*run, str(tmp_path / "out")])
-        before = len(list((tmp_path / "out").glob("part-*")))
-        while process.poll() is None and len(list((tmp_path / "out").glob("part-*"))) < before + 4:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += 1
-    assert killed > 2
-    assert files(tmp_path / "out") == files(tmp_path / "whole")
+def test_killed_in_the_middle(models: Path, tmp_path: Path) -> None:
+    """`python -m benchmarks crash` does the same with 20 kills, a real model and any task."""
+    kills = crash(tmp_path, models / "embed", TEXTS, kills=4, shard_rows=8, pause=0.05)
+    assert len(kills) == 4
+    assert sum(kill.in_the_middle for kill in kills) >= 3, kills
 
 
 def stopped(job: Job, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> None:
@@ -250,6 +236,112 @@ def test_a_disk_that_is_full_and_a_folder_that_goes_away(
             Job(embed, source, tmp_path / "gone", shard_rows=50).run()
 
 
+def test_a_folder_that_goes_away_at_any_step(
+    embed: nb.Embedder, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, steps = tmp_path / "out", 0
+    real, left = {name: getattr(os, name) for name in ("replace", "fsync")}, [0]
+
+    def removing(name: str) -> Any:
+        def step(*args: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                shutil.rmtree(out)
+            return real[name](*args, **options)
+
+        return step
+
+    for name in real:
+        monkeypatch.setattr(os, name, removing(name))
+    while True:
+        steps += 1
+        shutil.rmtree(out, ignore_errors=True)
+        left[0] = steps
+        try:
+            Job(embed, source, out, shard_rows=100).run()
+        except BadInputError as error:
+            assert "out was removed while the job ran: begin anew" in str(error), steps  # noqa: PT017
+            assert not out.exists() or not list(out.iterdir())
+        if left[0] > 0:
+            break
+    assert steps > 15
+
+
+def test_a_small_disk(embed: nb.Embedder, source: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mounted(*options: str) -> bool:
+        return (
+            subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", disk], capture_output=True).returncode
+            == 0
+        )
+
+    if shutil.which("mount") is None or not mounted("size=60k"):
+        pytest.skip("a small disk (tmpfs) can be mounted by root only")
+    try:
+        Job(embed, source, tmp_path / "whole", shard_rows=50).run()
+        job = Job(embed, source, disk / "out", shard_rows=50)
+        with pytest.raises(
+            DiskFullError,
+            match=r"not enough disk space in .*out: \d+ rows are done and stay; make room, and go on with resume=True",
+        ):
+            job.run()
+        rows = sum(pq.read_metadata(path).num_rows for path in (disk / "out").glob("part-*"))
+        assert 0 < rows < 230
+        for target in ("v.parquet", "v.csv"):
+            with pytest.raises(DiskFullError, match=r"not enough disk space for .*; nothing was written"):
+                to_file(embed, source, disk / target)
+            assert not (disk / target).exists()
+        assert mounted("remount", "size=10m")
+        report = job.run(resume=True)
+        assert (report.rows, report.computed) == (230, 230 - rows)
+        assert files(disk / "out") == files(tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_an_input_that_changes_while_the_job_runs(
+    embed: nb.Embedder, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(out: Path, record: Any) -> None:
+        manifest.add_progress(out, record)
+        if record["shard"] == 1:
+            other = pa.table({"id": list(range(230)), "text": ["another"] * 230, "stars": [0] * 230})
+            pq.write_table(other, tmp_path / "other.parquet")
+            os.replace(tmp_path / "other.parquet", source)
+
+    monkeypatch.setattr("nativebert.jobs.job.add_progress", add)
+    with pytest.raises(RefusedError, match=r"in.parquet was changed while the job ran.*begin again in another folder"):
+        Job(embed, source, tmp_path / "out", shard_rows=50).run()
+    monkeypatch.undo()
+    before = files(tmp_path / "out")
+    assert "result" not in json.loads(before["_manifest.json"])  # nobody takes it for a finished one
+    with pytest.raises(RefusedError, match="input has changed since"):
+        Job(embed, source, tmp_path / "out", shard_rows=50).run(resume=True)
+    assert files(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("changed", ["model.safetensors", "vocab.txt", "1_P/config.json"])
+def test_a_model_that_was_changed_in_its_folder(
+    changed: str, models: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models / "embed", folder)
+    stopped(Job(nb.Embedder(folder), source, tmp_path / "out", shard_rows=50), monkeypatch)
+    before, path = files(tmp_path / "out"), folder / changed
+    if changed == "vocab.txt":
+        path.write_text(path.read_text() + "more\n")
+    elif changed == "model.safetensors":
+        tensors = {name: tensor * 1.01 for name, tensor in load_file(path).items()}
+        save_file(tensors, path)
+    else:
+        path.write_text(json.dumps({"word_embedding_dimension": 32, "pooling_mode_cls_token": True}))
+    with pytest.raises(RefusedError, match=r"the model or its settings are others than the job in .*, and nothing was changed"):
+        Job(nb.Embedder(folder), source, tmp_path / "out", shard_rows=50).run(resume=True)
+    assert files(tmp_path / "out") == before
+
+
 def test_rows_that_cannot_be_done(embed: nb.Embedder, tmp_path: Path) -> None:
     lines = [
         {"text": "the cat", "n": 0},
@@ -312,6 +404,14 @@ def test_every_task(models: Path, tmp_path: Path) -> None:
     want = rank([("which cat ?", text) for text in TEXTS[:20]]).tolist()
     for options in ({"column": ("question", "text")}, {"column": "text", "query": "which cat ?"}):
         assert [row["score"] for row in table(rank, **options)] == want
+    fill = nb.MaskFiller(models / "fill")
+    pairs["text"] = [f"the [MASK] {text}" for text in TEXTS[:20]]
+    assert [row["candidates"] for row in table(fill, column="text", top_k=2)] == fill(pairs["text"], top_k=2)
+    zero = nb.ZeroShot(models / "classify", entailment=1)
+    rows = table(zero, column="text", labels=["a cat", "a dog"])
+    assert [{name: row[name] for name in ("labels", "scores")} for row in rows] == [
+        {name: one[name] for name in ("labels", "scores")} for one in zero(pairs["text"], ["a cat", "a dog"])
+    ]
     for task, options, message in (
         (rank, {"column": "text"}, "Ranker reads pairs: name two columns, or pass query="),
         (tag, {"column": ("question", "text")}, "Tagger reads single texts"),
@@ -320,6 +420,42 @@ def test_every_task(models: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             Job(task, pairs, tmp_path / "out", **options)
+
+
+def test_search_is_a_job(embed: nb.Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, queries = TEXTS[:60], {"n": list(range(170)), "query": [*TEXTS[60:228], "", "the cat"]}
+    corpus = Corpus(embed(known), known, top_k=3)
+
+    def job(name: str, corpus: Corpus = corpus) -> Job:
+        return Job(embed, queries, tmp_path / name, column="query", shard_rows=50, corpus=corpus)
+
+    report = job("whole").run()
+    assert (report.rows, report.empty) == (170, 1)
+    table = pq.read_table(tmp_path / "whole")
+    assert table.column_names == ["n", "query", "hits"]
+    assert table["hits"][168].as_py() is None
+    for n, hits in enumerate(table["hits"].to_pylist()):
+        if hits is not None:
+            (want,) = semantic_search(embed([queries["query"][n]]), corpus.vectors, top_k=3)
+            assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in want], abs=1e-6)
+            assert [hit["text"] for hit in hits] == [known[hit["index"]] for hit in hits]
+    stopped(job("out"), monkeypatch, after=2)
+    for other in (Corpus(embed(known[:59]), known[:59], top_k=3), Corpus(corpus.vectors, known, top_k=2)):
+        with pytest.raises(RefusedError, match="options are others"):
+            job("out", other).run(resume=True)
+    assert job("out").run(resume=True).computed == 70
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    verified = verify(tmp_path / "out")
+    assert (verified.ok, verified.sampled) == (True, 0)
+    numbered = Corpus(corpus.vectors, index=list(range(1000, 1060)), top_k=1)
+    assert nb.with_results(embed, ["the cat"], corpus=numbered)["hits"].to_pylist()[0][0]["index"] >= 1000
+    with pytest.raises(BadInputError, match="60 vectors and 3 texts"):
+        Corpus(corpus.vectors, known[:3])
+
+
+def test_errors_name_the_row_of_the_table(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="text 3 has no mask"):
+        Job(nb.MaskFiller(models / "fill"), ["[MASK]", "", "[MASK]", "none"], tmp_path / "out", shard_rows=2).run()
 
 
 def test_shards_are_cut_by_bytes_too() -> None:
