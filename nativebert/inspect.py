@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nativebert import sentence
-from nativebert.arch import Family, read_config
+from nativebert import adapters, sentence
+from nativebert.arch import Family, TaskAdapters, read_config
 from nativebert.config import EncoderConfig, select_heads
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
@@ -92,7 +92,7 @@ def inspect(snapshot: Snapshot) -> Inspection:
     strays = family.strays(ledger, tasks, config)
     facts = {
         "model": _where(snapshot),
-        "encoder": _encoder(config, tasks),
+        "encoder": _encoder(config, tasks, family.adapters(config.source) if family.adapters else None),
         "weights": _weights(checkpoint, ledger, strays, problems),
     }
     tokenizer = None
@@ -190,7 +190,7 @@ def _named(name: Any, other: Any) -> str | None:
     return (f"{known} ({other})" if other and known == "other" else known) or None
 
 
-def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
+def _encoder(config: EncoderConfig, tasks: tuple[str, ...], found: TaskAdapters | None) -> Facts:
     layer = config.layers[0] if config.layers else None
     local = sum(each.window is not None for each in config.layers)
     window = next((each.window for each in config.layers if each.window is not None), None)
@@ -211,6 +211,7 @@ def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
         "positions": config.positions,
         "segments": config.segments,
         "norm epsilon": config.norm_eps,
+        "adapters for tasks": list(adapters.names(found)),
         "labels": list(config.labels) if config.source.get("id2label") else [],
         "not understood": [f"{key} (in config.json)" for key in config.unread],
     }

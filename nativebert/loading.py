@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from nativebert import hub
-from nativebert.arch import Family, read_config
+from nativebert import adapters, hub
+from nativebert.arch import Family, TaskAdapters, read_config
 from nativebert.checks import at_least
 from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead, select_heads
 from nativebert.engine import choose_device
@@ -52,11 +52,15 @@ class LoadedModel(Model):
         ledger: the weight map applied to its weight file, one row for each tensor; None for a model without files, or out of a pickle.
         snapshot: the files that it came from; None for a model without files.
         restructured: whether it has parameters that those files do not hold, or of other sizes; it is saved to new files then.
+        adapter: the task whose adapter was merged into its weights, of a model that has one for each; None for none.
+        task_adapters: what its config.json says of those; None for none.
     """
 
     ledger: Ledger | None = None
     snapshot: Snapshot | None = None
     restructured: bool = False
+    adapter: str | None = None
+    task_adapters: TaskAdapters | None = None
     file_attributes = frozenset({"ledger", "snapshot", "tokenizer"})
 
     @classmethod
@@ -168,7 +172,7 @@ class LoadedModel(Model):
                     f"a new model is saved in its own precision: save it without precision={precision!r}, load that folder, and save it again"
                 )
             known, config = _restructured(self.config.source, self._task)
-            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer)
+            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer, self.adapter)
             return
         if self.ledger is None:
             raise RefusedError(
@@ -193,6 +197,7 @@ def load(
     revision: str | None = None,
     offline: bool | None = None,
     token: str | None = None,
+    adapter: str | None = None,
     unexpected: Sequence[str] = (),
     settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> LoadedModel:
@@ -211,6 +216,8 @@ def load(
         revision: branch, tag or commit on the Hub.
         offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
         token: Hub token; None for the one that is logged in.
+        adapter: the task whose adapter is merged into the weights, of a model that has one for each (``"retrieval.query"`` of
+            jinaai/jina-embeddings-v3); None for the weights without. The merged model is a new one: it is saved without adapters.
         unexpected: patterns (``encoder.*.adapter.*``) of tensors of the file that are left aside, though they look as if they belonged to the
             encoder. Those of a head, known or not, are left aside anyway. All are kept for saving.
         settings: keys of config.json with the values to read in their place (``{"hidden_dropout_prob": 0.0}``); they are saved with the model.
@@ -229,7 +236,7 @@ def load(
     target = choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
     with _gc_disabled():
-        return _load(snapshot, head, target, getattr(torch, precision), unexpected, settings)
+        return _load(snapshot, head, target, getattr(torch, precision), adapter, unexpected, settings)
 
 
 def from_config(
@@ -291,11 +298,18 @@ def _load(
     head: str | NewHead | None,
     target: torch.device,
     dtype: torch.dtype,
+    adapter: str | None,
     unexpected: Sequence[str],
     settings: Mapping[str, Any],
 ) -> LoadedModel:
     source = {**(snapshot.read_json("config.json") or {}), **settings}
     family, config = read_config(source)
+    found = family.adapters(source) if family.adapters else None
+    if adapter is not None:
+        adapters.known(found, adapter)
+        assert found is not None
+        source = dict(found.plain)
+        family, config = read_config(source)
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
@@ -321,10 +335,13 @@ def _load(
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors, after=checkpoint.release)
+    if adapter is not None:
+        tensors = adapters.merge(tensors, adapters.of_task(ledger, found, adapter), dtype)
+        model.adapter, model.restructured = adapter, True
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
     for tied, leader in ledger.ties().items():
         _tie(model, tied, leader)
-    model.ledger, model.snapshot = ledger, snapshot
+    model.ledger, model.snapshot, model.task_adapters = ledger, snapshot, found
     if isinstance(head, NewHead):
         model.restructured = True
         if fresh := [name for name, parameter in model.named_parameters() if parameter.is_meta]:

@@ -30,6 +30,7 @@ TRANSFORMER_CONFIGS = tuple(
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 SETTINGS = "config_sentence_transformers.json"
+JINA_TRANSFORMER = "custom_st.Transformer"  # of jinaai/jina-embeddings-v3: a Transformer whose adapter is chosen for each call
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 # The last part of the class path that `Dense` writes down -> our name of the function: of ACTIVATIONS, or of what tasks/steps.py adds.
@@ -518,6 +519,8 @@ def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...
             raise CorruptError(f"{path}: module path {folder!r} is no string")
         # a class of the same name in another package is other code, and may compute something else
         kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
+        if written == JINA_TRANSFORMER and (snapshot.read_json("config.json") or {}).get("lora_adaptations"):
+            kind = "Transformer"
         if kind not in ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"):
             raise RefusedError(
                 f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "

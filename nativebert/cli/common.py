@@ -256,6 +256,15 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
     return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'})"
 
 
+def of_task(task: Task) -> Lines:
+    """Summary line of the adapter in use; none for a model that has none."""
+    from nativebert.tasks.embed import Embedder
+
+    if not isinstance(task, Embedder) or not task.tasks:
+        return []
+    return [("task", task.task or f"none, so the model without an adapter; it has {', '.join(task.tasks)}")]
+
+
 def tokens(report: Report) -> str:
     """Summary of token counts: total, truncated, in windows."""
     cut, texts_cut = int(report.cut.sum()), int((report.cut > 0).sum())

@@ -33,6 +33,12 @@ def define(parser: options.Parser) -> None:
     )  # fmt: skip
     options.add_quiet(parser)
 
+    parser.add_argument(
+        "--task", type=options.unicode, metavar="NAME",
+        help="of a model with an adapter for each task (jina-embeddings-v3: retrieval.query, retrieval.passage, separation, classification, "
+        "text-matching), the one to use, with its instruction before each text (default: none)",
+    )  # fmt: skip
+
     text = parser.add_argument_group("overrides of the model's settings")
     text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each text")
     text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             args,
             "Embedder",
             {"--column": args.column},
-            make=("pooling", "normalize"),
+            make=("pooling", "normalize", "task"),
             call={"prompt": args.prompt, "prompt_name": args.prompt_name},
             vectors=args.vector_type,
         )
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     with common.at_work(args):
         from nativebert.tasks.embed import Embedder
 
-        embedder = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
+        embedder = Embedder(args.model, **common.task_options(args, "pooling", "normalize", "task"))
         vectors, report = embedder(
             texts, prompt=args.prompt, prompt_name=args.prompt_name, return_report=True, progress=common.progress(args)
         )
@@ -78,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         write_provenance(args.output, provenance_of(embedder, prompt, vectors.shape[1]), texts)
     out = sys.stderr if args.output == "-" else sys.stdout  # what people read must not mix with what programs read
     where = common.name(args.output, "output")
-    results = [("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]
+    results = [*common.of_task(embedder), ("vectors", f"{len(vectors):,} x {vectors.shape[1]:,} float32 in {where}")]
     common.summarize(args, report, embedder.snapshot, common.source(args.file, table), results, out)
     if args.pairs:
         _print_pairs(embedder, vectors, texts, args.pairs, out)

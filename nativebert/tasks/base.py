@@ -74,6 +74,7 @@ class Task:
     head: ClassVar[str | None] = None  # the task of the model's head; None for the encoder alone
     noun: ClassVar[str] = "text"  # what messages call one item
     defaults: ClassVar[TaskOptions] = {}  # where they are not those of all tasks
+    _adapter: str | None = None  # to merge, of a model that has one for each task
 
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
@@ -86,7 +87,7 @@ class Task:
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
             snapshot = open_snapshot(model, revision=settings["revision"], offline=settings["offline"], token=settings["token"])
-            model = load(snapshot, head=self.head)
+            model = load(snapshot, head=self.head, adapter=self._adapter)
         if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if self.head is not None and self.head not in model.tasks:
@@ -95,6 +96,11 @@ class Task:
                 f"{type(self).__name__} needs a model with the head {self.head!r}, and this one has {have}: nb.load(..., head={self.head!r})"
             )
         model = LoadedModel.of(model)
+        if self._adapter not in (None, model.adapter):
+            raise BadInputError(
+                f"task={self._adapter!r} needs the model's files, and a loaded model was passed: nb.load(..., adapter={self._adapter!r}), or pass the folder"
+            )
+        self._adapter, self._task_adapters = model.adapter, model.task_adapters
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
