@@ -92,12 +92,13 @@ def inspect(snapshot: Snapshot) -> Inspection:
     strays = family.strays(ledger, tasks, config)
     facts = {
         "model": _where(snapshot),
+        **({"adapter": _adapter(snapshot, family, problems)} if snapshot.base else {}),
         "encoder": _encoder(config, tasks, family.adapters(config.source) if family.adapters else None),
         "weights": _weights(checkpoint, ledger, strays, problems),
     }
     tokenizer = None
     try:
-        tokenizer = Tokenizer.from_folder(snapshot.encoder)
+        tokenizer = Tokenizer.from_folder(snapshot.tokenizer)
         facts["tokenizer"] = _tokenizer(tokenizer, config, problems)
     except NativeBertError as error:
         problems.append(f"cannot tokenize: {error}")
@@ -110,11 +111,11 @@ def inspect(snapshot: Snapshot) -> Inspection:
 
 def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
     """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
-    tokenizer = Tokenizer.from_folder(snapshot.encoder)
+    tokenizer = Tokenizer.from_folder(snapshot.tokenizer)
     try:
         transformer = sentence.read(snapshot).transformer
         if transformer.tokenizer:
-            tokenizer = Tokenizer.from_folder(snapshot.encoder, transformer.tokenizer)
+            tokenizer = Tokenizer.from_folder(snapshot.tokenizer, transformer.tokenizer)
         return tokenizer.lowercased() if transformer.lowercase else tokenizer
     except NativeBertError:  # a folder whose vectors we cannot make still has tokens
         return tokenizer
@@ -188,6 +189,25 @@ def _named(name: Any, other: Any) -> str | None:
     names = [name] if isinstance(name, str) else name if isinstance(name, list) else []
     known = ", ".join(map(str, names))
     return (f"{known} ({other})" if other and known == "other" else known) or None
+
+
+def _adapter(snapshot: Snapshot, family: Family, problems: list[str]) -> Facts:
+    assert snapshot.base is not None  # else there is none
+    try:
+        lora = adapters.read(snapshot, family)
+    except NativeBertError as error:
+        problems.append(f"would not load: {error}")
+        return {"merged into": None}
+    scales = {product.scale for products in lora.added.values() for product in products}
+    return {
+        "kind": "LoRA, merged when it is loaded",
+        "merged into": snapshot.base.reference,
+        "rank": lora.rank,
+        "scale": sorted(scales),
+        "weights it changes": len(lora.added),
+        "weights it replaces": sorted(lora.replaced),
+        "head": lora.head,
+    }
 
 
 def _encoder(config: EncoderConfig, tasks: tuple[str, ...], found: TaskAdapters | None) -> Facts:

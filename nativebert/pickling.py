@@ -53,7 +53,8 @@ class ModelFiles:
         """
         snapshot = self.snapshot
         if not snapshot.folder.is_dir() and snapshot.repo is not None:
-            here = open_snapshot(snapshot.repo, revision=snapshot.revision)
+            base = None if snapshot.base is None else snapshot.base.reference
+            here = open_snapshot(snapshot.repo, revision=snapshot.revision, base=base)
             snapshot = replace(here, reference=snapshot.reference)
         model = load(snapshot, head=self.head, precision=self.precision, device=self.device, adapter=self.adapter)
         assert model.ledger is not None

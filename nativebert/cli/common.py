@@ -30,7 +30,7 @@ Lines = list[tuple[str, str]]  # of a summary: name, value
 BAD = 1  # exit code: an answer that is bad news
 
 # Options that every task has as arguments
-TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline")
+TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline", "base")
 
 
 # ---- texts in
@@ -253,7 +253,8 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
     """The model as it was asked for, and what that came to."""
     if snapshot is None:
         return str(args.model)
-    return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'})"
+    merged = f", merged into {snapshot.base.reference}" if snapshot.base else ""
+    return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'}{merged})"
 
 
 def of_task(task: Task) -> Lines:

@@ -26,6 +26,7 @@ def define(parser: options.Parser) -> None:
         help="output file: .npy, .csv, .jsonl, .parquet, .feather, .tsv, .rds or .RData; OUT/ for a folder of shards; - writes JSON lines to standard output",
     )  # fmt: skip
     options.add_model(parser, options.DEFAULT_MODEL)
+    options.add_base(parser)
     parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")
     parser.add_argument(
         "--vector-type", choices=("float32", "float16", "int8", "binary"), default="float32",

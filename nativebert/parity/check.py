@@ -103,9 +103,9 @@ def check(
         raise RefusedError(
             f"transformers has no {ours.config.family}: there is nothing to compare with. Its code is in the checkpoint, and code that comes with one is never run"
         )
-    if ours.adapter is not None and against is None:
+    if (ours.adapter is not None or snapshot.base is not None) and against is None:
         raise RefusedError(
-            f"the adapter for {ours.adapter!r} was merged into this model, and transformers does not read it: save it, and check that folder"
+            "an adapter was merged into this model, and transformers alone does not read it: save it, and check that folder"
         )
     if ours.task_adapters is not None and against is None:
         raise RefusedError(

@@ -86,7 +86,13 @@ class Task:
         checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
-            snapshot = open_snapshot(model, revision=settings["revision"], offline=settings["offline"], token=settings["token"])
+            snapshot = open_snapshot(
+                model,
+                revision=settings["revision"],
+                offline=settings["offline"],
+                token=settings["token"],
+                base=settings["base"],
+            )
             model = load(snapshot, head=self.head, adapter=self._adapter)
         if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
@@ -126,7 +132,9 @@ class Task:
         """Make tokenizer and plan."""
         settings, snapshot = self._file_settings, self.snapshot
         tokenizer = (
-            Tokenizer.from_folder(snapshot.encoder, settings.tokenizer) if settings.tokenizer and snapshot else model.tokenizer
+            Tokenizer.from_folder(snapshot.tokenizer, settings.tokenizer)
+            if settings.tokenizer and snapshot
+            else model.tokenizer
         )
         self.tokenizer = tokenizer.lowercased() if settings.lowercase else tokenizer
         release: Callable[[], None] | None = None
