@@ -351,6 +351,16 @@ def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
     return replace(config, then=(*config.then, "normalize")) if kind == "ColBERT" else config
 
 
+def kind_of_vectors(snapshot: Snapshot) -> Literal["dense", "sparse", "tokens"]:
+    """What a model's files say that it is for: a vector for each text, sparse ones over the vocabulary, or one for each token.
+
+    Raises:
+        CorruptError: a file is not JSON.
+    """
+    kind = _fields(snapshot, SETTINGS).get("model_type")
+    return "sparse" if kind == "SparseEncoder" else "tokens" if kind in ("MultiVectorEncoder", "ColBERT") else "dense"
+
+
 def prompt_text(prompts: Mapping[str, str] | None, default: str | None, prompt: str | None, name: str | None) -> str:
     """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 

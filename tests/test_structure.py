@@ -89,7 +89,7 @@ MAY = {
     "analysis": {"checks", "errors", "jobs", "search", "tasks", "train"},
     "serve": {"errors", "tasks"},
     "cli": {"bench", "console", "convert", "engine", "errors", "files", "hub", "inspect", "io", "loading", "parity", "pictures"}
-    | {"analysis", "jobs", "kernels", "saliency", "search", "serve", "tasks", "text", "train"},
+    | {"analysis", "jobs", "kernels", "saliency", "search", "sentence", "serve", "tasks", "text", "train"},
     "integrations": {"errors", "hub", "tasks"},
     "__main__": {"cli"},
     "__init__": {"hf", "pictures", "config", "errors", "jobs", "loading", "search", "tasks", "text", "train"},

@@ -96,6 +96,17 @@ def write_records(target: str, records: Records) -> None:
         write(file, records)
 
 
+def write_arrays(target: str, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to a ``.npz`` file, by name, uncompressed.
+
+    Raises:
+        BadInputError: a place that cannot be written to.
+        DiskFullError: no room.
+    """
+    with output_file(target) as file:
+        np.savez(file, **arrays)
+
+
 def check_target(target: str) -> Writer:
     """The writer of vectors for ``target``: checked before a long job. Raises :class:`BadInputError`."""
     return WRITERS[check_ending(target, tuple(WRITERS), "vectors.npy")]

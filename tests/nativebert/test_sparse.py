@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,49 @@ def test_files_that_are_something_else(folders: dict[str, Path], tmp_path: Path)
         nb.SparseEmbedder(plain)
     with pytest.raises(RefusedError, match="SparseEncoder"):
         nb.Embedder(folders["max"])
+
+
+def test_on_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The kind is told by the files; weights by token, the largest first, and a matrix that scipy reads."""
+    import csv
+
+    from nativebert import cli
+
+    (tmp_path / "texts.csv").write_text("name,text\na,the cat sat on a mat\nb,\nc,dogs!\n")
+    given = ["the cat sat on a mat", "", "dogs!"]
+    embed = ["embed", str(tmp_path / "texts.csv"), "--column", "text", "-m", str(folders["max"]), "--device", "cpu", "-o"]
+    embedder = nb.SparseEmbedder(folders["max"], device="cpu")
+    assert cli.main([*embed, str(tmp_path / "v.jsonl"), "--top-k", "4", "--prompt-name", "query"]) == 0
+    out = capsys.readouterr().out
+    assert "weights of 59 tokens for 3 texts in" in out.replace(str(BERT["vocab_size"]), "59")
+    records = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    vectors = embedder(given, top_k=4, prompt_name="query")
+    assert [list(r["weights"]) for r in records] == [list(row) for row in embedder.tokens(vectors)]
+    assert [np.float32(w) for r in records for w in r["weights"].values()] == [
+        np.float32(w) for row in embedder.tokens(vectors) for w in row.values()
+    ]
+    assert [(r["text"], r["name"]) for r in records] == [*zip(given, "abc", strict=True)]
+    assert json.loads((tmp_path / "v.jsonl.json").read_text())["call"] == {"prompt_name": "query", "top_k": 4}
+
+    assert cli.main([*embed, str(tmp_path / "v.csv"), "--top-k", "2", "--quiet"]) == 0
+    with (tmp_path / "v.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = embedder.tokens(embedder(given, top_k=2))
+    assert [(int(r["index"]), r["token"]) for r in rows] == [(n, token) for n, row in enumerate(expected) for token in row]
+    assert {(r["index"], r["name"]) for r in rows} <= {("0", "a"), ("1", "b"), ("2", "c")}
+
+    assert cli.main([*embed, str(tmp_path / "v.npz"), "--quiet"]) == 0
+    with np.load(tmp_path / "v.npz") as found:
+        again = SparseVectors(found["data"], found["indices"], found["indptr"], int(found["shape"][1]))
+    assert np.array_equal(again.dense(), embedder(given).dense())
+    if (scipy := pytest.importorskip("scipy.sparse")) is not None:
+        assert np.array_equal(scipy.load_npz(tmp_path / "v.npz").toarray(), embedder(given).dense())
+
+    for words, says in (
+        (["v.npy"], "unknown format of .*use one of the extensions .csv, .jsonl, .npz"),
+        (["v.npz", "--pooling", "cls"], "--pooling means nothing for weights of tokens"),
+        (["out/"], "model_type is 'SparseEncoder'"),
+        (["out/", "--kind", "sparse"], "are written to a .csv, .jsonl or .npz file"),
+    ):
+        assert cli.main([*embed, str(tmp_path / words[0]) + "/" * words[0].endswith("/"), *words[1:]]) == 2
+        assert re.search(says, capsys.readouterr().err)
