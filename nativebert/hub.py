@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -58,7 +58,7 @@ OLD_TOKENIZERS = (
     "spm.model",
 )  # only without tokenizer.json
 TOKENIZERS = (*SETTINGS[: SETTINGS.index("modules.json")], *OLD_TOKENIZERS)
-ADAPTER = "adapter_config.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -105,6 +105,7 @@ class Snapshot:
     repo: str | None  # "owner/name" on the Hub; None for a plain folder
     revision: str | None  # the pinned commit, 40 hex digits; None where the files did not come from the Hub
     source: Literal["folder", "hub", "cache", "package"]
+    base: Snapshot | None = None  # of an adapter of the library peft, the model that it is for
 
     def path(self, name: str) -> Path | None:
         """The file ``name`` ("1_Pooling/config.json"), or None where the model has none.
@@ -113,6 +114,8 @@ class Snapshot:
             RefusedError: ``name`` leads out of the folder.
         """
         inner = _inside(name, self.folder)
+        if self.base is not None and (name == "config.json" or not os.path.isfile(self.folder / inner)):
+            return self.base.path(name)
         if os.path.isfile(path := self.folder / inner):
             return path
         return path if os.path.isfile(path := self.encoder / inner) else None  # its files may have a folder of their own
@@ -120,6 +123,8 @@ class Snapshot:
     @property
     def inside(self) -> str:
         """The folder of the encoder's files within :attr:`folder`: ``""``, or ``"0_Transformer"`` of old sentence-transformers folders."""
+        if self.base is not None:
+            return self.base.inside
         if os.path.isfile(self.folder / "config.json"):
             return ""
         return _encoder_in(_files(self.folder), str(self.folder), self.folder.joinpath)
@@ -127,7 +132,13 @@ class Snapshot:
     @property
     def encoder(self) -> Path:
         """The folder with the encoder's config.json, weights and tokenizer."""
-        return self.folder / self.inside
+        return self.folder / self.inside if self.base is None else self.base.encoder
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder with the tokenizer's files: that of the encoder, or of an adapter that has its own."""
+        own = self.base is not None and any(os.path.isfile(self.folder / name) for name in VOCABULARIES)
+        return self.folder if own else self.encoder
 
     def require(self, name: str) -> Path:
         """The file ``name``, which must be there.
@@ -170,6 +181,11 @@ class Snapshot:
             NotFoundError, RefusedError, CorruptError: as :func:`resolve`, of a folder.
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
+        if self.base is not None:
+            old = self.base.companions()
+            if self.tokenizer == self.folder:
+                old = [name for name in old if name.rpartition("/")[2] not in TOKENIZERS]
+            return list(dict.fromkeys([*old, *(name for name in names if name not in (ADAPTER, ADAPTER_WEIGHTS))]))
         own = f"{self.inside}/" if self.inside else ""
         return [name for name in names if "/" in name.removeprefix(own) or not name.endswith((".safetensors", INDEX))]
 
@@ -181,6 +197,8 @@ class Snapshot:
         """
         names = _choose(_files(self.folder), str(self.folder), True, self.folder.joinpath)
         parts = {name: _blob(self.folder / name) for name in sorted(names) if name.endswith(".safetensors")}
+        if self.base is not None:
+            parts["base"] = self.base.digest()
         if len(parts) == 1:
             return next(iter(parts.values()))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -195,6 +213,7 @@ def resolve(
     cache_dir: str | os.PathLike[str] | None = None,
     weights: bool = True,
     progress: bool | None = None,
+    base: str | os.PathLike[str] | None = None,
 ) -> Snapshot:
     """Find a model's files, and fetch those that are missing.
 
@@ -207,20 +226,56 @@ def resolve(
         cache_dir: the Hub cache; by default ``HF_HUB_CACHE``, or ``hub`` under ``HF_HOME``.
         weights: also the weights, not only the configuration and the tokenizer; without them, the tokenizer alone will do.
         progress: show progress bars; by default only where stderr is a terminal.
+        base: the model that an adapter is for, in place of the one that its adapter_config.json names.
 
     Raises:
-        NotFoundError: no such folder, model or revision, or it lacks a file that it must have.
+        NotFoundError: no such folder, model or revision, or no base model of an adapter, or it lacks a file that it must have.
         GatedError: the model's terms must be accepted first.
         UnauthorizedError: the token is wrong, or does not allow this.
         OfflineError: not on this machine, and offline mode forbids fetching it.
         UnreachableError: the Hub does not answer, and there is no copy in the cache.
         CorruptError: a file is not what it should be.
         DiskFullError: no room for the download.
-        RefusedError: the weights are pickles, or an adapter of another model's; or a file names another outside the model's folder.
+        RefusedError: the weights are pickles, or an adapter of an adapter; a base for what is none; or a file names another outside the model's folder.
 
     Warns:
         CachedCopy: the Hub does not answer, and the copy in the cache is used.
     """
+    found = _resolve(reference, revision, offline, token, cache_dir, weights, progress)
+    if not (found.folder / ADAPTER).is_file():
+        if base is not None:
+            raise RefusedError(
+                f"{found.reference} is a model, not an adapter ({ADAPTER}), so base={os.fspath(base)!r} means nothing: leave it out."
+            )
+        return found
+    stored = read_json(found.folder / ADAPTER)
+    named = stored.get("base_model_name_or_path") if base is None else base
+    if not isinstance(named, str | os.PathLike) or not os.fspath(named):
+        raise NotFoundError(f"{found.reference} is an adapter, and its {ADAPTER} names no base model: pass it, base=.")
+    commit = stored.get("revision") if base is None and not os.path.isdir(named) else None
+    try:
+        whole = _resolve(named, commit or None, offline, token, cache_dir, weights, progress)
+    except (NotFoundError, OfflineError) as error:
+        raise type(error)(
+            f"the base model of the adapter {found.reference} is not to be had: {error} Or pass another, base=."
+        ) from error
+    if (whole.folder / ADAPTER).is_file():
+        raise RefusedError(
+            f"{found.reference} is an adapter of {os.fspath(named)}, which is an adapter itself: merge that into its base model first."
+        )
+    return replace(found, base=whole)
+
+
+def _resolve(
+    reference: str | os.PathLike[str],
+    revision: str | None,
+    offline: bool | None,
+    token: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    weights: bool,
+    progress: bool | None,
+) -> Snapshot:
+    """The files of a model, or of an adapter without its base."""
     text = os.fspath(reference)
     folder = Path(os.path.expanduser(text))
     if text and os.path.isdir(folder):
@@ -304,14 +359,17 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
     The weights of the parts come before those of the encoder, and config.json last: a copy that has it is whole. Without weights, a
     tokenizer alone will do.
     """
-    if weights and ADAPTER in names:
+    adapter = ADAPTER in names
+    if adapter and weights and ADAPTER_WEIGHTS not in names:
+        pickled = "its weights are a pickle file, which can execute code; save it again with safe_serialization=True"
         raise RefusedError(
-            f"{where} is an adapter ({ADAPTER}): its weights must be merged into those of its base model. "
-            "Merge it once with the library peft: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(other), and load that."
+            f"{where} has {ADAPTER} and no {ADAPTER_WEIGHTS}: "
+            + (pickled if "adapter_model.bin" in names else f"if its adapter is merged already, remove {ADAPTER}")
+            + "."
         )
     config = ["config.json"] if "config.json" in names else []
     inside = _encoder_in(names, where, get)
-    if not config and not inside and (weights or not names.intersection(VOCABULARIES)):
+    if not config and not inside and not adapter and (weights or not names.intersection(VOCABULARIES)):
         what = "a tokenizer without a model" if names.intersection(VOCABULARIES) else "not a transformers checkpoint"
         raise NotFoundError(f"{where} has no config.json: it is {what}. Choose another model.")
     wanted = [name for pattern in SETTINGS for name in sorted(fnmatch.filter(names, pattern)) if "/" not in name]
@@ -330,8 +388,8 @@ def _choose(names: set[str], where: str, weights: bool, get: Callable[[str], Pat
             f"{inside}/{name}" for name in _choose(own, f"{where}/{inside}", weights, lambda name: get(f"{inside}/{name}"))
         ]
     for prefix in reversed(prefixes) if weights else []:
-        wanted += _choose_weights(names, prefix, where, get)
-    return [*wanted, *config]
+        wanted += [ADAPTER_WEIGHTS] if adapter and not prefix else _choose_weights(names, prefix, where, get)
+    return [*wanted, *config, *([ADAPTER] if adapter else [])]
 
 
 def _encoder_in(names: set[str], where: str, get: Callable[[str], Path]) -> str:
@@ -466,7 +524,7 @@ def _from_cache(ask: _Ask) -> Snapshot:
         raise OfflineError(f"{ask} is not in the cache ({ask.cache}), and offline mode is on. {way_out}")
     try:
         names = _choose(_files(folder), str(ask), ask.weights, folder.joinpath)
-        whole = "config.json" in names or _encoder_in(_files(folder), str(ask), folder.joinpath)
+        whole = not {"config.json", ADAPTER}.isdisjoint(names) or _encoder_in(_files(folder), str(ask), folder.joinpath)
         if not whole and not ask.lacks_config(commit).exists():
             raise NotFoundError(f"{ask} has no config.json there.")
     except (NotFoundError, RefusedError) as error:

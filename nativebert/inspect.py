@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nativebert import sentence
-from nativebert.arch import Family, read_config
+from nativebert import adapters, sentence
+from nativebert.arch import Family, TaskAdapters, read_config
 from nativebert.config import EncoderConfig, select_heads
 from nativebert.errors import NativeBertError
 from nativebert.hub import Snapshot
@@ -92,12 +92,13 @@ def inspect(snapshot: Snapshot) -> Inspection:
     strays = family.strays(ledger, tasks, config)
     facts = {
         "model": _where(snapshot),
-        "encoder": _encoder(config, tasks),
+        **({"adapter": _adapter(snapshot, family, problems)} if snapshot.base else {}),
+        "encoder": _encoder(config, tasks, family.adapters(config.source) if family.adapters else None),
         "weights": _weights(checkpoint, ledger, strays, problems),
     }
     tokenizer = None
     try:
-        tokenizer = Tokenizer.from_folder(snapshot.encoder)
+        tokenizer = Tokenizer.from_folder(snapshot.tokenizer)
         facts["tokenizer"] = _tokenizer(tokenizer, config, problems)
     except NativeBertError as error:
         problems.append(f"cannot tokenize: {error}")
@@ -110,11 +111,11 @@ def inspect(snapshot: Snapshot) -> Inspection:
 
 def sentence_tokenizer(snapshot: Snapshot) -> Tokenizer:
     """The tokenizer as an :class:`nativebert.Embedder` uses it: sentence-transformers may ask for lower case first."""
-    tokenizer = Tokenizer.from_folder(snapshot.encoder)
+    tokenizer = Tokenizer.from_folder(snapshot.tokenizer)
     try:
         transformer = sentence.read(snapshot).transformer
         if transformer.tokenizer:
-            tokenizer = Tokenizer.from_folder(snapshot.encoder, transformer.tokenizer)
+            tokenizer = Tokenizer.from_folder(snapshot.tokenizer, transformer.tokenizer)
         return tokenizer.lowercased() if transformer.lowercase else tokenizer
     except NativeBertError:  # a folder whose vectors we cannot make still has tokens
         return tokenizer
@@ -190,7 +191,26 @@ def _named(name: Any, other: Any) -> str | None:
     return (f"{known} ({other})" if other and known == "other" else known) or None
 
 
-def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
+def _adapter(snapshot: Snapshot, family: Family, problems: list[str]) -> Facts:
+    assert snapshot.base is not None  # else there is none
+    try:
+        lora = adapters.read(snapshot, family)
+    except NativeBertError as error:
+        problems.append(f"would not load: {error}")
+        return {"merged into": None}
+    scales = {product.scale for products in lora.added.values() for product in products}
+    return {
+        "kind": "LoRA, merged when it is loaded",
+        "merged into": snapshot.base.reference,
+        "rank": lora.rank,
+        "scale": sorted(scales),
+        "weights it changes": len(lora.added),
+        "weights it replaces": sorted(lora.replaced),
+        "head": lora.head,
+    }
+
+
+def _encoder(config: EncoderConfig, tasks: tuple[str, ...], found: TaskAdapters | None) -> Facts:
     layer = config.layers[0] if config.layers else None
     local = sum(each.window is not None for each in config.layers)
     window = next((each.window for each in config.layers if each.window is not None), None)
@@ -211,6 +231,7 @@ def _encoder(config: EncoderConfig, tasks: tuple[str, ...]) -> Facts:
         "positions": config.positions,
         "segments": config.segments,
         "norm epsilon": config.norm_eps,
+        "adapters for tasks": list(adapters.names(found)),
         "labels": list(config.labels) if config.source.get("id2label") else [],
         "not understood": [f"{key} (in config.json)" for key in config.unread],
     }

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from nativebert import hub
-from nativebert.arch import Family, read_config
+from nativebert import adapters, hub
+from nativebert.arch import Family, TaskAdapters, read_config
 from nativebert.checks import at_least
 from nativebert.config import ARCHITECTURES, EncoderConfig, NewHead, select_heads
 from nativebert.engine import choose_device
 from nativebert.errors import Assumed, BadInputError, NewlyInitialized, NotFoundError, RefusedError, Unread, warn
+from nativebert.files import read_json
 from nativebert.hub import Snapshot
 from nativebert.initialization import initial_std, initialize, resized_output, resized_table
 from nativebert.nn.heads import Head
@@ -52,11 +53,15 @@ class LoadedModel(Model):
         ledger: the weight map applied to its weight file, one row for each tensor; None for a model without files, or out of a pickle.
         snapshot: the files that it came from; None for a model without files.
         restructured: whether it has parameters that those files do not hold, or of other sizes; it is saved to new files then.
+        adapter: the task whose adapter was merged into its weights, of a model that has one for each; None for none.
+        task_adapters: what its config.json says of those; None for none.
     """
 
     ledger: Ledger | None = None
     snapshot: Snapshot | None = None
     restructured: bool = False
+    adapter: str | None = None
+    task_adapters: TaskAdapters | None = None
     file_attributes = frozenset({"ledger", "snapshot", "tokenizer"})
 
     @classmethod
@@ -104,7 +109,7 @@ class LoadedModel(Model):
 
         if self.snapshot is None:
             raise NotFoundError("this model was built from a config alone and has no tokenizer; set model.tokenizer")
-        return Tokenizer.from_folder(self.snapshot.encoder)
+        return Tokenizer.from_folder(self.snapshot.tokenizer)
 
     def resize_token_embeddings(self, rows: int, *, mean: bool = True) -> None:
         """Give the token table another number of rows, and with it the masked-LM output; new rows come at the end, and are random.
@@ -168,7 +173,7 @@ class LoadedModel(Model):
                     f"a new model is saved in its own precision: save it without precision={precision!r}, load that folder, and save it again"
                 )
             known, config = _restructured(self.config.source, self._task)
-            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer)
+            save_new(self, config, known.map, self.snapshot, folder, self._own_tokenizer(), keep_tokenizer, self.adapter)
             return
         if self.ledger is None:
             raise RefusedError(
@@ -181,7 +186,7 @@ class LoadedModel(Model):
         mine: Tokenizer | None = self.__dict__.get("tokenizer")
         if mine is None or self.snapshot is None:
             return mine
-        return None if mine.files == type(mine).from_folder(self.snapshot.encoder).files else mine
+        return None if mine.files == type(mine).from_folder(self.snapshot.tokenizer).files else mine
 
 
 def load(
@@ -193,8 +198,10 @@ def load(
     revision: str | None = None,
     offline: bool | None = None,
     token: str | None = None,
+    adapter: str | None = None,
     unexpected: Sequence[str] = (),
     settings: Mapping[str, Any] = MappingProxyType({}),
+    base: str | PathLike[str] | None = None,
 ) -> LoadedModel:
     """Load a model with its weights, in evaluation mode.
 
@@ -202,7 +209,8 @@ def load(
     changes, whatever is done to the model. Weights stored in eight bits (``nativebert quantize``) become float32 copies.
 
     Args:
-        reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``.
+        reference: a folder, or a model on the Hub: ``owner/name``, ``name``, ``owner/name@revision``. An adapter of the library peft
+            (adapter_config.json), if it is plain LoRA, is merged into its base model.
         head: the task of the head: ``"lm"``, ``"classify"``, ``"tag"``, ``"answer"``, ``"choose"``, ``"nsp"``, ``"sop"``, ``"rtd"``; ``"auto"`` for
             those that the checkpoint was saved with, None for none. Heads that are left out are kept for saving. A
             :class:`nativebert.config.NewHead` makes a head that the checkpoint does not have, to be trained.
@@ -211,9 +219,12 @@ def load(
         revision: branch, tag or commit on the Hub.
         offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
         token: Hub token; None for the one that is logged in.
+        adapter: the task whose adapter is merged into the weights, of a model that has one for each (``"retrieval.query"`` of
+            jinaai/jina-embeddings-v3); None for the weights without. The merged model is a new one: it is saved without adapters.
         unexpected: patterns (``encoder.*.adapter.*``) of tensors of the file that are left aside, though they look as if they belonged to the
             encoder. Those of a head, known or not, are left aside anyway. All are kept for saving.
         settings: keys of config.json with the values to read in their place (``{"hidden_dropout_prob": 0.0}``); they are saved with the model.
+        base: the model that an adapter is for, in place of the one that its adapter_config.json names.
 
     Warns:
         Unread: there are tensors that nothing here knows; names them.
@@ -227,9 +238,9 @@ def load(
     if precision not in PRECISIONS:
         raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     target = choose_device(device)
-    snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token)
+    snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token, base=base)
     with _gc_disabled():
-        return _load(snapshot, head, target, getattr(torch, precision), unexpected, settings)
+        return _load(snapshot, head, target, getattr(torch, precision), adapter, unexpected, settings)
 
 
 def from_config(
@@ -291,11 +302,22 @@ def _load(
     head: str | NewHead | None,
     target: torch.device,
     dtype: torch.dtype,
+    adapter: str | None,
     unexpected: Sequence[str],
     settings: Mapping[str, Any],
 ) -> LoadedModel:
     source = {**(snapshot.read_json("config.json") or {}), **settings}
     family, config = read_config(source)
+    found = family.adapters(source) if family.adapters else None
+    if adapter is not None:
+        adapters.known(found, adapter)
+        assert found is not None
+        source = dict(found.plain)
+        family, config = read_config(source)
+    lora = adapters.read(snapshot, family) if snapshot.base else None
+    if lora is not None and lora.head is not None and head in ("auto", lora.head):
+        own = read_json(path) if (path := snapshot.folder / "config.json").is_file() else {}
+        head = NewHead(lora.head, labels=lora.labels(config, own), replace=True)
     checkpoint = Checkpoint.open(snapshot.encoder)
     # what the file says of optional parts decides whether the model has them
     wrapper = family.wrapper(checkpoint.tensors)
@@ -321,13 +343,28 @@ def _load(
     _only_floats(ledger)
     tensors = {names.get(name, name): t for name, t in views.tensors(ledger).items()}
     views.check_finite(tensors, after=checkpoint.release)
+    if adapter is not None:
+        tensors = adapters.merge(tensors, adapters.of_task(ledger, found, adapter), dtype)
+        model.adapter, model.restructured = adapter, True
+    if lora is not None:
+        shared = {name for pair in ledger.ties().items() for name in pair}
+        state = model.state_dict()
+        lora.check({name: tuple(state[ours].shape) for name, ours in names.items()}, shared)
+        tensors |= {names.get(name, name): views.tensor(view) for name, view in lora.replaced.items() if name in names}
+        added = {names[name]: products for name, products in lora.added.items() if name in names}
+        tensors, model.restructured = adapters.merge(tensors, added, dtype), True
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
     for tied, leader in ledger.ties().items():
         _tie(model, tied, leader)
-    model.ledger, model.snapshot = ledger, snapshot
+    model.ledger, model.snapshot, model.task_adapters = ledger, snapshot, found
     if isinstance(head, NewHead):
         model.restructured = True
-        if fresh := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
+        fresh = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+        if fresh and lora is not None:
+            raise NotFoundError(
+                f"{lora.where} brings a head for {head.task!r} without {', '.join(fresh)}, and its base model has none"
+            )
+        if fresh:
             initialize(model, family, fresh, dtype, target)
             _warn_of_new(model, family, fresh, ledger)
     return model.eval()
@@ -433,11 +470,12 @@ def open_snapshot(
     offline: bool | None = None,
     token: str | None = None,
     weights: bool = True,
+    base: str | PathLike[str] | None = None,
 ) -> Snapshot:
     """The files of a model; a snapshot is returned as it is. See :func:`nativebert.hub.resolve`."""
     if isinstance(reference, Snapshot):
         return reference
-    return hub.resolve(reference, revision=revision, offline=offline, token=token, weights=weights)
+    return hub.resolve(reference, revision=revision, offline=offline, token=token, weights=weights, base=base)
 
 
 def _cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ class ModelFiles:
         snapshot: where they are; where that folder is not there, they are looked for at the same commit of the Hub.
         head, precision, device: as of :func:`nativebert.load`.
         weights: the fingerprint of the weight files.
+        adapter: as of :func:`nativebert.load`.
     """
 
     snapshot: Snapshot
@@ -32,6 +33,7 @@ class ModelFiles:
     precision: str
     device: str
     weights: str
+    adapter: str | None = None
 
     @classmethod
     def of(cls, model: LoadedModel) -> ModelFiles:
@@ -40,7 +42,7 @@ class ModelFiles:
         assert model.ledger is not None
         head = "auto" if len(model.tasks) > 1 else model.tasks[0] if model.tasks else None
         dtype = str(model.dtype).removeprefix("torch.")
-        return cls(model.snapshot, head, dtype, str(model.device), model.ledger.checkpoint.fingerprint())
+        return cls(model.snapshot, head, dtype, str(model.device), model.ledger.checkpoint.fingerprint(), model.adapter)
 
     def load(self) -> LoadedModel:
         """The model again.
@@ -51,9 +53,10 @@ class ModelFiles:
         """
         snapshot = self.snapshot
         if not snapshot.folder.is_dir() and snapshot.repo is not None:
-            here = open_snapshot(snapshot.repo, revision=snapshot.revision)
+            base = None if snapshot.base is None else snapshot.base.reference
+            here = open_snapshot(snapshot.repo, revision=snapshot.revision, base=base)
             snapshot = replace(here, reference=snapshot.reference)
-        model = load(snapshot, head=self.head, precision=self.precision, device=self.device)
+        model = load(snapshot, head=self.head, precision=self.precision, device=self.device, adapter=self.adapter)
         assert model.ledger is not None
         if model.ledger.checkpoint.fingerprint() != self.weights:
             raise RefusedError(

@@ -112,6 +112,7 @@ def save_new(
     folder: str | PathLike[str],
     tokenizer: Writes | None = None,
     keep_tokenizer: bool = False,
+    adapter: str | None = None,
 ) -> None:
     """Write a model with parts that no file holds to a folder that transformers loads: what :meth:`nativebert.loading.LoadedModel.save` does
     for a new head, for resized tables, and for a model of a config alone.
@@ -127,6 +128,7 @@ def save_new(
         folder: where to. The files of another model there are replaced, or removed where this model has none of that name.
         tokenizer: what to save in place of the snapshot's tokenizer files; None for those.
         keep_tokenizer: leave the tokenizer's files that the folder has as they are.
+        adapter: the task whose adapter was merged into the model's weights: its prompt becomes the default.
 
     Raises:
         RefusedError: the folder holds files of another model that would be mixed with this one.
@@ -157,12 +159,26 @@ def save_new(
         within.mkdir(parents=True, exist_ok=True)
         for name, source in copies.items():
             _copy(source, draft / name)
+        if adapter is not None:
+            _without_adapters(draft, adapter)
         if tokenizer is not None:
             tokenizer.save(within)
         write_json(within / "config.json", settings | {"dtype": str(model.dtype).removeprefix("torch.")})
         prefix = "" if bare else names.prefixes[0]
         packed = {name: views.view(tensor) for name, tensor in state.items()}
         names.save(packed, within / hub.WEIGHTS, prefix=prefix, metadata={"format": "pt"})
+
+
+def _without_adapters(draft: Path, task: str) -> None:
+    """The files of sentence-transformers, of a model whose adapter was for one of several tasks: for that task, and without code of its own."""
+    if (path := draft / "modules.json").is_file():
+        first, *rest = read_json(path, list)
+        first = {key: value for key, value in first.items() if key != "kwargs"} | {
+            "type": "sentence_transformers.models.Transformer"
+        }
+        write_json(path, [first, *rest])
+    if (path := draft / "config_sentence_transformers.json").is_file() and (read_json(path).get("prompts") or {}).get(task):
+        update_json(path, {"default_prompt_name": task})
 
 
 class Writes(Protocol):

@@ -30,6 +30,7 @@ TRANSFORMER_CONFIGS = tuple(
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 SETTINGS = "config_sentence_transformers.json"
+JINA_TRANSFORMER = "custom_st.Transformer"  # of jinaai/jina-embeddings-v3: a Transformer whose adapter is chosen for each call
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 # The last part of the class path that `Dense` writes down -> our name of the function: of ACTIVATIONS, or of what tasks/steps.py adds.
@@ -350,6 +351,16 @@ def read_multivector(snapshot: Snapshot) -> MultiVectorConfig:
     return replace(config, then=(*config.then, "normalize")) if kind == "ColBERT" else config
 
 
+def kind_of_vectors(snapshot: Snapshot) -> Literal["dense", "sparse", "tokens"]:
+    """What a model's files say that it is for: a vector for each text, sparse ones over the vocabulary, or one for each token.
+
+    Raises:
+        CorruptError: a file is not JSON.
+    """
+    kind = _fields(snapshot, SETTINGS).get("model_type")
+    return "sparse" if kind == "SparseEncoder" else "tokens" if kind in ("MultiVectorEncoder", "ColBERT") else "dense"
+
+
 def prompt_text(prompts: Mapping[str, str] | None, default: str | None, prompt: str | None, name: str | None) -> str:
     """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
@@ -518,6 +529,8 @@ def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...
             raise CorruptError(f"{path}: module path {folder!r} is no string")
         # a class of the same name in another package is other code, and may compute something else
         kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
+        if written == JINA_TRANSFORMER and (snapshot.read_json("config.json") or {}).get("lora_adaptations"):
+            kind = "Transformer"
         if kind not in ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"):
             raise RefusedError(
                 f"{path} has a module of type {kind!r}; nativebert knows sentence_transformers' "

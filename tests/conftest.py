@@ -8,7 +8,9 @@ if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # one thread a process, in the processes that tests start as well; before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["OMP_WAIT_POLICY"] = "passive"  # where a test has two threads after all, they do not wait for each other by computing
+    os.environ["OMP_WAIT_POLICY"] = (
+        "passive"  # where a test has two threads after all, they do not wait for each other by computing
+    )
 
 import pytest
 from hub_server import hub as hub  # the fixture: a stand-in for the Hub, and an empty HF_HOME

@@ -70,6 +70,27 @@ NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
 CLASSES = ("Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction"))
 
 
+@dataclass(frozen=True)
+class TaskAdapters:
+    """Adapters of low rank (Hu et al. 2021, arXiv:2106.09685), one for each task, that a checkpoint has beside its weights.
+
+    The weight of ``M.weight`` is in ``M.parametrizations.weight.original``, and beside it ``.0.lora_A`` and ``.0.lora_B``, with a dimension for the tasks first.
+
+    Attributes:
+        names: of the tasks, in the order of that dimension.
+        scale: what the product of a pair is multiplied by before it is added.
+        rank: of the pairs.
+        prompts: what the reference puts before each text, by task.
+        plain: the config.json of the model that an adapter is merged into.
+    """
+
+    names: tuple[str, ...]
+    scale: float
+    rank: int
+    prompts: Mapping[str, str]
+    plain: Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """Description of a model family: its weight map, its config reader, its defaults.
@@ -90,6 +111,7 @@ class Family:
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
         heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
+        adapters: from a config.json the adapters for tasks that it speaks of; None for a family without.
         truncated: of fresh weights that are truncated normal: from the config.json, ``initializer_range`` and the encoder's config, the limit in
             standard deviations, and the standard deviation by the last part of the module's name in a checkpoint. None for normal ones.
     """
@@ -109,6 +131,7 @@ class Family:
     float32_losses: tuple[str, ...] = ()
     tokenizer: str = ""
     heads_first: bool = False
+    adapters: Callable[[Mapping[str, Any]], TaskAdapters | None] | None = None
     truncated: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
 
     @property
@@ -255,6 +278,10 @@ def _unknown(name: str) -> str:
     return f"nativebert does not know the model family {name!r}{why}.{hint} It knows: {', '.join(sorted(FAMILIES))}. {todo}"
 
 
+# Those that call themselves otherwise: (model_type, position_embedding_type) -> family
+_OWN_NAMES = {("bert", "alibi"): "jina_bert", ("xlm-roberta", "rotary"): "jina_embeddings_v3"}
+
+
 def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
     """Translate a parsed config.json.
 
@@ -267,7 +294,5 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
         raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
-    if name == "bert" and hf.get("position_embedding_type") == "alibi":
-        name = "jina_bert"  # which calls itself bert
-    known = family(name)
+    known = family(_OWN_NAMES.get((name, str(hf.get("position_embedding_type"))), name))
     return known, check_sizes(known.config(hf))

@@ -1,7 +1,8 @@
-"""Jina embeddings v3, in the form that transformers has (Sturua et al. 2024, arXiv:2409.10173).
+"""Jina embeddings v3 (Sturua et al. 2024, arXiv:2409.10173): XLM-RoBERTa with rotary positions.
 
-Reference: transformers ``models/jina_embeddings_v3/modeling_jina_embeddings_v3.py``. XLM-RoBERTa with rotary positions. The adapters for tasks (LoRA) of the
-first release are not in these files; its own files, which have them, are refused.
+Reference: transformers ``models/jina_embeddings_v3/modeling_jina_embeddings_v3.py``, and for the first release, jinaai/jina-embeddings-v3,
+``modeling_lora.py`` of jinaai/xlm-roberta-flash-implementation. The first calls itself xlm-roberta, and has a pair of matrices of low rank for each
+task beside each of its matrices (:class:`nativebert.arch.TaskAdapters`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nativebert.arch import Family
+from nativebert.arch import Family, TaskAdapters
 from nativebert.arch.bert import POOLER, TIES
 from nativebert.arch.heads import roberta_like, rotary, rotary_computed
 from nativebert.arch.roberta import HEADS
 from nativebert.config import EncoderConfig, Fields, Layer
-from weights_map import WeightMap, linear, norm, table
+from nativebert.errors import CorruptError
+from weights_map import WeightMap, linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                       our module                 dims
@@ -33,14 +35,25 @@ LAYERS = [
 ]
 # fmt: on
 
+# The pairs of the N tasks: of a linear layer (N, R, in) and (N, out, R), of a table (N, rows, R) and (N, R, width)
+PAIRS = [
+    tensor(f"{module}.parametrizations.weight.0.lora_{part}", f"adapters.{module}.{part}", f"N {shape}")
+    for rules in [*EMBEDDINGS, *POOLER, *LAYERS]
+    for rule in rules
+    if len(rule.dims) == 2
+    for module, (rows, columns) in [(rule.sources[0].text.removesuffix(".weight"), rule.dims)]
+    for part, shape in zip("AB", (f"{rows} R", f"R {columns}") if rules in EMBEDDINGS else (f"R {columns}", f"{rows} R"))
+]
+
 MAP = WeightMap(
     "jina_embeddings_v3",
-    EMBEDDINGS + POOLER + LAYERS,
+    EMBEDDINGS + POOLER + LAYERS + PAIRS,
     heads=HEADS,
     prefixes=("roberta.", ""),
+    spellings={"parametrizations.weight.original": "weight"},
     ties=TIES,
     derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    carried=["pool.*", "head.*", "adapters.*"],
 )
 
 DEFAULTS = {
@@ -53,9 +66,13 @@ DEFAULTS = {
 
 def config(f: Fields) -> EncoderConfig:
     """Translate a config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    f.require_value(
-        "lora_adaptations", [], why="it has an adapter for each task, which is another model; use jinaai/jina-embeddings-v3-hf"
-    )
+    adapters(f.data)
+    f.require_value("position_embedding_type", "rotary", why="positions are learned, or enter the attention as distances")
+    f.require_value("rotary_emb_interleaved", False, why="rotary positions turn neighbouring numbers, not halves")
+    f.require_value("rotary_emb_scale_base", why="rotary positions are scaled by distance")
+    f.require_value("truncate_dim", why="vectors are cut; pass truncate_dim= to the Embedder of a copy that does not say so")
+    if "rotary_emb_base" in f.data:
+        f = f.renamed({"rotary_emb_base": "rope_theta"}, {})
     theta, scale, positions = rotary(f, 20_000.0)
     layer = Layer(
         heads=f.integer("num_attention_heads"),
@@ -82,9 +99,35 @@ def config(f: Fields) -> EncoderConfig:
         dropout=dropout,
         attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads={task: heads[task] for task in ("lm", "classify", "tag", "answer")},
-        unread=f.unread(),
+        unread=f.unread(THEIRS),
         **common,
     )
+
+
+# Keys of the first release that change nothing, or that TaskAdapters have
+THEIRS = """lora_adaptations lora_alpha lora_rank lora_dropout_p lora_main_params_trainable load_trained_adapters task_instructions emb_pooler
+matryoshka_dimensions use_flash_attn use_reentrant fused_bias_fc fused_dropout_add_ln fused_mlp""".split()
+
+
+def adapters(hf: Mapping[str, Any]) -> TaskAdapters | None:
+    """The adapters that a config.json speaks of. Raises CorruptError."""
+    f = Fields(hf, "jina_embeddings_v3", {"lora_alpha": 1, "lora_rank": 4})
+    names, prompts = f.listed("lora_adaptations", []), f.section("task_instructions")
+    if not names:
+        return None
+    if len(set(names)) < len(names) or any(not isinstance(prompts.get(name, ""), str) for name in names):
+        raise CorruptError(
+            "config.json (jina_embeddings_v3): lora_adaptations must be names, and task_instructions a text for each"
+        )
+    rank = f.integer("lora_rank")
+    rope = {"rope_theta": f.number("rotary_emb_base", 20_000.0, low=1e-3), "rope_type": "default"}
+    plain = {
+        key: value
+        for key, value in hf.items()
+        if key not in (*THEIRS, "auto_map", "rotary_emb_base", "position_embedding_type")
+    }
+    plain |= {"model_type": "jina_embeddings_v3", "architectures": ["JinaEmbeddingsV3Model"], "rope_parameters": rope}
+    return TaskAdapters(tuple(names), f.number("lora_alpha", low=-1e30) / rank, rank, prompts, plain)
 
 
 def computed(values: Mapping[str, Any], config: EncoderConfig) -> dict[str, Any]:
@@ -100,6 +143,7 @@ FAMILIES = [
         config,
         DEFAULTS,
         computed=computed,
+        adapters=adapters,
         lacks=("ForMultipleChoice",),
         output="BaseModelOutputWithPooling",
         tokenizer="XLMRobertaTokenizer",

@@ -45,13 +45,7 @@ DEFAULTS = bert.DEFAULTS | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id"
 
 def config(f: Fields) -> EncoderConfig:
     """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    rotary = f.data.get("position_embedding_type") == "rotary"  # jinaai/jina-embeddings-v3, which calls itself xlm-roberta
-    why = (
-        "it is Jina v3 with its adapters; use jinaai/jina-embeddings-v3-hf"
-        if rotary
-        else "positions enter the attention as relative distances"
-    )
-    f.require_value("position_embedding_type", "absolute", why=why)
+    f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     layer = Layer(
         heads=f.integer("num_attention_heads"),
         intermediate_size=f.integer("intermediate_size"),

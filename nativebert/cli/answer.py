@@ -34,6 +34,7 @@ def define(parser: options.Parser) -> None:
     )  # fmt: skip
     options.add_results(parser)
     options.add_model(parser)
+    options.add_base(parser)
     parser.add_argument(
         "--top-k", type=options.count, default=1, metavar="N", help="answers per question (default: %(default)s)"
     )

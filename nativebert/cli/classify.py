@@ -28,6 +28,7 @@ def define(parser: options.Parser) -> None:
     )
     options.add_results(parser)
     options.add_model(parser)
+    options.add_base(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--top-k", type=options.count_or_all, default=1, metavar="N", help="labels per text: 1 (default), N, or all"
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
         model = args.model
         if args.explain:
-            model = load(open_snapshot(model, revision=args.revision, offline=args.offline), head="classify")
+            model = load(open_snapshot(model, revision=args.revision, offline=args.offline, base=args.base), head="classify")
             models.append(model)
         return Classifier(model, **common.task_options(args, "combine", "problem"))
 

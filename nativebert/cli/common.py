@@ -30,7 +30,7 @@ Lines = list[tuple[str, str]]  # of a summary: name, value
 BAD = 1  # exit code: an answer that is bad news
 
 # Options that every task has as arguments
-TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline")
+TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline", "base")
 
 
 # ---- texts in
@@ -269,7 +269,17 @@ def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
     """The model as it was asked for, and what that came to."""
     if snapshot is None:
         return str(args.model)
-    return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'})"
+    merged = f", merged into {snapshot.base.reference}" if snapshot.base else ""
+    return f"{args.model} ({f'commit {snapshot.revision}' if snapshot.revision else f'from a {snapshot.source}'}{merged})"
+
+
+def of_task(task: Task) -> Lines:
+    """Summary line of the adapter in use; none for a model that has none."""
+    from nativebert.tasks.embed import Embedder
+
+    if not isinstance(task, Embedder) or not task.tasks:
+        return []
+    return [("task", task.task or f"none, so the model without an adapter; it has {', '.join(task.tasks)}")]
 
 
 def tokens(report: Report) -> str:

@@ -22,6 +22,7 @@ def define(parser: options.Parser) -> None:
     options.add_column(parser)
     options.add_results(parser)
     options.add_model(parser)
+    options.add_base(parser)
     parser.add_argument(
         "--top-k", type=options.count, default=5, metavar="N", help="candidates per mask (default: %(default)s)"
     )

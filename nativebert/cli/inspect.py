@@ -16,6 +16,7 @@ def define(parser: options.Parser) -> None:
         "The exit code is 1 if the model would not load, or could not compute embeddings."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")
+    options.add_base(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON, with a row for every tensor")
     form.add_argument("--explain", metavar="NAME", help="show the details of one tensor of the file, or of one parameter")
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from weights_map import report
 
     with notes(args):
-        inspection = inspect(resolve(args.model, revision=args.revision, offline=args.offline))
+        inspection = inspect(resolve(args.model, revision=args.revision, offline=args.offline, base=args.base))
     if args.explain:
         print(inspection.ledger.explain(args.explain))
         return 0

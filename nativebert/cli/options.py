@@ -192,6 +192,13 @@ def add_model(parser: Parser, default: str | None = None) -> None:
     parser.add_argument("-m", "--model", metavar="MODEL", default=default, required=default is None, help=kind)
 
 
+def add_base(group: Any) -> None:
+    """The base model of an adapter."""
+    group.add_argument(
+        "--base", metavar="MODEL", help="base model of an adapter of peft (default: the one that its adapter_config.json names)"
+    )
+
+
 def add_queries(parser: Parser) -> None:
     """One query or more."""
     parser.add_argument("--query", action="append", type=unicode, metavar="TEXT", help="query; can be repeated")

@@ -18,6 +18,7 @@ def define(parser: options.Parser) -> None:
     options.add_queries(parser)
     options.add_results(parser)
     options.add_model(parser)
+    options.add_base(parser)
     parser.add_argument("--top-k", type=options.count_or_all, default=None, metavar="N", help="texts per query (default: all)")
     options.add_long_texts(parser.add_argument_group("long texts"), default="truncate")
     options.add_jobs(parser)

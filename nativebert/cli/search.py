@@ -27,6 +27,7 @@ def define(parser: options.Parser) -> None:
     options.add_queries(parser)
     options.add_results(parser)
     options.add_model(parser, options.DEFAULT_MODEL)
+    options.add_base(parser)
     parser.add_argument("--top-k", type=options.count, default=10, metavar="N", help="texts per query (default: %(default)s)")
     parser.add_argument("--vectors", metavar="FILE", help="precomputed vectors of the texts: .npy, .csv or .jsonl")
     text = parser.add_argument_group("overrides of the model's settings")

@@ -192,6 +192,7 @@ def _summary(args: argparse.Namespace, task: Task, reader: TableReader, report: 
     cut = f"{report.cut:,} truncated in {common.plural(report.cut_rows, 'row')}" if report.cut else "none truncated"
     lines = [
         ("model", common.origin(args, task.snapshot)),
+        *common.of_task(task),
         ("rows", f"{report.rows:,} from {reader.name}, column{'s' * (len(reader.texts) > 1)} {columns}"),
         ("tokens", f"{report.tokens:,}, {cut}"),
         ("seconds", f"{report.seconds:.2f} on {task.device}, {task.precision}" + (f"; {report.computed:,} rows computed" if report.computed != report.rows else "")),

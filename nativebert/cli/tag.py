@@ -22,6 +22,7 @@ def define(parser: options.Parser) -> None:
     options.add_column(parser)
     options.add_results(parser)
     options.add_model(parser)
+    options.add_base(parser)
     parser.add_argument(
         "--aggregation", choices=("none", "simple", "first", "average", "max"),
         help="how tokens are grouped into entities (default: simple); none returns every token",

@@ -155,7 +155,7 @@ class PreTrainedTokenizerBase:
             token=options.get("token"),
             weights=False,
         )
-        native = Tokenizer.from_folder(snapshot.encoder, settings, cls.kind)
+        native = Tokenizer.from_folder(snapshot.tokenizer, settings, cls.kind)
         if cls.kind and native.kind != cls.kind and not {cls.kind, native.kind} <= _LIKE_BERT:
             raise RefusedError(
                 f"{snapshot.reference} has a {native.kind}, not a {cls.__name__}: use {native.kind} or AutoTokenizer"

@@ -25,6 +25,7 @@ Vectors = NDArray[np.float32]
 # Files of R: for readRDS() and load()
 RDS, RDATA = ".rds", (".rdata", ".rda")
 RECORD_ENDINGS = (".csv", ".jsonl", RDS, *RDATA)
+VECTOR_ENDINGS = (".npy", *RECORD_ENDINGS)
 
 
 class Records(NamedTuple):
@@ -73,7 +74,7 @@ def vector_file(target: str, width: int) -> Iterator[Callable[..., None]]:
     Raises:
         BadInputError, DiskFullError: as :func:`write_vectors`.
     """
-    kind = _VECTOR_FILES[_checked_ending(target)]
+    kind = _VECTOR_FILES[check_ending(target, VECTOR_ENDINGS, "vectors.npy")]
     with output_stream(target) as stream:
         file = kind(stream, width)
 
@@ -109,6 +110,17 @@ def write_records(target: str, records: Records) -> None:
         write(records)
 
 
+def write_arrays(target: str, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to a ``.npz`` file, by name, uncompressed.
+
+    Raises:
+        BadInputError: a place that cannot be written to.
+        DiskFullError: no room.
+    """
+    with output_file(target) as file:
+        np.savez(file, **arrays)
+
+
 @contextlib.contextmanager
 def record_file(target: str) -> Iterator[Callable[[Records], None]]:
     """A function that adds results to a file as of :func:`write_records`, to be called as often as there are parts, all with the same columns.
@@ -123,15 +135,6 @@ def record_file(target: str) -> Iterator[Callable[[Records], None]]:
         file = kind(stream)
         yield file.write
         file.close()
-
-
-def check_target(target: str) -> None:
-    """Check that vectors can be written to ``target``, before a long job. Raises :class:`BadInputError`."""
-    _checked_ending(target)
-
-
-def _checked_ending(target: str) -> str:
-    return check_ending(target, tuple(_VECTOR_FILES), "vectors.npy")
 
 
 def check_ending(target: str, endings: Sequence[str] = RECORD_ENDINGS, example: str = "results.jsonl") -> str:

@@ -57,6 +57,7 @@ def provenance_of(
             "prompt": prompt,
             "include_prompt": task.config.include_prompt,
         }
+        record |= {} if task.task is None else {"task": task.task}
     else:
         settings = {name: getattr(task, name) for name in _SETTINGS if hasattr(task, name)}
         record |= {name: sorted(value) if isinstance(value, (set, frozenset)) else value for name, value in settings.items()}

@@ -103,6 +103,15 @@ def check(
         raise RefusedError(
             f"transformers has no {ours.config.family}: there is nothing to compare with. Its code is in the checkpoint, and code that comes with one is never run"
         )
+    if (ours.adapter is not None or snapshot.base is not None) and against is None:
+        raise RefusedError(
+            "an adapter was merged into this model, and transformers alone does not read it: save it, and check that folder"
+        )
+    if ours.task_adapters is not None and against is None:
+        raise RefusedError(
+            "transformers has no class for these files, which have adapters for tasks: load the model with adapter=TASK, save it, and check that "
+            "folder; or compare with jinaai/jina-embeddings-v3-hf, against="
+        )
     if ours.tasks not in _CLASSES:
         raise BadInputError(f"transformers has no class with the heads {', '.join(ours.tasks)}")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -74,6 +74,7 @@ class Task:
     head: ClassVar[str | None] = None  # the task of the model's head; None for the encoder alone
     noun: ClassVar[str] = "text"  # what messages call one item
     defaults: ClassVar[TaskOptions] = {}  # where they are not those of all tasks
+    _adapter: str | None = None  # to merge, of a model that has one for each task
 
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
@@ -85,8 +86,14 @@ class Task:
         checked = check(settings["too_long"], settings["stride"], settings["batch_tokens"])  # before the model is loaded
         by_files = isinstance(model, (str, PathLike, Snapshot))
         if isinstance(model, (str, PathLike, Snapshot)):
-            snapshot = open_snapshot(model, revision=settings["revision"], offline=settings["offline"], token=settings["token"])
-            model = load(snapshot, head=self.head)
+            snapshot = open_snapshot(
+                model,
+                revision=settings["revision"],
+                offline=settings["offline"],
+                token=settings["token"],
+                base=settings["base"],
+            )
+            model = load(snapshot, head=self.head, adapter=self._adapter)
         if not isinstance(model, Model):
             raise BadInputError(f"model must be a folder, a name on the Hub or a loaded model, not {type(model).__name__}")
         if self.head is not None and self.head not in model.tasks:
@@ -95,6 +102,11 @@ class Task:
                 f"{type(self).__name__} needs a model with the head {self.head!r}, and this one has {have}: nb.load(..., head={self.head!r})"
             )
         model = LoadedModel.of(model)
+        if self._adapter not in (None, model.adapter):
+            raise BadInputError(
+                f"task={self._adapter!r} needs the model's files, and a loaded model was passed: nb.load(..., adapter={self._adapter!r}), or pass the folder"
+            )
+        self._adapter, self._task_adapters = model.adapter, model.task_adapters
         self.reference, self.snapshot, self.encoder = model.reference, model.snapshot, model.config
         self._origin = ModelFiles.of(model) if by_files else PassedModel(model)
         self._read_settings()
@@ -120,7 +132,9 @@ class Task:
         """Make tokenizer and plan."""
         settings, snapshot = self._file_settings, self.snapshot
         tokenizer = (
-            Tokenizer.from_folder(snapshot.encoder, settings.tokenizer) if settings.tokenizer and snapshot else model.tokenizer
+            Tokenizer.from_folder(snapshot.tokenizer, settings.tokenizer)
+            if settings.tokenizer and snapshot
+            else model.tokenizer
         )
         self.tokenizer = tokenizer.lowercased() if settings.lowercase else tokenizer
         release: Callable[[], None] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from os import PathLike
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nativebert import sentence
+from nativebert import adapters, sentence
 from nativebert.checks import at_least, whole
 from nativebert.engine import where
 from nativebert.errors import Assumed, BadInputError, TooLongError, warn
@@ -46,6 +47,9 @@ class Embedder(Task):
         pooling: mode or modes to use in place of what the files say (see :data:`nativebert.nn.pool.POOLS`).
         normalize: True or False in place of what the files say about a final normalisation to unit length.
         truncate_dim: how many numbers of each vector to keep, in place of what the files say; for models that were trained for it.
+        task: of a model that has an adapter for each task (jinaai/jina-embeddings-v3: ``"retrieval.query"``, ``"retrieval.passage"``, ``"separation"``,
+            ``"classification"``, ``"text-matching"``), the one whose adapter is merged into the weights, and whose instruction is put before each text
+            unless a call says otherwise. None for the weights without an adapter, and no instruction.
         **options: see :class:`~nativebert.tasks.options.TaskOptions`. ``too_long="window"`` takes the mean of the windows' pooled vectors,
             weighted by their tokens.
 
@@ -56,6 +60,8 @@ class Embedder(Task):
         normalize: whether vectors are normalised to unit length.
         truncate_dim: how many numbers of each vector are kept; None for all.
         dimension: numbers of a vector.
+        task: the task whose adapter is merged; None for none.
+        tasks: those that the model has adapters for; empty for nearly all models.
 
     Raises:
         NativeBertError: one of its kinds, for a model that cannot be had or is not understood.
@@ -68,8 +74,10 @@ class Embedder(Task):
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
         truncate_dim: int | None = None,
+        task: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
+        self._adapter = task
         super().__init__(model, **options)
         if pooling is None:
             for note in self.config.assumed:
@@ -102,12 +110,28 @@ class Embedder(Task):
         return chain, width
 
     def _read_settings(self) -> None:
-        self.config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
-        self._file_settings = self.config.transformer
+        config = sentence.read(self.snapshot) if self.snapshot else sentence.SentenceConfig()
+        if (found := self._task_adapters) is not None:
+            prompts = {**(config.prompts or {}), **found.prompts}
+            config = replace(
+                config, prompts=prompts, default_prompt=self.task if self.task in prompts else config.default_prompt
+            )
+        self.config, self._file_settings = config, config.transformer
+
+    @property
+    def task(self) -> str | None:
+        """The task whose adapter is merged into the weights; None for none."""
+        return self._adapter
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those that the model has adapters for; empty for nearly all models."""
+        return adapters.names(self._task_adapters)
 
     def __repr__(self) -> str:
         done = [" + ".join(self.pooling), *(step if step == "normalize" else type(step).__name__ for step in self.steps)]
-        return f"Embedder({self.reference!r}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {where(self.device)}, {self.precision})"
+        task = f", task={self.task!r}" if self.task else ""
+        return f"Embedder({self.reference!r}{task}, dimension={self.dimension}, max_tokens={self.max_tokens}, {', '.join(done)}, {where(self.device)}, {self.precision})"
 
     @overload
     def __call__(

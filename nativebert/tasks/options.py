@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nativebert.checks import at_least, whole
@@ -66,6 +67,8 @@ class TaskOptions(TypedDict, total=False):
         revision: branch, tag or commit on the Hub.
         offline: True for no network access; None, the default, for what the environment variable ``HF_HUB_OFFLINE`` says.
         token: Hub token; None, the default, for the one of the logged-in user.
+        base: of an adapter of the library peft, the model to merge it into: a folder or a name on the Hub; None, the default, for the one
+            that its adapter_config.json names.
     """
 
     device: str | int | torch.device
@@ -78,13 +81,14 @@ class TaskOptions(TypedDict, total=False):
     revision: str | None
     offline: bool | None
     token: str | None
+    base: str | PathLike[str] | None
 
 
 CALL_OPTIONS, TASK_OPTIONS = ReportOptions.__optional_keys__, TaskOptions.__optional_keys__
 
 DEFAULTS: TaskOptions = {
     "device": "auto", "precision": "float32", "max_tokens": None, "too_long": "truncate", "stride": 64, "batch_tokens": None,
-    "warmup": False, "revision": None, "offline": None, "token": None,
+    "warmup": False, "revision": None, "offline": None, "token": None, "base": None,
 }  # fmt: skip
 
 

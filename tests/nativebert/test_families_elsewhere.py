@@ -174,13 +174,6 @@ def test_jina_bert(heads: int, kind: str, tmp_path: Path) -> None:
         hf.AutoModel.from_pretrained(folder)
 
 
-def test_the_first_files_of_jina_v3_are_refused_by_name() -> None:
-    with pytest.raises(RefusedError, match="jina-embeddings-v3-hf"):
-        read_config(TINY["xlm-roberta"] | {"position_embedding_type": "rotary", "lora_adaptations": ["retrieval.query"]})
-    with pytest.raises(RefusedError, match="jina-embeddings-v3-hf"):
-        read_config(TINY["jina_embeddings_v3"] | {"lora_adaptations": ["retrieval.query"]})
-
-
 @pytest.mark.parametrize("kind", ["linear", "dynamic"])
 def test_other_rotary_positions(kind: str) -> None:
     """As transformers' own functions have them."""

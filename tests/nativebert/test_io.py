@@ -23,7 +23,7 @@ from nativebert.errors import BadInputError, DiskFullError, Doubtful, NotFoundEr
 from nativebert.io import write
 from nativebert.io.provenance import check_writable, digest_of, read_provenance, write_provenance
 from nativebert.io.read import read_columns, read_texts
-from nativebert.io.write import check_target, write_vectors
+from nativebert.io.write import VECTOR_ENDINGS, check_ending, write_vectors
 
 # Texts that a careless reader or writer would change
 HARD = [
@@ -260,7 +260,7 @@ def test_what_was_there_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(target: Path, message: str) -> None:
         with pytest.raises(BadInputError, match=message):
-            check_target(str(target))
+            check_ending(str(target), VECTOR_ENDINGS, "vectors.npy")
 
     refused(tmp_path, "is a folder: name a file in it")
     refused(tmp_path / "v.parquet", r"one of the extensions .npy, .csv, .jsonl, .rds, .rdata, .rda, or write -")
@@ -268,11 +268,11 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     refused(tmp_path / "nowhere" / "v.npy", "folder .*nowhere.* does not exist: create it first")
     os.mkfifo(tmp_path / "pipe.npy")
     refused(tmp_path / "pipe.npy", "not a regular file")
-    assert check_target("-") is check_target(str(tmp_path / "V.JSONL"))
+    assert check_ending("-") == check_ending(str(tmp_path / "V.JSONL")) == ".jsonl"
     put(tmp_path, "there.npy", "")
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).is_dir())  # root may write anywhere
     refused(tmp_path / "there.npy", "no permission")
-    check_target(str(tmp_path / "new.npy"))
+    check_ending(str(tmp_path / "new.npy"), VECTOR_ENDINGS)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     refused(tmp_path / "new.npy", "no permission")
 
@@ -442,7 +442,7 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInputError, match="standard input is closed"):
         read_texts("-")
     monkeypatch.setattr(sys, "stdout", None)
-    for call in (lambda: check_target("-"), lambda: write_vectors("-", np.zeros((1, 2), np.float32), ["a"])):
+    for call in (lambda: check_ending("-"), lambda: write_vectors("-", np.zeros((1, 2), np.float32), ["a"])):
         with pytest.raises(BadInputError, match="standard output is closed"):
             call()
 

@@ -188,3 +188,27 @@ def test_the_page(folders: dict[str, Path], tmp_path: Path) -> None:
     for block in blocks:
         exec(block, scope)
     assert scope["embed"](["a cat"]).shape == (1, 6)
+
+
+def test_on_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nativebert import cli
+
+    (tmp_path / "texts.txt").write_text("\n".join(["the cat", "dogs!", "deep learning"]))
+    given = ["the cat", "dogs!", "deep learning"]
+    embed = ["embed", str(tmp_path / "texts.txt"), "-m", str(folders["none"]), "--device", "cpu", "-o"]
+    embedder = nb.MultiVectorEmbedder(folders["none"], device="cpu")
+    assert cli.main([*embed, str(tmp_path / "v.npz")]) == 0
+    documents, queries = embedder.documents(given), embedder.queries(given)
+    assert f"{sum(map(len, documents))} vectors in" in capsys.readouterr().out
+    with np.load(tmp_path / "v.npz") as found:
+        parts = np.split(found["vectors"], found["offsets"][1:-1])
+    assert all(np.array_equal(part, vectors) for part, vectors in zip(parts, documents, strict=True))
+    assert cli.main([*embed, str(tmp_path / "v.jsonl"), "--as", "query", "--quiet"]) == 0
+    records = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert all(np.array_equal(np.array(r["vectors"], np.float32), vectors) for r, vectors in zip(records, queries, strict=True))
+    assert cli.main([*embed, str(tmp_path / "v.csv"), "--quiet"]) == 0
+    lines = (tmp_path / "v.csv").read_text().splitlines()
+    assert lines[0] == "item,text,token,d1,d2,d3,d4,d5,d6,d7,d8"
+    assert len(lines) - 1 == sum(map(len, documents))
+    assert cli.main([*embed, str(tmp_path / "v.npz"), "--top-k", "3"]) == 2
+    assert "--top-k means nothing for vectors of tokens" in capsys.readouterr().err

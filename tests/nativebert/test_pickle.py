@@ -165,7 +165,8 @@ def test_a_model_of_the_hub_is_looked_for_at_its_commit(
     (tmp_path / "cache").rename(tmp_path / "other")
     asked = []
 
-    def resolve(reference: str, *, revision: str | None) -> Snapshot:
+    def resolve(reference: str, *, revision: str | None, base: str | None) -> Snapshot:
+        assert base is None
         asked.append((reference, revision))
         return Snapshot(reference, tmp_path / "other", "owner/name", revision, "hub")
 

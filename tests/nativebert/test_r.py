@@ -59,7 +59,7 @@ def test_options(folders: dict[str, str]) -> None:
     assert kinds == ["BadInput", "NativeBert"]
     assert message == "there is no option 'max_token'; did you mean 'max_tokens'?"
     tagger = {"texts": ["a"], "model": folders["dslim/bert-base-NER"], "numbers": [1]}
-    assert "choose from aggregation, batch_tokens" in error("tag", **tagger, options={"xyzzy": 2})[1]
+    assert "choose from aggregation, base, batch_tokens" in error("tag", **tagger, options={"xyzzy": 2})[1]
     assert "no option 'top_k'" in error("tag", **tagger, options={"top_k": 2})[1]  # its lists do not fit a data frame
     reply = simple(
         read_back(

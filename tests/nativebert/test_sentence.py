@@ -390,18 +390,6 @@ def test_a_number_type_that_the_files_ask_for_is_told(tmp_path: Path) -> None:
     nb.Embedder(folder, device="cpu", precision="bfloat16")
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_an_adapter_is_refused(tmp_path: Path, beside: bool) -> None:
-    folder = write_folder(tmp_path / "m", BERT)
-    put(folder, "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "bert-base-uncased", "r": 8})
-    if not beside:
-        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-        (folder / "config.json").unlink()
-    for load in (nb.load, nb.Embedder, nb.Classifier):
-        with pytest.raises(RefusedError, match=r"is an adapter .*merge_and_unload"):
-            load(folder)
-
-
 @pytest.mark.reference
 @pytest.mark.parametrize("last", [True, False], ids=["normalize-last", "normalize-first"])
 def test_order_of_dense_and_normalize(tmp_path: Path, last: bool) -> None:

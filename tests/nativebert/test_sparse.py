@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,54 @@ def test_files_that_are_something_else(folders: dict[str, Path], tmp_path: Path)
         nb.SparseEmbedder(plain)
     with pytest.raises(RefusedError, match="SparseEncoder"):
         nb.Embedder(folders["max"])
+
+
+def test_on_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The kind is told by the files; weights by token, the largest first, and a matrix that scipy reads."""
+    import csv
+
+    from nativebert import cli
+
+    (tmp_path / "texts.csv").write_text("name,text\na,the cat sat on a mat\nb,\nc,dogs!\n")
+    given = ["the cat sat on a mat", "", "dogs!"]
+    embed = ["embed", str(tmp_path / "texts.csv"), "--column", "text", "-m", str(folders["max"]), "--device", "cpu", "-o"]
+    embedder = nb.SparseEmbedder(folders["max"], device="cpu")
+    assert cli.main([*embed, str(tmp_path / "v.jsonl"), "--top-k", "4", "--prompt-name", "query"]) == 0
+    out = capsys.readouterr().out
+    assert "8 weights in" in out
+    assert "1 row with an empty text, without a result" in out
+    records = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert records[1]["weights"] is None
+    found = [records[n]["weights"] for n in (0, 2)]
+    expected = embedder.tokens(embedder([given[n] for n in (0, 2)], top_k=4, prompt_name="query"))
+    assert [list(row) for row in found] == [list(row) for row in expected]
+    assert [np.float32(w) for row in found for w in row.values()] == [np.float32(w) for row in expected for w in row.values()]
+    assert [(r["text"] or "", r["name"]) for r in records] == [*zip(given, "abc", strict=True)]
+    assert json.loads((tmp_path / "v.jsonl.json").read_text())["call"] == {"prompt_name": "query", "top_k": 4}
+
+    assert cli.main([*embed, str(tmp_path / "v.csv"), "--top-k", "2", "--quiet"]) == 0
+    with (tmp_path / "v.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = embedder.tokens(embedder(given, top_k=2))
+    assert [(int(r["item"]), r["token"]) for r in rows] == [
+        (n, token) for n, row in enumerate(expected) for token in row if n != 1
+    ]
+    assert {(r["item"], r["name"]) for r in rows} == {("0", "a"), ("2", "c")}
+
+    assert cli.main([*embed, str(tmp_path / "v.npz"), "--quiet"]) == 0
+    with np.load(tmp_path / "v.npz") as file:
+        again = SparseVectors(file["data"], file["indices"], file["indptr"], int(file["shape"][1]))
+    dense = embedder(given).dense()
+    dense[1] = 0
+    assert np.array_equal(again.dense(), dense)
+    if (scipy := pytest.importorskip("scipy.sparse")) is not None:
+        assert np.array_equal(scipy.load_npz(tmp_path / "v.npz").toarray(), dense)
+
+    for words, says in (
+        (["v.npy"], "unknown format of .*use one of the extensions .csv, .jsonl, .npz"),
+        (["v.npz", "--pooling", "cls"], "--pooling means nothing for weights of tokens"),
+        (["out/"], "model_type is 'SparseEncoder'"),
+        (["out/", "--kind", "sparse"], "are written to a .csv, .jsonl or .npz file"),
+    ):
+        assert cli.main([*embed, str(tmp_path / words[0]) + "/" * words[0].endswith("/"), *words[1:]]) == 2
+        assert re.search(says, capsys.readouterr().err)

@@ -1,11 +1,14 @@
 """Train the small models of this folder, and write down the ids that transformers gives for them.
 
 Needs sentencepiece and protobuf beside the extra `parity`; run from the root: ``python tests/nativebert/spm/make.py``.
+With the word ``hard`` only hard.json is written: of the ids of the texts of support/hard_texts.py, a digest for each text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -97,6 +100,29 @@ def ids() -> dict[str, Any]:
     return found
 
 
+def digests(rows: list[list[int]]) -> str:
+    """Eight hexadecimal digits for each row of ids, one after another."""
+    return "".join(hashlib.sha256(json.dumps(row).encode()).hexdigest()[:8] for row in rows)
+
+
+def hard() -> dict[str, str]:
+    """Case -> the digests of what transformers makes of the hard texts."""
+    import transformers
+
+    sys.path.insert(0, str(HERE.parents[1] / "support"))
+    from hard_texts import hard_texts
+
+    with tempfile.TemporaryDirectory() as work:
+        made = {case: transformers.AutoTokenizer.from_pretrained(folder(Path(work) / case, case)) for case in CASES}
+        return {case: digests(theirs(hard_texts())["input_ids"]) for case, theirs in made.items()}
+
+
+def write(name: str, content: dict[str, Any]) -> None:
+    (HERE / name).write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+
+
 if __name__ == "__main__":
-    train()
-    (HERE / "ids.json").write_text(json.dumps(ids(), ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    if "hard" not in sys.argv[1:]:
+        train()
+        write("ids.json", ids())
+    write("hard.json", hard())
