@@ -91,11 +91,20 @@ _MODULES = ("errors", "hf", "pictures", "train")
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
+        if name != "errors":
+            _check_installed()
         return importlib.import_module(f"nativebert.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'nativebert' has no attribute {name!r}{_hint(name)}", name=name)
+    _check_installed()
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
+
+
+def _check_installed() -> None:
+    from nativebert.errors import check_installed
+
+    check_installed()
 
 
 def _hint(name: str) -> str:
