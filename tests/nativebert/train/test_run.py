@@ -155,7 +155,7 @@ def test_several_columns_are_several_labels(tiny: Path) -> None:
         ({"text": [*map(str, range(59)), 3]}, {}, r"'text' is no text.*row 60"),
         ({}, {"label": "lable"}, r"no column 'lable'; the columns are 'text', 'label'; did you mean 'label'"),
         ({}, {"evaluation": [{"text": "a", "label": "ugly"}]}, "row 1: the label 'ugly' was not trained; the labels are 'bad', 'good'"),
-        ({}, {"learning_rat": 1}, r"'learning_rat' is no option of training: did you mean learning_rate\\?$"),
+        ({}, {"learning_rat": 1}, r"'learning_rat' is no option of training: did you mean learning_rate\?$"),
         ({}, {"lr": 1}, "it is called learning_rate$"),
         ({}, {"num_train_epochs": 1}, "it is called epochs"),
         ({}, {"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
