@@ -53,6 +53,7 @@ MODEL = {"classify": "sentiment", "tag": "ner", "answer": "qa", "fill": "mlm", "
 NOT_RUN = {
     "pip": "installs: .ci/run does it, through make",
     "conda": "installs",
+    "docker": "needs a daemon: docs/releasing.md lists it as not run",
     "make": "builds its own environment: .ci/run does it",
     "nativebert bench": "measures for minutes: test_bench.py runs the command",
     "nativebert invariance": "compares for minutes: test_invariance.py runs the command",
