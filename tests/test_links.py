@@ -30,7 +30,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    return [link for link in re.findall(r"\]\(<?([^)\s>]+)>?(?: \".*?\")?\)", re.sub(r"`[^`\n]*`", "", text_of(page)))]
+    found: list[str] = re.findall(r"\]\(<?([^)\s>]+)>?(?: \".*?\")?\)", re.sub(r"`[^`\n]*`", "", text_of(page)))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
