@@ -8,10 +8,9 @@
     >>> round(float(embed.similarity(vectors)[0, 1]), 2)
     0.87
 
-Every task is a class that is made once and called with texts: :class:`Embedder`, :class:`Classifier`, :class:`Tagger`, :class:`Answerer`,
-:class:`Ranker`, :class:`ZeroShot`, :class:`MaskFiller`. ``nb.train`` fine-tunes, ``nb.load`` gives a model as a torch module, ``nb.hf`` has
-the calls of transformers and sentence-transformers, and ``nativebert --help`` is the command line. ``import nativebert`` is fast: torch is
-imported on first use.
+A task is a class, made once and called with texts: Embedder, Classifier, Tagger, Answerer, Ranker, ZeroShot, MaskFiller. nb.train fine-tunes,
+nb.load gives a model as a torch module, nb.hf has the calls of transformers and sentence-transformers, and `nativebert --help` is the command
+line. `import nativebert` is fast: torch is imported on first use.
 """
 
 from __future__ import annotations
@@ -91,11 +90,20 @@ _MODULES = ("errors", "hf", "pictures", "train")
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
+        if name != "errors":
+            _check_installed()
         return importlib.import_module(f"nativebert.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'nativebert' has no attribute {name!r}{_hint(name)}", name=name)
+    _check_installed()
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
+
+
+def _check_installed() -> None:
+    from nativebert.errors import check_installed
+
+    check_installed()
 
 
 def _hint(name: str) -> str:

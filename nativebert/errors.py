@@ -17,6 +17,7 @@
      +-- DivergedError          training came to a loss that is infinite or NaN
      +-- InterruptedRunError    training was stopped by a signal, after a checkpoint
      +-- BadInputError          an argument or a text that cannot be used; a ValueError too
+     +-- NotInstalledError      a package that nativebert needs is missing; an ImportError too
     NativeBertWarning
      +-- Truncated, SmallerBatches, Unread, Assumed, NewlyInitialized, Doubtful, nativebert.hub.CachedCopy
 
@@ -27,6 +28,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib.util import find_spec
+
+REQUIRED = ("torch", "numpy", "safetensors", "tokenizers", "huggingface_hub")
 
 
 class NativeBertError(Exception):
@@ -104,6 +108,39 @@ class OutOfMemoryError(NativeBertError):
 
 class BadInputError(NativeBertError, ValueError):
     """An argument or a text that cannot be used."""
+
+
+class NotInstalledError(NativeBertError, ImportError):
+    """A package that nativebert needs is not installed.
+
+    Attributes:
+        names: the packages that are missing.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        verb, pronoun = ("is", "it") if len(names) == 1 else ("are", "them")
+        message = f"{listed} {verb} not installed, and nativebert needs {pronoun}: pip install {' '.join(names)}"
+        super().__init__(message, name=names[0])
+        self.names = names
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Those of :data:`REQUIRED` that are not installed; none is imported."""
+
+    def missing(name: str) -> bool:
+        try:
+            return name not in sys.modules and find_spec(name) is None
+        except ImportError:
+            return True
+
+    return tuple(filter(missing, REQUIRED))
+
+
+def check_installed() -> None:
+    """Raises :class:`NotInstalledError` in place of a traceback out of the middle of an import."""
+    if missing := missing_packages():
+        raise NotInstalledError(missing)
 
 
 class NativeBertWarning(UserWarning):

@@ -193,8 +193,8 @@ def load(
     reference: str | PathLike[str] | Snapshot,
     *,
     head: str | NewHead | None = "auto",
-    device: str = "cpu",
-    precision: str = "float32",
+    device: str | int | torch.device = "cpu",
+    precision: str | torch.dtype = "float32",
     revision: str | None = None,
     offline: bool | None = None,
     token: str | None = None,
@@ -214,8 +214,8 @@ def load(
         head: the task of the head: ``"lm"``, ``"classify"``, ``"tag"``, ``"answer"``, ``"choose"``, ``"nsp"``, ``"sop"``, ``"rtd"``; ``"auto"`` for
             those that the checkpoint was saved with, None for none. Heads that are left out are kept for saving. A
             :class:`nativebert.config.NewHead` makes a head that the checkpoint does not have, to be trained.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``: what the parameters are cast to.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, a ``torch.device``, or the number of an NVIDIA GPU.
+        precision: ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``, or torch's type: what the parameters are cast to.
         revision: branch, tag or commit on the Hub.
         offline: True to touch no network; None for the environment's ``HF_HUB_OFFLINE``.
         token: Hub token; None for the one that is logged in.
@@ -235,16 +235,26 @@ def load(
         NativeBertError: the model cannot be had (see :func:`nativebert.hub.resolve`), or its config is refused or corrupt.
         weights_map.WeightsMapError: its weight file is damaged, holds NaN, or does not fit the config; the message names the tensors.
     """
-    if precision not in PRECISIONS:
-        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    target = choose_device(device)
+    dtype, target = _dtype(precision), choose_device(device)
     snapshot = open_snapshot(reference, revision=revision, offline=offline, token=token, base=base)
     with _gc_disabled():
-        return _load(snapshot, head, target, getattr(torch, precision), adapter, unexpected, settings)
+        return _load(snapshot, head, target, dtype, adapter, unexpected, settings)
+
+
+def _dtype(precision: str | torch.dtype) -> torch.dtype:
+    name = str(precision).removeprefix("torch.")
+    if name not in PRECISIONS:
+        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def from_config(
-    config: Mapping[str, Any], *, head: str | None = None, device: str = "cpu", precision: str = "float32"
+    config: Mapping[str, Any],
+    *,
+    head: str | None = None,
+    device: str | int | torch.device = "cpu",
+    precision: str | torch.dtype = "float32",
 ) -> LoadedModel:
     """A model with fresh weights from a config alone, in evaluation mode, as transformers' class makes it from its config.
 
@@ -257,10 +267,8 @@ def from_config(
         CorruptError, RefusedError: see :func:`nativebert.arch.read_config`.
         BadInputError: the family has no such head.
     """
-    if precision not in PRECISIONS:
-        raise BadInputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    dtype, target = _dtype(precision), choose_device(device)
     found, parsed = _restructured(config, head)
-    dtype, target = getattr(torch, precision), choose_device(device)
     with torch.device("meta"):
         model = LoadedModel(parsed, pooler=None if head is None else False, tasks=parsed.tasks)
     initialize(model, found, model.state_dict().keys(), dtype, target, construct=True)

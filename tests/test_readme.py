@@ -1,13 +1,15 @@
 """README.md and the guides in docs/: their Python blocks run, and so do the commands of README.md and docs/cli.md.
 
 The blocks of a page run in order, as one program. A stand-in for the Hub serves tiny models with random weights under the names that the
-pages use; all-MiniLM-L6-v2 is the real one. A failure names the page and the line. Not run here: docs/integrations.md and docs/adding-a-family.md,
-which tests of their own run, the R of docs/hf.md (that of docs/r.md is run by tests/r/test-docs.R), and what NOT_RUN names.
+pages use; all-MiniLM-L6-v2 is the real one. A failure names the page and the line. Not run here: the pages of OTHERS, which tests of their own run; R, which
+tests/r/test-docs.R runs (README.md, docs/r.md, docs/hf.md) and `make test-r` (docs/r-vignette.md); torchrun (docs/training.md), which
+tests/nativebert/train/test_distributed.py starts; and what NOT_RUN names.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 import sys
@@ -53,6 +55,7 @@ MODEL = {"classify": "sentiment", "tag": "ner", "answer": "qa", "fill": "mlm", "
 NOT_RUN = {
     "pip": "installs: .ci/run does it, through make",
     "conda": "installs",
+    "docker": "needs a daemon: docs/releasing.md lists it as not run",
     "make": "builds its own environment: .ci/run does it",
     "nativebert bench": "measures for minutes: test_bench.py runs the command",
     "nativebert invariance": "compares for minutes: test_invariance.py runs the command",
@@ -172,6 +175,46 @@ def test_commands(
         expected = 1 if "parity edited" in line else 0
         assert code == expected, f"{page}, line {number}: {line}\n{capfd.readouterr()}"
     assert skipped < len(commands(page))
+
+
+def test_the_other_blocks_of_scale(folders: dict[str, str], working: Path) -> None:
+    """Those that are no recipes of an engine. The client of OpenAI is that of test_serve.py, which has a server for it."""
+    pandas = pytest.importorskip("pandas")
+    program = "\n".join(line for _, line in blocks("docs/scale.md", "py"))
+    program, _, client = program.partition("from openai import OpenAI")
+    assert "client.embeddings.create(" in client
+    assert "client.embeddings.create(" in (ROOT / "tests" / "nativebert" / "test_serve.py").read_text("utf-8")
+    names: dict[str, Any] = {"frame": pandas.read_csv("reviews.csv")}
+    exec(compile(program.replace(', drop=["raw_html"]', ""), "docs/scale.md", "exec"), names)
+    assert names["report"].rows == 24
+    assert {"review", "label", "score"} <= set(names["frame"].columns)
+
+
+def test_the_output_that_the_first_page_shows(working: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = "\n".join(line for _, line in blocks("README.md", "python"))
+    exec(compile(program, "README.md", "exec"), {})
+    shown = [line for _, line in blocks("README.md", "text") if line][:4]
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == shown[:3]
+
+    def without_time(line: str) -> str:
+        return re.sub(r"[\d.]+ s \([\d,]+ tokens/s\)", "", line).replace(" without C kernels", "")
+
+    assert without_time(said[3]) == without_time(shown[3])
+
+
+def test_the_output_of_search_that_docs_cli_shows(
+    folders: dict[str, str], working: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = next(line for _, line in commands("docs/cli.md") if line.startswith("nativebert search examples/sentences.txt"))
+    shown = [json.loads(text) for _, text in blocks("docs/cli.md", "text") if text.startswith('{"query": "a sleeping animal"')]
+    capfd.readouterr()
+    assert _run(line, folders, monkeypatch) == 0
+    said = [json.loads(text) for text in capfd.readouterr().out.splitlines()]
+    assert len(said) == len(shown) == 2
+    for ours, theirs in zip(said, shown, strict=True):
+        assert abs(ours.pop("score") - theirs.pop("score")) < 1e-5
+        assert ours == theirs
 
 
 def _run(line: str, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -11,7 +11,7 @@ def on_page_markdown(markdown, page, config, files):
     here = posixpath.dirname(page.file.src_uri)
     if page.file.src_uri == "README.md":
         markdown = Path("README.md").read_text("utf-8").replace("](docs/README.md)", "](api/tasks.md)").replace("](docs/", "](")
-        markdown = re.sub(r"\]\((?=[A-Z]+\.md|examples/|benchmarks/)", "](../", markdown)
+        markdown = re.sub(r"\]\((?=[A-Z]+\.md|examples/|benchmarks/|tests/)", "](../", markdown)
 
     def of_repository(match):
         before, target, anchor = match[1], match[2], match[3] or ""

@@ -47,15 +47,17 @@ class _Version(argparse.Action):
     """Prints what is installed, without importing it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version
+        from importlib.metadata import version
 
         from nativebert import kernels
+        from nativebert.errors import NotInstalledError, missing_packages
 
         print(f"nativebert {__version__}")
-        try:
+        missing = missing_packages()
+        if "torch" not in missing:
             print(f"torch {version('torch')}")
-        except PackageNotFoundError:
-            print("torch is not installed, and nothing runs without it: pip install torch")
+        if missing:
+            print(NotInstalledError(missing))
         print("with C kernels" if kernels.PATH.exists() else f"without C kernels: {kernels.NOT_BUILT}")
         parser.exit()
 
@@ -90,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_error(error: Exception, args: argparse.Namespace) -> int:
     """Tell an error in one line."""
-    from nativebert.errors import NativeBertError
+    from nativebert.errors import NativeBertError, NotInstalledError, missing_packages
+
+    if isinstance(error, ImportError) and (missing := missing_packages()):
+        return fail(str(NotInstalledError(missing)))
     from weights_map import MismatchError, WeightsMapError
 
     if isinstance(error, MismatchError):

@@ -29,6 +29,7 @@ def define(parser: options.Parser) -> None:
         help="dtype of nativebert's model (default: %(default)s)",
     )
     parser.add_argument("--all", action="store_true", help="show every operation in addition to the layer outputs")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the report as a page, .html (works offline)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
     parser.add_argument("--plot", metavar="FILE", help="plot the differences: .png, .svg or .pdf (requires the extra plot)")
 
@@ -37,9 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from nativebert.cli.common import BAD, check_report, notes, sample, selected, write_report
     from nativebert.console import facts, table
     from nativebert.parity.check import check
+    from nativebert.parity.report import check_page
     from nativebert.pictures.differences import check_plot, plot
 
-    check_report(args.json, args.texts, args.plot)
+    check_report(args.json, args.texts, args.plot, args.output)
+    if args.output is not None:
+        check_page(args.output)
     if args.plot is not None:
         check_plot(args.plot)
     texts = sample(args)
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         head = None if args.head == "none" else args.head
         report = check(args.model, texts=texts, head=head, **selected(args, "against", "dtype", "revision", "offline"))
     out = write_report(args.json, report.as_dict())
+    if args.output:
+        report.save(args.output)
     if args.plot:
         outputs = [step for step in report.steps if step.kind == "output"]
         plot(outputs, f"{report.facts['model']}, {report.facts['dtype']}: {'pass' if report.passed else 'fail'}", args.plot)

@@ -15,10 +15,12 @@ import re
 import warnings
 from typing import Any
 
-from nativebert.arch import families
-from nativebert.errors import NativeBertWarning, RefusedError
-from nativebert.hf import unsupported
-from nativebert.text.tokenizer import BUILT_FROM
+from nativebert.errors import NativeBertWarning, RefusedError, check_installed
+
+check_installed()
+from nativebert.arch import families  # noqa: E402
+from nativebert.hf import unsupported  # noqa: E402
+from nativebert.text.tokenizer import BUILT_FROM  # noqa: E402
 
 _PIPELINES = (
     "TextClassification", "TokenClassification", "QuestionAnswering", "FillMask", "FeatureExtraction", "ZeroShotClassification",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
+
+from nativebert.io.write import check_ending, output_file
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class Report:
     settings: dict[str, tuple[str, str]]
     tokens: tuple[str, ...]
     facts: dict[str, str]
+
+    def _repr_html_(self) -> str | None:
+        from nativebert.pictures.figure import framed
+
+        return framed(self.html, 720)
 
     @property
     def passed(self) -> bool:
@@ -119,6 +128,27 @@ class Report:
     def json(self) -> str:
         """:meth:`as_dict` as JSON text."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+
+    def html(self) -> str:
+        """The report as a page: the verdict, charts of the error by layer, and every output and operation with its limit."""
+        from nativebert.parity.page import page
+
+        return page(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the page, which needs no network, to an ``.html`` file.
+
+        Raises:
+            BadInputError: another ending, or a place that cannot be written to.
+        """
+        check_page(path)
+        with output_file(os.fspath(path)) as file:
+            file.write(self.html().encode())
+
+
+def check_page(path: str | PathLike[str]) -> None:
+    """Before the work: can a page be written to ``path``? Raises :class:`BadInputError`."""
+    check_ending(os.fspath(path), (".html",), "report.html")
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,7 @@ _HEAD = """<head>
 body { margin: 0; font: 15px/1.4 system-ui, sans-serif; display: flex; flex-direction: column; height: 100vh; height: 100dvh; }
 @media (prefers-color-scheme: dark) { body { background: #14171c; color: #e6e9ed; } }
 header { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; padding: .6rem .8rem 0; }
-h1 { font-size: 1rem; margin: 0; flex: 1 1 12rem; }
+h1 { font-size: 1rem; margin: 0; flex: 1 1 12rem; min-width: 0; overflow-wrap: anywhere; }
 input { font: inherit; padding: .2rem .5rem; width: 14rem; max-width: 100%; box-sizing: border-box; }
 body > div { flex: 1; min-height: 0; }
 </style>"""
@@ -59,16 +59,31 @@ search.addEventListener("input", () => {
   Plotly.restyle(map, {"marker.opacity": fits.map(of => wanted ? of.map(fit => fit ? 1 : .06) : .85)});
   found.textContent = wanted ? `${fits.flat().filter(Boolean).length} of ${fits.flat().length}` : "";
 });
-const dark = matchMedia("(prefers-color-scheme: dark)");
+// A text stands beside its point where it covers no other text and no point; zooming in makes room for more.
+function name() {
+  const frame = map.querySelector(".nsewdrag")?.getBoundingClientRect(), gap = 1;
+  const covers = (a, b) => a.left < b.right + gap && b.left < a.right + gap && a.top < b.bottom && b.top < a.bottom;
+  const taken = [...map.querySelectorAll(".points path")].map(point => point.getBoundingClientRect());
+  for (const text of map.querySelectorAll(".textpoint text")) {
+    const box = text.getBoundingClientRect();
+    const fits = box.left >= frame.left && box.right <= frame.right && box.top >= frame.top && !taken.some(other => covers(box, other));
+    text.style.visibility = fits ? "visible" : "hidden";
+    if (fits) taken.push(box);
+  }
+}
+map.on("plotly_afterplot", name);
+const dark = matchMedia("(prefers-color-scheme: dark)"), black = map.data.map((trace, i) => i).filter(i => map.data[i].marker.color === "#000000");
 function paint() {
   const ink = dark.matches ? "#e6e9ed" : "#1b1f24", line = dark.matches ? "#343b44" : "#e5e9ee", look = {"font.color": ink};
   for (const axis of Object.keys(map.layout).filter(name => /^[xy]axis/.test(name))) look[axis + ".gridcolor"] = line;
   for (const axis of map.layout.scene ? ["xaxis", "yaxis", "zaxis"] : []) look[`scene.${axis}.gridcolor`] = line;
   Plotly.relayout(map, look);
+  if (black.length) Plotly.restyle(map, {"marker.color": dark.matches ? "#ffffff" : "#000000"}, black);
 }
 dark.addEventListener("change", paint);
 paint();
-if (innerWidth < 600) Plotly.relayout(map, {"legend.orientation": "h", "legend.y": -.2, "margin.l": 40});
+if (innerWidth < 600) Plotly.relayout(map, {"legend.orientation": "h", "legend.y": -.2, "margin.l": 40, "margin.r": 10});
+if (matchMedia("(hover: none)").matches) Plotly.relayout(map, {"dragmode": "pan"});
 </script>
 </body>"""
 

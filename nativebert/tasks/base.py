@@ -79,7 +79,9 @@ class Task:
     def __init__(self, model: str | PathLike[str] | Snapshot | Model, **options: Unpack[TaskOptions]) -> None:
         if unknown := options.keys() - TASK_OPTIONS:
             name = min(unknown)
-            hint = hints.of_argument(name, TASK_OPTIONS | inspect.signature(type(self).__init__).parameters.keys())
+            call = inspect.signature(type(self).__call__).parameters.keys() if callable(self) else set()
+            known = TASK_OPTIONS | inspect.signature(type(self)).parameters.keys()
+            hint = hints.of_argument(name, known, CALL_OPTIONS | call, hints.CALLED)
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}{hint}")
         settings = DEFAULTS | self.defaults | options
         device, precision = str(choose_device(settings["device"])), precision_name(settings["precision"])
@@ -240,7 +242,7 @@ class Task:
     if not TYPE_CHECKING:  # for checkers, what is not there is not there
 
         def __getattr__(self, name: str) -> Any:
-            hint = f": {hints.ATTRIBUTES[name]}" if name in hints.ATTRIBUTES else ""
+            hint = hints.of_attribute(name, dir(type(self)))
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
     # -- sequences to numbers

@@ -63,7 +63,7 @@ class Call:
     def __init__(self, task: Task, items: list[Any], options: ReportOptions, copies: int = 1) -> None:
         self.task, self.options, self._started = (
             task,
-            task.options.changed(options, type(task).__call__ if callable(task) else None),
+            task.options.changed(options, type(task)),
             time.perf_counter(),
         )
         self._return_report = options.get("return_report", False)

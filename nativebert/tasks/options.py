@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
 from os import PathLike
@@ -124,7 +123,7 @@ class Options:
             raise BadInputError(f"max_tokens={limit} leaves no room for text beside {self.special_tokens} special tokens")
         vars(self).update(check(self.too_long, self.stride, self.batch_tokens), max_tokens=limit)  # whole numbers become ints
 
-    def changed(self, options: ReportOptions, call: Callable[..., Any] | None = None) -> Options:
+    def changed(self, options: ReportOptions, task: type | None = None) -> Options:
         """These options, with those of a call in their place.
 
         Raises:
@@ -133,11 +132,11 @@ class Options:
         """
         if not CALL_OPTIONS.issuperset(options):
             name = min(options.keys() - CALL_OPTIONS)
-            hint = (
-                f": {name} belongs to the constructor of the task"
-                if name in TASK_OPTIONS
-                else hints.of_argument(name, CALL_OPTIONS | signature(call).parameters.keys() if call else CALL_OPTIONS)
-            )
+            known, made = set(CALL_OPTIONS), set(TASK_OPTIONS)
+            if task is not None:
+                made |= signature(task).parameters.keys()
+                known |= signature(task.__call__).parameters.keys()
+            hint = hints.of_argument(name, known, made)
             raise TypeError(f"the call of a task has no keyword argument {name!r}{hint}")
         changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None and name in TASK_OPTIONS}
         return replace(self, **changes) if changes else self

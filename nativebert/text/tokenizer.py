@@ -608,7 +608,7 @@ def _wrap_errors_as_corrupt(where: Path) -> Iterator[None]:
     """Whatever hostile files set off inside the library, even a Rust panic, leaves as ``CorruptError``."""
     try:
         yield
-    except (NativeBertError, MemoryError):
+    except (NativeBertError, MemoryError, ImportError):
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

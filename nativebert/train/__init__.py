@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from nativebert.errors import check_installed
+
 _HOME = {
     "classify": "nativebert.train.classification",
     "tag": "nativebert.train.tagging",
@@ -26,6 +28,7 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_installed()
     return getattr(importlib.import_module(_HOME[name]), name)
 
 

@@ -72,7 +72,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def short(value: float) -> str:
     """A number, as an axis has it."""
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.10g}" if float(value).is_integer() else f"{value:.4g}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, Literal, Self, TypedDict
 
 from nativebert.checks import at_least, whole_number
@@ -143,7 +144,14 @@ class TrainingOptions:
         """
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in settings if name not in known]:
-            meant = {"num_train_epochs": "epochs", "per_device_train_batch_size": "batch_size"}
+            meant = {
+                "num_train_epochs": "epochs",
+                "per_device_train_batch_size": "batch_size",
+                "train_batch_size": "batch_size",
+            }
+            meant |= {"lr": "learning_rate", "num_epochs": "epochs", "warmup_ratio": "warmup_steps", "bfloat16": "bf16"}
+            near = get_close_matches(unknown[0], known, 1, 0.75)
             hint = f"; it is called {meant[unknown[0]]}" if unknown[0] in meant else f": {', '.join(known)}"
+            hint = f": did you mean {near[0]}?" if near and unknown[0] not in meant else hint
             raise BadInputError(f"{unknown[0]!r} is no option of training{hint}")
         return cls(**settings)

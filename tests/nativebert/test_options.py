@@ -117,7 +117,7 @@ def test_an_option_that_does_not_exist(folders: dict[str, str]) -> None:
             TypeError, match=r"the call of a task has no keyword argument 'max_token': did you mean max_tokens\?$"
         ):
             call(task, max_token=8)
-        with pytest.raises(TypeError, match="no keyword argument 'device': device belongs to the constructor of the task"):
+        with pytest.raises(TypeError, match="no keyword argument 'device': device is given when the task is made"):
             call(task, device="cpu")
 
 
@@ -128,15 +128,37 @@ def test_names_of_other_libraries(folders: dict[str, str]) -> None:
         ({"batch_size": 8}, "a batch is as many tokens as batch_tokens= says"),
         ({"show_progress_bar": True}, "it is called progress"),
         ({"convert_to_tensor": True}, "it is called as_tensor"),
-        ({"candidate_labels": []}, r"'candidate_labels'$"),  # of another task
+        ({"return_tensors": "pt"}, "it is called as_tensor"),
+        ({"max_length": 8}, "it is called max_tokens"),
+        ({"truncation": True}, "it is called too_long: 'truncate', 'window' or 'error'"),
+        ({"torch_dtype": "float16"}, "it is called precision, and given when the task is made"),
+        ({"device_map": "auto"}, "it is called device, and given when the task is made"),
+        ({"normalize_embeddings": True}, "it is called normalize, and given when the task is made"),
+        ({"devcie": "cpu"}, r"did you mean device, which is given when the task is made\?$"),
+        ({"candidate_labels": []}, r"'candidate_labels': other tasks have it, under the name labels$"),
     ):
         with pytest.raises(TypeError, match=says):
             embed("a", **wrong)
-    with pytest.raises(TypeError, match="'torch_dtype': it is called precision"):
-        nb.Embedder(folders["minilm"], torch_dtype=torch.float16)  # type: ignore[call-arg]
+    for wrong, says in (
+        ({"torch_dtype": torch.float16}, "'torch_dtype': it is called precision$"),
+        ({"device_map": "auto"}, "it is called device$"),
+        ({"normalize_embeddings": True}, "it is called normalize$"),
+        ({"show_progress_bar": True}, "it is called progress, and given in the call$"),
+        ({"return_tensors": "pt"}, "it is called as_tensor, and given in the call$"),
+        ({"prompt_nmae": "query"}, r"did you mean prompt_name, which is given in the call\?$"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            nb.Embedder(folders["minilm"], **wrong)  # type: ignore[arg-type]
+    model = nb.load(folders["minilm"], device=torch.device("cpu"), precision=torch.bfloat16)
+    assert (model.device.type, model.dtype) == ("cpu", torch.bfloat16)
+    with pytest.raises(BadInputError, match=r"no device 'cuda:97'"):
+        nb.load(folders["minilm"], device=97)
     for name, says in (
         ("encode", "call the task itself"),
         ("eval", "always in evaluation mode"),
+        ("cuda", "pass device= when the task is made"),
+        ("half", "pass precision= when the task is made"),
+        ("similarty", r"did you mean similarity\?$"),
         ("no_such", r"attribute 'no_such'$"),
     ):
         with pytest.raises(AttributeError, match=says):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from nativebert import cli
 from nativebert.errors import BadInputError, NativeBertError
 from nativebert.parity import report
 from nativebert.parity.check import check
+from nativebert.parity.report import Report, Step
 from nativebert.pictures.differences import plot
 
 pytestmark = pytest.mark.reference
@@ -62,13 +65,18 @@ def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Non
 
 
 def test_minilm_passes(run: Callable[..., Result], texts: Path, tmp_path: Path) -> None:
-    result = run("parity", MINILM_ID, "--texts", texts, "--json", tmp_path / "r.json", "--plot", tmp_path / "r.png", "--all")
+    files = ("--json", tmp_path / "r.json", "--plot", tmp_path / "r.png", "-o", tmp_path / "r.html")
+    result = run("parity", MINILM_ID, "--texts", texts, *files, "--all")
     assert result.code == 0, result
     assert result.err == ""
     assert "PASS: the same model" in result.out
     for name in ("embeddings", "layers.0", "layers.5.attention", "pooler", "layers.3.attn.q", "layers.5.mlp.down"):
         assert any(line.split()[0] == name for line in result.out.splitlines() if line), name
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "r.html").read_text()
+    assert '<div class="verdict"><b>PASS</b>the same model.' in page
+    assert page.count('<th scope="row">layers.') == (2 + 8) * 6
+    assert page.count(" differs</td>") == page.count('<tr class="bad">') == 0
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["passed"] is True
     facts = found["facts"]
@@ -80,6 +88,50 @@ def test_minilm_passes(run: Callable[..., Result], texts: Path, tmp_path: Path) 
     assert len(outputs) == 1 + 2 * 6 + 1
     assert sum(step["kind"] == "operation" for step in found["steps"]) == 1 + 8 * 6
     assert all(step["passed"] and step["max_abs"] <= 1e-5 and step["cosine"] > 1 - 1e-9 for step in outputs)
+
+
+EVIL = "</title><script>alert(1)</script> & @BODY@ \x1b[31m"
+
+
+def test_the_page_of_a_failure_names_it_and_runs_nothing(tmp_path: Path) -> None:
+    good = Step("layers.0", "output", 2e-6, 2e-7, 3.0, 1.0, 2e-6, 1e-5)
+    bad = Step("layers.1", "output", 4e-5, 2e-7, 3.0, 1.0, 2e-6, 1e-5)
+    nowhere = Step("pooler", "output", math.nan, math.inf, math.inf, 0.0, 0.0, 0.0)
+    wrong = Step("layers.1.attn.q", "operation", 3e-6, 3e-7, 4.0, 1.0, 3e-6, 2e-5, 9e-4, 3e-5)
+    found = Report(
+        (good, wrong, bad, nowhere), {"layers.1.attn.q.weight": 1e-3}, {"eps": ("1", EVIL)}, (EVIL,), {"model": EVIL}
+    )
+    found.save(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<b>FAIL</b><ul><li>the first operation that diverges is layers.1.attn.q: 9.0e-04 by itself" in page
+    assert re.findall(r'<tr class="bad"><th scope="row">([\w.]+)</th>', page) == ["layers.1", "pooler", "layers.1.attn.q"]
+    assert '<tr><th scope="row">layers.0</th><td class="number ratio" style="--share: 0.200">0.20</td>' in page
+    assert '--share: 1.000">4.00 differs</td>' in page  # 4e-5 of 1e-5
+    assert '--share: 1.000">30.00 differs</td>' in page  # by itself, 9e-4 of 3e-5
+    assert '--share: 1.000">NaN differs</td>' in page
+    assert page.count('class="bar bad"') == 1 + 3  # the key and three columns
+    assert "layers.1.attn.q.weight" in page
+    assert "script" not in page.replace("&lt;script&gt;", "").replace("&lt;/script&gt;", "")
+    assert "\x1b" not in page
+    assert page.count("<section>") == 7
+    assert not re.search("https?://", page)
+    assert "default-src 'none'" in page
+    shown = found._repr_html_()
+    assert shown is not None
+    assert shown.startswith("<iframe srcdoc=")
+
+
+def test_a_page_of_nothing_and_one_that_cannot_be_written(run: Callable[..., Result], tmp_path: Path) -> None:
+    page = Report((), {}, {"width": ("32", "16")}, (), {"model": "a"}).html()
+    assert "the two cannot be run on the same tokens" in page
+    assert "<svg" not in page
+    folder = write_folder(tmp_path / "tiny", BERT)
+    for path, says in [("report.pdf", "use one of the extensions .html"), ("no/where/report.html", "no/where")]:
+        result = run("parity", folder, "-o", path)
+        assert (result.code, result.out) == (2, "")  # told before the work
+        assert says in result.err
+    same = tmp_path / "report.html"
+    assert "--json" in run("parity", folder, "-o", same, "--json", same).err
 
 
 def test_json_to_standard_output(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def test_without_kernels_it_is_for_every_system(tmp_path: Path) -> None:
     assert {
         "nativebert/py.typed",
         "weights_map/py.typed",
+        "nativebert/parity/report.html",
         "nativebert/pictures/attention.html",
         "nativebert/train/report.html",
     } <= names
@@ -85,6 +87,22 @@ def test_with_kernels_it_is_for_every_python_of_this_system(tmp_path: Path) -> N
     assert [info.filename for info in libraries] == ["nativebert/kernels/library.so"]
     assert b".debug_info" not in content
     assert len(content) < 2_000_000
+
+
+def test_the_image_is_built_from_what_is_there() -> None:
+    recipe = (ROOT / "Dockerfile").read_text("utf-8")
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", recipe, re.MULTILINE) for name in line.split()}
+    assert copied == {*SOURCES, "constraints.txt"}  # what the wheel is built from
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
+    assert all((ROOT / name).exists() for name in copied)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for image in re.findall(r"^FROM python:([\d.]+)-slim", recipe, re.MULTILINE):
+        assert f"Programming Language :: Python :: {image}" in project["classifiers"]
+    extras = re.findall(r"\.whl\)\[(.*?)\]", recipe)[0].split(",")
+    assert set(extras) <= project["optional-dependencies"].keys()
+    assert '"with C kernels"' in recipe
+    assert 'ENTRYPOINT ["nativebert"]' in recipe
 
 
 def test_the_release_builds_what_the_metadata_say() -> None:

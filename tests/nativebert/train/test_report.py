@@ -211,6 +211,20 @@ def test_ticks() -> None:
         assert all(low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9) for tick in found)
 
 
+def test_ticks_that_differ_are_written_differently() -> None:
+    for low, high in [(0, 2e-5), (1e-5, 3e-5), (0, 3e6), (0, 0.1), (1.2e6, 1.3e6)]:
+        written = [charts.short(tick) for tick in charts.ticks(low, high)]
+        assert len(set(written)) == len(written), written
+    assert [charts.short(value) for value in (0, 1.5e-5, 2e-5, 1e6, 0.25, 1200)] == [
+        "0",
+        "1.5e-5",
+        "2e-5",
+        "1e6",
+        "0.25",
+        "1,200",
+    ]
+
+
 def test_a_long_log_is_averaged(tmp_path: Path) -> None:
     drawn = charts.lines("loss", [charts.Series("loss", [(n, 1.0 if n % 2 else 3.0) for n in range(4000)])], "step")
     points = re.search('points="(.*?)"', drawn)
