@@ -26,6 +26,7 @@ FAMILIES = {
     "camembert": "roberta",
     "distilbert": "distilbert",
     "electra": "electra",
+    "ernie": "ernie",
     "gte": "gte",
     "jina_bert": "jina_bert",
     "jina_embeddings_v3": "jina3",
@@ -203,6 +204,8 @@ def _has(config: EncoderConfig, name: str) -> bool:
         return config.segments > 0
     if module == ["embed", "position"]:
         return config.position_table
+    if module == ["embed", "task"]:
+        return config.task_types > 0
     if module == ["distance"]:
         return bool(config.relative_buckets and config.layers)
     if module[0] == "relative":

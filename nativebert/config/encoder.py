@@ -87,6 +87,7 @@ class EncoderConfig:
         pad_id: id of the padding token.
         embedding_width: width of the embedding tables, ``E``; None for the model's width.
         project: whether a linear layer leads from the embeddings to the model's width.
+        task_types: rows of the table of task types, ``Y``, of which every token has the first (ERNIE); 0 for none.
         masked_padding: whether padding tokens that are computed are zero, and attend to all alike (DeBERTa).
         position_table: whether positions are learned, and added to the tokens.
         positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
@@ -124,6 +125,7 @@ class EncoderConfig:
     pad_id: int = 0
     embedding_width: int | None = None
     project: bool = False
+    task_types: int = 0
     masked_padding: bool = False
     position_table: bool = True
     positions_after_pad: bool = False
@@ -160,6 +162,7 @@ class EncoderConfig:
             "E": self.embedding_width or self.width,
             "P": self.positions if self.position_table else 0,
             "S": self.segments,
+            "Y": self.task_types,
             "F": self.layers[0].intermediate_size if self.layers else 0,
             "K": self.relative_buckets,
             "R": 2 * self.relative.span if self.relative else 0,

@@ -278,6 +278,8 @@ class CpuPlan(ExecutionPlan):
             x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)
         if embed.position is not None:
             x += F.embedding(batch.positions, embed.position.weight)
+        if embed.task is not None:
+            x += embed.task.weight[0]
         return self._embedding_norm(x)
 
 

@@ -45,7 +45,7 @@ _LAYER_FIELDS = frozenset(
     {"heads", "intermediate_size", "activation", "weight_index", "window", "rope_theta", "rope_scale", "attn_norm"}
 )
 _CONFIG_FIELDS = frozenset(
-    """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
+    """family vocab_size width layers positions segments norm_eps pad_id embedding_width project task_types position_table positions_after_pad
     relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
@@ -343,7 +343,7 @@ class CKernelPlan(ExecutionPlan):
     def _embedding(self, model: Model, own: bool) -> kernels.Embedding:
         """The tables are shared with a model that nobody else has (``own``), and copied from one that somebody may go on to train."""
         embed, config = model.embed, self.config
-        weights = [None if t is None else t.weight for t in (embed.token, embed.segment, embed.position)]
+        weights = embed.token.weight, None if embed.segment is None else embed.segment.weight, embed.rows()
         tables = [None if w is None else self._pointer(w if own else w.detach().clone()) for w in weights]
         project = kernels.Linear()
         if embed.project is not None:

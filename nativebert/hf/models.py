@@ -265,7 +265,8 @@ class PreTrainedModel(nn.Module):
                 return_dict=return_dict,
             )
         segments = self.native.config.segments > 0
-        if more and (not segments or self.end == "ForMultipleChoice" or len(more) > 2):
+        most = 1 if self.native.config.task_types else 2  # ERNIE has task_type_ids between the two
+        if more and (not segments or self.end == "ForMultipleChoice" or len(more) > most):
             raise BadInputError(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")
         named = {**dict(zip(("token_type_ids", "position_ids"), more)), **named}
         targets = self.targets()

@@ -20,8 +20,9 @@ from nativebert.parity.compare import Steps, steps
 
 # What transformers has: the common classes of every family, and those that some have.
 COMMON = ["Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction")]
-MORE = {"bert": ["ForPreTraining", "ForNextSentencePrediction"], "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
-PRETRAINING = {"bert": ("lm", "nsp"), "albert": ("lm", "sop"), "electra": ("rtd",)}
+_BERT = ["ForPreTraining", "ForNextSentencePrediction"]
+MORE = {"bert": _BERT, "ernie": _BERT, "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
+PRETRAINING = {"bert": ("lm", "nsp"), "ernie": ("lm", "nsp"), "albert": ("lm", "sop"), "electra": ("rtd",)}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "camembert": ROBERTA | {"type_vocab_size": 1},
     "electra": _BERT | {"embedding_size": 24},
     "electra wide": _BERT | {"embedding_size": 32},
+    "ernie": _BERT | {"use_task_id": True},
+    "ernie plain": _BERT,
     "albert": _ALBERT,
     "albert groups": _ALBERT | {"num_hidden_groups": 2, "inner_group_num": 2},
     "mpnet": _SIZES | {"pad_token_id": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "relative_attention_num_buckets": 32},
@@ -72,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 STEM = {
     "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
     "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3",
+    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3", "ernie": "Ernie",
 }  # fmt: skip
 """Family -> what the names of its classes in transformers begin with."""
 LACKS = {
