@@ -27,6 +27,7 @@ FAMILIES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "ernie": "ernie",
+    "gpt2": "gpt2",
     "gte": "gte",
     "jina_bert": "jina_bert",
     "jina_embeddings_v3": "jina3",
@@ -50,7 +51,6 @@ OTHERS = {
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
     "roformer": "its positions are rotary, and its blocks are otherwise BERT's",
-    "gpt2": "it is a decoder",
     "llama": "it is a decoder",
     "mistral": "it is a decoder",
     "qwen2": "it is a decoder",
@@ -91,8 +91,9 @@ class Family:
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
         heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
-        truncated: of fresh weights that are truncated normal: from the config.json, ``initializer_range`` and the encoder's config, the limit in
-            standard deviations, and the standard deviation by the last part of the module's name in a checkpoint. None for normal ones.
+        redrawn: of fresh weights that transformers draws twice, the second time from another normal distribution: from the config.json,
+            ``initializer_range`` and the encoder's config, the limit in standard deviations at which it is truncated (infinity for none), and
+            the standard deviation by the last part of the module's name in a checkpoint. None for a family that has none.
     """
 
     name: str
@@ -110,7 +111,7 @@ class Family:
     float32_losses: tuple[str, ...] = ()
     tokenizer: str = ""
     heads_first: bool = False
-    truncated: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
+    redrawn: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -19,13 +19,13 @@ class Embeddings(nn.Module):
         super().__init__()
         E = config.embedding_width or config.width
         # the rows of padding get no gradient, as in the reference
-        pad = config.pad_id if config.pad_id < config.vocab_size else None
+        pad = config.pad_id if config.pad_id < config.vocab_size and not config.padding_learns else None
         self.token = Table(config.vocab_size, E, padding_idx=pad)
         pad = config.pad_id if config.positions_after_pad and config.pad_id < config.positions else None
         self.position = Table(config.positions, E, padding_idx=pad) if config.position_table else None
         self.segment = Table(config.segments, E) if config.segments else None
         self.task = Table(config.task_types, E) if config.task_types else None
-        self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias)
+        self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.project = Linear(E, config.width) if config.project else None
         self.masked_padding = config.masked_padding

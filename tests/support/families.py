@@ -45,7 +45,12 @@ class Made:
 
     @property
     def segments(self) -> bool:
-        return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in ("distilbert", "mpnet", "modernbert")
+        return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in (
+            "distilbert",
+            "gpt2",
+            "mpnet",
+            "modernbert",
+        )
 
     @property
     def kind(self) -> Any:
@@ -69,6 +74,9 @@ EVERY = [
     for end in COMMON + MORE.get(variant.split()[0], [])
     if end not in LACKS.get(variant.split()[0], ())
 ]
+
+
+WITH_HEADS = [variant for variant in VARIANTS if "ForMaskedLM" not in LACKS.get(variant.split()[0], ())]
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ class CudaPlan(ExecutionPlan):
         assert token is not None
         with torch.inference_mode():
             self._tables = token, table(embeddings.rows()), table(segment)
+            assert isinstance(embeddings.norm, nn.LayerNorm)
             self._embed_norm = target.norm(embeddings.norm)
             self._project = None if embeddings.project is None else Product([embeddings.project], target)
             prepared: dict[int, Block] = {}
