@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nativebert.arch import Family
 from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import RefusedError
+from nativebert.nn.layers import INITIAL_STD
 from nativebert.nn.model import Model
 
 
@@ -28,6 +29,7 @@ class _Unit(NamedTuple):
 
     name: str  # in a checkpoint, without prefix
     parts: tuple[str, ...]  # our modules
+    transposed: bool  # whether a checkpoint has the weight (in, out)
 
 
 def initial_std(config: EncoderConfig) -> float:
@@ -93,7 +95,7 @@ def initialize(
 ) -> None:
     """Fill parameters with the values that transformers' ``_init_weights`` gives them, under torch's global generator.
 
-    Linear layers and tables are normal with the config's ``initializer_range`` (ModernBERT: truncated normal, by the kind of layer), biases
+    Linear layers and tables are normal with the config's ``initializer_range`` (some families draw some again: ``Family.redrawn``), biases
     zero, norms one; the row of the padding token is zero.
 
     Args:
@@ -111,7 +113,7 @@ def initialize(
     if "embed.position.weight" in names and model.config.source.get("sinusoidal_pos_embds"):
         raise RefusedError("sinusoidal_pos_embds: fresh sinusoidal position tables are not supported; use learned positions")
     fields, std = Fields(model.config.source, model.config.family), initial_std(model.config)
-    truncated = family.truncated(fields, std, model.config) if family.truncated else None
+    limit, stds = family.redrawn(fields, std, model.config) if family.redrawn else (math.inf, {})
     units = list(_units(family, model.config, set(model.state_dict())))
     heads = [unit for unit in units if unit.parts[0].startswith("head.")]
     encoder = [unit for unit in units if unit not in heads]
@@ -123,11 +125,16 @@ def initialize(
                 _draw_constructors(model, part, dtype)
             for _, siblings in groupby(part, key=lambda unit: unit.name.rpartition(".")[0]):
                 drawn = [unit for unit in siblings if _fill(model, unit, names, std, dtype)]
-                for unit in drawn if truncated else ():
-                    limit, stds = truncated or (0.0, {})
-                    each = stds[unit.name.rpartition(".")[2]]
-                    weight = torch.empty(_shape(model, unit), dtype=dtype)
-                    _put(model, unit, nn.init.trunc_normal_(weight, std=each, a=-limit * each, b=limit * each))
+                for unit in drawn:
+                    if (each := stds.get(unit.name.rpartition(".")[2])) is not None:
+                        weight, ends = torch.empty(_shape(model, unit), dtype=dtype), (-limit * each, limit * each)
+                        _put(
+                            model,
+                            unit,
+                            nn.init.trunc_normal_(weight, 0.0, each, *ends)
+                            if ends[1] < math.inf
+                            else weight.normal_(0.0, each),
+                        )
     for name in names if device.type != "cpu" else ():
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, nn.Parameter(model.get_parameter(name).detach().to(device)))
@@ -148,13 +155,14 @@ def _units(family: Family, config: EncoderConfig, names: set[str]) -> Iterator[_
                 )
                 if parts not in seen and names >= set(targets):
                     seen.add(parts)
-                    yield _Unit(rule.sources[0].fill(slots).rpartition(".")[0], parts)
+                    yield _Unit(rule.sources[0].fill(slots).rpartition(".")[0], parts, rule.transposed)
 
 
 def _shape(model: Model, unit: _Unit) -> tuple[int, ...]:
     """Shape of a module's weight as the checkpoint has it: the parts joined along dimension 0."""
     shapes = [model.get_parameter(f"{part}.weight").shape for part in unit.parts]
-    return (sum(int(shape[0]) for shape in shapes), *map(int, shapes[0][1:]))
+    shape = (sum(int(shape[0]) for shape in shapes), *map(int, shapes[0][1:]))
+    return shape[::-1] if unit.transposed else shape
 
 
 def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype) -> None:
@@ -164,8 +172,8 @@ def _draw_constructors(model: Model, units: Sequence[_Unit], dtype: torch.dtype)
         if isinstance(module, nn.LayerNorm):
             continue
         weight = torch.empty(_shape(model, unit), dtype=dtype)
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(weight)
+        if isinstance(module, nn.Embedding) or unit.transposed:  # Conv1D has no draw of its bias
+            nn.init.normal_(weight, std=INITIAL_STD if unit.transposed else 1.0)
             continue
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         if getattr(module, "bias", None) is not None:
@@ -195,5 +203,6 @@ def _fill(model: Model, unit: _Unit, names: Collection[str], std: float, dtype: 
 def _put(model: Model, unit: _Unit, weight: Tensor) -> None:
     """Put a module's weight in its place, cut into its parts."""
     modules = [model.get_submodule(part) for part in unit.parts]
+    weight = weight.T.contiguous() if unit.transposed else weight
     for module, piece in zip(modules, weight.chunk(len(modules))):
         module.weight = nn.Parameter(piece.clone() if len(modules) > 1 else piece)

@@ -289,7 +289,7 @@ def _restructured(
     tasks = () if task is None else parsed.pretraining if task == "pretrain" else (task,)
     if tasks not in ends or not set(tasks) <= set(parsed.heads) or (task is not None and not tasks):
         raise BadInputError(
-            f"{parsed.family} has no head {task!r}; it has {', '.join(parsed.heads)}, or None for the encoder alone"
+            f"{parsed.family} has no head {task!r}; it has {', '.join(parsed.heads) or 'none'}, or None for the encoder alone"
         )
     new = {**source, **settings, "architectures": [found.stem + ends[tasks]]}
     if "id2label" in settings or tasks == (

@@ -60,6 +60,10 @@ def save(
     """
     if precision not in (None, "int8"):
         raise BadInputError(f"precision must be None, for that of the file, or 'int8', not {precision!r}")
+    if precision == "int8" and any(rule.transposed for rule in ledger.map.rules):
+        raise RefusedError(
+            f"the files of {model.config.family} hold their matrices (in, out), where int8 has a scale for each output: leave precision out"
+        )
     to = Path(folder)
     within = to / snapshot.inside  # the encoder's own files
     if len(ledger.checkpoint.files) > 1 and (within / hub.WEIGHTS).exists():
@@ -264,7 +268,8 @@ def _check_shapes(ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
     for row in ledger.rows:
         if row.shape is None or not row.targets:
             continue
-        shape = (row.shape[0] // len(row.targets), *row.shape[1:]) if row.status == "split" else row.shape
+        whole = row.shape[::-1] if ledger.transposed(row) and row.sources else row.shape
+        shape = (whole[0] // len(row.targets), *whole[1:]) if row.status == "split" else whole
         for target in row.targets:
             if target in tensors and tuple(tensors[target].shape) != shape:
                 raise RefusedError(

@@ -263,7 +263,7 @@ WEIGHTS_MAP_MAY = {
     "mapping": {"errors", "rules", "safetensors", "template"},
     "ledger": {"eightbit", "errors", "mapping", "report", "rows", "safetensors"},
     "matching": {"eightbit", "ledger", "mapping", "rows", "rules", "safetensors"},
-    "torch": {"eightbit", "errors", "ledger", "safetensors"},
+    "torch": {"eightbit", "errors", "ledger", "mapping", "safetensors"},
     "__main__": {"errors", "files", "ledger", "mapping", "matching", "report", "safetensors"},
 }
 WEIGHTS_MAP_TYPES = {("report", "ledger")}  # imported for type checking only

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from weights_map import eightbit, report
 from weights_map.errors import BadTensorError, UnknownNameError, WeightsMapError
-from weights_map.mapping import WeightMap, cut
+from weights_map.mapping import WeightMap, cut, transposed
 from weights_map.rows import LOADED, Row
 from weights_map.safetensors import Checkpoint, Stack, View, as_view, stacked
 
@@ -167,7 +167,8 @@ class Ledger:
             dtype, shape = stacked(row.targets[0], parts)
             joined = bytearray().join(part.buffer for part in parts)
             return {row.targets[0]: View(dtype, shape, memoryview(joined))}
-        pieces = cut(row.sources[0], parts[0], len(row.targets))
+        whole = parts[0].transposed() if self.transposed(row) else parts[0]
+        pieces = cut(row.sources[0], whole, len(row.targets))
         return {target: piece for target, (piece,) in zip(row.targets, pieces)}
 
     # ---------------------------------------------------------------- saving
@@ -216,7 +217,7 @@ class Ledger:
         if row is None:
             near = report.hint(target, self._by_target)
             raise UnknownNameError(f"cannot save {target!r}: it is not a parameter of this ledger{near}", [target])
-        shape = row.shape or ()
+        shape = (row.shape or ())[::-1] if self.transposed(row) else row.shape or ()
         if row.status == "split":
             shape = (shape[0] // len(row.targets), *shape[1:])
         try:
@@ -224,15 +225,21 @@ class Ledger:
         except BadTensorError as error:
             raise BadTensorError(f"cannot save {target!r}: {error}", [target]) from None
 
+    def transposed(self, row: Row) -> bool:
+        """Whether the file has the matrix of a row's parameters with its dimensions swapped."""
+        entry = self.map.rule_of(row.targets[0]) if row.targets else None
+        return entry is not None and entry[0].transposed
+
     def _row_stacks(self, row: Row, row_values: dict[str, View], values: Mapping[str, View]) -> dict[str, Stack]:
         """The tensors of the file that a row's new values change."""
         if row.status == "tied":
             return self._tied_stacks(row, values)
         if not row_values:
             return {}
-        if row.status == "split":
+        if row.status == "split" or self.transposed(row):
             parts = (self._read_row(row) if len(row_values) < len(row.targets) else {}) | row_values
-            return {row.sources[0]: [parts[target] for target in row.targets]}
+            stack = [parts[target] for target in row.targets]
+            return {row.sources[0]: transposed(row.sources[0], stack) if self.transposed(row) else stack}
         (target,) = row.targets
         if len(row.sources) == 1:
             return {row.sources[0]: (row_values[target],)}

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from weights_map.errors import AmbiguousRuleError, BadRuleError, BadTensorError, UnknownNameError
 from weights_map.rules import Rule
-from weights_map.safetensors import Checkpoint, Stack, View, describe, write
+from weights_map.safetensors import Checkpoint, Stack, View, describe, stacked, write
 from weights_map.template import Index, Template
 
 Rules: TypeAlias = Rule | Iterable["Rules"]
@@ -227,13 +227,14 @@ class WeightMap:
             entry = self.rule_of(target)
             assert entry is not None  # names() raises otherwise
             rule, bindings = entry
-            if rule.kind != "split":
+            if rule.kind != "split" and not rule.transposed:
                 packed.update(zip(sources, cut(target, values[target], len(sources))))
                 continue
             parts = [template.fill(bindings) for template in rule.targets]
             if absent := [part for part in parts if part not in values]:
                 raise BadTensorError(f"{sources[0]}: is joined from {', '.join(parts)}; {', '.join(absent)} is absent", absent)
-            packed[sources[0]] = tuple(values[part] for part in parts)
+            stack = tuple(values[part] for part in parts)
+            packed[sources[0]] = transposed(sources[0], stack) if rule.transposed else stack
         return packed
 
     def save(
@@ -264,6 +265,16 @@ def cut(name: str, value: View, sizes: int | Sequence[int]) -> list[Stack]:
         )
     starts = accumulate(each, initial=0)
     return [(value.rows(start, start + size),) for start, size in zip(starts, each)]
+
+
+def transposed(name: str, stack: Stack) -> Stack:
+    """The parts of a matrix, joined along dimension 0 and with the dimensions of the whole swapped.
+
+    Raises:
+        BadTensorError: they cannot be joined, or are not matrices.
+    """
+    dtype, shape = stacked(name, stack)
+    return (View(dtype, shape, memoryview(b"".join(part.buffer for part in stack))).transposed(),)
 
 
 def _texts(texts: Iterable[str], what: str) -> tuple[str, ...]:

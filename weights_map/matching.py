@@ -167,13 +167,15 @@ class _Matcher:
                 factor = "" if dim.text == dim.symbol else f" and the map {dim.text}"
                 expected.append(f"{origin} {dim.symbol}={self.dims.get(dim.symbol, '?')}{factor}")
             return f"file has {describe('', shape)}, {', '.join(expected)}"
-        if rule.kind == "split" and shape[0] % len(rule.targets):
-            return f"{shape[0]} rows cannot be cut into {len(rule.targets)} equal parts"
+        rows = shape[1] if rule.transposed else shape[0] if shape else 1
+        if rule.kind == "split" and rows % len(rule.targets):
+            return f"{rows} rows cannot be cut into {len(rule.targets)} equal parts"
         return ""
 
     def _target_shape(self, rule: Rule) -> tuple[int, ...] | None:
         """The required shape of each of a rule's parameters; None if a symbol is unknown."""
-        sizes = [size for dim in rule.shape if (size := dim.size(self.dims)) is not None]
+        dims = rule.shape[::-1] if rule.transposed else rule.shape
+        sizes = [size for dim in dims if (size := dim.size(self.dims)) is not None]
         if len(sizes) < len(rule.dims):
             return None
         if sizes and sizes[0] % len(rule.targets) == 0:

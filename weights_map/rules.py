@@ -8,7 +8,8 @@ Four functions build them, one module or tensor per line::
     tensor("cls.predictions.bias",             "head.lm.out.bias",       "V")      a single tensor
 
 One side may list choices in one segment (a fan): ``{q,k,v}`` on the right splits a tensor of the file into equal parts along dimension 0;
-on the left it fuses several tensors into one parameter. Dimensions are always those of the whole tensor.
+on the left it fuses several tensors into one parameter. Dimensions are always those of the whole tensor, as the parameter has them: a file whose
+linear layers are written (in, out), as transformers' Conv1D, is read with ``transposed=True`` under the same dimensions.
 """
 
 from __future__ import annotations
@@ -54,15 +55,18 @@ class Rule:
     Args:
         sources: names in the file; several are joined along dimension 0.
         targets: names of the parameters; for several, the source is split into equal parts along dimension 0.
-        dims: dimensions of the whole tensor, e.g. ``("3H", "H")``.
+        dims: dimensions of the whole tensor in the file, e.g. ``("3H", "H")``.
+        transposed: whether the file has the parameter's matrix with its dimensions swapped; parts are then cut along dimension 1 of the file's.
 
     Raises:
-        BadRuleError: both sides have several names, their slots differ, or a dimension is not valid.
+        BadRuleError: both sides have several names, their slots differ, a dimension is not valid, or a rule is ``transposed`` that is not of one
+            matrix.
     """
 
     sources: tuple[Template, ...]
     targets: tuple[Template, ...]
     dims: tuple[str, ...]
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources or not self.targets:
@@ -74,6 +78,8 @@ class Rule:
                 raise BadRuleError(f"rule {self}: slots differ; both sides must have the same slots")
         if self.kind != "loaded" and not self.dims:
             raise BadRuleError(f"rule {self}: a single number cannot be split or fused")
+        if self.transposed and (len(self.dims) != 2 or len(self.sources) > 1):
+            raise BadRuleError(f"rule {self}: only a single matrix can be transposed")
         for dim in self.dims:
             Dim.parse(dim)
 
@@ -90,7 +96,7 @@ class Rule:
         return tuple(map(Dim.parse, self.dims))
 
     def __str__(self) -> str:
-        return f"{_join(self.sources)} -> {_join(self.targets)}"
+        return f"{_join(self.sources)} -> {_join(self.targets)}{', transposed' if self.transposed else ''}"
 
 
 def _join(templates: tuple[Template, ...]) -> str:
@@ -108,10 +114,11 @@ def table(source: str, target: str, dims: str) -> list[Rule]:
     return tensor(f"{source}.weight", f"{target}.weight", f"{rows} {width}")
 
 
-def linear(source: str, target: str, dims: str, bias: bool = True) -> list[Rule]:
-    """The ``weight`` (out, in) and ``bias`` (out) of a linear layer; ``dims`` is "out in"."""
-    out, _ = _dims(dims, 2, f"linear({source!r})")
-    weight = tensor(f"{source}.weight", f"{target}.weight", dims)
+def linear(source: str, target: str, dims: str, bias: bool = True, transposed: bool = False) -> list[Rule]:
+    """The ``weight`` (out, in) and ``bias`` (out) of a linear layer; ``dims`` is "out in", also where the file has the weight (in, out)."""
+    out, into = _dims(dims, 2, f"linear({source!r})")
+    sides = Template.expand(f"{source}.weight"), Template.expand(f"{target}.weight")
+    weight = [Rule(*sides, (into, out) if transposed else (out, into), transposed)]
     return weight + tensor(f"{source}.bias", f"{target}.bias", out) if bias else weight
 
 

@@ -16,7 +16,7 @@ from functools import singledispatch
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
@@ -46,6 +46,8 @@ _FORMATS = MappingProxyType(
         ("?", 1): "BOOL",
     }
 )
+
+_INTEGERS: Mapping[int, Literal["B", "H", "I", "Q"]] = {8: "B", 16: "H", 32: "I", 64: "Q"}  # bits -> format
 
 # First bytes of other formats that get renamed to .safetensors
 _OTHER_FORMATS = (
@@ -112,6 +114,20 @@ class View:
         """Rows ``start`` to ``stop`` of dimension 0, without a copy."""
         row_bytes = self.buffer.nbytes // self.shape[0] if self.shape[0] else 0
         return View(self.dtype, (stop - start, *self.shape[1:]), self.buffer[start * row_bytes : stop * row_bytes])
+
+    def transposed(self) -> View:
+        """A matrix with its dimensions swapped: a copy.
+
+        Raises:
+            BadTensorError: it is not a matrix, or its numbers are narrower than a byte.
+        """
+        if len(self.shape) != 2 or BITS[self.dtype] % 8:
+            raise BadTensorError(f"{describe(self.dtype, self.shape)} cannot be transposed: it is not a matrix of whole bytes")
+        swapped = bytearray()
+        if self.buffer.nbytes:
+            cells = self.buffer.cast(_INTEGERS[BITS[self.dtype]])
+            swapped = swapped.join(cells[column :: self.shape[1]].tobytes() for column in range(self.shape[1]))
+        return View(self.dtype, self.shape[::-1], memoryview(swapped))
 
     def equals(self, other: View) -> bool:
         """Whether dtype, shape and all bytes are the same."""

@@ -14,6 +14,7 @@ import torch
 from weights_map import eightbit
 from weights_map.errors import BadFileError, BadTensorError
 from weights_map.ledger import Ledger
+from weights_map.mapping import WeightMap
 from weights_map.safetensors import View, as_view
 
 _NAMES = {
@@ -85,6 +86,37 @@ def tensors(ledger: Ledger, tied: bool = False) -> dict[str, torch.Tensor]:
     """
     loaded = {target: tensor(view) for target, view in ledger.read().items()}
     return loaded | {target: loaded[other] for target, other in (ledger.ties().items() if tied else ())}
+
+
+def unpack(weight_map: WeightMap, source: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The parameters that are in a tensor of a file: cut into its parts and transposed as the map says. Empty if no rule matches.
+
+    Args:
+        weight_map: the map; of its rules none that joins several tensors into one parameter.
+        source: the tensor's name.
+        tensor: the tensor.
+    """
+    targets = weight_map.targets_of(source)
+    entry = weight_map.rule_of(targets[0]) if targets else None
+    whole = tensor.T.contiguous() if entry is not None and entry[0].transposed else tensor
+    return dict(zip(targets, whole.chunk(len(targets)) if len(targets) > 1 else (whole,)))
+
+
+def pack(weight_map: WeightMap, tensors: Mapping[str, torch.Tensor], prefix: str | None = None) -> dict[str, torch.Tensor]:
+    """Parameters as the tensors of a new file: the reverse of :func:`unpack`, as ``WeightMap.pack`` is for views.
+
+    Raises:
+        UnknownNameError: no rule gives one of the parameters, or the prefix is unknown.
+        KeyError: a part of a joined tensor is absent.
+    """
+    packed = {}
+    for source in dict.fromkeys(source for sources in weight_map.names(tensors, prefix).values() for source in sources):
+        targets = weight_map.targets_of(source)
+        parts = [tensors[target] for target in targets]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        entry = weight_map.rule_of(targets[0])
+        packed[source] = whole.T.contiguous() if entry is not None and entry[0].transposed else whole
+    return packed
 
 
 def save(

@@ -26,6 +26,8 @@ FAMILIES = {
     "camembert": "roberta",
     "distilbert": "distilbert",
     "electra": "electra",
+    "ernie": "ernie",
+    "gpt2": "gpt2",
     "gte": "gte",
     "jina_bert": "jina_bert",
     "jina_embeddings_v3": "jina3",
@@ -49,7 +51,6 @@ OTHERS = {
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
     "roformer": "its positions are rotary, and its blocks are otherwise BERT's",
-    "gpt2": "it is a decoder",
     "llama": "it is a decoder",
     "mistral": "it is a decoder",
     "qwen2": "it is a decoder",
@@ -112,8 +113,9 @@ class Family:
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
         heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
         adapters: from a config.json the adapters for tasks that it speaks of; None for a family without.
-        truncated: of fresh weights that are truncated normal: from the config.json, ``initializer_range`` and the encoder's config, the limit in
-            standard deviations, and the standard deviation by the last part of the module's name in a checkpoint. None for normal ones.
+        redrawn: of fresh weights that transformers draws twice, the second time from another normal distribution: from the config.json,
+            ``initializer_range`` and the encoder's config, the limit in standard deviations at which it is truncated (infinity for none), and
+            the standard deviation by the last part of the module's name in a checkpoint. None for a family that has none.
     """
 
     name: str
@@ -132,7 +134,7 @@ class Family:
     tokenizer: str = ""
     heads_first: bool = False
     adapters: Callable[[Mapping[str, Any]], TaskAdapters | None] | None = None
-    truncated: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
+    redrawn: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -226,6 +228,8 @@ def _has(config: EncoderConfig, name: str) -> bool:
         return config.segments > 0
     if module == ["embed", "position"]:
         return config.position_table
+    if module == ["embed", "task"]:
+        return config.task_types > 0
     if module == ["distance"]:
         return bool(config.relative_buckets and config.layers)
     if module[0] == "relative":

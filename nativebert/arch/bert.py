@@ -97,15 +97,14 @@ def config(f: Fields) -> EncoderConfig:
     )
 
 
-FAMILIES = [
-    Family(
-        "bert",
-        "Bert",
-        MAP,
-        config,
-        DEFAULTS,
-        more_classes=("ForNextSentencePrediction", "ForPreTraining"),
-        output="BaseModelOutputWithPoolingAndCrossAttentions",
-        tokenizer="BertTokenizer",
-    )
-]
+BERT = Family(
+    "bert",
+    "Bert",
+    MAP,
+    config,
+    DEFAULTS,
+    more_classes=("ForNextSentencePrediction", "ForPreTraining"),
+    output="BaseModelOutputWithPoolingAndCrossAttentions",
+    tokenizer="BertTokenizer",
+)
+FAMILIES = [BERT]

@@ -117,7 +117,7 @@ def config(f: Fields) -> EncoderConfig:
         attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         pooler=False,
         heads=heads,
-        unread=f.unread(harmless=["pooler_dropout"]),
+        unread=f.unread(harmless=["conv_act", "pooler_dropout"]),
         **common,
     )
 

@@ -99,7 +99,8 @@ def config(f: Fields) -> EncoderConfig:
         mlp_bias=f.boolean("mlp_bias"),
         norm_bias=f.boolean("norm_bias"),
         dropout=f.number("embedding_dropout", high=1.0),
-        attention_dropout=f.number("attention_dropout", high=1.0),
+        attention_dropout=(attention_dropout := f.number("attention_dropout", high=1.0)),
+        residual_dropout=(attention_dropout, 0.0),
         pooler=False,
         heads={
             "lm": head("tokens", vocab, "decoder"),
@@ -164,7 +165,7 @@ def computed(values: Mapping[str, Any], config: EncoderConfig) -> dict[str, Any]
     return {"layer_types": kinds, "rope_parameters": ropes}
 
 
-def truncated(f: Fields, std: float, config: EncoderConfig) -> tuple[float, Mapping[str, float]]:
+def redrawn(f: Fields, std: float, config: EncoderConfig) -> tuple[float, Mapping[str, float]]:
     """Limit and standard deviations of fresh weights; see :class:`nativebert.arch.Family`."""
     out = std / math.sqrt(2.0 * len(config.layers)) if config.layers else std
     inner = {"tok_embeddings": std, "Wqkv": std, "Wi": std, "Wo": out}
@@ -182,6 +183,6 @@ FAMILIES = [
         computed=computed,
         mask_heads=("choose",),
         float32_losses=("lm",),
-        truncated=truncated,
+        redrawn=redrawn,
     )
 ]

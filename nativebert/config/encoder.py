@@ -85,8 +85,12 @@ class EncoderConfig:
         segments: rows of the segment (token type) table, ``S``; 0 where the family has none.
         norm_eps: epsilon of every layer norm.
         pad_id: id of the padding token.
+        padding_learns: whether the token table's row of the padding token is one like all others: it is drawn, and learns (GPT-2).
         embedding_width: width of the embedding tables, ``E``; None for the model's width.
         project: whether a linear layer leads from the embeddings to the model's width.
+        task_types: rows of the table of task types, ``Y``, of which every token has the first (ERNIE); 0 for none.
+        embedding_norm: whether the sum of the embeddings is normed.
+        causal: whether a token sees only itself and those before it.
         masked_padding: whether padding tokens that are computed are zero, and attend to all alike (DeBERTa).
         position_table: whether positions are learned, and added to the tokens.
         positions_after_pad: whether positions count from ``pad_id + 1``, leaving out padding tokens (RoBERTa).
@@ -102,6 +106,7 @@ class EncoderConfig:
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
         mlp_dropout: dropout probability within the feed-forward part, when training.
+        residual_dropout: dropout probabilities of what attention and feed-forward add to the residual sum in a ``"pre"`` layer, when training.
         pooler: whether the family has a pooler (a dense layer with tanh on the first token).
         heads: the heads that the family has, by task.
         pretraining: the tasks of transformers' ``ForPreTraining`` class of the family.
@@ -122,8 +127,12 @@ class EncoderConfig:
     segments: int
     norm_eps: float
     pad_id: int = 0
+    padding_learns: bool = False
     embedding_width: int | None = None
     project: bool = False
+    task_types: int = 0
+    embedding_norm: bool = True
+    causal: bool = False
     masked_padding: bool = False
     position_table: bool = True
     positions_after_pad: bool = False
@@ -140,6 +149,7 @@ class EncoderConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     mlp_dropout: float = 0.0
+    residual_dropout: tuple[float, float] = (0.0, 0.0)
     pooler: bool = True
     heads: Mapping[str, Head] = field(default_factory=dict)
     pretraining: tuple[str, ...] = ()
@@ -160,6 +170,7 @@ class EncoderConfig:
             "E": self.embedding_width or self.width,
             "P": self.positions if self.position_table else 0,
             "S": self.segments,
+            "Y": self.task_types,
             "F": self.layers[0].intermediate_size if self.layers else 0,
             "K": self.relative_buckets,
             "R": 2 * self.relative.span if self.relative else 0,

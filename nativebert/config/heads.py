@@ -140,7 +140,7 @@ def _is_stored(head: Head, parameters: Collection[str]) -> bool:
 def _check_head(config: EncoderConfig, task: str, parameters: Collection[str]) -> None:
     if task not in config.heads:
         raise BadInputError(
-            f"{config.family} has no head {task!r}; it has {', '.join(config.heads)}, or head=None for the encoder alone"
+            f"{config.family} has no head {task!r}; it has {', '.join(config.heads) or 'none'}, or head=None for the encoder alone"
         )
     head = config.heads[task]
     saved = [other for other in config.tasks if config.heads[other].name == head.name]

@@ -244,7 +244,7 @@ class CpuPlan(ExecutionPlan):
                         on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
-        self._embedding_norm = _Norm(model.embed.norm)
+        self._embedding_norm = _Norm(model.embed.norm) if isinstance(model.embed.norm, nn.LayerNorm) else nn.Identity()
         self._last_norm = None if model.norm is None else _Norm(model.norm)
 
     @torch.inference_mode()
@@ -280,6 +280,8 @@ class CpuPlan(ExecutionPlan):
             x += embed.segment.weight[0] if batch.segments is None else F.embedding(batch.segments, embed.segment.weight)
         if embed.position is not None:
             x += F.embedding(batch.positions, embed.position.weight)
+        if embed.task is not None:
+            x += embed.task.weight[0]
         return self._embedding_norm(x)
 
 

@@ -45,8 +45,8 @@ _LAYER_FIELDS = frozenset(
     {"heads", "intermediate_size", "activation", "weight_index", "window", "rope_theta", "rope_scale", "attn_norm"}
 )
 _CONFIG_FIELDS = frozenset(
-    """family vocab_size width layers positions segments norm_eps pad_id embedding_width project position_table positions_after_pad
-    relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout pooler heads pretraining tied labels problem_type architecture faults
+    """family vocab_size width layers positions segments norm_eps pad_id padding_learns embedding_width project task_types embedding_norm causal position_table positions_after_pad
+    relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout residual_dropout pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
 
@@ -65,7 +65,7 @@ def supports(model: Model) -> bool:
         and (config.block == "post" or (len(config.layers) > 0 and not config.project))
         and (
             config.positions <= MOST_POSITIONS
-            or not (by_position or config.alibi or config.relative_buckets or config.relative)
+            or not (by_position or config.causal or config.alibi or config.relative_buckets or config.relative)
         )
     )
 
@@ -258,14 +258,13 @@ class CKernelPlan(ExecutionPlan):
             if on_copied is not None:
                 on_copied()
         qkv, out, up, *gate, down = products
-        attn_norm = self._norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else kernels.Norm()
         return kernels.Layer(
             qkv,
             out,
             up,
             down,
             gate[0] if gate else kernels.Linear(),
-            attn_norm,
+            self._norm(block.attn_norm),
             self._norm(block.mlp_norm),
             heads,
             kernels.ACTIVATION[activation],
@@ -337,14 +336,16 @@ class CKernelPlan(ExecutionPlan):
         product = kernels.Linear(K, N, qkv.panels, None, self._pointer(none), qkv.scale, qkv.sum)
         return kernels.FirstQkv(product, self._pointer(bias))
 
-    def _norm(self, norm: nn.LayerNorm) -> kernels.Norm:
+    def _norm(self, norm: nn.LayerNorm | nn.Identity) -> kernels.Norm:
+        if isinstance(norm, nn.Identity):
+            return kernels.Norm()
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
         return kernels.Norm(self._pointer(norm.weight.clone()), self._pointer(bias))
 
     def _embedding(self, model: Model, own: bool) -> kernels.Embedding:
         """The tables are shared with a model that nobody else has (``own``), and copied from one that somebody may go on to train."""
         embed, config = model.embed, self.config
-        weights = [None if t is None else t.weight for t in (embed.token, embed.segment, embed.position)]
+        weights = embed.token.weight, None if embed.segment is None else embed.segment.weight, embed.rows()
         tables = [None if w is None else self._pointer(w if own else w.detach().clone()) for w in weights]
         project = kernels.Linear()
         if embed.project is not None:
@@ -402,6 +403,8 @@ def _by_distance(model: Model) -> Callable[[Layer], Tensor | None]:
                 made[key] = distance.abs() * -torch.tensor(alibi_slopes(layer.heads))[:, None]
             elif layer.window is not None:
                 made[key] = torch.zeros(1, len(distance)).masked_fill(distance.abs() > layer.window, -torch.inf)
+            elif config.causal:
+                made[key] = torch.zeros(1, len(distance)).masked_fill(distance < 0, -torch.inf)
         return made[key]
 
     return of

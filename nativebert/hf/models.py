@@ -265,12 +265,15 @@ class PreTrainedModel(nn.Module):
                 return_dict=return_dict,
             )
         segments = self.native.config.segments > 0
-        if more and (not segments or self.end == "ForMultipleChoice" or len(more) > 2):
+        most = 1 if self.native.config.task_types else 2  # ERNIE has task_type_ids between the two
+        if more and (not segments or self.end == "ForMultipleChoice" or len(more) > most):
             raise BadInputError(f"{type(self).__name__}: {_WITHOUT_SEGMENTS}")
         named = {**dict(zip(("token_type_ids", "position_ids"), more)), **named}
         targets = self.targets()
         items = named.pop("num_items_in_batch", None)
         given = {name: value for name, value in named.items() if name not in _IGNORED and value is not None}
+        if self.native.config.causal and "token_type_ids" in given:  # which GPT-2 adds rows of its token table for
+            raise RefusedError(f"{type(self).__name__}() does not support token_type_ids=: leave it out")
         checked(f"{type(self).__name__}()", given, ("input_ids", "attention_mask", "token_type_ids", "position_ids", *targets))
         if not isinstance(input_ids, Tensor):
             raise BadInputError("pass input_ids as a tensor: tokenizer(texts, return_tensors='pt')")
@@ -523,6 +526,7 @@ class PreTrainedModel(nn.Module):
         """The weights by the names that transformers gives them.
 
         Where a checkpoint holds several of ours in one tensor (ModernBERT's ``Wqkv``), they are its pieces: ``Wqkv.weight.0``, ``.1``, ``.2``.
+        All matrices are (out, in), also GPT-2's, which :meth:`state_dict` has as a checkpoint holds them, (in, out).
         """
         for name, parameter in self.native.named_parameters("", recurse, remove_duplicate):
             source, piece, count = self._names[name]
@@ -554,11 +558,10 @@ class PreTrainedModel(nn.Module):
             ours = self.native.state_dict(keep_vars=keep_vars)
             if self.settled is not nullcontext:  # what is read within it does not stay
                 ours = {name: value.clone() for name, value in ours.items()}
-        pieces: dict[str, list[Tensor]] = {}
-        for name, (source, piece, count) in self._names.items():
-            pieces.setdefault(source, [torch.empty(0)] * count)[piece] = ours[name]
+        weights = family(self.native.config.family).map
+        whole = views.pack(weights, ours, weights.prefixes[0] if self.native.tasks else "")
         found = {} if destination is None else destination
-        found.update({prefix + source: p[0] if len(p) == 1 else torch.cat(p) for source, p in pieces.items()})
+        found.update({prefix + source: tensor for source, tensor in whole.items()})
         found.update({prefix + source: ours[leader] for source, leader in self._twice.items()})
         return found
 
@@ -574,11 +577,9 @@ class PreTrainedModel(nn.Module):
             raise RuntimeError(
                 f"the weights do not fit {type(self).__name__}: missing {missing or 'none'}, unknown {unknown or 'none'}"
             )
-        ours = {
-            name: state_dict[source].chunk(count)[piece] if count > 1 else state_dict[source]
-            for name, (source, piece, count) in self._names.items()
-            if source in state_dict
-        }
+        weights, ours = family(self.native.config.family).map, {}
+        for source in sources.intersection(state_dict):
+            ours.update(views.unpack(weights, source, state_dict[source]))
         self.native.load_state_dict(ours, strict=False, assign=assign)
         return torch.nn.modules.module._IncompatibleKeys(missing, unknown)
 
@@ -592,9 +593,8 @@ class PreTrainedModel(nn.Module):
         sources = {source for source, _, _ in self._names.values()}
         missing_keys += [prefix + source for source in sorted(sources - set(given))]
         unexpected_keys += [prefix + name for name in sorted(set(given) - sources - set(self._twice))]
-        for name, (source, piece, count) in self._names.items():
-            if source in given:
-                ours[name] = given[source].chunk(count)[piece] if count > 1 else given[source]
+        for source in sources.intersection(given):
+            ours.update(views.unpack(family(self.native.config.family).map, source, given[source]))
         state_dict.update({f"{prefix}native.{name}": value for name, value in ours.items()})
 
 

@@ -72,5 +72,6 @@ QuestionAnsweringModelOutput = _output("QuestionAnsweringModelOutput", f"loss st
 MultipleChoiceModelOutput = _output("MultipleChoiceModelOutput", f"loss logits {_STEPS}")
 NextSentencePredictorOutput = _output("NextSentencePredictorOutput", f"loss logits {_STEPS}")
 BertForPreTrainingOutput = _output("BertForPreTrainingOutput", f"loss prediction_logits seq_relationship_logits {_STEPS}")
+ErnieForPreTrainingOutput = _output("ErnieForPreTrainingOutput", f"loss prediction_logits seq_relationship_logits {_STEPS}")
 AlbertForPreTrainingOutput = _output("AlbertForPreTrainingOutput", f"loss prediction_logits sop_logits {_STEPS}")
 ElectraForPreTrainingOutput = _output("ElectraForPreTrainingOutput", f"loss logits {_STEPS}")

@@ -716,7 +716,7 @@ TOKENIZERS: dict[str, type[PreTrainedTokenizerBase]] = {
     name: type(name, (PreTrainedTokenizerFast,), {"kind": name, "__module__": __name__})
     for name in (
         "BertTokenizer", "DistilBertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer", "AlbertTokenizer",
-        "MPNetTokenizer",
+        "MPNetTokenizer", "GPT2Tokenizer",
     )
 }  # fmt: skip
 TOKENIZERS["BertTokenizer"].inputs = ("input_ids", "token_type_ids", "attention_mask")

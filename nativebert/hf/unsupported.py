@@ -46,6 +46,7 @@ ARGUMENTS = {
     "encoder_hidden_states": "nativebert has encoders only",
     "encoder_attention_mask": "nativebert has encoders only",
     "past_key_values": "nativebert has encoders only",
+    "task_type_ids": "leave it out: every token is of task 0, as it is by default",
 }
 """Arguments that are not supported, and what to do in their place. None, False and "" ask for nothing and pass."""
 

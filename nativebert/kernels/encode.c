@@ -100,7 +100,8 @@ static void embed(const Encoder *e, Team team, Work *work, const Batch *batch)
         if (m->position)
             e->kernels->add_row(y, m->position + (size_t)batch->positions[token] * width, m->width);
     }
-    apply_layer_norm(e, team, to, work->tokens, m->width, m->norm, to, work->scale);
+    if (m->norm.weight)
+        apply_layer_norm(e, team, to, work->tokens, m->width, m->norm, to, work->scale);
     if (batch->qkv_cache) /* of the tokens whose scale this member has computed */
         for (int row = mine.first; row < mine.last; row++)
             read_qkv_cache(e, batch, (size_t)work->starts[0] + row, work->scale[row], work->wide + (size_t)row * 3 * e->width);

@@ -48,7 +48,7 @@ typedef struct {
 } Linear;
 
 typedef struct {
-    const float *weight, *bias;
+    const float *weight, *bias; /* bias is NULL for a norm by the root mean square: see norm.c */
 } Norm;
 
 /* Relative positions of one head, scored apart from contents (DeBERTa): queries and keys of R rows, and the row for each distance. */
@@ -75,7 +75,7 @@ typedef struct {
     const float *token, *segment, *position; /* tables of width E; segment and position may be NULL */
     int32_t tokens, segments, positions;     /* rows of the tables */
     int32_t width;                           /* E */
-    Norm norm;
+    Norm norm;      /* weight is NULL for none */
     Linear project; /* E -> H; inward is 0 for none */
 } Embedding;
 

@@ -14,7 +14,8 @@ INLINE Vec first_lanes(Vec v, int count)
     return kept;
 }
 
-/* rows is a constant wherever this is inlined. Each is computed as if it were alone. */
+/* rows is a constant wherever this is inlined. Each is computed as if it were alone. Without a bias, the root mean square is that of the
+ * values themselves, not of their differences from the mean (Zhang and Sennrich 2019, arXiv:1910.07467). */
 INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float eps, float *y, float *scales)
 {
     const int whole = width / LANES * LANES;
@@ -26,7 +27,7 @@ INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float e
         for (int i = 0; i < rows; i++)
             sum[i] += load_part(x + (size_t)i * width + j, width - j);
     for (int i = 0; i < rows; i++)
-        mean[i] = reduce_add(sum[i]) / (float)width;
+        mean[i] = n.bias ? reduce_add(sum[i]) / (float)width : 0.0f;
     for (int j = 0; j < whole; j += LANES)
         for (int i = 0; i < rows; i++) {
             Vec d = load(x + (size_t)i * width + j) - mean[i];
@@ -43,7 +44,7 @@ INLINE void norm_rows(const int rows, const float *x, int width, Norm n, float e
     }
     for (int j = 0; j < width; j += LANES) {
         const int left = width - j;
-        Vec weight = load_part(n.weight + j, left), bias = load_part(n.bias + j, left);
+        Vec weight = load_part(n.weight + j, left), bias = n.bias ? load_part(n.bias + j, left) : (Vec){0};
         for (int i = 0; i < rows; i++) {
             Vec d = (load_part(x + (size_t)i * width + j, left) - mean[i]) * scale[i];
             store_part(y + (size_t)i * width + j, fma_(d, weight, bias), left);

@@ -53,7 +53,7 @@ class PostNormBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Layer norms before attention and feed-forward; the residual sum itself is not normed (ModernBERT)."""
+    """Layer norms before attention and feed-forward; the residual sum itself is not normed (ModernBERT, GPT-2)."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class PreNormBlock(nn.Module):
         self.attn = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
         self.mlp = FeedForward(config, layer)
-        self.dropout = nn.Dropout(config.attention_dropout)
+        self.attn_dropout, self.mlp_dropout = map(nn.Dropout, config.residual_dropout)
 
     def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
-        x = x + self.dropout(self.attn(self.attn_norm(x), batch, context, attentions))  # (T, H)
-        return torch.add(x, self.mlp(self.mlp_norm(x)))
+        x = x + self.attn_dropout(self.attn(self.attn_norm(x), batch, context, attentions))  # (T, H)
+        return torch.add(x, self.mlp_dropout(self.mlp(self.mlp_norm(x))))
 
 
 BLOCKS: dict[str, type[PostNormBlock | PreNormBlock]] = {"post": PostNormBlock, "pre": PreNormBlock}

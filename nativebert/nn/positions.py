@@ -96,6 +96,8 @@ def attention_contexts(
             groups = [d.abs()[:, None] * -slopes for d in _distances(batch)]
         elif layer.window is not None:
             groups = _window_bias(batch, layer.window)
+        elif config.causal:
+            groups = [_minus_infinity(d > 0) for d in _distances(batch)]
         if padding is not None:
             groups = [b if a is None else a + b for a, b in zip(groups or [None] * len(padding), padding, strict=True)]
         return AttentionContext(rotary, None if groups is None else FixedBias(groups), rows, relative_table)
@@ -193,6 +195,11 @@ def _window_bias(batch: Packed, window: int) -> list[Tensor | None]:
     for (_, n, _), distance in zip(batch.equal_length_groups, _distances(batch), strict=True):
         bias = None
         if max(islice(spans_left, n)) > window:
-            bias = torch.zeros(distance.shape, device=distance.device).masked_fill(distance.abs() > window, -math.inf)[:, None]
+            bias = _minus_infinity(distance.abs() > window)
         biases.append(bias)
     return biases
+
+
+def _minus_infinity(hidden: Tensor) -> Tensor:
+    """Minus infinity where a key is hidden from a query, ``(n, l, l)``, else zero, ``(n, 1, l, l)``."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -math.inf)[:, None]

@@ -12,6 +12,7 @@ from torch import nn
 from nativebert.config import EncoderConfig
 from nativebert.loading import LoadedModel
 from nativebert.parity.trace import operations, same_operations
+from weights_map import torch as views
 
 if TYPE_CHECKING:
     from nativebert.hub import Snapshot
@@ -27,8 +28,7 @@ def different_weights(ours: LoadedModel, reference: Any, weight_map: WeightMap) 
     our_weights = ours.state_dict()
     differences = {}
     for name, value in reference.state_dict().items():
-        targets = weight_map.targets_of(name)
-        for target, part in zip(targets, value.chunk(len(targets)) if targets else ()):
+        for target, part in views.unpack(weight_map, name, value).items():
             if target in our_weights:
                 weight = our_weights[target]
                 same_shape = weight.shape == part.shape

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,17 @@ def listening(modules: Mapping[str, nn.Module], inputs: Outputs | None = None) -
             handle.remove()
 
 
-def operations(model: nn.Module) -> dict[str, nn.Linear | nn.LayerNorm]:
-    """The modules that compute: linear layers and norms, by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.LayerNorm))}
+def operations(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that compute: linear layers (GPT-2's Conv1D among them) and norms, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or _is_norm(module)
+    }
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
 
 
 def same_operations(theirs: nn.Module, weight_map: WeightMap) -> dict[str, tuple[str, ...]]:
@@ -120,13 +129,14 @@ def operations_of(
     return Operations(tokens, {name: renamed[name] for name in tokens}, local)
 
 
-def _local(module: nn.Linear | nn.LayerNorm, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
+def _local(module: Any, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
     """Our ``x -> y`` against part ``number`` of the reference's module; the limits are those of sums in the precision of ``y``."""
     eps = torch.finfo(y.dtype).eps
     x = x.double()
     weight = module.weight.detach().double()
-    bias = None if module.bias is None else module.bias.detach().double()
-    if isinstance(module, nn.Linear):
+    bias = None if getattr(module, "bias", None) is None else module.bias.detach().double()
+    if not _is_norm(module):
+        weight = weight if isinstance(module, nn.Linear) else weight.T  # Conv1D's is (in, out)
         if x.shape[-1] != weight.shape[1]:
             return Local(math.inf, 0.0)
         weight = weight.chunk(parts)[number]
@@ -136,10 +146,15 @@ def _local(module: nn.Linear | nn.LayerNorm, number: int, parts: int, x: Tensor,
         # of the sum of what is added, as cancellation makes the result smaller; errors of a sum grow with the root of its terms
         allowed = (4 + 0.5 * math.sqrt(weight.shape[1])) * eps * float(terms.max())
     else:
-        if x.shape[-1:] != module.normalized_shape:
+        if x.shape[-1:] != weight.shape:
             return Local(math.inf, 0.0)
-        exact = torch.nn.functional.layer_norm(x, list(module.normalized_shape), weight, bias, module.eps)
-        spread = (x.var(-1, unbiased=False) + module.eps).sqrt()
+        epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
+        if isinstance(module, nn.LayerNorm):
+            exact = torch.nn.functional.layer_norm(x, list(weight.shape), weight, bias, epsilon)
+            spread = (x.var(-1, unbiased=False) + epsilon).sqrt()
+        else:
+            exact = torch.nn.functional.rms_norm(x, list(weight.shape), weight, epsilon)
+            spread = (x.square().mean(-1) + epsilon).sqrt()
         scale = float((x.abs().amax(-1) / spread).max())
         allowed = 8 * eps * (scale * float(weight.abs().max()) + (0.0 if bias is None else float(bias.abs().max())))
     return Local(float((y.double() - exact).abs().max()) if y.shape == exact.shape else math.inf, allowed)

@@ -8,12 +8,12 @@ model was trained with; :attr:`Tokenizer.notes` says what was found, and where t
   family), over a WordPiece: only the vocabulary and the added tokens are taken from the files. The rest is built from
   ``tokenizer_config.json``, **also where tokenizer.json says otherwise**: a missing ``do_lower_case`` means True.
 * *RoBERTa's own*, over a plain byte-level BPE: ``add_prefix_space`` and the special tokens around a text are those of
-  ``tokenizer_config.json``.
+  ``tokenizer_config.json``. *GPT-2's own* likewise, without special tokens around a text.
 * *As it stands* (any other class, or none; and those classes over any other model): ``tokenizer.json`` is the whole truth, plus the named
   special tokens. Here transformers 5 may give other ids: it builds XLM-RoBERTa's, CamemBERT's, ALBERT's and MPNet's tokenizers anew from
   the vocabulary, with ``do_lower_case``, ``keep_accents`` and ``add_prefix_space`` of ``tokenizer_config.json``, and reads a Unigram as a
   WordPiece where the class is BERT's.
-* *From the vocabulary*, where there is no tokenizer.json: vocab.txt (BERT's classes, MPNet), vocab.json with merges.txt (RoBERTa),
+* *From the vocabulary*, where there is no tokenizer.json: vocab.txt (BERT's classes, MPNet), vocab.json with merges.txt (RoBERTa, GPT-2),
   sentencepiece.bpe.model (XLM-RoBERTa, CamemBERT), spiece.model (ALBERT) or spm.model (DeBERTa v2 and v3), as transformers 5 builds the class.
 
 What all have in common: nothing is truncated or padded here, whatever tokenizer.json says (long text is the business of
@@ -85,9 +85,11 @@ _DEFAULT_SPECIAL_TOKENS = {
     "MPNetTokenizer": _ROBERTA_NAMES | {"unk_token": "[UNK]"},
     "AlbertTokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
     "DebertaV2Tokenizer": _BERT_NAMES | {"bos_token": "[CLS]", "eos_token": "[SEP]"},
+    "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
 }
 BUILT_FROM = {
-    **dict.fromkeys((*sorted(_BERT_CLASSES), "MPNetTokenizer"), "vocab.txt"), "RobertaTokenizer": "vocab.json",
+    **dict.fromkeys((*sorted(_BERT_CLASSES), "MPNetTokenizer"), "vocab.txt"),
+    **dict.fromkeys(("RobertaTokenizer", "GPT2Tokenizer"), "vocab.json"),
     **dict.fromkeys(("XLMRobertaTokenizer", "CamembertTokenizer"), "sentencepiece.bpe.model"), "AlbertTokenizer": "spiece.model",
     "DebertaV2Tokenizer": "spm.model",
 }  # fmt: skip
@@ -826,17 +828,18 @@ def _from_tokenizer_json(kind: str, content: dict[str, Any], files: Mapping[str,
     names = _DEFAULT_SPECIAL_TOKENS.get(kind, _BERT_NAMES)
     options = {name: token for name, token in names.items() if core.token_to_id(token) is not None} | options
     reads: tuple[str, ...] = ()
-    if kind == "RobertaTokenizer" and _is_byte_level(whole) and {"sep_token", "cls_token"} <= set(options):
-        reads = _READS["vocab.json"]
+    around = {"RobertaTokenizer": {"sep_token", "cls_token"}, "GPT2Tokenizer": set()}.get(kind)
+    if around is not None and _is_byte_level(whole) and around <= set(options):
+        reads = _READS["vocab.json"] if around else ("add_prefix_space",)
         before = core.encode("", "").ids
-        _as_roberta(core, options)
+        _split_bytes(kind, core, options)
         if before and before != core.encode("", "").ids:
             assumed.append(
                 f"tokenizer.json puts the ids {before} around an empty pair; followed, as transformers does: RoBERTa's template"
             )
         if (space := bool(options.get("add_prefix_space", False))) is not bool(whole["pre_tokenizer"].get("add_prefix_space")):
             assumed.append(f"tokenizer.json says add_prefix_space = {not space!r}; followed, as transformers does: {space!r}")
-    elif kind == "RobertaTokenizer" or kind in _BERT_CLASSES:
+    elif around is not None or kind in _BERT_CLASSES:
         notes.append(f"{kind} is not for the {_type(whole['model'])} in tokenizer.json, which is taken as it stands")
     assumed += [
         f"tokenizer_config.json says {name} = {options[name]!r}, and tokenizer.json reads text otherwise; followed: tokenizer.json"
@@ -858,10 +861,14 @@ def _behaviour(core: tokenizers.Tokenizer) -> dict[str, bool]:
 
 
 def _byte_level(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -> _Made:
-    """RoBERTa's own tokenizer, from vocab.json and merges.txt."""
+    """RoBERTa's own tokenizer, or GPT-2's, from vocab.json and merges.txt."""
     from tokenizers import Tokenizer, decoders, models
 
     options = _DEFAULT_SPECIAL_TOKENS[kind] | _options(content)
+    if options.get("add_bos_token"):
+        raise RefusedError(
+            "tokenizer_config.json says add_bos_token: true, which is read from a tokenizer.json only: transformers' save_pretrained writes one"
+        )
     lines = (line.rstrip("\r") for line in files["merges.txt"].decode("utf-8").split("\n"))
     merges: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     core = Tokenizer(
@@ -869,17 +876,19 @@ def _byte_level(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) 
     )
     core.decoder = decoders.ByteLevel()
     notes = _add_tokens(core, content, options)
-    _as_roberta(core, options)
-    return _Made(kind, core, options, notes, [], _READS["vocab.json"])
+    _split_bytes(kind, core, options)
+    return _Made(kind, core, options, notes, [], _READS["vocab.json"][: 1 + (kind == "RobertaTokenizer")])
 
 
-def _as_roberta(core: tokenizers.Tokenizer, options: dict[str, Any]) -> None:
-    """Give a byte-level BPE RoBERTa's way with spaces and its template, as tokenizer_config.json has them."""
+def _split_bytes(kind: str, core: tokenizers.Tokenizer, options: dict[str, Any]) -> None:
+    """Give a byte-level BPE its class's way with spaces, as tokenizer_config.json has it, and RoBERTa's its template."""
     from tokenizers import pre_tokenizers, processors
 
     space, trim = bool(options.get("add_prefix_space", False)), bool(options.get("trim_offsets", True))
-    sep, cls = ((token := _text(options[name]), core.token_to_id(token) or 0) for name in ("sep_token", "cls_token"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    if kind == "GPT2Tokenizer":
+        return
+    sep, cls = ((token := _text(options[name]), core.token_to_id(token) or 0) for name in ("sep_token", "cls_token"))
     core.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=space)
 
 

@@ -25,6 +25,8 @@ EXPECTED: dict[str, tuple[int, bool, float, int, int, int | None, str]] = {
     "deberta-v2": (0, False, 1e-7, 40, 0, None, "VEHFAR"),
     "distilbert": (0, False, 1e-12, 40, 0, None, "VEHPFA"),
     "electra": (2, False, 1e-12, 40, 0, 24, "VEHPSFA"),
+    "ernie": (2, True, 1e-12, 40, 0, None, "VEHPSYFA"),
+    "gpt2": (0, False, 1e-5, 40, 0, None, "VEHPFA"),
     "gte": (1, False, 1e-12, 40, 1, None, "VEHSFA"),
     "jina_bert": (2, True, 1e-12, 40, 0, None, "VEHSFA"),
     "jina_embeddings_v3": (1, True, 1e-5, 40, 1, None, "VEHSFA"),
@@ -43,6 +45,8 @@ BARE = {
     "deberta-v2": (128100, 1536, 512, 24, Layer(24, 6144, "gelu")),
     "distilbert": (30522, 768, 512, 6, Layer(12, 3072, "gelu")),
     "electra": (30522, 256, 512, 12, Layer(4, 1024, "gelu")),
+    "ernie": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "gpt2": (50257, 768, 1024, 12, Layer(12, 3072, "gelu_new")),
     "gte": (250048, 768, 8192, 12, Layer(12, 3072, "gelu", rope_theta=160_000.0)),
     "jina_embeddings_v3": (250002, 1024, 8194, 24, Layer(16, 4096, "gelu", rope_theta=20_000.0)),
     "modernbert": (50368, 768, 8192, 22, Layer(12, 1152, "gelu", rope_theta=160_000.0, attn_norm=False)),
@@ -198,7 +202,7 @@ def test_the_tiny_config_of_each_family(name: str) -> None:
     assert (found.name, config.family) == (name, name)
     assert (config.vocab_size, config.width, len(config.layers), config.positions) == (len_of_vocab(), 32, 2, 40)
     assert [(layer.heads, layer.intermediate_size, layer.activation) for layer in config.layers] == [
-        (4, 48, "silu" if name == "nomic_bert" else "gelu")
+        (4, 48, {"nomic_bert": "silu", "gpt2": "gelu_new"}.get(name, "gelu"))
     ] * 2
     sizes = config.segments, config.pooler, config.norm_eps, config.max_tokens, config.pad_id, config.embedding_width
     # ELECTRA and ALBERT name the width of their tables, the others have one width
@@ -303,7 +307,7 @@ def test_unknown_families() -> None:
             "deberta",
             "'deberta': its attention is disentangled.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
         ),
-        ("gpt2", r"'gpt2': it is a decoder\. It knows"),  # nothing here is near it
+        ("llama", r"'llama': it is a decoder\. It knows"),  # nothing here is near it
         ("t5", r"'t5': it is an encoder with a decoder\. It knows"),
         ("longformer", "its attention is sparse.*nearest one it knows is 'roberta'"),
         ("big_bird", "its attention is sparse"),

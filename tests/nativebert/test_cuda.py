@@ -343,7 +343,7 @@ def tiny(family: str, **changes: object) -> Model:
     return unlike(Model(read_config(config)[1]), 1).eval()  # type: ignore[return-value]
 
 
-FAMILIES = ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "modernbert", "nomic_bert", "gte", "jina_bert"]
+FAMILIES = ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "modernbert", "nomic_bert", "gte", "jina_bert", "ernie"]  # fmt: skip
 ROUNDED = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 2e-1}
 
 

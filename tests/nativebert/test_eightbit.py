@@ -19,7 +19,7 @@ from nativebert.parity import quality
 from nativebert.parity.quality import rank_correlation
 
 
-@pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.parametrize("family", sorted(TINY.keys() - {"gpt2"}))  # refused: test_gpt2.py
 def test_every_family(family: str, tmp_path: Path) -> None:
     model = nb.load(write_folder(tmp_path / "m", TINY[family]))
     model.save(tmp_path / "small", precision="int8")

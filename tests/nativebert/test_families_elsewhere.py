@@ -18,7 +18,7 @@ import nativebert as nb
 from nativebert.arch import family, read_config
 from nativebert.config import RelativePositions
 from nativebert.engine import prepare
-from nativebert.errors import RefusedError, TooLongError
+from nativebert.errors import BadInputError, RefusedError, TooLongError
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import cos_sin, relative_row
 from nativebert.parity.check import check
@@ -226,6 +226,66 @@ def test_the_table_of_positions_that_debertas_files_have_and_nothing_reads(tmp_p
     assert model.tasks == ("classify",)
     model.save(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+# Keys of published configs that transformers' own do not have, or that have other values there.
+_FRENCH = {
+    "attention_probs_dropout_prob": 0.1, "classifier_dropout": None, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+    "initializer_range": 0.02, "layer_norm_eps": 1e-07, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32",
+}  # fmt: skip
+PUBLISHED = {
+    "camembertv2": ("roberta", _FRENCH | {"position_embedding_type": "absolute", "type_vocab_size": 1, "use_cache": True}),
+    "camembertav2": ("deberta-v2", _FRENCH | {
+        "max_relative_positions": -1, "norm_rel_ebd": "layer_norm", "pooler_dropout": 0, "pooler_hidden_act": "gelu", "pooler_hidden_size": 32,
+        "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "position_buckets": 8, "relative_attention": True, "share_att_key": True,
+        "type_vocab_size": 0, "conv_kernel_size": 0, "conv_act": "gelu", "legacy": True,
+    }),
+    "ernie-3.0": ("ernie", {
+        "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "initializer_range": 0.02,
+        "layer_norm_eps": 1e-05, "task_type_vocab_size": 3, "type_vocab_size": 4, "use_task_id": True, "pad_token_id": 0,
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("end", ["Model", "ForMaskedLM", "ForTokenClassification"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_models_that_are_published_under_the_name_of_another(name: str, end: str, tmp_path: Path) -> None:
+    kind, keys = PUBLISHED[name]
+    sizes = {key: VARIANTS[kind][key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    keys = keys | sizes | {"intermediate_size": 48, "max_position_embeddings": 31}
+    made = Made(kind, end)
+    reference = write(made.model(**keys), tmp_path, "float32")
+    rewrite(tmp_path, keys | {"model_type": kind, "architectures": [type(reference).__name__], "num_labels": 5})
+    model = nb.load(tmp_path)
+    assert (model.tasks, model.config.unread) == (made.tasks, ())
+    assert model.config.max_tokens == (30 if kind == "roberta" else 31)
+    batch = Batch.of(made)
+    batch = Batch(batch.ids * batch.mask, batch.mask, batch.segments if keys["type_vocab_size"] > 1 else None)
+    fp32 = theirs(reference, made, batch)
+    verdict = compare(ours(model, made, batch), theirs(reference.double(), made, batch), fp32)
+    assert verdict.passed, verdict
+    before = (tmp_path / "model.safetensors").read_bytes()
+    model.save(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.reference
+def test_every_token_of_ernie_is_of_the_first_task(tmp_path: Path) -> None:
+    from nativebert import hf
+
+    made = Made("ernie", "Model")
+    reference = write(made.model(), tmp_path, "float32")
+    model, ids = hf.AutoModel.from_pretrained(tmp_path), Batch.of(made).ids
+    with torch.no_grad():
+        first, second = (reference(ids, task_type_ids=torch.full_like(ids, n)).last_hidden_state for n in (0, 1))
+        mine = model(ids).last_hidden_state
+    assert torch.allclose(mine, first, atol=1e-5)
+    assert not torch.allclose(mine, second, atol=1e-1)
+    with pytest.raises(RefusedError, match="task_type_ids"):
+        model(ids, task_type_ids=torch.ones_like(ids))
+    with pytest.raises(BadInputError, match="by name"):  # transformers has task_type_ids in third place
+        model(ids, None, torch.zeros_like(ids), torch.zeros_like(ids))
 
 
 @pytest.mark.reference

@@ -13,6 +13,7 @@ from models import one_thread, their_logits
 
 import nativebert as nb
 from nativebert.arch import family
+from weights_map.torch import unpack
 
 pytestmark = pytest.mark.reference
 
@@ -53,10 +54,9 @@ def test_the_gradient_of_every_parameter(made: Made, tmp_path: Path) -> None:
 
     weight_map, gradients = family(made.family).map, {}
     for name, gradient in as_saved(theirs, gradients=True).items():
-        targets = weight_map.targets_of(name)
-        assert targets, name
-        parts = gradient.chunk(len(targets))
-        gradients |= {weight_map.ties.get(target, target): part for target, part in zip(targets, parts, strict=True)}
+        parts = unpack(weight_map, name, gradient)
+        assert parts, name
+        gradients |= {weight_map.ties.get(target, target): part for target, part in parts.items()}
     own = dict(model.named_parameters())
     largest = max(float(g.abs().max()) for g in gradients.values())
     assert len(own) >= 20

@@ -117,7 +117,8 @@ def targets(made: Made, arguments: dict[str, torch.Tensor]) -> dict[str, torch.T
         starts = torch.tensor([1, length + 5, 0, 3])[:rows, None]  # one beyond the tokens, and the shape with a last 1
         return {"start_positions": starts, "end_positions": torch.tensor([2, 4, length, 3])[:rows]}
     if made.end == "ForPreTraining":
-        second = {"bert": "next_sentence_label", "albert": "sentence_order_label"}.get(made.family)
+        sentences = dict.fromkeys(("bert", "ernie"), "next_sentence_label") | {"albert": "sentence_order_label"}
+        second = sentences.get(made.family)
         labels = (ids % 2) if made.family == "electra" else tokens
         return {"labels": labels} | ({second: classes} if second else {})
     return {"labels": tokens if made.end in ("ForMaskedLM", "ForTokenClassification") else classes}

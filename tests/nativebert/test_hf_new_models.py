@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from families import EVERY, Made, their_state
+from families import EVERY, WITH_HEADS, Made, their_state
 from models import BERT, VARIANTS, one_thread, write_folder
 from test_hf_models import given, named, targets
 
@@ -21,7 +21,7 @@ from nativebert.errors import BadInputError, NewlyInitialized, RefusedError
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::nativebert.errors.NewlyInitialized")]
 HEADS = [made for made in EVERY if made.end != "Model"]
 BERTS = [made for made in HEADS if made.variant == "bert"]
-OF_EACH = [Made(variant, "ForSequenceClassification") for variant in VARIANTS if " " not in variant and variant != "bert"]
+OF_EACH = [Made(variant, "ForSequenceClassification") for variant in WITH_HEADS if " " not in variant and variant != "bert"]
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +234,7 @@ def test_the_number_of_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [Made(variant, end) for variant in VARIANTS if " " not in variant for end in ("Model", "ForMaskedLM")], ids=str
+    "made", [Made(variant, end) for variant in WITH_HEADS if " " not in variant for end in ("Model", "ForMaskedLM")], ids=str
 )
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_resized_token_tables(made: Made, tied: bool, tmp_path: Path) -> None:

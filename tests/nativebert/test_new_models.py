@@ -22,6 +22,7 @@ from nativebert.arch import family, read_config
 from nativebert.errors import BadInputError, DiskFullError, NewlyInitialized, NotFoundError, RefusedError
 from nativebert.loading import LoadedModel, from_config
 from nativebert.nn.model import Model
+from weights_map.torch import pack
 
 TASK = {
     "ForMaskedLM": "lm", "ForNextSentencePrediction": "nsp", "ForSequenceClassification": "classify", "ForTokenClassification": "tag",
@@ -37,11 +38,7 @@ new = pytest.mark.filterwarnings("ignore::nativebert.errors.NewlyInitialized")
 def checkpoint(model: Model) -> dict[str, torch.Tensor]:
     """The parameters as a checkpoint of transformers holds them."""
     names = family(model.config.family).map
-    state, found = model.state_dict(), {}
-    for name in state:
-        (source,) = names.sources_of(name, None if model.tasks else "")
-        found[source] = torch.cat([state[part] for part in names.targets_of(source)])
-    return found
+    return pack(names, model.state_dict(), None if model.tasks else "")
 
 
 def assert_equal(model: Model, reference: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from families import Made
 from models import VOCAB, WORDS
 
-FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert", "mpnet", "modernbert"]
+FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "albert", "mpnet", "modernbert"]
 LIMIT = 64
 """Most tokens of a text."""
 
@@ -23,7 +23,7 @@ def tokenizer(family: str) -> Any:
     letters = sorted({letter for word in WORDS for letter in word})
     pieces = [*(f"▁{word}" for word in ("the", "cat", "dog", "deep")), "ing", "▁", *letters]
     unigram = [(token, -2.0 - 0.1 * n) for n, token in enumerate(pieces)]
-    if family in ("bert", "distilbert", "electra"):
+    if family in ("bert", "distilbert", "electra", "ernie"):
         return hf.BertTokenizer(vocab=_numbered(VOCAB), **limit)
     if family == "mpnet":
         return hf.MPNetTokenizer(vocab=_numbered(["<s>", "<pad>", "</s>", "[UNK]", *VOCAB[5:], "<mask>"]), **limit)

@@ -20,8 +20,9 @@ from nativebert.parity.compare import Steps, steps
 
 # What transformers has: the common classes of every family, and those that some have.
 COMMON = ["Model", *(end for end in ARCHITECTURES if end != "ForNextSentencePrediction")]
-MORE = {"bert": ["ForPreTraining", "ForNextSentencePrediction"], "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
-PRETRAINING = {"bert": ("lm", "nsp"), "albert": ("lm", "sop"), "electra": ("rtd",)}
+_BERT = ["ForPreTraining", "ForNextSentencePrediction"]
+MORE = {"bert": _BERT, "ernie": _BERT, "electra": ["ForPreTraining"], "albert": ["ForPreTraining"]}
+PRETRAINING = {"bert": ("lm", "nsp"), "ernie": ("lm", "nsp"), "albert": ("lm", "sop"), "electra": ("rtd",)}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class Made:
 
     @property
     def segments(self) -> bool:
-        return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in ("distilbert", "mpnet", "modernbert")
+        return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in (
+            "distilbert",
+            "gpt2",
+            "mpnet",
+            "modernbert",
+        )
 
     @property
     def kind(self) -> Any:
@@ -68,6 +74,9 @@ EVERY = [
     for end in COMMON + MORE.get(variant.split()[0], [])
     if end not in LACKS.get(variant.split()[0], ())
 ]
+
+
+WITH_HEADS = [variant for variant in VARIANTS if "ForMaskedLM" not in LACKS.get(variant.split()[0], ())]
 
 
 @dataclass(frozen=True)

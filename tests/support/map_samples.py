@@ -163,13 +163,15 @@ def worlds(draw: st.DrawFn) -> World:
     ties: dict[str, str] = {}
     for n in range(draw(st.integers(1, 5))):
         slot = draw(st.sampled_from(["", ".{i}", ".{i}.x.{j}"]))
-        kind = draw(st.sampled_from(["table", "linear", "norm", "split", "fused", "single"]))
+        kind = draw(st.sampled_from(["table", "linear", "norm", "split", "fused", "single", "transposed", "qkv"]))
         source, target = f"s{n}{slot}", f"t{n}{slot}"
         built = {
             "table": lambda s, t: table(s, t, "V H"),
             "linear": lambda s, t: linear(s, t, "H 2H", bias=draw(st.booleans())),
             "norm": lambda s, t: norm(s + ".norm", t + ".norm", "H"),
             "split": lambda s, t: linear(s + ".qkv", t + ".{q,k,v}", "3H H"),
+            "transposed": lambda s, t: linear(s + ".conv", t + ".conv", "2H H", transposed=True),
+            "qkv": lambda s, t: linear(s + ".c_attn", t + ".{q,k,v}", "3H H", transposed=True),
             "fused": lambda s, t: linear(s + ".{up,gate}", t + ".both", "2H H"),
             "single": lambda s, t: tensor(s + ".one", t + ".one", ""),
         }[kind](source, target)

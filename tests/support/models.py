@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from weights_map.torch import pack
+
 MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 VOCAB = [
@@ -47,10 +49,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "camembert": ROBERTA | {"type_vocab_size": 1},
     "electra": _BERT | {"embedding_size": 24},
     "electra wide": _BERT | {"embedding_size": 32},
+    "ernie": _BERT | {"use_task_id": True},
+    "ernie plain": _BERT,
     "albert": _ALBERT,
     "albert groups": _ALBERT | {"num_hidden_groups": 2, "inner_group_num": 2},
     "mpnet": _SIZES | {"pad_token_id": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "relative_attention_num_buckets": 32},
     "nomic_bert": _SIZES | {"layer_norm_eps": 1e-12},
+    "gpt2": {
+        "vocab_size": 60, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 48, "n_positions": 30, "use_cache": False,
+    },
+    "gpt2 padded": {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 30, "pad_token_id": 3, "use_cache": False},
     "gte": _SIZES | {"pad_token_id": 1, "layer_norm_eps": 1e-12, "type_vocab_size": 1},
     "gte segments": _SIZES | {"pad_token_id": 1, "type_vocab_size": 2},
     "jina_embeddings_v3": _SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
@@ -72,11 +80,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 STEM = {
     "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
     "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3",
+    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3", "ernie": "Ernie", "gpt2": "GPT2",
 }  # fmt: skip
 """Family -> what the names of its classes in transformers begin with."""
 LACKS = {
     **dict.fromkeys(("nomic_bert", "gte"), ("ForQuestionAnswering", "ForMultipleChoice")), "jina_embeddings_v3": ("ForMultipleChoice",),
+    "gpt2": ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"),
 }  # fmt: skip
 """Family -> the common classes that transformers does not have for it."""
 FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deberta-v2"}
@@ -99,8 +108,9 @@ _PUBLISHED = {
 
 def _config_json(family: str) -> dict[str, Any]:
     """With two layers, positions for 40 tokens, and :data:`VOCAB`."""
-    layers = "n_layers" if family == "distilbert" else "num_hidden_layers"
-    sizes = {"vocab_size": len(VOCAB), layers: 2, "max_position_embeddings": 40}
+    layers = {"distilbert": "n_layers", "gpt2": "n_layer"}.get(family, "num_hidden_layers")
+    positions = "n_positions" if family == "gpt2" else "max_position_embeddings"
+    sizes = {"vocab_size": len(VOCAB), layers: 2, positions: 40}
     config = VARIANTS[family] | _PUBLISHED.get(family, {}) | sizes
     return {"model_type": family, "architectures": [f"{STEM[family]}Model"], **config}
 
@@ -170,11 +180,7 @@ def tensors_of(config: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]
     from nativebert.nn.model import Model
 
     found, parsed = read_config(config)
-    state, tensors = unlike(Model(parsed), seed).state_dict(), {}
-    for name in state:
-        (source,) = found.map.sources_of(name, "")
-        tensors[source] = torch.cat([state[part] for part in found.map.targets_of(source)])
-    return tensors
+    return pack(found.map, unlike(Model(parsed), seed).state_dict(), "")
 
 
 def _random(shapes: dict[str, tuple[int, ...]], g: torch.Generator) -> dict[str, torch.Tensor]:

@@ -46,6 +46,9 @@ def test_builders_give_the_rules_of_a_module() -> None:
     assert (str(split), split.kind) == ("s.weight -> t.q.weight + t.k.weight", "split")
     assert bias.dims == ("2H",)
     assert tensor("s.{a,b}", "t", "H")[0].kind == "fused"
+    swapped, bias = linear("s", "t.{q,k}", "2H I", transposed=True)
+    assert (str(swapped), swapped.dims) == ("s.weight -> t.q.weight + t.k.weight, transposed", ("I", "2H"))
+    assert (bias.dims, bias.transposed) == (("2H",), False)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,8 @@ def test_builders_give_the_rules_of_a_module() -> None:
         (lambda: tensor("a", "b", "0H"), "dimension '0H'"),
         (lambda: tensor("a", "b", "H*2"), "dimension"),
         (lambda: Rule((), (Template("a"),), ()), "empty"),
+        (lambda: Rule((Template("a"),), (Template("b"),), ("H",), True), "only a single matrix"),
+        (lambda: linear("{a,b}", "c", "2H H", transposed=True), "only a single matrix"),
     ],
 )
 def test_a_bad_rule_is_refused(make: Callable[[], object], expected: str) -> None:

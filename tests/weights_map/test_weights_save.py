@@ -14,7 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from map_samples import DIMS, Blob, World, bert, bert_tensors, encoder, put, put_shards, raw, worlds
 
-from weights_map import BadFileError, BadTensorError, Checkpoint, UnknownNameError, View, WeightMap, linear, match, tensor
+from weights_map import (
+    BadFileError,
+    BadTensorError,
+    Checkpoint,
+    MismatchError,
+    UnknownNameError,
+    View,
+    WeightMap,
+    linear,
+    match,
+    tensor,
+)
 from weights_map.safetensors import BITS
 
 
@@ -24,6 +35,41 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def data(checkpoint: Checkpoint) -> dict[str, bytes]:
     return {name: bytes(checkpoint.view(name).buffer) for name in checkpoint.tensors}
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in BITS if BITS[dtype] % 8 == 0])
+def test_a_transposed_matrix(dtype: str, tmp_path: Path) -> None:
+    """transformers' Conv1D: (in, out) in the file; parts are cut from the parameter's rows."""
+    m = WeightMap("conv", [linear("c_attn", "{q,k,v}", "3H H", transposed=True), linear("c_fc", "up", "F H", transposed=True)])
+    blobs = {"c_attn.weight": (2, 6), "c_attn.bias": (6,), "c_fc.weight": (2, 3), "c_fc.bias": (3,)}
+    path = put(tmp_path / "a.safetensors", {name: Blob.of(shape, dtype, name) for name, shape in blobs.items()})
+    ledger = match(m, Checkpoint.open(path)).check()
+    assert ledger.dims == {"F": 3, "H": 2}
+    values, size = ledger.read(), BITS[dtype] // 8
+    assert {name: view.shape for name, view in values.items() if name.endswith("weight")} == {
+        **dict.fromkeys(("q.weight", "k.weight", "v.weight"), (2, 2)), "up.weight": (3, 2)
+    }  # fmt: skip
+
+    def cells(view: View) -> Any:
+        return np.frombuffer(view.buffer, f"V{size}").reshape(view.shape)
+
+    rows = [cells(values[f"{name}.weight"]) for name in "qkv"]
+    assert (np.concatenate(rows) == cells(ledger.checkpoint.view("c_attn.weight")).T).all()
+    ledger.save(values, tmp_path / "b.safetensors")
+    ledger.save({"k.weight": values["k.weight"]}, tmp_path / "c.safetensors")  # the others as the file has them
+    ledger.save({"up.weight": bytes(values["up.weight"].buffer)}, tmp_path / "d.safetensors")
+    m.save(values, tmp_path / "new.safetensors")
+    for name in "bcd":
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == path.read_bytes()
+    assert data(Checkpoint.open(tmp_path / "new.safetensors")) == data(ledger.checkpoint)
+    ledger.save({"q.weight": values["k.weight"]}, tmp_path / "e.safetensors")
+    changed = cells(Checkpoint.open(tmp_path / "e.safetensors").view("c_attn.weight"))
+    assert (changed[:, :2] == changed[:, 2:4]).all()
+    short = put(tmp_path / "f.safetensors", {"c_attn.weight": Blob.of((2, 5), dtype)})
+    with pytest.raises(MismatchError, match="file has 2 x 5, config says H=2 and the map 3H"):
+        match(m, Checkpoint.open(short), ["q.weight", "k.weight", "v.weight"], {"H": 2}).check()
+    with pytest.raises(BadTensorError, match="not a matrix"):
+        ledger.checkpoint.view("c_fc.bias").transposed()
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

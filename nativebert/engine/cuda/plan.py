@@ -151,13 +151,14 @@ class CudaPlan(ExecutionPlan):
         self._target = target = Target(device, PRECISIONS[precision], products, self._tiles)
         config, embeddings = model.config, model.embed
 
-        def table(of: nn.Embedding | None) -> Tensor | None:
-            return None if of is None else of.weight.detach().to(device, target.dtype, copy=True)
+        def table(of: Tensor | None) -> Tensor | None:
+            return None if of is None else of.detach().to(device, target.dtype, copy=True)
 
-        token = table(embeddings.token)
+        token, segment = table(embeddings.token.weight), None if embeddings.segment is None else embeddings.segment.weight
         assert token is not None
         with torch.inference_mode():
-            self._tables = token, table(embeddings.position), table(embeddings.segment)
+            self._tables = token, table(embeddings.rows()), table(segment)
+            assert isinstance(embeddings.norm, nn.LayerNorm)
             self._embed_norm = target.norm(embeddings.norm)
             self._project = None if embeddings.project is None else Product([embeddings.project], target)
             prepared: dict[int, Block] = {}

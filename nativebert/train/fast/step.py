@@ -156,6 +156,8 @@ class FastStep:
         if embed.segment is not None:
             x = x + (embed.segment.weight[0] if batch.segments is None else embed.segment(batch.segments))
         position = torch.zeros_like(x) if embed.position is None else embed.position(batch.positions)
+        if embed.task is not None:
+            position = position + embed.task.weight[0]
         x = NormFunction.apply(x, position, native, embed.norm)  # type: ignore[no-untyped-call]
         if embed.dropout.p:
             key = dropout_key(self._seed, self._step, self._micro_batch, 0)

@@ -22,6 +22,7 @@ from nativebert.train.objective import HeadObjective, Sequences
 from nativebert.train.parameters import parameter_groups, set_dropout
 from nativebert.train.reference import ReferenceStep
 from nativebert.train.tagging import Tagging
+from weights_map.torch import unpack
 
 pytestmark = pytest.mark.reference
 RATE, DECAY, CLIP = 5e-5, 0.01, 1.0
@@ -92,8 +93,7 @@ def differences(model: nb.loading.LoadedModel, theirs: Any) -> dict[str, float]:
     """The largest difference of each parameter."""
     weights, found = family(model.config.family).map, {}
     for name, p in their_state(theirs).items():
-        targets = weights.targets_of(name)
-        for target, part in zip(targets, p.chunk(max(len(targets), 1))):
+        for target, part in unpack(weights, name, p).items():
             mine = model.get_parameter(target)
             # no result depends on the keys' bias: its gradient is nothing but rounding, which AdamW makes a whole step of
             if not target.endswith("attn.k.bias"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import training
-from families import VARIANTS, Made, write
+from families import WITH_HEADS, Made, write
 from training import labelled, options, reviews
 
 import nativebert as nb
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", WITH_HEADS)
 def test_decay_as_in_the_trainer(variant: str, tmp_path: Path) -> None:
     """The parameters with and without weight decay are those of transformers' Trainer."""
     from transformers.trainer import Trainer
