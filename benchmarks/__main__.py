@@ -14,6 +14,7 @@ NAMES = {
     "train": "fine-tuning on the CPU, against transformers' Trainer",
     "train_quality": "what fine-tuning reaches, against transformers' and sentence-transformers' trainers",
     "crash": "a job that is killed at random moments and resumed: the same folder to the byte?",
+    "tables": "jobs, their plans, the memory of a long file, the server",
     "gpu": "encoders on an NVIDIA card, against transformers and what the card itself can do",
 }
 

@@ -16,14 +16,15 @@ from nativebert.io.table_writer import is_vector
 from nativebert.io.tables import TableReader
 from nativebert.jobs.columns import ResultColumns
 from nativebert.jobs.rows import SHARD_BYTES, SHARD_ROWS, shards
+from nativebert.tasks.base import Task
 from nativebert.tasks.embed import Embedder
-from nativebert.tasks.options import ReportOptions
+from nativebert.tasks.options import Options, ReportOptions
 from nativebert.text.batching import batches_by_length
 from nativebert.text.window import windows
 
-_CALIBRATION = 4096  # texts, at the most
-_ROUNDS = 3
-_SECONDS = 10.0  # that calibration may take
+_CALIBRATION = 8192  # texts, at the most
+_BLOCKS, _BLOCK_BATCHES = 16, 2  # the sample in so many blocks, each of so many full batches at the least
+_SHORTEST, _LONGEST = 4.0, 15.0  # seconds that calibration takes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Plan:
         shards: files of the output.
         memory: bytes that the job's process needs, about: what this one, with the model, held so far, and two shards of text and results.
         output: bytes of the results, uncompressed.
-        seconds: that the job will take, from a short calibration on this machine as it is now.
+        seconds: that the job will take, from a short calibration on this machine as it is now; without loading the model.
+        fastest, slowest: the same by the fastest and the slowest tenth of the calibration: how steady the machine is.
         tokens_per_second: measured in it.
     """
 
@@ -59,11 +61,17 @@ class Plan:
     memory: int
     output: int
     seconds: float
+    fastest: float
+    slowest: float
     tokens_per_second: float
 
 
 def plan(reader: TableReader, results: ResultColumns, *, shard_rows: int = SHARD_ROWS) -> Plan:
     """Tokenise a table, compute a random sample of it, and reckon what all of it takes.
+
+    The sample is cut into blocks of the same mixture of lengths: sorted by tokens, each block takes every so-manieth text. Each is computed as a job computes
+    its rows, in batches by length, after one that only warms up; a token of a long text takes longer than one of a short text, and so every block stands for
+    the table. Reading, which a job does once before the work and once during it, is timed on the way.
 
     Args:
         reader: the table, which can be read again.
@@ -83,56 +91,82 @@ def plan(reader: TableReader, results: ResultColumns, *, shard_rows: int = SHARD
     prompt = task.prompt_text(call.get("prompt"), call.get("prompt_name")) if isinstance(task, Embedder) else ""
     rows = empty = rejected = files = batches = size = 0
     lengths: list[NDArray[np.int64]] = []
-    draw, sample, seen = random.Random(0), list[Any](), 0
-    started = time.perf_counter()
-    for shard in shards(reader, shard_rows):
+    draw, sample, seen = random.Random(0), list[tuple[int, Any]](), 0
+    reading, count, sliding = 0.0, 0, options.too_long == "window"
+    source = shards(reader, shard_rows)
+    while True:
+        started = time.perf_counter()
+        shard = next(source, None)
+        reading += time.perf_counter() - started
+        if shard is None:
+            break
         rows, empty, rejected, files = rows + len(shard.items), empty + shard.empty, rejected + len(shard.rejects), files + 1
         size = max(size, shard.size)
         items = [results.beside(item) for item in shard.items if item is not None]
         texts = [prompt + item for item in items] if prompt else items
         own = np.array([len(ids) for ids in task.tokenizer.ids_batch(texts).ids], np.int64)
         lengths.append(own)
+        if sliding:
+            count += _windows(task, options, items, own)
         batches += len(batches_by_length(np.minimum(own, options.max_tokens), options.batch_tokens))
-        for item in (item for item in shard.items if item is not None):  # each with the same chance, however many there are
+        there = (item for item in shard.items if item is not None)
+        for item, length in zip(there, own.tolist()):  # each with the same chance, however many there are
             seen += 1
             if len(sample) < _CALIBRATION:
-                sample.append(item)
+                sample.append((length, item))
             elif (at := draw.randrange(seen)) < _CALIBRATION:
-                sample[at] = item
-    reading = time.perf_counter() - started
+                sample[at] = (length, item)
     tokens = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
     if not len(tokens):
         raise BadInputError(f"{reader.name} contains no texts")
     long = tokens[tokens > options.max_tokens]
-    room = options.max_tokens - options.special_tokens
-    sliding = options.too_long == "window"
-    count = (
-        sum(len(windows(length - options.special_tokens, room, options.stride)) for length in long.tolist()) if sliding else 0
-    )
-    rate = _calibrated(results, sample, draw)
-    read = tokens.sum() if sliding else np.minimum(tokens, options.max_tokens).sum()
+    read = int(tokens.sum() if sliding else np.minimum(tokens, options.max_tokens).sum())
+    paces = _calibrated(results, sample, options.batch_tokens, read)
     width = sum(_bytes_of(kind) for kind in results.schema.types)
+    seconds, fastest, slowest = (float(read * pace + reading) for pace in paces)
     return Plan(
         rows, empty, rejected, tokens, options.max_tokens,
         0 if sliding else len(long), 0 if sliding else int((long - options.max_tokens).sum()), len(long) if sliding else 0, count,
         batches, files, memory=_held() + 2 * (min(size, SHARD_BYTES) * 4 + min(rows, shard_rows) * width), output=rows * width,
-        seconds=float(read / rate + reading * 0.5), tokens_per_second=float(rate),
+        seconds=seconds, fastest=fastest, slowest=slowest, tokens_per_second=1 / paces[0],
     )  # fmt: skip
 
 
-def _calibrated(results: ResultColumns, sample: list[Any], draw: random.Random) -> float:
-    """Tokens a second on a sample; the median of some rounds, the first of which only warms up."""
-    draw.shuffle(sample)
-    started, rates, share = time.perf_counter(), list[float](), max(1, len(sample) // 8)
-    results(sample[:share])
-    part = max(1, len(sample) // _ROUNDS)
-    for at in range(0, part * _ROUNDS, part):
-        begun = time.perf_counter()
-        done = results(sample[at : at + part])
-        rates.append(done.tokens.sum() / (time.perf_counter() - begun))
-        if time.perf_counter() - started > _SECONDS:
+def _windows(task: Task, options: Options, items: list[Any], lengths: NDArray[np.int64]) -> int:
+    """How many windows the texts over the limit are read in; the first text of a pair stands in each."""
+    long = np.flatnonzero(lengths > options.max_tokens).tolist()
+    fixed = [options.special_tokens] * len(long)
+    if long and isinstance(items[0], tuple):
+        firsts = task.tokenizer.ids_batch([items[n][0] for n in long], special_tokens=False).ids
+        fixed = [task.tokenizer.n_special(pair=True) + len(ids) for ids in firsts]
+    return sum(
+        len(windows(int(lengths[n]) - own, max(1, options.max_tokens - own), options.stride)) for n, own in zip(long, fixed)
+    )
+
+
+def _calibrated(
+    results: ResultColumns, sample: list[tuple[int, Any]], batch_tokens: int, read: int
+) -> tuple[float, float, float]:
+    """Seconds a token on a sample of ``(tokens, text)``: in all, and of its fastest and slowest tenth. Takes no longer than the job of ``read`` tokens."""
+    ordered = sorted(sample, key=lambda one: one[0])
+    held = sum(length for length, _ in ordered)
+    count = max(1, min(_BLOCKS, held // (_BLOCK_BATCHES * batch_tokens), len(ordered)))
+    blocks = [[item for _, item in ordered[n::count]] for n in range(count)]
+    results(blocks[0])
+    started, seconds, tokens = time.perf_counter(), list[float](), list[int]()
+    while True:
+        for block in blocks:
+            begun = time.perf_counter()
+            done = results(block)
+            seconds.append(time.perf_counter() - begun)
+            tokens.append(max(1, int(done.tokens.sum())))
+            if (spent := time.perf_counter() - started) > _LONGEST:
+                break
+        if spent > min(_SHORTEST, read * sum(seconds) / sum(tokens)):
             break
-    return float(np.median(rates))
+    pace = np.array(seconds) / np.array(tokens)
+    fast, slow = np.quantile(pace, (0.1, 0.9))
+    return sum(seconds) / sum(tokens), float(fast), float(slow)
 
 
 def _bytes_of(kind: Any) -> int:

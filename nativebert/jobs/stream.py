@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from nativebert.errors import Doubtful, warn
 from nativebert.io.files import arrow
 from nativebert.io.provenance import check_writable, text_line, write_provenance
 from nativebert.io.table_writer import format_of_target, table_file
@@ -136,14 +137,26 @@ def with_results(
 
     Raises:
         NativeBertError: as of :meth:`nativebert.jobs.job.Job.run`.
+
+    Warns:
+        Doubtful: rows without a text, which have no result; once, with their number.
     """
     names = [column] if column is None or isinstance(column, str) else list(column)
     reader = open_table(table, {("column", "pair column")[n]: name for n, name in enumerate(names)}, keep=keep, drop=drop)
     compute = Compute(reader, ResultColumns(task, call, len(reader.texts), vectors, corpus), strict=strict)
 
     def batches() -> Iterator[Any]:
+        rows = empty = rejected = 0
         for shard in shards(reader, _ROWS, strict=strict):
-            yield compute(shard).batch
+            finished = compute(shard)
+            rows, empty, rejected = rows + len(shard.items), empty + shard.empty, rejected + len(finished.rejects)
+            yield finished.batch
+        if empty or rejected:
+            warn(
+                f"{empty + rejected:,} of {rows:,} rows of {reader.name} have no result: {empty:,} with an empty text, {rejected:,} with none that can be read. "
+                "Pass strict=True to stop there.",
+                Doubtful,
+            )
 
     pa = arrow()
     streamed = pa.RecordBatchReader.from_batches(compute.schema, batches())

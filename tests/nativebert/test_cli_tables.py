@@ -19,8 +19,10 @@ from test_cli import run as run  # noqa: E402
 from test_cli_tasks import models as models  # noqa: E402
 
 import nativebert as nb  # noqa: E402
+from nativebert.cli import plan as plans  # noqa: E402
 from nativebert.cli import rows  # noqa: E402
 from nativebert.io.vectors import read_vectors  # noqa: E402
+from nativebert.jobs.corpus import Corpus  # noqa: E402
 from nativebert.search import semantic_search  # noqa: E402
 
 TEXTS = ["the cat sat", "a dog", "", "the cat sat on the mat"]
@@ -286,8 +288,53 @@ def test_plan(run: Run, models: Path, table: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "options", "call"),
+    [
+        ("embed", (), {}), ("classify", (), {}), ("classify", ("--pair-column", "other"), {}), ("tag", (), {}), ("fill", (), {}),
+        ("rank", ("--query", "which cat ?"), {"query": "which cat ?"}), ("answer", ("--question", "which cat ?"), {"question": "which cat ?"}),
+        ("answer", ("--question-column", "other"), {}), ("search", ("--vectors", "v.npy"), {}),
+    ],
+)  # fmt: skip
+def test_plan_of_every_task(
+    task: str,
+    options: tuple[str, ...],
+    call: dict[str, Any],
+    run: Run,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("v.npy", np.ones((3, 32), np.float32))
+    rows = [(f"the [MASK] {'sat on the mat ' * n}", f"a dog {n} ?") for n in range(12)]
+    pq.write_table(pa.table({"text": [text for text, _ in rows], "other": [other for _, other in rows]}), "in.parquet")
+    model = models / ("embed" if task == "search" else task)
+    long = "window" if task in ("tag", "answer") else "truncate"
+    argv = ("in.parquet", "--column", "text", "-m", model, "--max-tokens", "20")
+    planned = json.loads(run("plan", *argv, "--task", task, *options, "--json").out)
+    assert planned["fastest"] <= planned["seconds"] <= planned["slowest"] * 1.01
+    kind = plans.TASKS[task]
+    corpus = {"corpus": Corpus(np.ones((3, 32), np.float32))} if task == "search" else {}
+    columns = (
+        ["other", "text"] if "--question-column" in options else ["text", "other"] if "--pair-column" in options else "text"
+    )
+    made = getattr(nb, kind)(model, max_tokens=20, too_long=long)
+    report = nb.Job(made, "in.parquet", "out", column=columns, **call, **corpus).run()
+    assert (planned["rows"], planned["tokens"] - planned["cut"]) == (report.rows, report.tokens)
+    assert planned["cut_rows"] == report.cut_rows
+    if long == "window":
+        texts = [text for text, _ in rows]
+        asked = ["which cat ?"] * 12 if call else [other for _, other in rows]
+        counts = made(*([asked] if task == "answer" else []), texts, return_report=True)[1].windows
+        assert (planned["windowed"], planned["windows"]) == ((counts > 1).sum(), counts[counts > 1].sum())
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["plan", "{table}", "--task", "rank", "-m", "m"], "--task rank requires --query TEXT"),
+        (["plan", "{table}", "--task", "search"], "--task search requires --vectors FILE"),
+        (["plan", "{table}", "--query", "a"], "--query is for --task rank"),
         (["embed", "{table}", "-o", "-", "--keep", "no", "--column", "review", "--delimiter", ";"], "no column 'no'"),
         (["embed", "{table}", "-o", "-", "--strict", "--column", "review", "--delimiter", ";"], "row 2 of"),
         (

@@ -453,6 +453,18 @@ def test_search_is_a_job(embed: nb.Embedder, tmp_path: Path, monkeypatch: pytest
         Corpus(corpus.vectors, known[:3])
 
 
+def test_rows_without_a_text_in_tables_of_programs(embed: nb.Embedder) -> None:
+    table = pa.table({"n": [1, 2, 3, 4], "text": ["the cat", " ", None, "a dog"]})
+    with pytest.warns(Doubtful, match="2 of 4 rows of the Table have no result: 1 with an empty text, 1 with none") as told:
+        done = nb.with_results(embed, table)
+    assert len(told) == 1
+    assert [vector is None for vector in done["embedding"].to_pylist()] == [False, True, True, False]
+    with pytest.raises(BadInputError, match=r"row 1 of the Table \(from 0\)"):
+        nb.with_results(embed, table, strict=True)
+    with pytest.warns(Doubtful, match="have no result"):  # streamed: when it was read
+        nb.with_results(embed, table.to_reader()).read_all()
+
+
 def test_errors_name_the_row_of_the_table(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="text 3 has no mask"):
         Job(nb.MaskFiller(models / "fill"), ["[MASK]", "", "[MASK]", "none"], tmp_path / "out", shard_rows=2).run()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import HubServer
 from models import texts as random_texts
 
 uvicorn = pytest.importorskip("uvicorn", reason="the server needs uvicorn (extra serve)")
@@ -203,5 +206,48 @@ def test_the_command_stops_gracefully(models: Path) -> None:
         _, said = process.communicate(timeout=30)
         assert "(rank) at http://127.0.0.1" in said
         assert "Traceback" not in said
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="an image of Linux")
+@pytest.mark.parametrize("kind", ["embed", "rank"])
+def test_the_image_has_its_model_and_needs_no_network(kind: str, models: Path, tmp_path: Path) -> None:
+    """What examples/serve/Dockerfile runs when it is built, and when the container starts."""
+    recipe = (Path(__file__).parents[2] / "examples" / "serve" / "Dockerfile").read_text("utf-8")
+    build, start = re.search(r"^RUN (python -c .*?) && chmod", recipe, re.M), re.search(r"^CMD exec (.*)", recipe, re.M)
+    assert build is not None
+    assert start is not None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("HF_")
+    } | {"HF_HOME": str(tmp_path / "model"), "MODEL": f"example/{kind}", "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
+    with HubServer() as hub:
+        hub.add(
+            f"example/{kind}",
+            {p.relative_to(models / kind).as_posix(): p.read_bytes() for p in (models / kind).rglob("*.*") if p.is_file()},
+        )
+        subprocess.run(
+            build[1].replace("python", sys.executable, 1), shell=True, check=True, env={**env, "HF_ENDPOINT": hub.url}
+        )
+    command = start[1].replace("nativebert", f"{sys.executable} -m nativebert", 1) + f" --port {number}"
+    process = subprocess.Popen(f"exec {command}", shell=True, env={**env, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.PIPE)
+    try:
+        for _ in range(600):
+            try:
+                assert ask(number, "/health")[1]["model"] == f"example/{kind}"
+                break
+            except OSError:
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.1)
+        path, body = {"embed": ("/v1/embeddings", {"input": TEXTS}), "rank": ("/rerank", {"query": "a", "documents": TEXTS})}[
+            kind
+        ]
+        assert ask(number, path, body)[0] == 200
+        process.send_signal(signal.SIGTERM)  # the shell is gone: the server gets it
+        process.communicate(timeout=30)
     finally:
         process.kill()
