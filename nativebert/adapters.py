@@ -299,7 +299,7 @@ def _by_pattern(f: Fields, key: str, module: str, otherwise: float) -> float:
 
 
 def _targets(family: Family, name: str, where: Path) -> tuple[str, ...]:
-    if targets := family.map.targets_of(name):
+    if targets := family.targets_of(name):
         return targets
     raise RefusedError(f"{where}: {family.name} has no {name} in its files: {_MERGE}")
 

@@ -116,6 +116,22 @@ def test_a_matrix_that_the_family_cuts(tmp_path: Path) -> None:
         assert torch.equal(model.get_parameter(f"layers.1.attn.{part}.weight"), expected)
 
 
+@pytest.mark.parametrize("family", ["nomic_bert", "gte"])
+def test_names_that_transformers_gives_in_memory(family: str, tmp_path: Path) -> None:
+    """Some families have other names there than in their files; in its gated feed-forward part, its gate is what is activated."""
+    base = write_folder(tmp_path / "base", TINY[family], tensors_of(TINY[family]))
+    modules = {
+        "layers.1.self_attn.q_proj": "layers.1.attn.q",
+        "layers.0.mlp.gate_proj": "layers.0.mlp.up",
+        "layers.0.mlp.up_proj": "layers.0.mlp.gate",
+    }
+    pairs = {name: t for module in modules for name, t in pair(module, rows=48 if "mlp" in module else 32).items()}
+    model, plain = nb.load(adapter(tmp_path / "a", base, pairs), head=None), nb.load(base, head=None)
+    for module, ours in modules.items():
+        expected = (plain.get_parameter(f"{ours}.weight").double() + 1.5 * delta(pairs, module)).float()
+        assert torch.equal(model.get_parameter(f"{ours}.weight"), expected)
+
+
 def classifier(classes: int = 3) -> dict[str, torch.Tensor]:
     """Pairs, and a head as peft saves it, with what it does not use."""
     head = {"weight": random(classes, 32), "bias": random(classes)}
