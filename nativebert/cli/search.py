@@ -26,6 +26,11 @@ def define(parser: options.Parser) -> None:
     options.add_base(parser)
     parser.add_argument("--top-k", type=options.count, default=10, metavar="N", help="texts per query (default: %(default)s)")
     parser.add_argument("--vectors", metavar="FILE", help="precomputed vectors of the texts: .npy, .csv or .jsonl")
+    tasks = parser.add_argument_group("models with an adapter for each task (jina-embeddings-v3)")
+    tasks.add_argument("--task", type=options.unicode, metavar="NAME", help="adapter for the texts, such as retrieval.passage")
+    tasks.add_argument(
+        "--query-task", type=options.unicode, metavar="NAME", help="adapter for the queries, such as retrieval.query (default: that of --task)"
+    )  # fmt: skip
     text = parser.add_argument_group("overrides of the model's settings")
     text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each text of the file")
     text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
@@ -56,19 +61,22 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
 
-        embed = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
+        how = common.task_options(args, "pooling", "normalize")
+        embed = Embedder(args.model, task=args.task, **how)
+        ask = embed if args.query_task is None else Embedder(args.model, task=args.query_task, **how)
         if recorded is not None:
             prompt = embed.prompt_text(args.prompt, args.prompt_name) if prompted else None
-            check_provenance(args.vectors, recorded, provenance_of(embed, "", embed.dimension), prompt)
+            check_provenance(args.vectors, recorded, provenance_of(embed, "", embed.dimension), prompt, args.task)
         show: dict[str, Any] = {"return_report": True, "progress": common.progress(args)}
-        query_vectors, report = embed(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
+        query_vectors, report = ask(queries, prompt=args.query_prompt, prompt_name=args.query_prompt_name, **show)
         if vectors is None:
             vectors, report = embed(texts, prompt=args.prompt, prompt_name=args.prompt_name, **show)
         near = semantic_search(query_vectors, vectors, top_k=args.top_k, measure=embed.config.similarity)
     if args.vectors is not None and recorded is None:
         common.note_unknown(args, args.vectors)
     hits = [[{**hit, "text": texts[hit["index"]]} for hit in of_query] for of_query in near]
-    return common.finish_hits(args, table, queries, hits, embed, report)
+    used = [("task", f"{embed.task or 'none'} for texts, {ask.task or 'none'} for queries")] if embed.tasks else []
+    return common.finish_hits(args, table, queries, hits, embed, report, used)
 
 
 def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:

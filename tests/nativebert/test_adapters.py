@@ -336,3 +336,38 @@ def test_by_the_calls_of_transformers(jina: Path) -> None:
     expected, _ = reference(load_file(jina / "model.safetensors"), ids[0].tolist(), None)
     with torch.no_grad():
         assert (model(ids).last_hidden_state[0] - expected).abs().max() <= 1e-5
+
+
+def test_search_takes_an_adapter_for_texts_and_one_for_queries(
+    jina: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(SENTENCES))
+    query, passage = (nb.Embedder(jina, task=f"retrieval.{kind}", device="cpu") for kind in ("query", "passage"))
+    search = [
+        "search",
+        str(tmp_path / "texts.txt"),
+        "-m",
+        str(jina),
+        "--device",
+        "cpu",
+        "--query",
+        "the cat",
+        "--query-task",
+        "retrieval.query",
+    ]
+    assert cli.main([*search, "--task", "retrieval.passage", "-o", str(tmp_path / "hits.jsonl")]) == 0
+    assert "retrieval.passage for texts, retrieval.query for queries" in capsys.readouterr().out
+    hits = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
+    scores = (query(["the cat"]) @ passage(SENTENCES).T)[0]
+    assert [hit["index"] for hit in hits] == np.argsort(-scores, kind="stable").tolist()
+    np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(scores)[::-1], rtol=1e-6)
+    embed = ["embed", str(tmp_path / "texts.txt"), "-m", str(jina), "--device", "cpu", "--task", "retrieval.passage", "--quiet"]
+    assert cli.main([*embed, "-o", str(tmp_path / "v.npy")]) == 0
+    again = [*search, "--vectors", str(tmp_path / "v.npy"), "--quiet", "-o", str(tmp_path / "again.jsonl")]
+    assert cli.main(again) == 0
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "hits.jsonl").read_bytes()
+    assert cli.main([*again, "--task", "separation"]) == 2
+    assert (
+        "a different task: retrieval.passage in the file, separation in this command; use --task retrieval.passage"
+        in capsys.readouterr().err
+    )
