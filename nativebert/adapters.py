@@ -180,11 +180,14 @@ class LowRank:
         if self.head not in ("classify", "tag"):
             return None
         head = config.heads[self.head]
-        count = next(view.shape[0] for name, view in self.replaced.items() if name == f"head.{head.name}.{head.last}.weight")
+        last = next((view for name, view in self.replaced.items() if name.startswith(f"head.{head.name}.{head.last}.")), None)
+        if last is None or not last.shape:
+            return None
+        count, numbers = last.shape[0], [str(n) for n in range(last.shape[0])]
         for source in (own, config.source):
             named = source.get("id2label")
-            if isinstance(named, dict) and len(named) == count:
-                return [str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0]))]
+            if isinstance(named, dict) and sorted(map(str, named)) == sorted(numbers):
+                return [str(named.get(n, named.get(int(n)))) for n in numbers]
         return count
 
     def check(self, shapes: Mapping[str, tuple[int, ...]], tied: Collection[str]) -> None:
@@ -195,12 +198,16 @@ class LowRank:
             tied: parameters that two parts of the model share.
 
         Raises:
-            CorruptError: it has another shape than a parameter.
-            RefusedError: it changes one part of what is shared.
+            CorruptError: it has another shape than a parameter of the encoder.
+            RefusedError: its head has another number of classes, or it changes one part of what is shared.
         """
         found = [(name, view.shape) for name, view in self.replaced.items()]
         found += [(name, product.shape) for name, products in self.added.items() for product in products]
         for name, shape in found:
+            if name in shapes and shapes[name] != shape and name.startswith("head."):
+                raise RefusedError(
+                    f"{self.where}: its head has {shape[0]} classes, and one of {shapes[name][0]} was asked for: leave the labels out"
+                )
             if name in shapes and shapes[name] != shape:
                 raise CorruptError(
                     f"{self.where}: it is {shape} for {name}, which is {shapes[name]} in the base model: it is of another base model, or of one whose "
@@ -299,7 +306,7 @@ def _by_pattern(f: Fields, key: str, module: str, otherwise: float) -> float:
 
 
 def _targets(family: Family, name: str, where: Path) -> tuple[str, ...]:
-    if targets := family.map.targets_of(name):
+    if targets := family.targets_of(name):
         return targets
     raise RefusedError(f"{where}: {family.name} has no {name} in its files: {_MERGE}")
 

@@ -256,6 +256,8 @@ def resolve(
     try:
         whole = _resolve(named, commit or None, offline, token, cache_dir, weights, progress)
     except (NotFoundError, OfflineError) as error:
+        if not weights and any((found.folder / name).is_file() for name in VOCABULARIES):
+            return found  # whose own tokenizer will do
         raise type(error)(
             f"the base model of the adapter {found.reference} is not to be had: {error} Or pass another, base=."
         ) from error

@@ -55,6 +55,7 @@ class LoadedModel(Model):
         restructured: whether it has parameters that those files do not hold, or of other sizes; it is saved to new files then.
         adapter: the task whose adapter was merged into its weights, of a model that has one for each; None for none.
         task_adapters: what its config.json says of those; None for none.
+        newly_initialized: parameters that were random when it was loaded: those of a new head.
     """
 
     ledger: Ledger | None = None
@@ -62,6 +63,7 @@ class LoadedModel(Model):
     restructured: bool = False
     adapter: str | None = None
     task_adapters: TaskAdapters | None = None
+    newly_initialized: tuple[str, ...] = ()
     file_attributes = frozenset({"ledger", "snapshot", "tokenizer"})
 
     @classmethod
@@ -358,7 +360,9 @@ def _load(
         shared = {name for pair in ledger.ties().items() for name in pair}
         state = model.state_dict()
         lora.check({name: tuple(state[ours].shape) for name, ours in names.items()}, shared)
-        tensors |= {names.get(name, name): views.tensor(view) for name, view in lora.replaced.items() if name in names}
+        replaced = {names[name]: views.tensor(view) for name, view in lora.replaced.items() if name in names}
+        views.check_finite(replaced)
+        tensors |= replaced
         added = {names[name]: products for name, products in lora.added.items() if name in names}
         tensors, model.restructured = adapters.merge(tensors, added, dtype), True
     model.load_state_dict(_cast(tensors, target, dtype), assign=True, strict=False)
@@ -373,6 +377,7 @@ def _load(
                 f"{lora.where} brings a head for {head.task!r} without {', '.join(fresh)}, and its base model has none"
             )
         if fresh:
+            model.newly_initialized = tuple(fresh)
             initialize(model, family, fresh, dtype, target)
             _warn_of_new(model, family, fresh, ledger)
     return model.eval()

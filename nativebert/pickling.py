@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from nativebert.errors import RefusedError
-from nativebert.hub import Snapshot
+from nativebert.hub import ADAPTER_WEIGHTS, Snapshot
 from nativebert.loading import PRECISIONS, LoadedModel, load, open_snapshot
+from weights_map import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ModelFiles:
         assert model.ledger is not None
         head = "auto" if len(model.tasks) > 1 else model.tasks[0] if model.tasks else None
         dtype = str(model.dtype).removeprefix("torch.")
-        return cls(model.snapshot, head, dtype, str(model.device), model.ledger.checkpoint.fingerprint(), model.adapter)
+        return cls(model.snapshot, head, dtype, str(model.device), _fingerprint(model), model.adapter)
 
     def load(self) -> LoadedModel:
         """The model again.
@@ -58,11 +59,19 @@ class ModelFiles:
             snapshot = replace(here, reference=snapshot.reference)
         model = load(snapshot, head=self.head, precision=self.precision, device=self.device, adapter=self.adapter)
         assert model.ledger is not None
-        if model.ledger.checkpoint.fingerprint() != self.weights:
+        if _fingerprint(model) != self.weights:
             raise RefusedError(
                 f"{snapshot.folder} holds other weights now than when it was pickled: make the model or task anew, and pickle that"
             )
         return model
+
+
+def _fingerprint(model: LoadedModel) -> str:
+    """Of the weight files: those of the model, and that of an adapter that was merged into it."""
+    assert model.snapshot is not None
+    assert model.ledger is not None
+    own = model.ledger.checkpoint.fingerprint()
+    return own if model.snapshot.base is None else own + Checkpoint.open(model.snapshot.folder / ADAPTER_WEIGHTS).fingerprint()
 
 
 @dataclass(frozen=True)

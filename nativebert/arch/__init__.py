@@ -112,6 +112,7 @@ class Family:
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
         heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
+        in_memory: names of parameters in transformers that its files have others for; None where they are those of the files.
         adapters: from a config.json the adapters for tasks that it speaks of; None for a family without.
         redrawn: of fresh weights that transformers draws twice, the second time from another normal distribution: from the config.json,
             ``initializer_range`` and the encoder's config, the limit in standard deviations at which it is truncated (infinity for none), and
@@ -133,6 +134,7 @@ class Family:
     float32_losses: tuple[str, ...] = ()
     tokenizer: str = ""
     heads_first: bool = False
+    in_memory: WeightMap | None = None
     adapters: Callable[[Mapping[str, Any]], TaskAdapters | None] | None = None
     redrawn: Callable[[Fields, float, EncoderConfig], tuple[float, Mapping[str, float]]] | None = None
 
@@ -155,6 +157,10 @@ class Family:
                     name for slots in at if _has(config, name := template.fill(slots)) and not self.map.may_leave_out(name)
                 ]
         return names
+
+    def targets_of(self, name: str) -> tuple[str, ...]:
+        """Our parameters in a tensor of a file, or in a parameter of transformers' model in memory; none where no rule knows it."""
+        return self.map.targets_of(name) or (self.in_memory.targets_of(name) if self.in_memory else ())
 
     def wrapper(self, names: Collection[str]) -> str:
         """Prefix of a file's tensor names from a wrapper that the model was saved in: ``module.``, ``_orig_mod.``, ``0.auto_model.``, or several.
@@ -282,7 +288,13 @@ def _unknown(name: str) -> str:
     return f"nativebert does not know the model family {name!r}{why}.{hint} It knows: {', '.join(sorted(FAMILIES))}. {todo}"
 
 
-# Those that call themselves otherwise: (model_type, position_embedding_type) -> family
+def family_name(hf: Mapping[str, Any]) -> Any:
+    """The family of a config.json: its ``model_type``, but for two that call themselves otherwise."""
+    name = hf.get("model_type")
+    return _OWN_NAMES.get((name, str(hf.get("position_embedding_type"))), name) if isinstance(name, str) else name
+
+
+# (model_type, position_embedding_type) -> family
 _OWN_NAMES = {("bert", "alibi"): "jina_bert", ("xlm-roberta", "rotary"): "jina_embeddings_v3"}
 
 
@@ -298,5 +310,5 @@ def read_config(hf: Mapping[str, Any]) -> tuple[Family, EncoderConfig]:
         raise CorruptError(
             f"config.json has no usable 'model_type' (it is {name!r}), so the family is unknown. Known: {', '.join(sorted(FAMILIES))}."
         )
-    known = family(_OWN_NAMES.get((name, str(hf.get("position_embedding_type"))), name))
+    known = family(family_name(hf))
     return known, check_sizes(known.config(hf))

@@ -13,6 +13,7 @@ from typing import Any
 from nativebert.arch import Family
 from nativebert.arch.bert import POOLER
 from nativebert.arch.heads import bert_like, rotary, rotary_computed
+from nativebert.arch.in_memory import GATED
 from nativebert.config import EncoderConfig, Fields, Layer
 from weights_map import WeightMap, linear, norm, table
 
@@ -124,6 +125,7 @@ GTE = Family(
     lacks=("ForQuestionAnswering", "ForMultipleChoice"),
     output="BaseModelOutputWithPooling",
     tokenizer="XLMRobertaTokenizer",
+    in_memory=GATED,
 )
 FAMILIES = [
     GTE,

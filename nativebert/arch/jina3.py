@@ -13,6 +13,7 @@ from typing import Any
 from nativebert.arch import Family, TaskAdapters
 from nativebert.arch.bert import POOLER, TIES
 from nativebert.arch.heads import roberta_like, rotary, rotary_computed
+from nativebert.arch.in_memory import PLAIN
 from nativebert.arch.roberta import HEADS
 from nativebert.config import EncoderConfig, Fields, Layer
 from nativebert.errors import CorruptError
@@ -143,6 +144,7 @@ FAMILIES = [
         config,
         DEFAULTS,
         computed=computed,
+        in_memory=PLAIN,
         adapters=adapters,
         lacks=("ForMultipleChoice",),
         output="BaseModelOutputWithPooling",

@@ -6,7 +6,7 @@ part is gated. Its config.json says ``model_type`` bert and ``position_embedding
 
 from __future__ import annotations
 
-from nativebert.arch import CLASSES, Family, bert
+from nativebert.arch import Family, bert
 from nativebert.arch.bert import POOLER, SPELLINGS, TIES
 from nativebert.arch.heads import bert_like
 from nativebert.config import EncoderConfig, Fields, Layer
@@ -83,5 +83,14 @@ def config(f: Fields) -> EncoderConfig:
 
 
 FAMILIES = [
-    Family("jina_bert", "JinaBert", MAP, config, DEFAULTS, lacks=CLASSES, in_transformers=False, tokenizer="BertTokenizer")
+    Family(
+        "jina_bert",
+        "JinaBert",
+        MAP,
+        config,
+        DEFAULTS,
+        in_transformers=False,
+        output="BaseModelOutputWithPoolingAndCrossAttentions",
+        tokenizer="BertTokenizer",
+    )
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from nativebert.arch import Family
 from nativebert.arch.bert import POOLER, TIES
 from nativebert.arch.heads import bert_like, rotary, rotary_computed
+from nativebert.arch.in_memory import GATED
 from nativebert.config import EncoderConfig, Fields, Layer
 from nativebert.errors import RefusedError
 from weights_map import WeightMap, linear, norm, table, tensor
@@ -162,5 +163,6 @@ FAMILIES = [
         lacks=("ForQuestionAnswering", "ForMultipleChoice"),
         output="BaseModelOutputWithPooling",
         tokenizer="BertTokenizer",
+        in_memory=GATED,
     )
 ]

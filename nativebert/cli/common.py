@@ -403,6 +403,7 @@ def finish_hits(
     hits: Sequence[Sequence[Mapping[str, Any]]],
     task: Task,
     report: Report,
+    used: Lines | None = None,
 ) -> int:
     """Write the hits of each query (``index``, ``score``, ``text``), and what was done; returns the exit code."""
     from nativebert.io.write import Records
@@ -416,7 +417,7 @@ def finish_hits(
 
     records = [{"query": query, **hit} for query, of_query in zip(queries, hits, strict=True) for hit in of_query]
     results = Records(records, list(records[0]), [list(hit.values()) for hit in records])
-    inputs = [*source(args.file, table), ("queries", f"{len(queries):,}")]
+    inputs = [*source(args.file, table), ("queries", f"{len(queries):,}"), *(used or [])]
     return finish(args, results, show, task, report, inputs, plural(len(records), "text"))
 
 

@@ -8,7 +8,7 @@ from nativebert.errors import BadInputError
 from nativebert.io.provenance import Provenance
 
 
-def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: str | None) -> None:
+def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: str | None, task: str | None = None) -> None:
     """Refuse vectors that were computed in another way than this command would.
 
     Args:
@@ -16,6 +16,7 @@ def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: 
         recorded: their provenance.
         ours: provenance of the command's own vectors; only keys in both are compared.
         prompt: prompt of the file's vectors, if the command specifies one.
+        task: whose adapter made them, if the command specifies one.
 
     Raises:
         BadInputError: they differ; names the difference and the options to use.
@@ -46,6 +47,9 @@ def check_provenance(path: str, recorded: Provenance, ours: Provenance, prompt: 
         raise _mismatch(path, "precision", recorded["precision"], ours["precision"], f"--precision {recorded['precision']}")
     if prompt is not None and "prompt" in recorded and recorded["prompt"] != prompt:
         raise _mismatch(path, "prompt", repr(recorded["prompt"]), repr(prompt), "")
+    if task is not None and recorded.get("task") != task:
+        made = recorded.get("task")
+        raise _mismatch(path, "task", made or "none", task, f"--task {made}" if made else "no --task")
     if differs("width"):
         raise _mismatch(path, "width", recorded["width"], ours["width"], "")
 

@@ -30,6 +30,11 @@ def define(parser: options.Parser) -> None:
     options.add_base(parser)
     parser.add_argument("--top-k", type=options.count, default=10, metavar="N", help="texts per query (default: %(default)s)")
     parser.add_argument("--vectors", metavar="FILE", help="precomputed vectors of the texts: .npy, .csv or .jsonl")
+    tasks = parser.add_argument_group("models with an adapter for each task (jina-embeddings-v3)")
+    tasks.add_argument("--task", type=options.unicode, metavar="NAME", help="adapter for the texts, such as retrieval.passage")
+    tasks.add_argument(
+        "--query-task", type=options.unicode, metavar="NAME", help="adapter for the queries, such as retrieval.query (default: that of --task)"
+    )  # fmt: skip
     text = parser.add_argument_group("overrides of the model's settings")
     text.add_argument("--prompt", type=options.unicode, metavar="TEXT", help="prompt to prepend to each text of the file")
     text.add_argument("--prompt-name", type=options.unicode, metavar="NAME", help="name of one of the model's prompts")
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             return embed([texts[n] for n in there], **prompts, return_report=True, progress=common.progress(args))
         if recorded is not None:
             prompt = embed.prompt_text(args.prompt, args.prompt_name) if prompted else None
-            check_provenance(args.vectors, recorded, provenance_of(embed, "", embed.dimension), prompt)
+            check_provenance(args.vectors, recorded, provenance_of(embed, "", embed.dimension), prompt, args.task)
         return vectors[there], None
 
     if of_queries:
@@ -83,17 +88,20 @@ def run(args: argparse.Namespace) -> int:
         from nativebert.search import semantic_search
         from nativebert.tasks.embed import Embedder
 
-        embed = Embedder(args.model, **common.task_options(args, "pooling", "normalize"))
+        how = common.task_options(args, "pooling", "normalize")
+        embed = Embedder(args.model, task=args.task, **how)
+        ask = embed if args.query_task is None else Embedder(args.model, task=args.query_task, **how)
         corpus, of_texts = known(embed)
         prompts = {"prompt": args.query_prompt, "prompt_name": args.query_prompt_name}
-        query_vectors, report = embed(queries, **prompts, return_report=True, progress=common.progress(args))
+        query_vectors, report = ask(queries, **prompts, return_report=True, progress=common.progress(args))
         near = semantic_search(query_vectors, corpus, top_k=args.top_k, measure=embed.config.similarity)
     if args.vectors is not None and recorded is None:
         common.note_unknown(args, args.vectors)
     hits = [
         [{**hit, "index": there[hit["index"]], "text": texts[there[hit["index"]]]} for hit in of_query] for of_query in near
     ]
-    return common.finish_hits(args, table, queries, hits, embed, of_texts or report)
+    used = [("task", f"{embed.task or 'none'} for texts, {ask.task or 'none'} for queries")] if embed.tasks else []
+    return common.finish_hits(args, table, queries, hits, embed, of_texts or report, used)
 
 
 def _table_of_hits(
@@ -116,15 +124,20 @@ def _table_of_hits(
         how = {"delimiter": args.delimiter, "quoting": args.quoting} if format_of(args.queries) in TABLES else {}
         return open_table(args.queries, {"--queries-column": args.queries_column}, usual="query", **how, **chosen)
 
-    def corpus(embed: Embedder) -> Corpus:
+    def corpus(ask: Embedder) -> Corpus:
         from nativebert.jobs.corpus import Corpus
+        from nativebert.tasks.embed import Embedder
 
+        embed = ask
+        if args.query_task is not None:
+            embed = Embedder(args.model, task=args.task, **common.task_options(args, "pooling", "normalize"))
         return Corpus(known(embed)[0], texts, there, args.top_k, embed.config.similarity or "cosine")
 
     if args.queries is not None and args.output is not None and not tables.is_folder(args.output):
         common.check_apart(args.output, args.queries)
     call = {"prompt": args.query_prompt, "prompt_name": args.query_prompt_name}
-    return tables.run(args, "Embedder", {}, make=("pooling", "normalize"), call=call, source=source, corpus=corpus)
+    of_query = argparse.Namespace(**{**vars(args), "task": args.query_task or args.task})
+    return tables.run(of_query, "Embedder", {}, make=("pooling", "normalize", "task"), call=call, source=source, corpus=corpus)
 
 
 def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nativebert.arch import FAMILIES, Family, families, family, read_config
+from nativebert.arch import FAMILIES, Family, families, family, family_name, read_config
 from nativebert.errors import BadInputError
 from nativebert.files import update_json
 from nativebert.hf import unsupported
@@ -37,7 +37,7 @@ class PreTrainedConfig:
     def __init__(self, **values: Any) -> None:
         values = whole_numbers(values)
         given, count = values.get("id2label"), values.pop("num_labels", None)
-        if values.get("model_type", self.model_type) != self.model_type:
+        if "model_type" in values and family_name(values) != self.model_type:
             right = (family(values["model_type"]).stem if values["model_type"] in FAMILIES else "Auto") + "Config"
             raise BadInputError(f"the config is of the family {values['model_type']!r}: use {right}, or AutoConfig")
         if "torch_dtype" in values:
@@ -142,8 +142,8 @@ class PreTrainedConfig:
         Raises:
             CorruptError, RefusedError: see :func:`nativebert.arch.read_config`.
         """
-        read_config(values)
-        kind = cls if cls.model_type else CONFIGS[values["model_type"]]
+        read_config(values)  # raises where there is no such family
+        kind = cls if cls.model_type else CONFIGS[family_name(values)]
         made = kind(**values)
         return made
 

@@ -150,6 +150,9 @@ class PreTrainedModel(nn.Module):
             native = load_as(head=NewHead(kind._task() or "", names, asked.get("problem_type"), replace))
             config = PreTrainedConfig.from_dict(native.config.source)
             config.name_or_path = snapshot.reference
+        elif snapshot.base is not None:  # an adapter may bring a head with labels of its own
+            config = PreTrainedConfig.from_dict(native.config.source)
+            config.name_or_path = snapshot.reference
         reads_pooler = not tasks or any(native.config.heads[task].on == "pooled" for task in tasks)
         if not reads_pooler or options.get("add_pooling_layer") is False:
             native.pool = None  # its weights stay in the file, and are saved with it

@@ -44,7 +44,8 @@ class SentenceTransformer(SentenceTransformersModel):
         similarity_fn_name: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``; None for what the model says.
         truncate_dim: keep so many numbers of each vector.
         **options: ``cache_folder``, ``revision``, ``local_files_only``, ``token``; ``model_kwargs`` with ``dtype`` (or ``torch_dtype``; vectors
-            are float32 always), ``device_map`` for one device and ``attn_implementation``; ``processor_kwargs`` with ``model_max_length``.
+            are float32 always), ``device_map`` for one device, ``attn_implementation`` and, for jina-embeddings-v3, ``default_task``;
+            ``processor_kwargs`` with ``model_max_length``.
 
     Attributes:
         prompts: name -> text; may be changed.
@@ -71,13 +72,17 @@ class SentenceTransformer(SentenceTransformersModel):
         truncate_dim: int | None = None,
         **options: Any,
     ) -> None:
-        snapshot, how = self._opened(model_name_or_path, options, device)
-        self._native = _embedder(snapshot, how)
+        inner = dict(options.get("model_kwargs") or options.get("automodel_args") or {})
+        task = inner.pop("default_task", None)
+        snapshot, how = self._opened(model_name_or_path, options if task is None else options | {"model_kwargs": inner}, device)
+        self._native = _embedder(snapshot, how | {"task": task})
+        self._of_tasks: dict[str, Embedder] = {}
         self._max_tokens = self._native.max_tokens
         config = self._native.config
         self._include_prompt = config.include_prompt
         self.prompts = {"query": "", "document": "", **(config.prompts or {}), **(prompts or {})}
-        self.default_prompt_name = config.default_prompt if default_prompt_name is None else default_prompt_name
+        usual = config.default_prompt if task is None else sentence.read(snapshot).default_prompt  # a task chooses no prompt
+        self.default_prompt_name = usual if default_prompt_name is None else default_prompt_name
         if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
             raise BadInputError(
                 f"default_prompt_name is {self.default_prompt_name!r}, and the prompts are {', '.join(self.prompts)}"
@@ -121,14 +126,14 @@ class SentenceTransformer(SentenceTransformersModel):
             raise RefusedError(f"the model has a {type(other[0]).__name__} module after pooling, which is not trained here")
         if self._trained is None:
             assert self._native.snapshot is not None
-            model = load(self._native.snapshot, head=None)
+            model = load(self._native.snapshot, head=None, adapter=self._native.task)
             self._trained = model if model.dtype == torch.float32 else model.float()
             self._trained.tokenizer = self._native.tokenizer
         return self._trained.to(self.device)
 
     def take(self, model: LoadedModel) -> None:
         """Compute vectors with a trained encoder from now on: its weights as they are now."""
-        self._trained, training = model, model.training
+        self._trained, training, self._of_tasks = model, model.training, {}
         device, pooling = self._native.device, self._native.pooling
         self._native = Embedder(
             model.eval(), pooling=pooling, truncate_dim=sys.maxsize, device=device, max_tokens=self._max_tokens
@@ -184,7 +189,8 @@ class SentenceTransformer(SentenceTransformersModel):
             device: move the model there first.
             normalize_embeddings: to unit length.
             truncate_dim: keep so many numbers; None for the model's own.
-            **more: none that does anything.
+            **more: ``task``, of a model that has adapters for tasks (jina-embeddings-v3), which keeps a copy of its weights for each that is asked for;
+                for other models, and all else, it does nothing.
 
         Returns:
             float32 ``(n, dimension)``; ``(dimension,)`` for one text. Empty of one dimension for no texts, as in the reference.
@@ -206,14 +212,14 @@ class SentenceTransformer(SentenceTransformersModel):
             )
         if device is not None:
             self.to(device)
-        single, texts = isinstance(items, str), as_list(items)
+        single, texts, native = isinstance(items, str), as_list(items), self._for_task(more.get("task"))
         prefix = self._prompt(prompt, prompt_name)
         if output_value == "token_embeddings":
             prefixed = [prefix + text if isinstance(text, str) else text for text in texts]
-            states = self._native.states(prefixed, progress=show_progress_bar, max_tokens=self._max_tokens)
+            states = native.states(prefixed, progress=show_progress_bar, max_tokens=self._max_tokens)
             states = [x.to(self.device) for x in states]
             return states[0] if single else states
-        vectors: Tensor = self._native(
+        vectors: Tensor = native(
             texts, prompt=prefix, include_prompt=self._include_prompt, progress=show_progress_bar, as_tensor=True,
             max_tokens=self._max_tokens,
         )  # fmt: skip
@@ -224,6 +230,17 @@ class SentenceTransformer(SentenceTransformersModel):
         if not texts:
             vectors = torch.empty(0)
         return self._as_asked(vectors, single, convert_to_numpy, convert_to_tensor)
+
+    def _for_task(self, task: str | None) -> Embedder:
+        """The native task with the adapter for a task, where the model has one for each."""
+        native = self._native
+        if not native.tasks or task is None or task == native.task:
+            return native
+        if task not in self._of_tasks:
+            assert native.snapshot is not None
+            how = {"device": native.device, "precision": native.precision, "max_tokens": self._max_tokens, "task": task}
+            self._of_tasks[task] = _embedder(native.snapshot, how)
+        return self._of_tasks[task]
 
     def encode_query(
         self, sentences: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **more: Any
@@ -339,8 +356,10 @@ class SentenceTransformer(SentenceTransformersModel):
         if (device, precision) != (native.device, native.precision):
             assert native.snapshot is not None
             self._native = _embedder(
-                native.snapshot, {"device": device, "precision": precision, "max_tokens": self._max_tokens}
+                native.snapshot,
+                {"device": device, "precision": precision, "max_tokens": self._max_tokens, "task": native.task},
             )
+            self._of_tasks = {}
         return self
 
     def cpu(self) -> SentenceTransformer:

@@ -26,8 +26,8 @@ from nativebert.parity.report import Report, Step
 from nativebert.parity.trace import operations_of
 
 if TYPE_CHECKING:
+    from nativebert.arch import Family
     from nativebert.hub import Snapshot
-    from weights_map import WeightMap
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 """Token ids, mask and segments, each padded ``(B, L)``."""
@@ -121,7 +121,7 @@ def check(
     theirs, exact = (
         from_pretrained(str(snapshot.encoder), dtype=d, attn_implementation="eager").eval() for d in (ours.dtype, torch.float64)
     )
-    weight_map = family(exact.config.model_type).map
+    known = family(exact.config.model_type)
     texts = list(texts or TEXTS)
     tokens, unread = different_tokens(ours, snapshot, texts)
     config = read_config(theirs.config.to_dict())[1]
@@ -132,11 +132,11 @@ def check(
         # the reference gives NaN for a padding token with no real one in its window, and real tokens catch it
         batches = _without_padding(*batch, pairs=ours.tasks == ("choose",))
     same_ids = int(ids.max()) < config.vocab_size and (segments is None or config.segments > 1)
-    steps_of_batches = [_run(ours, theirs, exact, weight_map, *part, logits) for part in batches] if same_ids else []
+    steps_of_batches = [_run(ours, theirs, exact, known, *part, logits) for part in batches] if same_ids else []
     return Report(
         steps=tuple(_worst(steps_of_batches)),
-        weights=different_weights(ours, exact, weight_map),
-        settings={**different_settings(ours.config, config), **different_eps(ours, exact, weight_map)},
+        weights=different_weights(ours, exact, known),
+        settings={**different_settings(ours.config, config), **different_eps(ours, exact, known)},
         tokens=tuple(tokens),
         facts={**_facts(ours, snapshot, dtype, len(texts), int(mask.sum())), **({"token ids": unread} if unread else {})},
     )
@@ -180,7 +180,7 @@ def _run(
     ours: LoadedModel,
     theirs: Any,
     exact: Any,
-    weight_map: WeightMap,
+    known: Family,
     ids: Tensor,
     mask: Tensor,
     segments: Tensor | None,
@@ -212,8 +212,8 @@ def _run(
     ]
     if ours.tasks == ("choose",):
         return compared
-    against_exact = operations_of(ours, exact, weight_map, ids, mask, segments)
-    their_calls = operations_of(ours, theirs, weight_map, ids, mask, segments).theirs
+    against_exact = operations_of(ours, exact, known, ids, mask, segments)
+    their_calls = operations_of(ours, theirs, known, ids, mask, segments).theirs
     inside = []
     for name, calls in against_exact.ours.items():
         triples = zip(calls, their_calls[name], against_exact.theirs[name])

@@ -15,20 +15,21 @@ from nativebert.parity.trace import operations, same_operations
 from weights_map import torch as views
 
 if TYPE_CHECKING:
+    from nativebert.arch import Family
     from nativebert.hub import Snapshot
-    from weights_map import WeightMap
 
 # fields of the config that change no number of the encoder
 _NOT_COMPARED = {"source", "unread", "architecture", "labels", "problem_type", "heads", "pretraining"}
 _NOT_COMPARED |= {"dropout", "attention_dropout"}
 
 
-def different_weights(ours: LoadedModel, reference: Any, weight_map: WeightMap) -> dict[str, float]:
+def different_weights(ours: LoadedModel, reference: Any, known: Family) -> dict[str, float]:
     """Parameters whose values differ, by our names, with the largest absolute difference (infinite for another shape)."""
     our_weights = ours.state_dict()
     differences = {}
     for name, value in reference.state_dict().items():
-        for target, part in views.unpack(weight_map, name, value).items():
+        known_by = known.map if known.map.targets_of(name) else known.in_memory
+        for target, part in (views.unpack(known_by, name, value) if known_by else {}).items():
             if target in our_weights:
                 weight = our_weights[target]
                 same_shape = weight.shape == part.shape
@@ -38,11 +39,11 @@ def different_weights(ours: LoadedModel, reference: Any, weight_map: WeightMap) 
     return differences
 
 
-def different_eps(ours: LoadedModel, reference: Any, weight_map: WeightMap) -> dict[str, tuple[str, str]]:
+def different_eps(ours: LoadedModel, reference: Any, known: Family) -> dict[str, tuple[str, str]]:
     """Epsilons that differ between the layer norms of the two models in memory: name -> (ours, the reference's)."""
     differences = {}
     our_operations, their_operations = operations(ours), operations(reference)
-    for name, targets in same_operations(reference, weight_map).items():
+    for name, targets in same_operations(reference, known).items():
         a, b = our_operations.get(targets[0]), their_operations[name]
         if isinstance(a, nn.LayerNorm) and isinstance(b, nn.LayerNorm) and a.eps != b.eps:
             differences[f"{targets[0]}.eps"] = (str(a.eps), str(b.eps))

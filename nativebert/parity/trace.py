@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nativebert.arch import Family
 from nativebert.nn.model import Model
 from nativebert.nn.packed import pack
 from nativebert.parity.compare import model_inputs
-from weights_map import WeightMap
 
 Outputs = dict[str, list[Tensor]]
 """Module -> its output at each of its calls (more than one where layers share weights)."""
@@ -82,14 +82,14 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
 
 
-def same_operations(theirs: nn.Module, weight_map: WeightMap) -> dict[str, tuple[str, ...]]:
+def same_operations(theirs: nn.Module, known: Family) -> dict[str, tuple[str, ...]]:
     """Each of the reference's operations -> ours; several where the reference computes them in one product."""
-    targets = {name: weight_map.targets_of(f"{name}.weight") for name in operations(theirs)}
+    targets = {name: known.targets_of(f"{name}.weight") for name in operations(theirs)}
     return {name: tuple(target.removesuffix(".weight") for target in ours) for name, ours in targets.items() if ours}
 
 
 def operations_of(
-    ours: Model, theirs: nn.Module, weight_map: WeightMap, ids: Tensor, mask: Tensor, segments: Tensor | None
+    ours: Model, theirs: nn.Module, known: Family, ids: Tensor, mask: Tensor, segments: Tensor | None
 ) -> Operations:
     """Run both models and record their common operations.
 
@@ -98,10 +98,10 @@ def operations_of(
     Args:
         ours: the model.
         theirs: the reference; in float64 for ``local`` to mean something.
-        weight_map: of the reference's family: which of its modules is which of ours.
+        known: the reference's family, which says which of its modules is which of ours.
         ids, mask, segments: the padded batch.
     """
-    names, modules = same_operations(theirs, weight_map), operations(theirs)
+    names, modules = same_operations(theirs, known), operations(theirs)
     mine = {name: module for name, module in operations(ours).items() if any(name in parts for parts in names.values())}
     inputs: Outputs = {}
     with torch.no_grad(), listening(mine, inputs) as our_calls, listening({n: modules[n] for n in names}) as their_calls:

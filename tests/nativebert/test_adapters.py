@@ -16,7 +16,7 @@ from models import TINY, VOCAB, one_thread, write_folder
 from safetensors.torch import load_file, save_file
 
 import nativebert as nb
-from nativebert import cli
+from nativebert import cli, hf
 from nativebert.adapters import Product
 from nativebert.arch import read_config
 from nativebert.errors import BadInputError, CorruptError, NotFoundError, RefusedError
@@ -305,3 +305,69 @@ def test_the_command_line_says_which_task(jina: Path, tmp_path: Path, capsys: py
     assert "none, so the model without an adapter; it has retrieval.query, retrieval.passage" in capsys.readouterr().out
     assert cli.main([*embed, "--task", "query"]) == 2
     assert "has no adapter for the task 'query'; it has" in capsys.readouterr().err
+
+
+def test_by_the_calls_of_sentence_transformers(jina: Path, tmp_path: Path) -> None:
+    """As the model's own module does there: a task chooses the adapter, and only a prompt's name the prompt."""
+    model = hf.SentenceTransformer(jina, device="cpu", trust_remote_code=True)
+    query, passage = (nb.Embedder(jina, task=f"retrieval.{kind}", device="cpu") for kind in ("query", "passage"))
+    assert np.array_equal(model.encode(SENTENCES), nb.Embedder(jina, device="cpu")(SENTENCES))
+    assert np.array_equal(model.encode(SENTENCES, task="retrieval.query"), query(SENTENCES, prompt=""))
+    both = model.encode(SENTENCES, task="retrieval.passage", prompt_name="retrieval.passage")
+    assert np.array_equal(both, passage(SENTENCES))
+    assert np.array_equal(model.encode(SENTENCES), nb.Embedder(jina, device="cpu")(SENTENCES))  # no call changes the next
+    with pytest.raises(BadInputError, match="no adapter for the task 'query'"):
+        model.encode(SENTENCES, task="query")
+    half = model.to(torch.bfloat16).encode(SENTENCES, task="retrieval.query")
+    expected = nb.Embedder(jina, task="retrieval.query", device="cpu", precision="bfloat16")(SENTENCES, prompt="")
+    assert np.array_equal(half, expected)
+    usual = hf.SentenceTransformer(jina, device="cpu", model_kwargs={"default_task": "retrieval.query"})
+    assert usual.default_prompt_name is None
+    assert np.array_equal(usual.encode(SENTENCES), query(SENTENCES, prompt=""))
+    assert np.array_equal(usual.encode(SENTENCES, task="retrieval.passage"), passage(SENTENCES, prompt=""))
+    usual.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (jina / "model.safetensors").read_bytes()
+
+
+def test_by_the_calls_of_transformers(jina: Path) -> None:
+    """The model without an adapter, as there."""
+    model, ids = hf.AutoModel.from_pretrained(jina, dtype=torch.float32), torch.tensor([[0, 7, 9, 30, 2]])
+    assert isinstance(model, hf.JinaEmbeddingsV3Model)
+    expected, _ = reference(load_file(jina / "model.safetensors"), ids[0].tolist(), None)
+    with torch.no_grad():
+        assert (model(ids).last_hidden_state[0] - expected).abs().max() <= 1e-5
+
+
+def test_search_takes_an_adapter_for_texts_and_one_for_queries(
+    jina: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(SENTENCES))
+    query, passage = (nb.Embedder(jina, task=f"retrieval.{kind}", device="cpu") for kind in ("query", "passage"))
+    search = [
+        "search",
+        str(tmp_path / "texts.txt"),
+        "-m",
+        str(jina),
+        "--device",
+        "cpu",
+        "--query",
+        "the cat",
+        "--query-task",
+        "retrieval.query",
+    ]
+    assert cli.main([*search, "--task", "retrieval.passage", "-o", str(tmp_path / "hits.jsonl")]) == 0
+    assert "retrieval.passage for texts, retrieval.query for queries" in capsys.readouterr().out
+    hits = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
+    scores = (query(["the cat"]) @ passage(SENTENCES).T)[0]
+    assert [hit["index"] for hit in hits] == np.argsort(-scores, kind="stable").tolist()
+    np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(scores)[::-1], rtol=1e-6)
+    embed = ["embed", str(tmp_path / "texts.txt"), "-m", str(jina), "--device", "cpu", "--task", "retrieval.passage", "--quiet"]
+    assert cli.main([*embed, "-o", str(tmp_path / "v.npy")]) == 0
+    again = [*search, "--vectors", str(tmp_path / "v.npy"), "--quiet", "-o", str(tmp_path / "again.jsonl")]
+    assert cli.main(again) == 0
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "hits.jsonl").read_bytes()
+    assert cli.main([*again, "--task", "separation"]) == 2
+    assert (
+        "a different task: retrieval.passage in the file, separation in this command; use --task retrieval.passage"
+        in capsys.readouterr().err
+    )

@@ -200,7 +200,7 @@ def test_pairs(run: Run, tiny: Path, lines: Path, tmp_path: Path) -> None:
         (["embed"], "missing arguments: FILE, -o/--output. Name the output file: -o vectors.npy"),
         (
             ["embed", "{lines}"],
-            "-o vectors.npy, .csv, .jsonl, .parquet or .rds, -o OUT/ for a folder, or -o - for standard output",
+            "-o vectors.npy, .csv, .jsonl, .npz, .parquet or .rds, -o OUT/ for a folder, or -o - for standard output",
         ),
         (["embde", "{lines}"], "'embde'.*embed"),
         (["embed", "{lines}", "-o", "v.npy", "--colum", "x"], "unknown option '--colum'; did you mean --column"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from models import TINY, VARIANTS, one_thread, tensors_of, write_folder
 from safetensors.torch import load_file
 
 import nativebert as nb
+from nativebert import hf
 from nativebert.arch import family, read_config
 from nativebert.config import RelativePositions
 from nativebert.engine import prepare
-from nativebert.errors import BadInputError, RefusedError, TooLongError
+from nativebert.errors import BadInputError, NewlyInitialized, RefusedError, TooLongError
+from nativebert.hub import resolve
+from nativebert.inspect import inspect
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import cos_sin, relative_row
 from nativebert.parity.check import check
@@ -168,10 +172,90 @@ def test_jina_bert(heads: int, kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     with pytest.raises(RefusedError, match="feed_forward_type is 'original'"):
         read_config(JINA | {"feed_forward_type": "original"})
-    from nativebert import hf
+    theirs = hf.AutoModel.from_pretrained(folder, trust_remote_code=True)
+    assert isinstance(theirs, hf.JinaBertModel)
+    assert isinstance(theirs.config, hf.JinaBertConfig)
+    with torch.no_grad():
+        found = theirs(torch.tensor(rows[1:2]))
+    assert (found.last_hidden_state[0] - expected[1]).abs().max() <= 1e-5
+    pooled = torch.tanh(expected[1][0] @ tensors["pooler.dense.weight"].double().T + tensors["pooler.dense.bias"].double())
+    assert (found.pooler_output[0] - pooled).abs().max() <= 1e-5
+    theirs.save_pretrained(tmp_path / "theirs")
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "theirs" / name).read_bytes() == (folder / name).read_bytes()
+    inspection = inspect(resolve(folder))
+    assert (inspection.facts["encoder"]["family"], inspection.problems) == ("jina_bert", ())
 
-    with pytest.raises(RefusedError, match="jina_bert, and that family has no Model"):
-        hf.AutoModel.from_pretrained(folder)
+
+def test_heads_of_jina_bert(tmp_path: Path) -> None:
+    """A head is the one of BERT on the same states; it is trained, saved and loaded as any other."""
+    folder = write_folder(tmp_path / "m", JINA, tensors_of(JINA, 5))
+    torch.manual_seed(0)
+    with pytest.warns(NewlyInitialized, match="classifier.weight"):
+        model = hf.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    assert isinstance(model, hf.JinaBertForSequenceClassification)
+    ids = torch.randint(5, 60, (2, 9))
+    model(ids, labels=torch.tensor([0, 2])).loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.save_pretrained(tmp_path / "again")
+    again = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "again")
+    with torch.no_grad():
+        pooled = again.native(ids).pooler_output if again.native.pool is not None else None
+        assert pooled is not None
+        expected = pooled @ again.state_dict()["classifier.weight"].T + again.state_dict()["classifier.bias"]
+        torch.testing.assert_close(again(ids).logits, expected)
+        torch.testing.assert_close(again(ids).logits, model.eval()(ids).logits)
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert (config["model_type"], config["position_embedding_type"]) == ("bert", "alibi")
+    assert hf.AutoModelForMaskedLM.from_config(hf.AutoConfig.from_pretrained(folder))(ids).logits.shape == (
+        2,
+        9,
+        JINA["vocab_size"],
+    )
+
+
+def _weight(m: Any) -> None:
+    m.layers[1].mlp.gate.weight[3, 5] += 1e-2
+
+
+def _swapped(m: Any) -> None:
+    m.layers[0].attn.q, m.layers[0].attn.k = m.layers[0].attn.k, m.layers[0].attn.q
+
+
+def _gate(m: Any) -> None:
+    m.layers[1].mlp.gate, m.layers[1].mlp.up = m.layers[1].mlp.up, m.layers[1].mlp.gate
+
+
+def _eps(m: Any) -> None:
+    m.layers[1].mlp_norm.eps = 1e-3
+
+
+def _activation(m: Any) -> None:
+    m.layers[0].mlp.act = torch.nn.functional.silu
+
+
+def _no_distance(m: Any) -> None:
+    m.config = replace(m.config, alibi=False)
+
+
+def _segment(m: Any) -> None:
+    m.embed.segment.weight[0, 3] += 1e-2
+
+
+def _norms(m: Any) -> None:
+    m.layers[0].attn_norm, m.layers[0].mlp_norm = m.layers[0].mlp_norm, m.layers[0].attn_norm
+
+
+@pytest.mark.parametrize("fault", [_weight, _swapped, _gate, _eps, _activation, _no_distance, _segment, _norms])
+def test_mistakes_in_jina_bert_are_seen(fault: Any, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", JINA, tensors_of(JINA, 5))
+    tensors = {name.removeprefix("bert."): t for name, t in load_file(folder / "model.safetensors").items()}
+    model, row = nb.load(folder, precision="float64"), [7, 9, 30, 11, 5, 21, 40]
+    expected = jina_in_float64(tensors, torch.tensor(row), JINA["num_attention_heads"], torch.nn.functional.gelu)
+    assert (model.encode(Packed.of([row])).hidden - expected).abs().max() <= 1e-6
+    with torch.no_grad():
+        fault(model)
+        assert (model.encode(Packed.of([row])).hidden - expected).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic"])

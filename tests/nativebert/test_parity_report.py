@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from families import Made
 from models import BERT, MINILM_ID, VOCAB, minilm, one_thread, unlike, write_folder
 from safetensors.torch import load_file, save_file
 
@@ -62,6 +63,17 @@ def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Non
     tensors = {name: t.clone() for name, t in load_file(folder / "model.safetensors").items()}
     edit(tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def plain_tokenizer(folder: Path) -> None:
+    """A tokenizer with the vocabulary of tests, for any family."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(VOCAB)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
 
 
 def test_minilm_passes(run: Callable[..., Result], texts: Path, tmp_path: Path) -> None:
@@ -222,6 +234,71 @@ def test_faults_in_memory(fault: Callable[[Any], None], first: str, named: str) 
     assert named in found.verdict()
 
 
+def _act(model: Any) -> None:
+    model.layers[0].mlp.act = (
+        torch.nn.functional.silu if "gelu" in model.config.layers[0].activation else torch.nn.functional.gelu
+    )
+
+
+def _later_eps(model: Any) -> None:
+    model.layers[1].mlp_norm.eps = 1e-3
+
+
+def _one_number(name: str) -> Callable[[Any], None]:
+    def fault(model: Any) -> None:
+        with torch.no_grad():
+            model.get_parameter(name)[-1] += 1e-2 * torch.arange(model.get_parameter(name).shape[-1])
+
+    return fault
+
+
+# what is done -> the first operation that diverges, and what the verdict names beside it
+FAULTS: dict[str, tuple[Callable[[Any], None], str, str]] = {
+    "q and k swapped": (_swap, "layers.1.attn.q", "weights differ: layers.1.attn.k.weight"),
+    "eps": (_later_eps, "layers.1.mlp_norm", "settings differ: layers.1.mlp_norm.eps is 0.001, in the reference 1e-"),
+    "activation": (_act, "layers.0.mlp.down", "layers.0.mlp.down"),  # what comes into it is already wrong
+    "up": (_one_number("layers.1.mlp.up.weight"), "layers.1.mlp.up", "weights differ: layers.1.mlp.up.weight by up to"),
+    "down": (_one_number("layers.1.mlp.down.weight"), "layers.1.mlp.down", "weights differ: layers.1.mlp.down.weight by up to"),
+    "v": (_one_number("layers.2.attn.v.weight"), "layers.2.attn.v", "weights differ: layers.2.attn.v.weight by up to"),
+    "o": (_one_number("layers.2.attn.o.weight"), "layers.2.attn.o", "weights differ: layers.2.attn.o.weight by up to"),
+}
+GATED = {
+    "gate": (_one_number("layers.2.mlp.gate.weight"), "layers.2.mlp.gate", "weights differ: layers.2.mlp.gate.weight by up to")
+}
+# where the scores of positions take the same projections twice, and are not recorded
+IN_DEBERTA = {"q and k swapped": "layers.1.attn.o"}
+
+
+@pytest.fixture(scope="module", params=["mpnet", "modernbert", "nomic_bert", "gte", "deberta-v2", "jina_embeddings_v3"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A family, and a folder of a tiny model of it that transformers saved."""
+    folder = tmp_path_factory.mktemp("other") / "m"
+    with one_thread():
+        Made(request.param, "Model").model(vocab_size=len(VOCAB), max_position_embeddings=64).save_pretrained(folder)
+    plain_tokenizer(folder)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *GATED])
+def test_faults_in_other_families(fault: str, other: tuple[str, Path]) -> None:
+    family, folder = other
+    change, first, named = (FAULTS | GATED)[fault]
+    first = IN_DEBERTA.get(fault, first) if family == "deberta-v2" else first
+    with one_thread():
+        model = nb.load(folder)
+        if fault in GATED and not model.config.gated:
+            pytest.skip(f"{family} is not gated")
+        clean = check(model, texts=TEXTS)
+        assert clean.passed, clean.verdict()
+        assert {first, "embed.norm"} <= {step.name for step in clean.steps}
+        change(model)
+        found = check(model, texts=TEXTS)
+    assert not found.passed
+    assert found.first is not None
+    assert found.first.name == first, found.verdict()
+    assert named in found.verdict()
+
+
 def test_another_vocabulary(run: Callable[..., Result], tmp_path: Path) -> None:
     a, b = (write_folder(tmp_path / name, BERT) for name in "ab")
     changed = [*VOCAB]
@@ -281,18 +358,13 @@ def _families() -> list[tuple[str, str, dict[str, Any]]]:
 def test_clean_models_of_every_family_pass(family: str, kind: str, config: dict[str, Any], tmp_path: Path) -> None:
     """With no false alarm in any operation."""
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     with one_thread():
         model = getattr(transformers, family + kind)(getattr(transformers, f"{family}Config")(**config))
         unlike(model, seed=3)
         model.tie_weights()
         model.save_pretrained(tmp_path)
-        tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(VOCAB)}, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-        tokenizer.save(str(tmp_path / "tokenizer.json"))
-        (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        plain_tokenizer(tmp_path)
         found = check(tmp_path)
     assert found.passed, found.verdict()
     assert found.first is None

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import nativebert as nb
 from nativebert import cli
-from nativebert.errors import BadInputError, CorruptError, NativeBertError, NotFoundError, RefusedError
+from nativebert.errors import BadInputError, CorruptError, NotFoundError, RefusedError
 from nativebert.hub import resolve
 from nativebert.inspect import inspect
 from weights_map import WeightsMapError
@@ -116,6 +116,22 @@ def test_a_matrix_that_the_family_cuts(tmp_path: Path) -> None:
         assert torch.equal(model.get_parameter(f"layers.1.attn.{part}.weight"), expected)
 
 
+@pytest.mark.parametrize("family", ["nomic_bert", "gte"])
+def test_names_that_transformers_gives_in_memory(family: str, tmp_path: Path) -> None:
+    """Some families have other names there than in their files; in its gated feed-forward part, its gate is what is activated."""
+    base = write_folder(tmp_path / "base", TINY[family], tensors_of(TINY[family]))
+    modules = {
+        "layers.1.self_attn.q_proj": "layers.1.attn.q",
+        "layers.0.mlp.gate_proj": "layers.0.mlp.up",
+        "layers.0.mlp.up_proj": "layers.0.mlp.gate",
+    }
+    pairs = {name: t for module in modules for name, t in pair(module, rows=48 if "mlp" in module else 32).items()}
+    model, plain = nb.load(adapter(tmp_path / "a", base, pairs), head=None), nb.load(base, head=None)
+    for module, ours in modules.items():
+        expected = (plain.get_parameter(f"{ours}.weight").double() + 1.5 * delta(pairs, module)).float()
+        assert torch.equal(model.get_parameter(f"{ours}.weight"), expected)
+
+
 def classifier(classes: int = 3) -> dict[str, torch.Tensor]:
     """Pairs, and a head as peft saves it, with what it does not use."""
     head = {"weight": random(classes, 32), "bias": random(classes)}
@@ -150,6 +166,18 @@ def test_a_head_comes_with_the_adapter(base: Path, tmp_path: Path) -> None:
     assert again(TEXTS) == nb.Classifier(folder, device="cpu")(TEXTS)
     assert not list((tmp_path / "again").glob("adapter*"))
     assert again.labels == ("bad", "so so", "good")
+
+
+def test_half_a_head(base: Path, tmp_path: Path) -> None:
+    tensors = {name: t for name, t in classifier().items() if not name.endswith("classifier.weight")}
+    with pytest.raises(
+        NotFoundError, match=r"brings a head for 'classify' without head.classifier.out.weight, and its base model has none"
+    ):
+        nb.load(adapter(tmp_path / "a", base, tensors, task_type="SEQ_CLS"))
+    folder = adapter(tmp_path / "b", base, classifier(), task_type="SEQ_CLS")
+    for strange in ({"a": "x"}, {"0": "x", "1": "y"}, ["x", "y", "z"], {"0": "x", "1": "y", "7": "z"}):
+        (folder / "config.json").write_text(json.dumps({"id2label": strange}))
+        assert nb.load(folder).config.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
 def test_a_head_in_place_of_the_base_models_own(tmp_path: Path) -> None:
@@ -272,6 +300,18 @@ def test_both_on_the_hub(hub: HubServer, base: Path, tmp_path: Path) -> None:  #
             RefusedError,
             "bert has no .*lora_magnitude_vector",
         ),
+        (
+            {},
+            {**pair(QUERY), f"base_model.model.{VALUE}.bias": random(32) / 0},
+            WeightsMapError,
+            "not finite: layers.0.attn.v.bias",
+        ),
+        (
+            {},
+            {name: 1e30 * t for name, t in pair(QUERY).items()},
+            RefusedError,
+            "layers.1.attn.q.weight with its adapter has values that are not finite",
+        ),
         ({}, {QUERY: random(32)}, RefusedError, "nobody here knows encoder.layer.1.attention.self.query"),
         ({}, {**pair(QUERY), f"base_model.model.{VALUE}.bias": random(32).int()}, RefusedError, "nobody here knows .*I32"),
     ],
@@ -281,13 +321,13 @@ def test_what_is_not_plain_lora_is_refused_by_name(
     tmp_path: Path,
     settings: dict[str, Any],
     tensors: dict[str, torch.Tensor] | None,
-    error: type[NativeBertError],
+    error: type[Exception],
     says: str,
 ) -> None:
     folder = adapter(tmp_path / "a", base, tensors, **settings)
     with pytest.raises(error, match=says):
         nb.load(folder, head=None)
-    if error is RefusedError:
+    if error is RefusedError and "finite" not in says:
         assert [problem for problem in inspect(resolve(folder)).problems if problem.startswith("would not load: ")]
 
 
@@ -354,3 +394,38 @@ def test_parity_needs_another_model(base: Path, tmp_path: Path) -> None:
 def test_an_adapter_for_a_task_is_another_thing(base: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="has no adapters for tasks"):
         nb.load(adapter(tmp_path / "a", base), adapter="retrieval.query")
+
+
+def test_by_the_calls_of_transformers(base: Path, tmp_path: Path) -> None:
+    from nativebert import hf
+
+    folder = adapter(tmp_path / "a", base, classifier(), task_type="SEQ_CLS")
+    classify, ids = nb.Classifier(folder, device="cpu"), torch.tensor([[2, 5, 6, 3]])
+    model = hf.AutoModelForSequenceClassification.from_pretrained(folder)
+    assert (model.config.num_labels, model(ids).logits.shape) == (3, (1, 3))
+    named = hf.AutoModelForSequenceClassification.from_pretrained(folder, id2label={0: "a", 1: "b", 2: "c"})
+    assert torch.equal(named(ids).logits, model(ids).logits)
+    found = hf.pipeline("text-classification", model=str(folder), device="cpu")(TEXTS)
+    assert [(row["label"], row["score"]) for row in found] == [(row["label"], row["score"]) for row in classify(TEXTS)]
+    with pytest.raises(RefusedError, match="its head has 3 classes, and one of 5 was asked for"):
+        hf.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=5)
+    assert hf.AutoTokenizer.from_pretrained(folder)("the cat")["input_ids"] == classify.tokenizer.ids_batch(["the cat"]).ids[0]
+
+
+def test_a_tokenizer_of_its_own_needs_no_base_model(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a", tmp_path / "gone")
+    with pytest.raises(NotFoundError, match="is not to be had"):
+        resolve(folder, weights=False)
+    (folder / "vocab.txt").write_text("\n".join(VOCAB))
+    assert resolve(folder, weights=False).tokenizer == folder
+
+
+def test_another_adapter_than_was_pickled(base: Path, tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a", base)
+    data = pickle.dumps(nb.Embedder(folder, device="cpu", pooling="mean"))
+    save_file(
+        {name: 2 * t for name, t in load_file(folder / "adapter_model.safetensors").items()},
+        folder / "adapter_model.safetensors",
+    )
+    with pytest.raises(RefusedError, match="holds other weights now"):
+        pickle.loads(data)

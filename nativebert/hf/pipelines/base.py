@@ -75,7 +75,7 @@ class Pipeline:
                 )
             more = {} if config is None else {"config": config}
             model = getattr(models, self.auto).from_pretrained(model, dtype="float32", **more, **where)
-            if model.native.restructured:
+            if model.native.newly_initialized:
                 raise NotFoundError(
                     f"{model.name_or_path} has no head for {task}: a new one is random, and so were its results. Train it "
                     f"({self.auto}.from_pretrained), and pass the model, or choose another"
