@@ -89,7 +89,7 @@ class Family:
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
-        heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
+        heads_first: whether transformers' classes make their head before the encoder, which decides the order of random numbers.
         truncated: of fresh weights that are truncated normal: from the config.json, ``initializer_range`` and the encoder's config, the limit in
             standard deviations, and the standard deviation by the last part of the module's name in a checkpoint. None for normal ones.
     """

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
-    """Vectors that were made of these texts, as far as their file tells, and how they were made."""
+    """Vectors that were made of these texts, as far as their file says, and how they were made."""
     from nativebert.cli import common
     from nativebert.errors import BadInputError
     from nativebert.io.provenance import digest_of, read_provenance

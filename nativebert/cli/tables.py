@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nativebert.jobs.job import JobReport
     from nativebert.tasks.base import Task
 
-REJECTED = 3  # exit code: done, but for some rows, which a file names
+REJECTED = 3  # exit code: done, except some rows, which a file lists
 
 _MODULES = {
     "Embedder": "embed", "Classifier": "classify", "Tagger": "tag", "Answerer": "answer", "Ranker": "rank",
@@ -73,7 +73,7 @@ def run(
         task: name of the task's class.
         wanted: the text columns, by their options.
         make: options of the command that the task is made with, beside those of all tasks.
-        call: arguments of the task's calls; those that are None are left out, but for ``top_k``.
+        call: arguments of the task's calls; those that are None are left out, except ``top_k``.
         vectors: type of an Embedder's numbers.
         usual: what the text column is mostly called.
 
