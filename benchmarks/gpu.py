@@ -545,7 +545,7 @@ def compiled(a: Any) -> None:
 
 @section
 def invariance(a: Any) -> None:
-    """Texts whose bits differ between alone and in company."""
+    """Texts whose bits differ between alone and in a batch."""
     n = lengths("mixed", 16384 if DEVICE == "cuda" else 600) // 2 + 2
     n = np.random.default_rng(5).permutation(n)
     ids = np.random.default_rng(1).integers(1000, 30000, int(n.sum()))

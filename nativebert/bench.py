@@ -243,7 +243,7 @@ def interleave(turns: Mapping[str, Mapping[str, Turn]], rounds: int, seed: int, 
 
     Args:
         turns: work -> contender -> what it does. Within a round the contenders follow each other at each work, so that what is compared
-            is near in time, in an order that is drawn anew.
+            is near in time, in an order that is drawn again.
         rounds: that are counted.
         seed: of the orders.
         done: called after each turn.

@@ -44,7 +44,7 @@ def whole_number(name: str, value: Any) -> int:
         value: the argument.
 
     Raises:
-        BadInputError: it is no whole number.
+        BadInputError: it is not a whole number.
     """
     if (number := whole(value)) is None:
         raise BadInputError(f"{name} must be a whole number, not {value!r}")
@@ -61,7 +61,7 @@ def at_least(low: int, name: str, value: Any, instead: str = "") -> int:
         instead: what else may be passed, for the error.
 
     Raises:
-        BadInputError: it is no whole number, or too low.
+        BadInputError: it is not a whole number, or too low.
     """
     number = whole(value)
     if number is None or number < low:

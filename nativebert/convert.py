@@ -315,13 +315,13 @@ def _tensors(loaded: object, file: str) -> dict[str, Tensor]:
         raise RefusedError(f"{file} holds a {type(loaded).__name__}, where names with tensors belong")
     for name, t in loaded.items():
         if not isinstance(name, str):
-            raise RefusedError(f"{file} has a name that is no text: {name!r}"[:200])
+            raise RefusedError(f"{file} has a name that is not text: {name!r}"[:200])
         if not isinstance(t, torch.Tensor):
             raise RefusedError(
                 f"{file} is not a plain file of weights: {name!r} is a {type(t).__name__}. Save only its weights: model.state_dict() alone"
             )
         if t.layout != torch.strided or t.device.type != "cpu" or t.is_quantized or t.is_complex():
-            raise RefusedError(f"{name} in {file} is no plain tensor: {t.layout}, {t.dtype}, {t.device}")
+            raise RefusedError(f"{name} in {file} is not a plain tensor: {t.layout}, {t.dtype}, {t.device}")
         if t.numel() * t.element_size() > t.untyped_storage().nbytes():
             raise RefusedError(f"{name} in {file} says that it is larger than its bytes in the file")
     return {name: t.detach() for name, t in loaded.items()}

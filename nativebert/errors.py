@@ -14,7 +14,7 @@
      |    +-- NotFiniteError    hidden states overflow the precision
      +-- TooLongError           a text of more tokens than the limit
      +-- OutOfMemoryError       one text needs more memory than the device has
-     +-- DivergedError          training came to a loss that is infinite or NaN
+     +-- DivergedError          the loss of training is infinite or NaN
      +-- InterruptedRunError    training was stopped by a signal, after a checkpoint
      +-- BadInputError          an argument or a text that cannot be used; a ValueError too
      +-- NotInstalledError      a package that nativebert needs is missing; an ImportError too
@@ -74,7 +74,7 @@ class NotFiniteError(RefusedError):
 
 
 class DivergedError(NativeBertError):
-    """Training came to a loss or gradient that is infinite or NaN. Nothing was written since the last checkpoint."""
+    """The loss or a gradient of training is infinite or NaN. Nothing was written since the last checkpoint."""
 
 
 class InterruptedRunError(NativeBertError):

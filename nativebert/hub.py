@@ -4,7 +4,7 @@ A reference is a folder, or the name of a model on the Hub: ``owner/name``, ``na
 that exists always wins. A model whose copy is installed as a Python package (:data:`PACKAGED`) comes from there unless
 a revision is asked for: that needs no network. All else comes from the Hub through ``huggingface_hub``: its cache, its
 tokens and its variables (``HF_HOME``, ``HF_HUB_CACHE``, ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``) mean here
-what they mean everywhere, and are read anew at each call.
+what they mean everywhere, and are read again at each call.
 
 The revision is pinned to a commit first, and every file is fetched at that commit. Only files that nativebert reads are
 fetched; weights only as safetensors. Nothing heavy is imported here before a download begins.

@@ -36,7 +36,7 @@ def initial_std(config: EncoderConfig) -> float:
     """``initializer_range``: the standard deviation of fresh weights.
 
     Raises:
-        CorruptError: it is no number.
+        CorruptError: it is not a number.
     """
     return Fields(config.source, config.family).number("initializer_range", 0.02) or 0.02
 
@@ -107,7 +107,7 @@ def initialize(
         construct: draw the numbers of torch's constructors before, as transformers does where a model is made from a config alone.
 
     Raises:
-        CorruptError: the config's ``initializer_range`` is no number.
+        CorruptError: the config's ``initializer_range`` is not a number.
         RefusedError: the config asks for sinusoidal positions, and the position table would be new.
     """
     if "embed.position.weight" in names and model.config.source.get("sinusoidal_pos_embds"):

@@ -71,7 +71,7 @@ class LoadedModel(Model):
         """A loaded model as it is; a plain one as a loaded one without files, of the same modules and weights.
 
         Raises:
-            BadInputError: a class of one's own, whose methods would be lost.
+            BadInputError: a class of your own, whose methods would be lost.
         """
         if isinstance(model, LoadedModel):
             return model

@@ -61,7 +61,7 @@ class ModelFiles:
         assert model.ledger is not None
         if _fingerprint(model) != self.weights:
             raise RefusedError(
-                f"{snapshot.folder} holds other weights now than when it was pickled: make the model or task anew, and pickle that"
+                f"{snapshot.folder} holds other weights now than when it was pickled: make the model or task again, and pickle that"
             )
         return model
 
@@ -98,7 +98,7 @@ class PassedModel:
         if _digest(self._model) != self._weights:
             raise RefusedError(
                 "the weights of this task's model were changed since the task was made of it, and only the model still has weights to pickle: "
-                "make the task anew from the model, or from a folder that the model was saved to"
+                "make the task again from the model, or from a folder that the model was saved to"
             )
         return {**self.__dict__, "_model": Referred(self._model)}
 

@@ -145,7 +145,7 @@ def _keywords(function: Callable[..., Any]) -> set[str]:
 
 
 def _identity(model: str) -> tuple[str, tuple[Any, ...]]:
-    """A model's absolute path, and what changes where its files do: a folder may have been trained anew. Names on the Hub as they are."""
+    """A model's absolute path, and what changes where its files do: a folder may have been retrained. Names on the Hub as they are."""
     if not isinstance(model, str):
         raise BadInputError("model must be a folder or a name on the Hub, one string")
     folder = Path(os.path.expanduser(model))
@@ -239,7 +239,7 @@ def rank(queries: list[str], documents: list[str], model: str, options: Options)
 
 
 def zeroshot(texts: list[str], labels: list[str], model: str, options: Options) -> Frame:
-    """As :func:`classify`, with labels of one's own."""
+    """As :func:`classify`, with labels of your own."""
     task, of_call = _prepared(ZeroShot, model, options)
     results = task(texts, labels, **of_call)
     scores = [dict(zip(result["labels"], result["scores"], strict=True)) for result in results]

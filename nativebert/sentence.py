@@ -100,7 +100,7 @@ class TransformerConfig:
         max_tokens: most tokens of a text, special tokens included; None where it does not say.
         lowercase: whether texts are lower-cased before they are tokenised.
         tokenizer: settings to read as if tokenizer_config.json had them.
-        dtype: what the encoder is to compute in, ``"float16"`` and its like; None where it does not say.
+        dtype: what the encoder is to compute in, ``"float16"`` and similar; None where it does not say.
     """
 
     max_tokens: int | None = None
@@ -365,7 +365,7 @@ def prompt_text(prompts: Mapping[str, str] | None, default: str | None, prompt: 
     """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
     Raises:
-        BadInputError: both, an unknown name, or what is no string.
+        BadInputError: both, an unknown name, or what is not a string.
     """
     known = prompts or {}
     for value in (prompt, name):
@@ -444,7 +444,7 @@ def transformer(snapshot: Snapshot, task: str, more: tuple[str, ...] = ()) -> Tr
     return TransformerConfig(limit, _flag(data, "do_lower_case", False, name), tokenizer, _dtype(sections["model"], name))
 
 
-# Where that file tells the makers of tokenizer, model and config: by old names, which go first in the reference, and by new ones
+# Where that file configures tokenizer, model and config: by old names, which go first in the reference, and by new ones
 _SECTIONS = {
     "tokenizer": ("tokenizer_args", "processor_kwargs"),
     "model": ("model_args", "model_kwargs"),
@@ -526,7 +526,7 @@ def _modules(snapshot: Snapshot) -> tuple[tuple[str, ...], bool, tuple[Step, ...
     for position, module in enumerate(snapshot.modules()):
         folder, written = module.get("path", ""), str(module.get("type", ""))
         if not isinstance(folder, str):
-            raise CorruptError(f"{path}: module path {folder!r} is no string")
+            raise CorruptError(f"{path}: module path {folder!r} is not a string")
         # a class of the same name in another package is other code, and may compute something else
         kind = written.rpartition(".")[2] if written.startswith("sentence_transformers.") else written
         if written == JINA_TRANSFORMER and (snapshot.read_json("config.json") or {}).get("lora_adaptations"):

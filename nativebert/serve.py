@@ -25,8 +25,8 @@ from nativebert.tasks.embed import Embedder
 from nativebert.tasks.rank import Ranker
 from nativebert.tasks.tag import Tagger
 
-MAX_TEXTS = 2048  # of a request, as OpenAI has it
-_BATCH_TEXTS = 1024  # that are computed at once, but for a single request with more
+MAX_TEXTS = 2048  # of a request, as in OpenAI's API
+_BATCH_TEXTS = 1024  # that are computed at once, except a single request with more
 _MISSING = "a server requires starlette and uvicorn: pip install 'nativebert[serve]'"
 
 Body = Mapping[str, Any]
@@ -269,10 +269,10 @@ class Endpoints:
 
 
 def app(task: Task, *, model: str | None = None, max_body: int = 8 << 20, most_waiting: int = 16_384) -> Any:
-    """The server as an ASGI application (of starlette), for uvicorn and its like.
+    """The server as an ASGI application (of starlette), for uvicorn and similar.
 
     ``/v1/embeddings`` of an Embedder, ``/rerank`` of a Ranker, ``/classify`` of a Classifier, ``/tag`` of a Tagger; ``/v1/models``, ``/health``, and ``/metrics`` for
-    Prometheus. What is wrong with a request is told in a sentence, with a status from 400 to 499.
+    Prometheus. Errors in a request are reported in one sentence, with a status from 400 to 499.
 
     Args:
         task: what is served. Its ``too_long`` decides about long texts; ``"error"`` refuses them.

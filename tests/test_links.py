@@ -15,7 +15,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (RO
 
 
 def text_of(page: Path) -> str:
-    """Without blocks of code, in which brackets are no links."""
+    """Without blocks of code, in which brackets are not links."""
     return re.sub(r"^\s*```.*?^\s*```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 

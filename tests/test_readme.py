@@ -178,7 +178,7 @@ def test_commands(
 
 
 def test_the_other_blocks_of_scale(folders: dict[str, str], working: Path) -> None:
-    """Those that are no recipes of an engine. The client of OpenAI is that of test_serve.py, which has a server for it."""
+    """Those that are not recipes of an engine. The client of OpenAI is that of test_serve.py, which has a server for it."""
     pandas = pytest.importorskip("pandas")
     program = "\n".join(line for _, line in blocks("docs/scale.md", "py"))
     program, _, client = program.partition("from openai import OpenAI")

@@ -1,4 +1,4 @@
-"""The site's first page is the repository's; and links from the pages to files that are no pages go to the repository."""
+"""The site's first page is the repository's; and links from the pages to files that are not pages go to the repository."""
 
 import posixpath
 import re

@@ -24,7 +24,7 @@ class VectorCache:
     """An Embedder that looks first into a file (SQLite) whether it computed a text before.
 
     Vectors are kept under the hash of the text and of all that the vector depends on (weights, tokenizer, pooling, prompt, limits, precision), so one file serves any number of models, and a
-    model that was trained anew finds none of its old vectors. Processes may share the file.
+    model that was retrained finds none of its old vectors. Processes may share the file.
 
     Args:
         embedder: computes what is not there; made from a model with files.

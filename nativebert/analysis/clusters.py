@@ -1,4 +1,4 @@
-"""Clusters of vectors, told by the texts in their middle."""
+"""Clusters of vectors, described by the texts nearest to their centers."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Family:
         mask_heads: tasks whose heads read the first token that is not masked, where those of other families read the first of all.
         float32_losses: tasks whose loss is computed in float32 in any precision.
         tokenizer: the tokenizer's class in transformers where the files name none; "" for none.
-        heads_first: whether transformers' classes make their head before the encoder, which tells the order of random numbers.
+        heads_first: whether transformers' classes make their head before the encoder, which decides the order of random numbers.
         in_memory: names of parameters in transformers that its files have others for; None where they are those of the files.
         adapters: from a config.json the adapters for tasks that it speaks of; None for a family without.
         redrawn: of fresh weights that transformers draws twice, the second time from another normal distribution: from the config.json,

@@ -24,11 +24,11 @@ COMMANDS = {
     "tag": "find named entities, or label tokens",
     "answer": "extract answers to questions from texts",
     "fill": "fill masked tokens",
-    "serve": "serve a model over HTTP, embeddings as OpenAI has them",
-    "plan": "tell what a job over a table will take",
+    "serve": "serve a model over HTTP, with OpenAI's API for embeddings",
+    "plan": "estimate what a job over a table will take",
     "verify": "check the output folder of a job",
     "train": "fine-tune a model on a table of examples",
-    "duplicates": "find groups of texts that say nearly the same",
+    "duplicates": "find groups of near-duplicate texts",
     "evaluate": "measure a model on a table: accuracy, correlation, retrieval",
     "map": "plot vectors in 2D or 3D",
     "attention": "draw the attention weights of a text",
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     0; 1 where ``inspect`` finds that a model would not work, where ``parity`` or ``invariance`` fail, or for a bug in
-    nativebert; 2 for an error, which is told in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
+    nativebert; 2 for an error, which is reported in one line; 130 when interrupted. ``--debug`` lets errors out as they are.
     """
     _reserve_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_error(error: Exception, args: argparse.Namespace) -> int:
-    """Tell an error in one line."""
+    """Report an error in one line."""
     from nativebert.errors import NativeBertError, NotInstalledError, missing_packages
 
     if isinstance(error, ImportError) and (missing := missing_packages()):
@@ -105,7 +105,7 @@ def _print_error(error: Exception, args: argparse.Namespace) -> int:
         return fail(as_options(args, str(error)))
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
-            _discard_output()  # else Python tells it again when it ends
+            _discard_output()  # else Python reports it again when it ends
         return fail(f"{error.filename or 'standard output'}: {error.strerror}")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return fail("out of memory: try a smaller --batch-tokens, or fewer texts")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Lines = list[tuple[str, str]]  # of a summary: name, value
 
-BAD = 1  # exit code: an answer that is bad news
+BAD = 1  # exit code: the check failed
 
 # Options that every task has as arguments
 TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline", "base")
@@ -37,7 +37,7 @@ TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride
 
 
 def read(args: argparse.Namespace, wanted: Columns, usual: str = "text") -> Table:
-    """The texts of ``args.file``: what the named options ask for. An output that cannot be written is told first."""
+    """The texts of ``args.file``: what the named options ask for. An output that cannot be written is reported first."""
     from nativebert.io.write import check_ending
 
     if args.output is not None or not (args.explain if "explain" in args else False):
@@ -266,7 +266,7 @@ def show(lines: Lines, out: TextIO | None = None) -> None:
 
 
 def origin(args: argparse.Namespace, snapshot: Snapshot | None) -> str:
-    """The model as it was asked for, and what that came to."""
+    """The model as it was requested, and what it resolved to."""
     if snapshot is None:
         return str(args.model)
     merged = f", merged into {snapshot.base.reference}" if snapshot.base else ""
@@ -363,7 +363,7 @@ def columns_beside(args: argparse.Namespace, read: Sequence[str], taken: Collect
     from nativebert.io.tables import open_table
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # told when the texts were read
+        warnings.simplefilter("ignore")  # shown when the texts were read
         keep, drop = getattr(args, "keep", None), getattr(args, "drop", None) or ()
         how = {"format": args.format, "delimiter": args.delimiter, "quoting": args.quoting}
         reader = open_table(args.file, {}, keep=keep, drop=[*read, *(name for name in drop if name not in read)], **how)

@@ -41,7 +41,7 @@ def define(parser: options.Parser) -> None:
     parser.add_argument("--pairs", type=options.count, metavar="N", help="also print the N most similar pairs of texts")
     parser.add_argument(
         "--vector-type", choices=("float32", "float16", "int8", "binary"), default="float32",
-        help="numbers of the vectors in tables and folders; what fewer bytes cost in the order of neighbours is measured (default: float32)",
+        help="number format of the vectors in tables and folders; the effect of a smaller one on the order of neighbours is measured (default: float32)",
     )  # fmt: skip
     options.add_quiet(parser)
 

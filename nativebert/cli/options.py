@@ -1,4 +1,4 @@
-"""Options that commands share, and how wrong ones are told. Imports nothing heavy: ``--help`` is quick."""
+"""Options that commands share, and how wrong ones are reported. Imports nothing heavy: ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(fail(f"{message} (see {self.prog} --help)"))
 
     def _dashed(self) -> str | None:
-        """The first word that begins with a dash and is no option: it may be a text or a file, and not be seen as one."""
+        """The first word that begins with a dash and is not an option: it may be a text or a file, and not be seen as one."""
         known = {option for action in self._actions for option in action.option_strings}
         for word in self.words[: self.words.index("--") if "--" in self.words else None]:
             named = word.partition("=")[0] in known or (not word.startswith("--") and word[:2] in known)
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         return None
 
     def no_command(self, word: str, commands: Iterable[str]) -> NoReturn:
-        """Tell that there is no such command."""
+        """Report that there is no such command."""
         import difflib
 
         near = difflib.get_close_matches(word, commands, n=1)
@@ -219,7 +219,8 @@ def add_results(parser: Parser) -> None:
 def add_jobs(parser: Parser) -> None:
     """Options for tables, and for folders of them that a long job writes and can go on with."""
     group = parser.add_argument_group(
-        "tables and long jobs", "with a folder as the output (OUT/), rows are computed in shards that are whole or not there"
+        "tables and long jobs",
+        "with a folder as the output (OUT/), rows are computed in shards, each written completely or not at all",
     )
     which = group.add_mutually_exclusive_group()
     which.add_argument(

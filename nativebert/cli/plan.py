@@ -17,7 +17,7 @@ _IN_WINDOWS, _OWN = ("tag", "answer"), "as of the command"  # --too-long
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s INPUT [-m MODEL] [options]"
     parser.description = (
-        "Tell what computing a table will take: its rows and tokens, what would be cut, the batches, the memory, and the time, which is measured on a random sample "
+        "Estimate what computing a table will take: its rows and tokens, what would be cut, the batches, the memory, and the time, which is measured on a random sample "
         "of its rows on this machine as it is now. Nothing is written."
     )
     options.add_file(parser)

@@ -141,7 +141,7 @@ def _table_of_hits(
 
 
 def read_vectors_of(args: argparse.Namespace, texts: list[str]) -> tuple[Vectors, Provenance | None]:
-    """Vectors that were made of these texts, as far as their file tells, and how they were made."""
+    """Vectors that were made of these texts, as far as their file says, and how they were made."""
     import numpy as np
 
     from nativebert.cli import common

@@ -13,7 +13,7 @@ TASKS = ("auto", "embed", "rank", "classify", "tag")
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
     parser.description = (
-        "Serve a model over HTTP: /v1/embeddings as OpenAI has it, /rerank, /classify or /tag, by what the model is; /health and /metrics. Requests are computed "
+        "Serve a model over HTTP: OpenAI's /v1/embeddings, /rerank, /classify or /tag, depending on the model; /health and /metrics. Requests are computed "
         "together, and every result has the bits that its text has alone. Stop it with Ctrl-C or SIGTERM: requests that were begun are finished."
     )
     parser.add_argument("model", metavar="MODEL", help="folder, or name on the Hub")

@@ -86,7 +86,7 @@ def run(
         task: name of the task's class.
         wanted: the text columns, by their options.
         make: options of the command that the task is made with, beside those of all tasks.
-        call: arguments of the task's calls; those that are None are left out, but for ``top_k``.
+        call: arguments of the task's calls; those that are None are left out, except ``top_k``.
         vectors: type of an Embedder's numbers.
         usual: what the text column is mostly called.
         source: opens the table, where it is not ``args.file``.

@@ -12,9 +12,9 @@ TASKS = {
     "classify": "classify texts, or pairs of texts: one label, several, or numbers",
     "tag": "label words: entities, parts of speech",
     "answer": "find answers in texts",
-    "embed": "make vectors of texts that belong together lie together",
+    "embed": "bring the vectors of related texts closer together",
     "rank": "score documents for queries, with a cross-encoder",
-    "fill": "continue masked-LM training on texts of one's own field",
+    "fill": "continue masked-LM training on texts from your own field",
 }
 # Options that only some tasks have -> those
 _OWN = {
@@ -36,7 +36,7 @@ _TRAINING = (
 def define(parser: options.Parser) -> None:
     parser.usage = "%(prog)s TASK DATA -m MODEL -o DIR [options]"
     parser.description = (
-        "Fine-tune a model on a table of examples, evaluate it on the way, and save it to a folder that nativebert and transformers load. "
+        "Fine-tune a model on a table of examples, evaluate it during training, and save it to a folder that nativebert and transformers load. "
         "Run it under torchrun to share the work among several processes."
     )
     parser.add_argument(
@@ -114,7 +114,7 @@ def define(parser: options.Parser) -> None:
     run.add_argument("--gradient-checkpointing", action="store_true", default=None, help="less memory, more time")
     run.add_argument("--bf16", action="store_true", default=None, help="products in bfloat16")
     run.add_argument(
-        "--fast", action=argparse.BooleanOptionalAction, help="require, or forbid, the fast step (default: where it can be had)"
+        "--fast", action=argparse.BooleanOptionalAction, help="require, or forbid, the fast step (default: where supported)"
     )
     run.add_argument("--distributed", choices=("ddp", "fsdp"), help="how processes of torchrun share the work (default: ddp)")
     run.add_argument("--seed", type=options.whole, metavar="N", help="default: 42")
@@ -134,7 +134,9 @@ def define(parser: options.Parser) -> None:
         action=argparse.BooleanOptionalAction,
         help="save the best checkpoint, not the last step (default: yes)",
     )
-    way.add_argument("--early-stopping-patience", type=options.count, metavar="N", help="stop after N evaluations without gain")
+    way.add_argument(
+        "--early-stopping-patience", type=options.count, metavar="N", help="stop after N evaluations without improvement"
+    )
     way.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in DIR; begin if there is none")
     place = parser.add_argument_group("performance")
     options.add_place(place)

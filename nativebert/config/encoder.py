@@ -114,7 +114,7 @@ class EncoderConfig:
         labels: names of the classes of a head, from ``id2label``.
         problem_type: ``single_label_classification``, ``multi_label_classification``, ``regression``, or ``""`` where the config has none.
         architecture: the class that transformers saved the checkpoint from (``architectures[0]``), or ``""``.
-        faults: what is wrong with the config.json that only a head would use, by the head's task; told where such a head is loaded.
+        faults: what is wrong with the config.json that only a head would use, by the head's task; reported where such a head is loaded.
         unread: keys of the config.json that nativebert neither reads nor knows to be harmless; ``inspect`` shows them.
         source: the config.json itself, kept for saving.
     """

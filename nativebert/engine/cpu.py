@@ -73,7 +73,7 @@ def company(*heads: Tensor) -> list[Tensor]:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """Attention within sequences of equal length, ``(n, A, l, D)``, each bitwise as if it were alone.
 
-    Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is no multiple of 16, rows are not
+    Two cases need help to keep that promise (measured: torch 2.13, AVX-512). Where a head's width is not a multiple of 16, rows are not
     aligned in memory, and which path a product takes depends on how they happen to lie; such heads are filled up with zeros, which
     changes no sum. And a single head of a single sequence is not computed inside a parallel region, where products take another path;
     it is given company.
@@ -204,7 +204,7 @@ class _Convolution:
 class CpuPlan(ExecutionPlan):
     """A model prepared for the CPU. See the module's docstring.
 
-    All is a copy, but for the embedding tables of a model that nobody else has (``on_copied``): prepare again after training.
+    All is a copy, except the embedding tables of a model that nobody else has (``on_copied``): prepare again after training.
 
     Args:
         model: the model.

@@ -79,7 +79,7 @@ def _neutral(description: EncoderConfig | Layer, listed: frozenset[str]) -> bool
 class CKernelPlan(ExecutionPlan):
     """A model packed for the C kernels. See the module's docstring.
 
-    All is a copy, but for the embedding tables of a model that nobody else has (``on_copied``): prepare again after training. The model itself is not
+    All is a copy, except the embedding tables of a model that nobody else has (``on_copied``): prepare again after training. The model itself is not
     kept, so its other weights are free to go. Several Python threads may run one plan at a time.
 
     Args:

@@ -165,7 +165,7 @@ class ExecutionPlan(ABC):
 
 
 def is_finite(x: Tensor) -> bool:
-    """Whether all of a tensor is. On a device one sum tells, which nothing infinite and no NaN leaves finite, unless it overflows by itself."""
+    """Whether all of a tensor is. On a device one sum is enough: infinity or NaN never leaves it finite (it may also overflow by itself)."""
     if (
         x.device.type == "cpu" and x.dtype == torch.float32
     ):  # one thread: torch's would wait for a core while texts are tokenised

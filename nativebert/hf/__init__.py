@@ -134,7 +134,7 @@ def set_seed(seed: int) -> None:
 
 
 class logging:
-    """``logging.set_verbosity_error()`` and its like: whether nativebert's warnings are shown."""
+    """``logging.set_verbosity_error()`` and similar: whether nativebert's warnings are shown."""
 
     @staticmethod
     def set_verbosity_error() -> None:

@@ -153,7 +153,7 @@ class PreTrainedConfig:
         return {key: value for key, value in self.to_dict().items() if key not in before or before[key] != value}
 
     def write_changes(self, folder: Any, leave: tuple[str, ...] = ()) -> None:
-        """Write what was set since the config was loaded, but for ``leave``, into the config.json of a folder."""
+        """Write what was set since the config was loaded, except ``leave``, into the config.json of a folder."""
         if changed := {key: value for key, value in self.changes().items() if key not in leave}:
             update_json(Path(folder) / "config.json", changed)
 

@@ -602,7 +602,7 @@ class PreTrainedModel(nn.Module):
 
 
 def _differences(given: Any, ours: PreTrainedConfig) -> dict[str, Any]:
-    """What a config that was passed says otherwise than the folder's."""
+    """Differences between a config that was passed and the folder's."""
     if not isinstance(given, PreTrainedConfig):
         raise BadInputError(
             f"config must come from nativebert.hf (AutoConfig.from_pretrained), not be a {type(given).__name__}"
@@ -736,7 +736,7 @@ def _tokens(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Ten
 
 
 def _classes(model: PreTrainedModel, logits: list[Tensor], targets: dict[str, Tensor], mask: Tensor | None) -> list[Loss]:
-    """Of classification. What the config does not say is told by the first labels, and remembered, as in transformers."""
+    """Of classification. What the config does not say is inferred from the first labels, and remembered, as in transformers."""
     labels, config = targets["labels"], model.config
     if config.problem_type is None:
         config.problem_type = losses.problem_type_of(labels, model.num_labels)

@@ -1,4 +1,4 @@
-"""Learning rate schedules for loops of one's own: torch's ``LambdaLR``, by the names of transformers. Reference: its ``optimization.py``."""
+"""Learning rate schedules for loops of your own: torch's ``LambdaLR``, by the names of transformers. Reference: its ``optimization.py``."""
 
 from __future__ import annotations
 

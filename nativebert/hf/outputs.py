@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 
 class ModelOutput(OrderedDict[str, Any]):
-    """Named values: ``out.logits``, ``out["logits"]``, ``out[0]``, ``out[:2]``. What is None counts as absent, but for attributes.
+    """Named values: ``out.logits``, ``out["logits"]``, ``out[0]``, ``out[:2]``. What is None counts as absent, except attributes.
 
     Iterating gives names, as in transformers; :meth:`to_tuple` gives the values.
     """

@@ -206,12 +206,12 @@ class SentenceTransformerTrainer(Trainer):
         named = next((name for name in _LABELS if name in rows[0]), None)
         texts = {name: [row[name] for row in rows] for name in rows[0] if name != named}
         if wrong := [name for name, column in texts.items() if not all(isinstance(text, str) for text in column)]:
-            raise BadInputError(f"column {wrong[0]!r} holds something that is no text; labels are called {', '.join(_LABELS)}")
+            raise BadInputError(f"column {wrong[0]!r} holds something that is not text; labels are called {', '.join(_LABELS)}")
         labels = {} if named is None else {"label": torch.tensor([float(row[named]) for row in rows])}
         return {**texts, **labels}
 
     def get_train_dataloader(self) -> Any:
-        """The batches of training; override it for one's own."""
+        """The batches of training; override it for your own."""
         if getattr(self.args, "batch_sampler", "") != BatchSamplers.NO_DUPLICATES or self.train_dataset is None:
             return super().get_train_dataloader()
         rows = [dict(row) for row in self.train_dataset]
@@ -237,7 +237,7 @@ class SentenceTransformerTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Any:
-        """The loss of a batch of texts; override it for one's own."""
+        """The loss of a batch of texts; override it for your own."""
         labels = inputs.get("label")
         columns = {name: column for name, column in inputs.items() if name != "label"}
         size, rows = self.loss.mini_batch_size, len(next(iter(columns.values())))
@@ -269,7 +269,7 @@ class SentenceTransformerTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Sequence[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """The loss of a batch, which texts without labels have too; override it for one's own."""
+        """The loss of a batch, which texts without labels have too; override it for your own."""
         return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def evaluate(

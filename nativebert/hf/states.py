@@ -15,7 +15,7 @@ FLOATS = ("float32", "bfloat16", "float16")
 
 
 def device_name(value: Any) -> str:
-    """``"cuda:1"`` and its like, of a name, a number (-1 is the CPU), a ``torch.device``, or None for the best there is.
+    """``"cuda:1"`` and similar, of a name, a number (-1 is the CPU), a ``torch.device``, or None for the best there is.
 
     Raises:
         RefusedError: several devices.
@@ -36,7 +36,7 @@ def device_name(value: Any) -> str:
 
 
 def precision_name(value: Any) -> Precision:
-    """``"bfloat16"`` and its like, of a ``torch.dtype`` or its name; ``"float32"`` for None and ``"auto"``.
+    """``"bfloat16"`` and similar, of a ``torch.dtype`` or its name; ``"float32"`` for None and ``"auto"``.
 
     Raises:
         RefusedError: another number type.

@@ -281,21 +281,21 @@ class PreTrainedTokenizerBase:
         """Name special tokens, and add those that are not in the vocabulary, as :meth:`add_tokens` does.
 
         Args:
-            special_tokens_dict: ``pad_token`` and its like -> the token; ``additional_special_tokens``, or ``extra_special_tokens`` -> a list.
+            special_tokens_dict: ``pad_token`` and similar -> the token; ``additional_special_tokens``, or ``extra_special_tokens`` -> a list.
             replace_extra_special_tokens: whether that list takes the place of the one that there is.
 
         Returns:
             How many were added.
 
         Raises:
-            BadInputError: an unknown name, or a token that is no text; and see :meth:`add_tokens`.
+            BadInputError: an unknown name, or a token that is not text; and see :meth:`add_tokens`.
         """
         told = dict(special_tokens_dict)
         extra = told.pop("additional_special_tokens", None)
         extra = told.pop("extra_special_tokens", extra)
         if strangers := [name for name in told if name not in SPECIAL]:
             raise BadInputError(
-                f"{strangers[0]!r} is no special token; they are {', '.join((*SPECIAL, 'extra_special_tokens'))}"
+                f"{strangers[0]!r} is not a special token; they are {', '.join((*SPECIAL, 'extra_special_tokens'))}"
             )
         if extra is not None and not isinstance(extra, list | tuple):
             raise BadInputError(f"extra_special_tokens must be a list of tokens, not {extra!r}")
@@ -579,7 +579,7 @@ class PreTrainedTokenizerBase:
         )
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> tuple[str, ...]:
-        """Write the tokenizer's files: byte for byte as they were read, but for the settings that were passed or set since, which stand in
+        """Write the tokenizer's files: byte for byte as they were read, except the settings that were passed or set since, which stand in
         tokenizer_config.json. What is saved reads text as this tokenizer does.
 
         Raises:
@@ -597,7 +597,7 @@ class PreTrainedTokenizerBase:
                     ", ".join(f"{name}={value!r}" for name, value in changed.items()) or "what was changed of backend_tokenizer"
                 )
                 raise RefusedError(
-                    f"a folder with {what} would read text otherwise than this tokenizer does, so it is not saved: choose special tokens among "
+                    f"a folder with {what} would tokenize text differently from this tokenizer, so it is not saved: choose special tokens among "
                     "those that are special already, and save a tokenizers.Tokenizer that was changed with its own save(path)"
                 )
         native.save(save_directory)
@@ -688,7 +688,7 @@ def _why(error: BaseException, texts: list[Any], split: bool, length: int | None
         words = [word for part in parts for word in (part if isinstance(part, tuple | list) else (part,))]
         for word in words:
             if not isinstance(word, str):
-                return f"text {number} holds {word!r}, which is no str: a missing text must be dropped or made ''; numbers, converted"
+                return f"text {number} holds {word!r}, which is not a str: a missing text must be dropped or made ''; numbers, converted"
         if not split and (len(parts) > 2 or any(isinstance(part, tuple | list) for part in parts)):
             return f"text {number} is a list of words: pass is_split_into_words=True"
     shown = str(error).partition("\n")[0]

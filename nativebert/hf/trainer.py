@@ -75,13 +75,13 @@ class Trainer:
     """Fine-tune a model of :mod:`nativebert.hf`, or a module with one inside.
 
     Args:
-        model: the model; or leave it out and pass ``model_init``. A module of one's own is called with the batch's columns, and returns the loss
+        model: the model; or leave it out and pass ``model_init``. A module of your own is called with the batch's columns, and returns the loss
             first, or as ``"loss"``.
         args: options; None for the defaults.
         data_collator: makes a batch of a list of examples; None for padding with ``processing_class``, or stacking without one.
         train_dataset, eval_dataset: sequences of examples, which are dicts. ``eval_dataset`` may be a dict of several.
         processing_class: the tokenizer, which is saved with the model; ``tokenizer`` is its old name.
-        model_init: makes the model, anew for each :meth:`train`.
+        model_init: makes the model, again for each :meth:`train`.
         compute_loss_func: of outputs, labels and ``num_items_in_batch``.
         compute_metrics: of an :class:`EvalPrediction`, metrics by name.
         callbacks: objects or classes of :class:`~nativebert.hf.trainer_callback.TrainerCallback`.
@@ -275,7 +275,7 @@ class Trainer:
         return TrainOutput(result.global_step, result.training_loss, result.metrics)
 
     def _make_step(self, work: TrainerWork) -> Step:
-        """How the model is trained: by the fastest way that carries it, or by an optimizer of one's own."""
+        """How the model is trained: by the fastest way that supports it, or by an optimizer of your own."""
         args, model = self.args, self.model
         if args.gradient_checkpointing:
             model.gradient_checkpointing_enable()
@@ -315,7 +315,7 @@ class Trainer:
             native.training_encoder = encode
             return fast
         if args.fast:
-            raise BadInputError(f"fast=True: the fast step does not carry this run: {reason}")
+            raise BadInputError(f"fast=True: the fast step does not support this run: {reason}")
         if args.fast is None and args.device.type == "cpu" and not args.bf16:
             warn(f"training with torch's own operations, which is slower: {reason}", Slower)
         return ReferenceStep(native, groups, **settings)
@@ -383,7 +383,7 @@ class Trainer:
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Any:
-        """The loss of a batch; override it for one's own.
+        """The loss of a batch; override it for your own.
 
         Args:
             model: the model.
@@ -394,7 +394,7 @@ class Trainer:
         """
         smoothing = self.args.label_smoothing_factor
         if smoothing and self._problem() == "multi_label_classification":
-            smoothing = 0.0  # as in transformers: labels are no distribution there
+            smoothing = 0.0  # as in transformers: labels are not a distribution there
         labels = inputs.pop("labels", None) if self.compute_loss_func is not None or smoothing else None
         named = (
             {"num_items_in_batch": num_items_in_batch}
@@ -439,7 +439,7 @@ class Trainer:
     # ---- data
 
     def get_train_dataloader(self) -> Any:
-        """The batches of training, whose order is that of the epoch; override it for one's own."""
+        """The batches of training, whose order is that of the epoch; override it for your own."""
         if self.train_dataset is None:
             raise BadInputError("Trainer.train needs a train_dataset")
         sampler = self._get_train_sampler(self.train_dataset)
@@ -467,7 +467,7 @@ class Trainer:
         return DataLoader(data, size, sampler=sampler, collate_fn=self._collate, drop_last=self.args.dataloader_drop_last)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """The order of the examples; override it for one's own."""
+        """The order of the examples; override it for your own."""
         args, data = self.args, self.train_dataset if train_dataset is None else train_dataset
         if not hasattr(data, "__len__"):
             raise BadInputError(
@@ -534,7 +534,7 @@ class Trainer:
 
         Args:
             eval_dataset: other data than the Trainer's; a dict of several has the name of each in its metrics' names.
-            ignore_keys: outputs of the model that are no predictions.
+            ignore_keys: outputs of the model that are not predictions.
             metric_key_prefix: what the names begin with.
         """
         data = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -628,7 +628,7 @@ class Trainer:
     def prediction_step(
         self, model: Any, inputs: Mapping[str, Any], prediction_loss_only: bool, ignore_keys: Sequence[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """Loss, logits and labels of a batch, each None where there is none; override it for one's own."""
+        """Loss, logits and labels of a batch, each None where there is none; override it for your own."""
         batch = self._prepare_inputs(inputs)
         given = tuple(batch.get(name) for name in self.label_names)
         complete = bool(given) and all(value is not None for value in given)

@@ -123,8 +123,8 @@ class TrainingArguments:
         remove_unused_columns, label_names: what of an example goes to the model.
         dataloader_drop_last: leave out a last batch that is not full.
         gradient_checkpointing, bf16, use_cpu: how it is computed.
-        fast: of nativebert alone: False for torch's autograd throughout, True for an error where the fast step does not carry the model; None for
-            the fast step where it can be had.
+        fast: of nativebert alone: False for torch's autograd throughout, True for an error where the fast step does not support the model; None for
+            the fast step where it is supported.
         disable_tqdm: no progress bar; lines of the log are printed.
         report_to: ``"tensorboard"`` writes event files; ``"none"``.
 
@@ -265,7 +265,7 @@ class TrainingArguments:
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not self.metric_for_best_model.endswith("loss")
         if (self.load_best_model_at_end or self.save_strategy == "best") and self.eval_strategy == "no":
-            raise BadInputError("the best model is told by evaluations: set eval_strategy to 'epoch' or 'steps'")
+            raise BadInputError("the best model is chosen by evaluations: set eval_strategy to 'epoch' or 'steps'")
         if self.save_strategy == "best" and self.metric_for_best_model is None:
             raise BadInputError("save_strategy='best' needs metric_for_best_model")
         if not self.load_best_model_at_end or self.save_strategy == "best":
@@ -347,7 +347,7 @@ class TrainingArguments:
         return max(1, math.ceil(steps * of)) if steps < 1 else int(steps)
 
     def options(self) -> TrainingOptions:
-        """As the training loop has them. When it logs, evaluates and saves is told by callbacks, and the rates by the Trainer."""
+        """As the training loop has them. When it logs, evaluates and saves is decided by callbacks, and the rates by the Trainer."""
         return TrainingOptions(
             epochs=float(self.num_train_epochs),
             max_steps=int(self.max_steps),

@@ -337,7 +337,7 @@ class TrainerLoop(TrainingLoop):
         self.control = self.trainer.control
 
 
-# ---- an optimizer of one's own
+# ---- an optimizer of your own
 
 
 class OptimizerStep:
@@ -413,7 +413,7 @@ class OptimizerStep:
 
 
 class RunSchedule:
-    """The rates of a run, as a scheduler of torch tells them: what callbacks are given."""
+    """The rates of a run, as a scheduler of torch reports them: what callbacks are given."""
 
     def __init__(self, loop: TrainingLoop) -> None:
         self._loop = loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Names that scripts import: pattern of the name -> what to do.
 NAMES = {
-    r".*Trainer": "it has Trainer, for models of one's own classes write a loop with model.train() and torch.optim",
+    r".*Trainer": "it has Trainer, for models of your own classes write a loop with model.train() and torch.optim",
     r"Seq2Seq.*Arguments": "text generation is not supported: nativebert has encoders only",
     r"DataCollator.*": "it has DataCollatorWithPadding, DataCollatorForTokenClassification, DataCollatorForLanguageModeling and DefaultDataCollator",
     r"(AdamW|Adafactor)": "use torch.optim.AdamW",

@@ -142,7 +142,7 @@ class SimilarityFunction(Enum):
 
 
 def measure_name(given: str | SimilarityFunction) -> str:
-    """``"cosine"`` and its like, of a name or a :class:`SimilarityFunction`.
+    """``"cosine"`` and similar, of a name or a :class:`SimilarityFunction`.
 
     Raises:
         BadInputError: there is no such measure.

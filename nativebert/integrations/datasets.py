@@ -18,7 +18,7 @@ class Apply:
     """A function for ``dataset.map``: a task, applied to one column, or to two columns as pairs.
 
     ``map`` takes results out of its cache where the function is the same, and knows that by its pickle. A task pickles as where its
-    files are; here what the files hold is part of it too, so that a model that was trained anew in its folder is another function.
+    files are; here what the files hold is part of it too, so that a model that was retrained in its folder is another function.
 
     Args:
         task: an :class:`~nativebert.Embedder`, a :class:`~nativebert.Classifier`, ...: any task that takes one list.

@@ -97,7 +97,7 @@ class Place:
             raise unreadable(self, error) from None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this content from another: the SHA-256 of a file on this machine; the size and time of a remote one."""
+        """What distinguishes this content from another: the SHA-256 of a file on this machine; the size and time of a remote one."""
         if self.filesystem is None:
             return {"name": "-"}
         if not self.local:

@@ -43,7 +43,7 @@ _HEADER = b"X\n" + struct.pack(">3i", 2, 0x00040000, 0x00020300)
 NA_INTEGER = np.int32(-(2**31))
 """R's missing integer, and so no value of an integer of R."""
 NA_REAL: np.float64 = np.frombuffer(b"\x7f\xf0\x00\x00\x00\x00\x07\xa2", ">f8").astype("<f8")[0]
-"""R's missing number: a NaN that R tells from others by its lower bits. Arithmetic may lose them: copy it."""
+"""R's missing number: a NaN that R distinguishes from others by its lower bits. Arithmetic may lose them: copy it."""
 _EXACT = 2**53  # beyond it, a double leaves out whole numbers
 
 
@@ -141,7 +141,7 @@ def _string(text: str | None) -> bytes:
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        raise BadInputError(f"{text[:60]!r} is no valid Unicode (a lone surrogate: it was cut inside a character)") from None
+        raise BadInputError(f"{text[:60]!r} is not valid Unicode (a lone surrogate: it was cut inside a character)") from None
     return _words(_CHAR | (_ASCII if text.isascii() else _UTF8), len(data)) + data
 
 

@@ -61,7 +61,7 @@ def read_texts(source: str, *, column: str | None = None, format: str | None = N
     """Read all texts of a file.
 
     In a txt file every line is a text, an empty one too; the end of the last line begins no further text. CSV and TSV
-    files name their columns in the first row; blank lines between rows are no rows. In JSON lines each line is a
+    files name their columns in the first row; blank lines between rows are not rows. In JSON lines each line is a
     string, or an object that holds the text under the same key as all others.
 
     Args:
@@ -399,7 +399,7 @@ def _recording(content: str, lines: list[str]) -> Iterator[str]:
 
 
 def _strip_sep_line(content: str, name: str, delimiter: str) -> tuple[str, int]:
-    """The content without the line ``sep=;``, in which Excel is told the separator, and how many lines that is."""
+    """The content without the line ``sep=;``, which gives Excel the separator, and how many lines that is."""
     line, _, rest = re.split(r"(\r\n|\r|\n|\Z)", content, maxsplit=1)
     told = re.fullmatch(r'"?sep=(.)"?', line, re.IGNORECASE)
     if told is None:

@@ -79,7 +79,7 @@ def schema_provenance(path: str) -> Mapping[str, Any] | None:
 
 
 def format_of_target(target: str) -> str:
-    """Format of an output file, by its ending.
+    """Format of an output file, from its extension.
 
     Raises:
         BadInputError: another ending.

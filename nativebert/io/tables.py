@@ -1,6 +1,6 @@
 """Tables in blocks of rows, whatever they come from: files of any size, data frames, datasets, iterables. Memory does not grow with rows.
 
-Needs pyarrow (extra ``tables``). What all sources have in common: the text columns arrive as Arrow strings, and what is no text is null there, with
+Needs pyarrow (extra ``tables``). What all sources have in common: the text columns arrive as Arrow strings, and what is not text is null there, with
 its reason beside it; the other columns arrive as they are (cells of csv and tsv files as they are written, which are strings).
 """
 
@@ -65,7 +65,7 @@ class TableReader:
         kept: names of the columns that stay beside the results, in the order of the table.
         schema: of the blocks, a ``pyarrow.Schema``.
         once: whether it can be read only once: standard input, an iterator.
-        fingerprint: what tells this input from another, as JSON; None where nothing does.
+        fingerprint: what distinguishes this input from another, as JSON; None where nothing does.
     """
 
     name: str
@@ -374,7 +374,7 @@ def _plain_schema(pa: Any, theirs: Any, texts: Sequence[str], needed: Sequence[s
     for column in needed:
         field = theirs.field(column)
         if column in texts:
-            _strings(pa, pa.nulls(0, field.type), column, name)  # refuses what is no text
+            _strings(pa, pa.nulls(0, field.type), column, name)  # refuses what is not text
         text = column in texts or pa.types.is_string_view(field.type) or pa.types.is_binary(field.type)
         fields.append(pa.field(column, pa.string() if text else field.type))
     return pa.schema(fields)

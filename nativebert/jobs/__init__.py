@@ -1,1 +1,1 @@
-"""Long jobs: a task over a table of any size, in shards that are whole or not there; planned, resumed, verified."""
+"""Long jobs: a task over a table of any size, in shards, each written completely or not at all; planned, resumed, verified."""

@@ -42,7 +42,7 @@ from nativebert.tasks.base import Task
 from nativebert.tasks.embed import Embedder
 
 _PACKAGES = ("torch", "tokenizers", "numpy", "pyarrow")  # whose versions may change a bit of the output
-_SAMPLE = 1000  # vectors, to measure what fewer bytes cost
+_SAMPLE = 1000  # vectors, to measure the effect of fewer bytes
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ class Job:
     ) -> JobReport:
         """Compute what is not there yet.
 
-        Reading, computing and writing overlap. Before the work, the table is read once, so that what is wrong with it is told at once.
+        Reading, computing and writing overlap. Before the work, the table is read once, so that errors in it are reported at once.
 
         Args:
             resume: go on with the job that the folder holds, if it holds one.
             progress: show a progress bar, by tokens; None, the default, shows one on a terminal.
-            log: is told what happens as JSON: ``{"event": "start" | "shard" | "end", ...}``.
+            log: called with what happens as JSON: ``{"event": "start" | "shard" | "end", ...}``.
 
         Raises:
             BadInputError: the folder holds something else, or a job without ``resume``; or a row that cannot be used, by ``strict``.
@@ -199,7 +199,7 @@ class Job:
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise self._full() from error
             if isinstance(cause, OSError) and not self.out.is_dir():
-                raise BadInputError(f"folder {self.out} was removed while the job ran: begin anew") from error
+                raise BadInputError(f"folder {self.out} was removed while the job ran: start again") from error
             raise
 
     def _check_folder(self, resume: bool) -> None:

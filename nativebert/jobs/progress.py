@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def total(self) -> int | None:
-        """Tokens of the whole table, as far as they can be told."""
+        """Tokens of the whole table, estimated."""
         if self._size is None:
             return None
         if not self.tokens or not self._done:

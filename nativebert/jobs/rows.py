@@ -80,7 +80,7 @@ def shards(reader: TableReader, rows: int = SHARD_ROWS, size: int = SHARD_BYTES,
 
     Args:
         reader: the table.
-        rows, size: the most rows of a shard, and bytes of text, but for a single row that has more.
+        rows, size: the most rows of a shard, and bytes of text, except a single row that has more.
         strict: raise where a row has no text.
 
     Raises:
@@ -150,7 +150,7 @@ def _shard(pa: Any, reader: TableReader, batch: Any, bad: dict[int, str], first:
 
 
 def survey(reader: TableReader, strict: bool = False) -> Survey:
-    """Read a table once: whatever is wrong with it is told before the work, and not after hours.
+    """Read a table once: errors in it are reported before the work, not after hours.
 
     Raises:
         BadInputError: as of :func:`shards`.
@@ -171,7 +171,7 @@ class Compute:
         reader: the table.
         results: the task.
         strict: raise where a row is too long for ``too_long="error"``.
-        on_rows: is told the tokens and the bytes of text of every part of a shard when it is done.
+        on_rows: called with the tokens and the bytes of text of every part of a shard when it is done.
 
     Attributes:
         schema: of what is written: the kept columns, then the results. A result whose name a column has already is ``predicted_...``.

@@ -19,7 +19,7 @@ def type_of(width: int, kind: str) -> Any:
     """The type of a column of vectors: a FixedSizeList of ``width`` numbers; of ``binary``, of a byte for every 8 of them.
 
     Raises:
-        BadInputError: ``binary``, and a width that is no multiple of 8.
+        BadInputError: ``binary``, and a width that is not a multiple of 8.
     """
     pa = arrow()
     if kind == "binary" and width % 8:
@@ -33,7 +33,7 @@ def type_of(width: int, kind: str) -> Any:
 def reduced(vectors: Vectors, kind: str) -> NDArray[Any]:
     """Vectors ``(n, width)`` in another kind of number.
 
-    ``int8`` scales each vector so that its largest number is 127, which leaves cosine similarity as it is but for rounding; ``binary`` keeps the signs, 8 to
+    ``int8`` scales each vector so that its largest number is 127, which leaves cosine similarity as it is, except for rounding; ``binary`` keeps the signs, 8 to
     a byte as ``numpy.packbits`` does it.
     """
     if kind == "float16":

@@ -151,7 +151,7 @@ class Training(ctypes.Structure):
 
 
 class Kernels(ctypes.Structure):
-    """The kernels at one level; each can be called by itself, but for ``normalize_rows`` where there is none."""
+    """The kernels at one level; each can be called by itself, except ``normalize_rows`` where there is none."""
 
     _fields_ = [
         ("name", c_char_p),

@@ -181,7 +181,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """The best answers in a context, whose tokens begin at ``first``; extended to whole words, ``by_words``.
 
-    Different spans can be the same answer (but for the case of letters), once they are extended to words, or where a name stands
+    Different spans can be the same answer (ignoring case), once they are extended to words, or where a name stands
     twice. Such count as one, where the best of them stands, and their scores add up. As in transformers, that is done with the
     best ``2 * top_k + 10`` spans; unlike there, where too few answers are left, more spans are searched for further ones.
     """

@@ -52,7 +52,7 @@ _SHRINKING = Lock()
 class Task:
     """A model prepared for one task; by itself, for hidden states. The public tasks say what goes in and what comes out.
 
-    A task does not change: its settings are read-only, and a copy of it is the task itself. What a call may do otherwise, it is told.
+    A task does not change: its settings are read-only, and a copy of it is the task itself. What may differ in a call is passed to it.
 
     Args:
         model: a folder, a Hub id (``owner/name`` or ``owner/name@revision``), a :class:`~nativebert.hub.Snapshot`, or a
@@ -226,7 +226,7 @@ class Task:
         return {name: value for name, value in self.__dict__.items() if name not in self._prepared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the task anew.
+        """Make the task again.
 
         Raises:
             NativeBertError: the model's files are not there, or are those of another model now.
@@ -235,7 +235,7 @@ class Task:
         model = self._origin.load()
         if model.config != self.encoder:
             raise RefusedError(
-                f"{self.reference} has another config.json now than when the task was pickled: make the task anew"
+                f"{self.reference} has another config.json now than when the task was pickled: make the task again"
             )
         self._prepare(model, self.device, self.precision)
 

@@ -153,7 +153,7 @@ class Progress:
         if self._bar is None and done < self._total:
             from tqdm.auto import tqdm
 
-            # disable=None: not where stderr is no terminal
+            # disable=None: not where stderr is not a terminal
             disable = None if self._show is None else not self._show
             self._bar = tqdm(total=self._total, unit="text", delay=2, leave=False, disable=disable)
         if self._bar is not None:
@@ -176,7 +176,7 @@ def as_list(texts: Any, kind: str = "texts", of: str = "strings") -> list[Any]:
         return [texts]
     if type(texts) is list:
         return texts.copy()
-    if hasattr(texts, "to_pylist"):  # of pyarrow: its items are no strings
+    if hasattr(texts, "to_pylist"):  # of pyarrow: its items are not strings
         texts = texts.to_pylist()
     # the items of a table are the names of its columns, and a set has no order to give results in
     table_or_number = hasattr(texts, "columns") or getattr(texts, "ndim", 1) == 0  # an array of no dimension cannot be iterated
@@ -196,5 +196,5 @@ def as_single_items(items: Sequence[Any], start: int) -> list[Any]:
 
 
 def _characters(item: Any) -> int:
-    """Of a text, a pair of texts, a list of words; what is none of them is told elsewhere."""
+    """Of a text, a pair of texts, a list of words; what is none of them is reported elsewhere."""
     return len(item) if isinstance(item, str) else sum(map(_characters, item)) if isinstance(item, (tuple, list)) else 0

@@ -166,7 +166,7 @@ class Classifier(Task):
             scores, the label that the model has first. The scores are those of :meth:`scores`.
 
         Raises:
-            BadInputError: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is no number.
+            BadInputError: something that is neither a string nor a pair of them, a ``top_k`` below 1, or a ``threshold`` that is not a number.
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``; or, of a pair in windows, the first text leaves no room.
         """
         top_k = checked_top_k(top_k)

@@ -315,7 +315,7 @@ class Embedder(Task):
             float32 ``(n, m)``; larger is more similar (distances are negative, as in sentence-transformers).
 
         Raises:
-            BadInputError: what is no table of numbers, or two of different widths.
+            BadInputError: what is not a table of numbers, or two of different widths.
         """
         try:
             x, y = (torch.from_numpy(np.array(v, np.float32, ndmin=2)) for v in (a, a if b is None else b))
@@ -339,7 +339,7 @@ class Embedder(Task):
         """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
         Raises:
-            BadInputError: both, an unknown name, or what is no string.
+            BadInputError: both, an unknown name, or what is not a string.
         """
         return sentence.prompt_text(self.config.prompts, self.config.default_prompt, prompt, name)
 
@@ -361,7 +361,7 @@ class Embedder(Task):
             return
         special = len(self._prefix)
         skips = special + np.maximum(0, skip - special - windows.bounds[:, 0])
-        for own_skip in set(skips.tolist()):  # one value, but for windows of texts with a prompt
+        for own_skip in set(skips.tolist()):  # one value, except for windows of texts with a prompt
             indices = np.flatnonzero(skips == own_skip)
             part = windows.select(indices)
             out[indices] = self._sequence_rows(part, chunk, partial(pooled, skip=own_skip), out[indices], finish=finish)

@@ -238,7 +238,7 @@ class MaskFiller(Task):
 
     def _tokens(self, target: str, stands: Stands) -> list[int]:
         """The tokens that a target is where a mask stands so."""
-        written = self.tokenizer.encode(target, special_tokens=False)  # refuses what is no text, as token_to_id does not
+        written = self.tokenizer.encode(target, special_tokens=False)  # refuses what is not text, as token_to_id does not
         mark = _SPACES if self._continues is None else self._continues
         number = self.tokenizer.token_to_id(target)
         if number is not None and (_marked(target, mark) or number in self.tokenizer.special_ids):

@@ -191,7 +191,7 @@ class MultiVectorEmbedder(Task):
             queries, documents: vectors of their tokens.
 
         Raises:
-            BadInputError: what is no table of numbers, or another width.
+            BadInputError: what is not a table of numbers, or another width.
         """
         out = np.empty((len(queries), len(documents)), np.float32)
         for start, scores in self._scores(queries, documents):
@@ -241,7 +241,7 @@ class MultiVectorEmbedder(Task):
         )
 
     def _prefix(self, kind: str, mark: int | None, prompt: str | None, name: str | None) -> str:
-        """The text before each text: of the call, of the kind, and the kind's mark where it is no token."""
+        """The text before each text: of the call, of the kind, and the kind's mark where it is not a token."""
         if prompt is None and name is None and kind in (self.config.prompts or {}):
             name = kind
         text = sentence.prompt_text(self.config.prompts, self.config.default_prompt, prompt, name)

@@ -227,7 +227,7 @@ class SparseEmbedder(Task):
         """The text put before each text, by the ``prompt`` and ``prompt_name`` of a call; empty for nothing.
 
         Raises:
-            BadInputError: both, an unknown name, or what is no string.
+            BadInputError: both, an unknown name, or what is not a string.
         """
         return sentence.prompt_text(self.config.prompts, self.config.default_prompt, prompt, name)
 

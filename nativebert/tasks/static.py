@@ -41,7 +41,7 @@ class StaticEmbedder:
     def __init__(self, model: str | PathLike[str], *, normalize: bool | None = None) -> None:
         root = Path(model).expanduser()
         if not root.is_dir():
-            raise NotFoundError(f"{root} is no folder: download the static model, and pass its folder")
+            raise NotFoundError(f"{root} is not a folder: download the static model, and pass its folder")
         self.reference = str(model)
         folder, own = _read_settings(root)
         self.normalize = own if normalize is None else bool(normalize)
@@ -94,7 +94,7 @@ def _read_settings(root: Path) -> tuple[Path, bool]:
     if not modules:
         if config.get("model_type") != "model2vec":
             raise RefusedError(
-                f"{root} is no static model: it has no modules.json, and its config.json says no model_type 'model2vec'"
+                f"{root} is not a static model: it has no modules.json, and its config.json says no model_type 'model2vec'"
             )
         return root, bool(config.get("normalize", True))
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]

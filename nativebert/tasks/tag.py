@@ -40,7 +40,7 @@ class Tagger(Task):
     """Entities in texts, by a token-classification model.
 
     Entities are stretches of the original text: ``text[start:end] == entity["text"]`` always, never empty, no whitespace at either end,
-    and no two of them overlap (but for the tokens of ``aggregation="none"``). docs/tasks/tag.md has every rule.
+    and no two of them overlap (except the tokens of ``aggregation="none"``). docs/tasks/tag.md has every rule.
 
     Args:
         model: a folder, a Hub id, a :class:`~nativebert.hub.Snapshot`, or a loaded model with the head ``"tag"``.

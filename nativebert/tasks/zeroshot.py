@@ -120,7 +120,7 @@ class ZeroShot(Task):
             the one that was given first.
 
         Raises:
-            BadInputError: a text that is no string; no labels, the same one twice, or one that leaves no room for text; a hypothesis without ``{}``.
+            BadInputError: a text that is not a string; no labels, the same one twice, or one that leaves no room for text; a hypothesis without ``{}``.
             RefusedError: ``multi_label``, or one label, and the config does not say which output is contradiction.
             TooLongError: a text is longer than ``max_tokens`` and ``too_long="error"``.
         """

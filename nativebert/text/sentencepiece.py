@@ -55,7 +55,7 @@ def read(data: bytes) -> SentencePiece:
             charsmap = _message(dict(_fields(_message(value))).get(2, b""))
         parts.add(number)
     if not {1, 2, 3} <= parts:  # they come in this order, so a file that was cut off lacks the last
-        raise ValueError("it is no model of sentencepiece, or a part of one")
+        raise ValueError("it is not a model of sentencepiece, or a part of one")
     return SentencePiece(pieces, charsmap, algorithm, byte_fallback)
 
 

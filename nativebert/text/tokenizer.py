@@ -10,7 +10,7 @@ model was trained with; :attr:`Tokenizer.notes` says what was found, and where t
 * *RoBERTa's own*, over a plain byte-level BPE: ``add_prefix_space`` and the special tokens around a text are those of
   ``tokenizer_config.json``. *GPT-2's own* likewise, without special tokens around a text.
 * *As it stands* (any other class, or none; and those classes over any other model): ``tokenizer.json`` is the whole truth, plus the named
-  special tokens. Here transformers 5 may give other ids: it builds XLM-RoBERTa's, CamemBERT's, ALBERT's and MPNet's tokenizers anew from
+  special tokens. Here transformers 5 may give other ids: it builds XLM-RoBERTa's, CamemBERT's, ALBERT's and MPNet's tokenizers again from
   the vocabulary, with ``do_lower_case``, ``keep_accents`` and ``add_prefix_space`` of ``tokenizer_config.json``, and reads a Unigram as a
   WordPiece where the class is BERT's.
 * *From the vocabulary*, where there is no tokenizer.json: vocab.txt (BERT's classes, MPNet), vocab.json with merges.txt (RoBERTa, GPT-2),
@@ -218,7 +218,7 @@ class Tokenizer:
         """
         where = Path(folder)
         if not where.is_dir():
-            raise NotFoundError(f"{where} is no folder: give the folder that holds tokenizer.json or vocab.txt")
+            raise NotFoundError(f"{where} is not a folder: give the folder that holds tokenizer.json or vocab.txt")
         names = [name for name in (*FILES, "config.json") if (where / name).is_file()]
         if "tokenizer.json" in names:
             names = [name for name in names if name not in _UNREAD]
@@ -308,7 +308,7 @@ class Tokenizer:
             extra: all special tokens without a name of their own (``extra_special_tokens``); None for those that there are.
 
         Raises:
-            BadInputError: a token that is no text, or empty.
+            BadInputError: a token that is not text, or empty.
             RefusedError: the files cannot say it.
         """
         from tokenizers import Tokenizer
@@ -327,7 +327,7 @@ class Tokenizer:
             made = made.lowercased()
         if _content(made._core) != _content(core):
             raise RefusedError(
-                f"a folder with {', '.join(map(str, listed[:3]))} would read text otherwise than this tokenizer does: add tokens that are in no "
+                f"a folder with {', '.join(map(str, listed[:3]))} would tokenize text differently from this tokenizer: add tokens that are in no "
                 "other token's way, or write a tokenizer.json with the tokenizers library"
             )
         return made
@@ -489,7 +489,7 @@ class Tokenizer:
     # ---- ids to text
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True, clean_up: bool | None = None) -> str:
-        """The text that ids stand for, as well as it can be told: case, accents and spaces may be lost.
+        """The text that ids stand for, as closely as possible: case, accents and spaces may be lost.
 
         Args:
             ids: the ids.
@@ -577,7 +577,7 @@ class Tokenizer:
         return MappingProxyType(self._files)
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files, byte for byte as they were read, but for what says so: settings that were passed, and the class where
+        """Write the tokenizer's files, byte for byte as they were read, except: settings that were passed, and the class where
         only the model's config.json had told it, stand in tokenizer_config.json.
 
         Raises:
@@ -614,13 +614,13 @@ def _wrap_errors_as_corrupt(where: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise  # KeyboardInterrupt and its like
+            raise  # KeyboardInterrupt and similar
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CorruptError(f"the tokenizer files in {where} are damaged: download them again ({reason})") from error
 
 
 def _class_name(config: dict[str, Any], model: dict[str, Any]) -> str:
-    """The class of transformers that the files are for, without "Fast"; empty where nothing tells."""
+    """The class of transformers that the files are for, without "Fast"; empty where no file says."""
     named, family_name = config.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")
     if not all(isinstance(name, str | None) for name in (named, family_name)):
         raise TypeError(f"tokenizer_class and model_type must be strings, not {named!r} and {family_name!r}")
@@ -769,7 +769,7 @@ def _wordpiece(kind: str, content: dict[str, Any], files: Mapping[str, bytes]) -
 
 
 def _template(whole: dict[str, Any]) -> list[int]:
-    """The ids that a tokenizer.json puts around a pair of empty texts; none where it cannot be told."""
+    """The ids that a tokenizer.json puts around a pair of empty texts; none where it cannot be determined."""
     from tokenizers import Tokenizer
 
     empty = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
@@ -1005,7 +1005,7 @@ def twin_of(core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 
 
 def _options(content: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json, and over it special_tokens_map.json, unless the former tells all about added tokens."""
+    """tokenizer_config.json, and over it special_tokens_map.json, unless the former describes all added tokens."""
     config: dict[str, Any] = content.get("tokenizer_config.json", {})
     more: dict[str, Any] = content.get("special_tokens_map.json", {})
     if "added_tokens_decoder" in config:
@@ -1065,7 +1065,7 @@ def _added(value: Any, special: bool = False) -> tokenizers.AddedToken:
 def _text(token: Any) -> str:
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str):
-        raise TypeError(f"a special token is {token!r}, which is no text")  # and so CorruptError, with the folder's name
+        raise TypeError(f"a special token is {token!r}, which is not text")  # and so CorruptError, with the folder's name
     return text
 
 
@@ -1094,7 +1094,7 @@ def _checked(texts: Any, first: int = 0) -> list[Any]:
             if not isinstance(part, str):
                 raise BadInputError(f"text {index} {_complaint(part)}")
         if paired and len(parts) != 2:
-            raise BadInputError(f"text {index} is no pair of texts, and text {first} is one: give all as pairs, or none")
+            raise BadInputError(f"text {index} is not a pair of texts, and text {first} is one: give all as pairs, or none")
     return items
 
 

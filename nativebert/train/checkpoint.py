@@ -63,12 +63,12 @@ class TrainerState:
         """The state of a checkpoint.
 
         Raises:
-            NotFoundError: the folder is no checkpoint of nativebert.
+            NotFoundError: the folder is not a checkpoint of nativebert.
             CorruptError: the file is damaged.
         """
         path = folder / STATE
         if not path.is_file():
-            raise NotFoundError(f"{folder} is no checkpoint: it has no {STATE}")
+            raise NotFoundError(f"{folder} is not a checkpoint: it has no {STATE}")
         known = {f.name for f in fields(cls)}
         content = {key: value for key, value in read_json(path).items() if key in known}
         if not {"global_step", "learning_rates", "settings"} <= content.keys():

@@ -112,10 +112,10 @@ class Table:
         """A column of texts.
 
         Raises:
-            BadInputError: a value that is no string, an empty one, or one that is no valid Unicode; the message names the rows.
+            BadInputError: a value that is not a string, an empty one, or one that is not valid Unicode; the message names the rows.
         """
         values = list(self.columns[column])
-        self._refuse(column, values, lambda v: not isinstance(v, str), "is no text")
+        self._refuse(column, values, lambda v: not isinstance(v, str), "is not text")
         self._refuse(column, values, lambda v: not v.strip(), "is empty: fill it, or leave the row out")
         self._refuse(column, values, _has_surrogate, "is invalid Unicode (a lone surrogate: it was cut inside a character)")
         return values
@@ -127,7 +127,7 @@ class Table:
             BadInputError: a value is missing, or no number; the message names the rows.
         """
         values = self.present(column)
-        self._refuse(column, values, lambda v: as_number(v) is None, "is no number")
+        self._refuse(column, values, lambda v: as_number(v) is None, "is not a number")
         return [number for value in values if (number := as_number(value)) is not None]
 
     def present(self, column: str) -> list[Any]:
@@ -224,7 +224,7 @@ def _of_rows(rows: list[Any], where: str) -> Table:
 
 def _of_file(path: Path) -> Table:
     if not path.is_file():
-        raise NotFoundError(f"{path} is no file")
+        raise NotFoundError(f"{path} is not a file")
     kind = path.suffix.lower().removeprefix(".")
     if kind == "parquet":
         try:
@@ -250,7 +250,7 @@ def _of_file(path: Path) -> Table:
     if form == "txt":
         return Table({"text": [text for (text,) in read_columns(str(path), {}).rows if text.strip()]}, str(path))
     if form not in TABLES:
-        raise BadInputError(f"{path} is no table: training data is one of {', '.join(FILES)}")
+        raise BadInputError(f"{path} is not a table: training data is one of {', '.join(FILES)}")
     table = read_columns(str(path), {})
     return Table({name: [row[n] for row in table.rows] for n, name in enumerate(table.columns)}, str(path))
 

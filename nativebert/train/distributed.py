@@ -137,7 +137,7 @@ class ShardedStep(ReferenceStep):
         from torch.distributed.fsdp import FSDPModule, fully_shard
 
         if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.named_parameters())):
-            raise BadInputError("distributed='fsdp' does not carry parameters that two modules share; use 'ddp'")
+            raise BadInputError("distributed='fsdp' does not support parameters that two modules share; use 'ddp'")
         self._whole = model
         names = {id(p): name for name, p in model.named_parameters()}
         copied = copy.deepcopy(model.bare()).to(device)

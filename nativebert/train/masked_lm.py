@@ -124,7 +124,7 @@ def continue_pretraining(
     validation_split: float = 0.05,
     **settings: Unpack[RunSettings],
 ) -> FineTuned:
-    """Train a model further on texts of one's own field, by masked-LM.
+    """Train a model further on texts from your own field, by masked-LM.
 
     Args:
         data: a table with a column of texts, as for :func:`nativebert.train.classify`; or a txt file, one text a line.

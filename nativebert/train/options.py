@@ -68,8 +68,8 @@ class TrainingOptions:
         group_by_length: batches of texts of similar length.
         gradient_checkpointing: keep the input of each layer only, and compute the layer again on the way back: less memory, more time.
         bf16: products in bfloat16, on devices that are fast in it; parameters stay in float32.
-        fast: False for torch's autograd throughout; True for an error where the fast step does not carry the model; None for the fast
-            step where it can be had.
+        fast: False for torch's autograd throughout; True for an error where the fast step does not support the model; None for the fast
+            step where it is supported.
         logging_steps: steps between two lines of the log.
         eval_strategy, eval_steps: when to evaluate: ``"no"``, each epoch, or after so many steps.
         save_strategy, save_steps: when to write a checkpoint.
@@ -153,5 +153,5 @@ class TrainingOptions:
             near = get_close_matches(unknown[0], known, 1, 0.75)
             hint = f"; it is called {meant[unknown[0]]}" if unknown[0] in meant else f": {', '.join(known)}"
             hint = f": did you mean {near[0]}?" if near and unknown[0] not in meant else hint
-            raise BadInputError(f"{unknown[0]!r} is no option of training{hint}")
+            raise BadInputError(f"{unknown[0]!r} is not an option of training{hint}")
         return cls(**settings)

@@ -93,7 +93,7 @@ def rank(
         **settings: see :class:`~nativebert.train.options.TrainingOptions` and :class:`~nativebert.train.run.ModelOptions`.
 
     Raises:
-        BadInputError: no such column, or labels that are no numbers, or all the same.
+        BadInputError: no such column, or labels that are not numbers, or all the same.
         NativeBertError: the model cannot be loaded, or the run ends: see :meth:`nativebert.train.loop.TrainingLoop.run`.
     """
     options, how, extra = options_of(settings)

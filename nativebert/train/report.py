@@ -165,7 +165,7 @@ def _how(command: str, at: str, history: History) -> str:
 @singledispatch
 def _html(section: Any) -> str:
     """A section of an evaluation."""
-    raise TypeError(f"{type(section).__name__} is no section")
+    raise TypeError(f"{type(section).__name__} is not a section")
 
 
 @_html.register

@@ -292,7 +292,7 @@ def prepare_model(model: LoadedModel, objective: Objective, how: ModelOptions) -
 
 
 def make_step(model: LoadedModel, options: TrainingOptions, how: ModelOptions, device: torch.device, team: Processes) -> Step:
-    """How the model is trained: the fastest way that carries it."""
+    """How the model is trained: the fastest way that supports it."""
     model.to(device).train()
     groups = parameter_groups(model, options.weight_decay, options.layer_decay)
     settings: dict[str, Any] = {
@@ -312,7 +312,7 @@ def make_step(model: LoadedModel, options: TrainingOptions, how: ModelOptions, d
     if not reason:
         return FastStep(model, groups, checkpointing=options.gradient_checkpointing, **settings)
     if options.fast:
-        raise BadInputError(f"fast=True: the fast step does not carry this run: {reason}")
+        raise BadInputError(f"fast=True: the fast step does not support this run: {reason}")
     if options.fast is None and device.type == "cpu" and not options.bf16:
         warn(f"training with torch's own operations, which is slower: {reason}", Slower)
     return ReferenceStep(model, groups, **settings)

@@ -194,7 +194,7 @@ def _tagged_words(table: Table, columns: tuple[str, str]) -> list[Tagged]:
         if len(words) != len(labels):
             raise BadInputError(f"{where} has {len(words)} words and {len(labels)} labels")
         if bad := [word for word in words if not isinstance(word, str)]:
-            raise BadInputError(f"{where}: {bad[0]!r} is no word")
+            raise BadInputError(f"{where}: {bad[0]!r} is not a word")
         text, spans = words_as_text(words)
         named = [names[label] if names is not None and not isinstance(label, str) else str(label) for label in labels]
         rows.append((text, [(start, end, label) for (start, end), label in zip(spans, named)]))

@@ -284,7 +284,7 @@ def test_what_is_wrong_is_told(classify: Classifier, folders: Any, tmp_path: Pat
             classify(["a"], top_k=top_k)  # type: ignore[arg-type]
     for wrong, message in [
         ([None], "text 0 is None"), (["a", 3], "text 1 is a int"), (7, "must be a list of strings"), ({"a"}, "not set"),
-        ([("a", "b"), "c"], "text 1"), ([("a", "b", "c")], "text 0 is no pair"), (["a", ("b", "c")], "text 1"), (b"a", "not bytes"),
+        ([("a", "b"), "c"], "text 1"), ([("a", "b", "c")], "text 0 is not a pair"), (["a", ("b", "c")], "text 1"), (b"a", "not bytes"),
         ([("a", None)], "text 0 is None"),
     ]:  # fmt: skip
         with pytest.raises(BadInputError, match=message):

@@ -180,7 +180,7 @@ def door_pipelines(m: Models, device: str) -> Any:
 
 
 def door_training(m: Models, device: str) -> Any:
-    """One step of a loop of one's own: the loss, and every gradient."""
+    """One step of a loop of your own: the loss, and every gradient."""
     model = hf.AutoModelForSequenceClassification.from_pretrained(m["sentiment"], device_map=device)
     batch = hf.AutoTokenizer.from_pretrained(m["sentiment"])(TEXTS[:2], padding=True, return_tensors="pt").to(device)
     loss = model(**batch, labels=torch.tensor([0, 1], device=device)).loss

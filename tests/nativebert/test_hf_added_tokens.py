@@ -134,7 +134,7 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
         tokenizer.add_tokens([3])
     with pytest.raises(BadInputError, match="empty"):
         tokenizer.add_tokens([""])
-    with pytest.raises(BadInputError, match="'start_token' is no special token"):
+    with pytest.raises(BadInputError, match="'start_token' is not a special token"):
         tokenizer.add_special_tokens({"start_token": "<s>"})
     with pytest.raises(BadInputError, match="list of tokens"):
         tokenizer.add_special_tokens({"extra_special_tokens": "<s>"})

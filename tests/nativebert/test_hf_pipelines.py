@@ -383,7 +383,7 @@ def test_saving(folders: dict[str, str], tmp_path: Path) -> None:
         (lambda f: hf.pipeline("translation_en_to_fr"), "encoders only"),
         (lambda f: hf.pipeline("image-classification"), "reads text only"),
         (lambda f: hf.pipeline("clairvoyance"), "there is no task 'clairvoyance'; there are text-classification"),
-        (lambda f: hf.pipeline("zero-shot-classification"), "bart-large-mnli, is no encoder"),
+        (lambda f: hf.pipeline("zero-shot-classification"), "bart-large-mnli, is not an encoder"),
         (lambda f: hf.pipeline("ner", f["ner"], framework="tf"), "torch is the only one"),
         (lambda f: hf.pipeline("ner", f["ner"], image_processor="x"), "does not support image_processor="),
         (lambda f: hf.pipeline("ner", f["ner"], device=["cuda:0", "cuda:1"]), "several devices"),

@@ -64,7 +64,7 @@ classifier = pipeline("sentiment-analysis", model="distilbert-base-uncased-finet
 results = classifier(["We are very happy.", "We hope you don't hate it."])
 lines = [f"label: {result['label']}, with score: {round(result['score'], 4)}" for result in results]
 '''),
-    Snippet("model and tokenizer of one's own", "result", '''
+    Snippet("model and tokenizer of your own", "result", '''
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 name = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
@@ -198,7 +198,7 @@ nested = extractor("This is a simple test.")
 tensor = extractor("This is a simple test.", return_tensors=True)
 shape = tuple(tensor.shape)
 '''),
-    Snippet("labels of one's own", "result", '''
+    Snippet("labels of your own", "result", '''
 from transformers import pipeline
 
 oracle = pipeline("zero-shot-classification", model="my/nli")
@@ -504,8 +504,8 @@ model = SentenceTransformer("paraphrase-MiniLM-L6-v2", device="cpu")
 numbers = (model.get_embedding_dimension(), model.get_max_seq_length(), str(model.device))
 ids = model.tokenizer("Count these tokens")["input_ids"]
 '''),
-    # ---- notebooks: modules of one's own, training by hand, decoding by hand
-    Snippet("a classifier of one's own", "losses names weights logits", '''
+    # ---- notebooks: modules of your own, training by hand, decoding by hand
+    Snippet("a classifier of your own", "losses names weights logits", '''
 import io
 import torch
 from torch import nn

@@ -591,7 +591,7 @@ def test_connections_that_always_drop(hub: HubServer, monkeypatch: pytest.Monkey
     with pytest.raises(UnreachableError, match=rf"does not respond to the request for owner/name.* \({reason}"):
         resolve("owner/name")
     assert 1000 - hub.drops < 10  # not for ever
-    with pytest.raises(OfflineError):  # what came is no model
+    with pytest.raises(OfflineError):  # what came is not a model
         resolve("owner/name", offline=True)
     hub.drops = 0
     assert contents(resolve("owner/name")) == MINIMAL

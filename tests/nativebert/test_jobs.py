@@ -232,7 +232,7 @@ def test_a_disk_that_is_full_and_a_folder_that_goes_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", gone)
-        with pytest.raises(BadInputError, match="gone was removed while the job ran: begin anew"):
+        with pytest.raises(BadInputError, match="gone was removed while the job ran: start again"):
             Job(embed, source, tmp_path / "gone", shard_rows=50).run()
 
 

@@ -203,7 +203,7 @@ def test_normalize_rows(level: str, K: int) -> None:
         pytest.skip("this level takes rows as they are")
     g = torch.Generator().manual_seed(K)
     x = (torch.randn(9, K + 3, generator=g) * torch.logspace(-6, 6, 9)[:, None])[:, :K]
-    x[3, 1 % K] = x[3, -1] = x[4, 17 % K] = 2e4  # two that are no pair, and one of a pair
+    x[3, 1 % K] = x[3, -1] = x[4, 17 % K] = 2e4  # two that are not a pair, and one of a pair
     x[5, 1 % K] = x[5, 17 % K] = 2e4
     y, scale, total, outliers = guarded(9, K + 16), guarded(9), guarded(9), (kernels.Outliers * 9)()
     sizes = scale.data_ptr(), total.data_ptr(), addressof(outliers)

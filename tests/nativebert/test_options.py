@@ -73,7 +73,7 @@ def test_settings_cannot_be_set(kind: Any, folders: dict[str, str]) -> None:
             AttributeError, match=f"^{kind.__name__}.{name} is fixed when the {kind.__name__} is made: make another"
         ):
             setattr(task, name, getattr(task, name))
-    task.own_remark = "attributes of one's own are nobody's business"  # type: ignore[attr-defined]
+    task.own_remark = "attributes of your own are nobody's business"  # type: ignore[attr-defined]
 
 
 def test_copies_are_the_task_itself(folders: dict[str, str]) -> None:

@@ -148,7 +148,7 @@ def test_files_that_changed_meanwhile(what: str, folders: Folders, tmp_path: Pat
     else:
         config = tmp_path / "a" / "config.json"
         config.write_text(config.read_text().replace('"gelu"', '"gelu_new"'))
-    with pytest.raises(nb.NativeBertError, match=r"make the (model or )?task anew"):
+    with pytest.raises(nb.NativeBertError, match=r"make the (model or )?task again"):
         pickle.loads(data)
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(nb.NativeBertError, match="a"):

@@ -14,7 +14,7 @@ from nativebert import kernels
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
-# Scripts of their own: a process that runs tests is no place to fork.
+# Scripts of their own: a process that runs tests is not a place to fork.
 _BEGIN = """
 import os, signal, sys, threading
 from pathlib import Path

@@ -218,7 +218,7 @@ NEW = {  # as version 6 writes it
         ([TRANSFORMER, MEAN], {"config_sentence_transformers": {"similarity_fn_name": "l3"}}, RefusedError, "'l3'"),
         ([TRANSFORMER, MEAN], {"modules": {"path": ""}}, CorruptError, "instead of a JSON list"),
         ([TRANSFORMER, MEAN], {"modules": ["Pooling"]}, CorruptError, "must be a list of objects"),
-        ([TRANSFORMER, MEAN], {"modules": [{"path": 3, "type": f"{ST}.Pooling"}]}, CorruptError, "path 3 is no string"),
+        ([TRANSFORMER, MEAN], {"modules": [{"path": 3, "type": f"{ST}.Pooling"}]}, CorruptError, "path 3 is not a string"),
         ([TRANSFORMER, MEAN], {"modules": [{"path": "0_T", "type": f"{ST}.Transformer"}]}, RefusedError, "subfolder '0_T'"),
     ],
 )  # fmt: skip

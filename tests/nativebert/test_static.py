@@ -84,9 +84,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(NotFoundError, match="keeps its vectors"):
         nb.StaticEmbedder(folder)
-    with pytest.raises(RefusedError, match="no static model"):
+    with pytest.raises(RefusedError, match="not a static model"):
         nb.StaticEmbedder(write_folder(tmp_path / "bert", BERT))
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="not a folder"):
         nb.StaticEmbedder(tmp_path / "nowhere")
     (folder / "modules.json").write_text(json.dumps([{"type": "a.StaticEmbedding", "path": "../.."}]))
     with pytest.raises(RefusedError, match="out of the folder"):

@@ -529,9 +529,9 @@ BAD = [
     ({"a"}, "texts is a set: give a list"),
     (np.array([1.5, 2.5]), "text 0 is a float, 1.5"),
     (["fine", "half \ud83d"], "text 1 holds half a character .*'.ud83d', at 5"),
-    ([("a", "b"), ("c",)], "text 1 is no pair of texts, and text 0 is one"),
+    ([("a", "b"), ("c",)], "text 1 is not a pair of texts, and text 0 is one"),
     ([("a", "b"), ("c", None)], "text 1 is None"),
-    ([("a", "b"), "c"], "text 1 is no pair of texts, and text 0 is one"),
+    ([("a", "b"), "c"], "text 1 is not a pair of texts, and text 0 is one"),
     ([("a", "b"), ("c", "\udc00")], "text 1 holds half a character"),
 ]
 
@@ -626,7 +626,7 @@ def test_columns_and_tables(small: Tokenizer) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="is no folder"):
+    with pytest.raises(NotFoundError, match="is not a folder"):
         Tokenizer.from_folder(tmp_path / "nowhere")
     with pytest.raises(NotFoundError, match=r"no tokenizer.json and no vocab.txt"):
         Tokenizer.from_folder(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,22 @@ def test_with_kernels_it_is_for_every_python_of_this_system(tmp_path: Path) -> N
     assert [info.filename for info in libraries] == ["nativebert/kernels/library.so"]
     assert b".debug_info" not in content
     assert len(content) < 2_000_000
+
+
+def test_the_links_of_the_page_that_an_index_shows() -> None:
+    absolute = runpy.run_path(str(ROOT / "packaging" / "absolute_links.py"))["absolute"]
+    at = "https://github.com/nativebert/nativebert"
+    page = "![a picture](docs/a.png) [speed](docs/b.md#c) [`x=`](docs/d/) [there](https://example.org/e) [here](#f)"
+    made = absolute(page, "v1.2.3")
+    assert made == (
+        f"![a picture]({at}/raw/v1.2.3/docs/a.png) [speed]({at}/blob/v1.2.3/docs/b.md#c) [`x=`]({at}/tree/v1.2.3/docs/d/) "
+        "[there](https://example.org/e) [here](#f)"
+    )
+    assert absolute(made, "v2") == made
+    first = absolute((ROOT / "README.md").read_text("utf-8"), "v1.2.3")
+    assert not re.search(r"\]\((?!https://|#)", re.sub("```.*?```", "", first, flags=re.DOTALL))
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
+    assert workflow.count("packaging/absolute_links.py") == 2  # the wheels; the wheel without kernels and the sources
 
 
 def test_the_image_is_built_from_what_is_there() -> None:

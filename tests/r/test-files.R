@@ -26,7 +26,7 @@ test_that("write.csv and write.csv2 are understood", {
   }
 })
 
-test_that("NA of write.csv is no text", {
+test_that("NA of write.csv is not text", {
   data$text[2] <- NA
   write.csv(data, path("na.csv"), fileEncoding = "UTF-8")
   nativebert("embed", path("na.csv"), "--column", "text", "--na", "NA", "-o", path("na.rds"))

@@ -128,7 +128,8 @@ class Browser:
         for event in self.events:
             params = event.get("params", {})
             if event["method"] == "Runtime.exceptionThrown":
-                found.append(f"a script failed: {params['exceptionDetails']['exception'].get('description', params)}")
+                details = params["exceptionDetails"]
+                found.append(f"a script failed: {details.get('exception', {}).get('description', details['text'])}")
             if event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
                 found.append(params["entry"]["text"])
             if event["method"] == "Network.requestWillBeSent" and not params["request"]["url"].startswith(

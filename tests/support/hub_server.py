@@ -112,7 +112,7 @@ class _Server(ThreadingHTTPServer):
         return line, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no news."""
+        """A client that goes away is not news."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -46,7 +46,7 @@ def _read(stream: io.BytesIO) -> Any:
 
 
 def simple(value: Any) -> Any:
-    """What :func:`read_back` gives, with named lists as dicts, and without attributes that are no names."""
+    """What :func:`read_back` gives, with named lists as dicts, and without attributes that are not names."""
     if isinstance(value, tuple):
         items, attributes = value
         names = attributes.get("names")

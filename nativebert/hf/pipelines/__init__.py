@@ -156,7 +156,7 @@ def _task(task: str | None, model: Any, revision: Any, token: Any, local: Any) -
 def _default(name: str) -> tuple[str, str | None]:
     if name == "zero-shot-classification":
         raise RefusedError(
-            "transformers' model for zero-shot-classification, facebook/bart-large-mnli, is no encoder: pass an encoder that was trained for "
+            "transformers' model for zero-shot-classification, facebook/bart-large-mnli, is not an encoder: pass an encoder that was trained for "
             "natural language inference, as model='FacebookAI/roberta-large-mnli' or 'cross-encoder/nli-distilroberta-base'"
         )
     return DEFAULTS[name]

@@ -45,7 +45,7 @@ class FillMaskPipeline(Pipeline):
         return [self._sequences(text, masks, limit) for text, masks in zip(items, filled)]
 
     def _target_ids(self, targets: list[Any]) -> list[int]:
-        """The token ids of targets, as the reference reads them: of a word that is no token, its first piece."""
+        """The token ids of targets, as the reference reads them: of a word that is not a token, its first piece."""
         tokenizer, ids = self.native.tokenizer, []
         for target in targets:
             number = tokenizer.token_to_id(target)

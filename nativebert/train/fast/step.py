@@ -26,7 +26,7 @@ from nativebert.train.parameters import ParameterGroup
 
 
 def why_not(model: Model, groups: Sequence[ParameterGroup]) -> str:
-    """Why the fast step does not carry a model, in a sentence; empty if it does."""
+    """Why the fast step does not support a model, in a sentence; empty if it does."""
     if reason := kernels.why_not():
         return f"the C kernels are not available: {reason}"
     if model.device.type != "cpu" or model.dtype != torch.float32:

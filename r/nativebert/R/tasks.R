@@ -121,7 +121,7 @@ nb_rank <- function(query, document, model = "cross-encoder/ms-marco-MiniLM-L6-v
   in_place(on_texts("rank", texts, model = one_string(model, "model"), options = options_for(...), progress = progress))
 }
 
-#' Labels of one's own
+#' Labels of your own
 #'
 #' Classifies texts with labels that no model was trained for, by a model of natural language inference.
 #'

@@ -156,7 +156,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         hf.SentenceTransformerTrainer(model=torch.nn.Linear(1, 1))
     with pytest.raises(RefusedError, match="batch_sampler"):
         hf.SentenceTransformerTrainingArguments(str(tmp_path), batch_sampler="group_by_label")
-    with pytest.raises(BadInputError, match="'sentence2' holds something that is no text"):
+    with pytest.raises(BadInputError, match="'sentence2' holds something that is not text"):
         trained(tmp_path, hf.losses.CoSENTLoss, [{"sentence1": "a", "sentence2": 3, "score": 0.1}] * 4)
     with pytest.raises(RefusedError, match="one objective"):
         made.fit([])

@@ -25,7 +25,7 @@ NAMES = {"PER": "Anna Peter Maria".split(), "LOC": "Paris London Berlin".split()
 
 
 class Rows:
-    """Examples with the methods of ``datasets.Dataset`` that the snippets call; that library is no part of the tests."""
+    """Examples with the methods of ``datasets.Dataset`` that the snippets call; that library is not a part of the tests."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -639,7 +639,7 @@ trainer.train()
 log = history(trainer)
 predictions = trainer.predict(data).predictions
 '''),
-    Snippet("optimizers of one's own", "log", START + FIT + '''
+    Snippet("optimizers of your own", "log", START + FIT + '''
 import torch
 from transformers import get_polynomial_decay_schedule_with_warmup
 
@@ -813,7 +813,7 @@ trainer = BalancedTrainer(model=model, args=training_args, train_dataset=train_d
 trainer.train()
 log = history(trainer)
 '''),
-    Snippet("a model class of one's own", "log predictions", f'''
+    Snippet("a model class of your own", "log predictions", f'''
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments

@@ -220,7 +220,7 @@ def test_what_cannot_be_resumed(tiny: Path, tmp_path: Path) -> None:
         run(tiny, tmp_path, resume=True, batch_size=4)
     with pytest.raises(BadInputError, match=r"examples was 60 and is 50"):
         run(tiny, tmp_path, resume=True, count=50)
-    with pytest.raises(NotFoundError, match="no checkpoint"):
+    with pytest.raises(NotFoundError, match="not a checkpoint"):
         run(tiny, tmp_path, resume=tiny)
     (tmp_path / "checkpoint-12" / OPTIMIZER).write_bytes(b"damaged")
     with pytest.raises(CorruptError, match="earlier checkpoint"):

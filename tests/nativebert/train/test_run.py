@@ -63,10 +63,10 @@ def test_what_is_no_table(source: Any, message: str) -> None:
 
 
 def test_missing_files_and_kinds(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="is no file"):
+    with pytest.raises(NotFoundError, match="is not a file"):
         tables.read_table(tmp_path / "none.csv")
     (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04")
-    with pytest.raises(BadInputError, match="is no table"):
+    with pytest.raises(BadInputError, match="is not a table"):
         tables.read_table(tmp_path / "a.xlsx")
 
 
@@ -152,15 +152,15 @@ def test_several_columns_are_several_labels(tiny: Path) -> None:
         ({"label": ["x"] * 60}, {}, "every training example has the label 'x'"),
         ({"label": [*["bad", "good"] * 29, None, ""]}, {}, r"'label' is missing.*rows 59, 60"),
         ({"text": [*map(str, range(59)), "  "]}, {}, r"'text' is empty.*row 60"),
-        ({"text": [*map(str, range(59)), 3]}, {}, r"'text' is no text.*row 60"),
+        ({"text": [*map(str, range(59)), 3]}, {}, r"'text' is not text.*row 60"),
         ({}, {"label": "lable"}, r"no column 'lable'; the columns are 'text', 'label'; did you mean 'label'"),
         ({}, {"evaluation": [{"text": "a", "label": "ugly"}]}, "row 1: the label 'ugly' was not trained; the labels are 'bad', 'good'"),
-        ({}, {"learning_rat": 1}, r"'learning_rat' is no option of training: did you mean learning_rate\?$"),
+        ({}, {"learning_rat": 1}, r"'learning_rat' is not an option of training: did you mean learning_rate\?$"),
         ({}, {"lr": 1}, "it is called learning_rate$"),
         ({}, {"num_train_epochs": 1}, "it is called epochs"),
         ({}, {"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
         ({}, {"class_weights": {"ugly": 2}}, "class_weights names 'ugly'"),
-        ({}, {"fast": True, "bf16": True}, "the fast step does not carry this run: bf16=True"),
+        ({}, {"fast": True, "bf16": True}, "the fast step does not support this run: bf16=True"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learnt(change: dict[str, Any], options: dict[str, Any], message: str, tiny: Path) -> None:
@@ -287,7 +287,7 @@ def test_rank(tiny: Path, tmp_path: Path) -> None:
     assert ranker.rank("dog ?", ["the dog sat on a mat", "the cat sat on a mat"])[0]["index"] == 1
     with pytest.raises(BadInputError, match="every label is 1"):
         train.rank([row | {"label": 1} for row in data], tiny, validation_split=0, progress=False)
-    with pytest.raises(BadInputError, match="'label' is no number"):
+    with pytest.raises(BadInputError, match="'label' is not a number"):
         train.rank([row | {"label": "x"} for row in data], tiny, validation_split=0, progress=False)
 
 

@@ -48,7 +48,7 @@ test_that("masks", {
   suppressWarnings(expect_error(nb_fill(c(NA, "[MASK]", NA, "no mask")), "^text 4 ", class = "nativebert_BadInput"))
 })
 
-test_that("pairs, labels of one's own, search", {
+test_that("pairs, labels of your own, search", {
   expect_warning(scores <- nb_rank("birds", c("Birds fly.", NA, "The car.")))
   expect_length(scores, 3)
   expect_identical(is.na(scores), c(FALSE, TRUE, FALSE))

@@ -11,7 +11,7 @@ test_that("characters, factors, lists of strings, missing texts", {
   expect_identical(as_texts(matrix(c("a", "b"), 1)), c("a", "b"))
 })
 
-test_that("what is no text is an error that says what to do", {
+test_that("what is not text is an error that says what to do", {
   bad <- function(x, message) expect_error(as_texts(x), message, class = "nativebert_BadInput")
   bad(1:3, "must be a character vector, not integer: as.character\\(\\)")
   bad(2.5, "not numeric")

@@ -31,7 +31,7 @@ test_that("errors name rows and columns", {
   bad("no column 'no'", data = reviews, text = "no", label = "stars")
   missing <- transform(reviews, stars = replace(stars, 3, NA))
   bad("row 3", data = missing, text = "review", label = "stars")
-  bad("no option|keyword", data = reviews, text = "review", label = "stars", no_such = 1)
+  bad("not an option|keyword", data = reviews, text = "review", label = "stars", no_such = 1)
 })
 
 test_that("other tasks", {
