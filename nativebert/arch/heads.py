@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def roberta_like(*, width: int, vocab: int, labels: int, dropout: float) -> dict
     return {**heads, "classify": classify}
 
 
-def rotary(f: Fields, theta: float) -> tuple[float, float, int]:
+def rotary(f: Fields, theta: float) -> tuple[float, float | tuple[float, ...], int]:
     """Base, scale and number of the rotary positions of a config.json, in the spelling of transformers 5 (``rope_parameters``) or that of 4
     (``rope_theta`` and ``rope_scaling``).
 
@@ -65,12 +66,23 @@ def rotary(f: Fields, theta: float) -> tuple[float, float, int]:
         rope.require_value("mixed_b", why="angles are stretched unevenly")
         factor = rope.number("factor", 1.0, low=1e-3)
         return theta * factor, factor ** (-2.0 / (f.integer("hidden_size") // f.integer("num_attention_heads"))), positions
+    if kind == "llama3":
+        return theta, _llama3(rope, theta, f.integer("hidden_size") // f.integer("num_attention_heads")), positions
     if kind != "default":
         raise RefusedError(
-            f"config.json ({f.family}): rotary positions of type {kind!r}; nativebert computes 'default', 'linear' and 'ntk', and 'dynamic' within "
+            f"config.json ({f.family}): rotary positions of type {kind!r}; nativebert computes 'default', 'linear', 'ntk' and 'llama3', and 'dynamic' within "
             "the trained positions. Run this checkpoint with transformers."
         )
     return theta, 1.0, positions
+
+
+def _llama3(rope: Fields, theta: float, width: int) -> tuple[float, ...]:
+    """Llama 3.1's scale of each angle: slow ones are divided by the factor, fast ones stay (transformers ``_compute_llama3_parameters``)."""
+    trained, factor = rope.integer("original_max_position_embeddings"), rope.number("factor", low=1e-3)
+    slow, fast = rope.number("low_freq_factor", low=1e-3), rope.number("high_freq_factor", low=1e-3)
+    turns = [trained / (2 * math.pi * theta ** (2 * n / width)) for n in range(width // 2)]  # within the trained positions
+    share = [min(max((count - slow) / (fast - slow), 0.0), 1.0) if fast > slow else float(count > slow) for count in turns]
+    return tuple((1 - kept) / factor + kept for kept in share)
 
 
 def rotary_computed(values: Mapping[str, Any], theta: float) -> dict[str, Any]:

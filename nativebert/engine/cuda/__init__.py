@@ -22,6 +22,8 @@ def why_not(model: Model, device: torch.device) -> str:
     config = model.config
     if (
         config.causal
+        or config.rms_norm
+        or any(layer.key_heads not in (0, layer.heads) for layer in config.layers)
         or not config.embedding_norm
         or config.relative
         or config.convolution
