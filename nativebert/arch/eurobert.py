@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from nativebert.arch import Family
-from nativebert.arch.heads import rotary, rotary_computed
-from nativebert.config import EncoderConfig, Fields, Head, Layer
+from nativebert.arch.common import encoder, label_count, layer_of, rotary, rotary_computed
+from nativebert.config import EncoderConfig, Fields, Head
 from weights_map import WeightMap, linear, norm, table
 
 # fmt: off
@@ -60,31 +60,16 @@ def config(f: Fields) -> EncoderConfig:
     """Translate a EuroBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     width, vocab, heads = f.integer("hidden_size"), f.integer("vocab_size"), f.integer("num_attention_heads")
     f.require_value("head_dim", width // heads, why="heads have another width than their share of the model's")
-    f.for_heads(
-        ["classify"],
-        lambda: f.require_value("classifier_pooling", *READS, why="an unknown pooling before the classifier"),
-        None,
-    )
+    pooling = "classifier_pooling"
+    f.for_heads(["classify"], lambda: f.require_value(pooling, *READS, why="an unknown pooling before the classifier"), None)
     theta, scale, positions = rotary(f, 10_000.0)
-    layer = Layer(
-        heads,
-        f.integer("intermediate_size"),
-        f.activation("hidden_act"),
-        rope_theta=theta,
-        rope_scale=scale,
-        key_heads=f.integer("num_key_value_heads", heads),
-    )
-    common, bias = f.common(), f.boolean("mlp_bias")
-    labels = len(common["labels"])
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+    bias, labels = f.boolean("mlp_bias"), label_count(f)
+    return encoder(
+        f,
+        layer_of(f, rope_theta=theta, rope_scale=scale, key_heads=f.integer("num_key_value_heads", heads)),
         positions=positions,
         segments=0,
         norm_eps=f.number("rms_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         embedding_norm=False,
         position_table=False,
         block="pre",
@@ -93,17 +78,16 @@ def config(f: Fields) -> EncoderConfig:
         attention_bias=f.boolean("attention_bias"),
         mlp_bias=bias,
         norm_bias=False,
+        dropout=0.0,
         attention_dropout=f.number("attention_dropout", high=1.0),
         pooler=False,
+        tied=f.boolean("tie_word_embeddings", False),
         heads={
             "lm": Head("lm", "tokens", vocab, last_bias=bias),
-            "classify": Head(
-                "classifier", READS.get(f.data.get("classifier_pooling") or "late", "late"), labels, width, "gelu"
-            ),
+            "classify": Head("classifier", READS.get(f.data.get(pooling) or "late", "late"), labels, width, "gelu"),
             "tag": Head("classifier", "tokens", labels),
         },
-        unread=f.unread(harmless=["pretraining_tp"]),
-        **common | {"tied": f.boolean("tie_word_embeddings", False)},
+        harmless=["pretraining_tp"],
     )
 
 

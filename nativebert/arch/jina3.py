@@ -11,9 +11,9 @@ from typing import Any
 
 from nativebert.arch import Family
 from nativebert.arch.bert import POOLER, TIES
-from nativebert.arch.heads import roberta_like, rotary, rotary_computed
+from nativebert.arch.common import encoder, layer_of, roberta_like, rotary, rotary_computed
 from nativebert.arch.roberta import HEADS
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.config import EncoderConfig, Fields
 from weights_map import WeightMap, linear, norm, table
 
 # fmt: off
@@ -57,33 +57,14 @@ def config(f: Fields) -> EncoderConfig:
         "lora_adaptations", [], why="it has an adapter for each task, which is another model; use jinaai/jina-embeddings-v3-hf"
     )
     theta, scale, positions = rotary(f, 20_000.0)
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-        rope_theta=theta,
-        rope_scale=scale,
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    drop = f.number("classifier_dropout", dropout, high=1.0)
-    heads = roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=drop)
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+    heads = roberta_like(f)
+    return encoder(
+        f,
+        layer_of(f, rope_theta=theta, rope_scale=scale),
         positions=positions,
         segments=f.integer("type_vocab_size", low=0),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         position_table=False,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads={task: heads[task] for task in ("lm", "classify", "tag", "answer")},
-        unread=f.unread(),
-        **common,
     )
 
 

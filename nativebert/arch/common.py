@@ -1,28 +1,74 @@
-"""What several families share: heads, as data (:class:`nativebert.config.Head`), and rotary positions of a config.json."""
+"""What several families share: the keys of BERT's config.json, heads, as data (:class:`nativebert.config.Head`), and rotary positions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-from nativebert.config import Fields, Head
+from nativebert.config import LABELLED, EncoderConfig, Fields, Head, Layer
 from nativebert.errors import RefusedError
 
 
-def bert_like(
-    *, width: int, vocab: int, labels: int, activation: str, dropout: float, dense: int | None = None
-) -> dict[str, Head]:
-    """BERT's heads: one linear layer on the pooler's output, or on every token.
+def layer_of(f: Fields, **own: Any) -> Layer:
+    """The layer that BERT's keys describe; ``own`` are the family's own fields of it."""
+    if "activation" not in own:
+        own["activation"] = f.activation("hidden_act")
+    return Layer(f.integer("num_attention_heads"), f.integer("intermediate_size"), **own)
+
+
+def encoder(f: Fields, layer: Layer, *, harmless: Collection[str] = (), **own: Any) -> EncoderConfig:
+    """The encoder that BERT's keys describe. What they leave out has BERT's value, the default of :class:`EncoderConfig`.
 
     Args:
+        f: the config.json; all other keys that the family reads have been read.
+        layer: of which it has ``num_hidden_layers``.
+        harmless: keys that change no number.
+        own: the family's own fields, in place of those that are read here.
+    """
+    keys: dict[str, Callable[[], Any]] = {
+        "vocab_size": lambda: f.integer("vocab_size"),
+        "width": lambda: f.integer("hidden_size"),
+        "layers": lambda: (layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+        "positions": lambda: f.integer("max_position_embeddings"),
+        "segments": lambda: f.integer("type_vocab_size"),
+        "norm_eps": lambda: f.number("layer_norm_eps"),
+        "pad_id": lambda: f.integer("pad_token_id", low=0),
+        "dropout": lambda: f.number("hidden_dropout_prob", high=1.0),
+        "attention_dropout": lambda: f.number("attention_probs_dropout_prob", high=1.0),
+    }
+    fields = {name: read() for name, read in keys.items() if name not in own} | f.common() | own
+    return EncoderConfig(family=f.family, unread=f.unread(harmless), **fields)
+
+
+def label_count(f: Fields) -> int:
+    """Classes of a head that ``id2label`` names."""
+    none: tuple[str, ...] = ()
+    return len(f.for_heads(LABELLED, f.labels, none))
+
+
+def bert_like(
+    f: Fields,
+    *,
+    width: int | None = None,
+    activation: str | None = None,
+    dropout: float | None = None,
+    dense: int | None = None,
+) -> dict[str, Head]:
+    """BERT's heads: one linear layer on the pooler's output, or on every token. What is None has BERT's keys.
+
+    Args:
+        f: the config.json.
         width: of the model.
-        vocab: tokens.
-        labels: classes.
         activation: of the masked-LM transform.
         dropout: before a classifier.
         dense: width of the masked-LM transform; the model's own by default.
     """
+    width = f.integer("hidden_size") if width is None else width
+    if dropout is None:
+        dropout = f.number("classifier_dropout", f.number("hidden_dropout_prob", high=1.0), high=1.0)
+    activation, labels, vocab = activation or f.activation("hidden_act"), label_count(f), f.integer("vocab_size")
     return {
         "lm": Head("lm", "tokens", vocab, dense=dense or width, activation=activation, norm=True),
         "classify": Head("classifier", "pooled", labels, dropout=dropout),
@@ -32,10 +78,10 @@ def bert_like(
     }
 
 
-def roberta_like(*, width: int, vocab: int, labels: int, dropout: float) -> dict[str, Head]:
+def roberta_like(f: Fields, *, dropout: float | None = None) -> dict[str, Head]:
     """RoBERTa's heads: classification by a dense layer with tanh on the first token, not by the pooler; gelu before the vocabulary."""
-    heads = bert_like(width=width, vocab=vocab, labels=labels, activation="gelu", dropout=dropout)
-    classify = Head("sequence", "first", labels, dense=width, activation="tanh", dropout=dropout, dropout_first=True)
+    heads, width = bert_like(f, activation="gelu", dropout=dropout), f.integer("hidden_size")
+    classify = replace(heads["classify"], name="sequence", on="first", dense=width, activation="tanh", dropout_first=True)
     return {**heads, "classify": classify}
 
 
