@@ -42,10 +42,10 @@ FAMILIES = {
 
 # Families that are asked for and not here: what stands between them and an encoder of BERT's kind.
 OTHERS = {
-    "deberta": "its attention is disentangled: content and relative positions are scored apart",
+    "deberta": "its files hold queries, keys and values head by head, and relative positions have projections of their own",
     "longformer": "its attention is sparse",
     "big_bird": "its attention is sparse",
-    "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
+    "mobilebert": "its layers have bottlenecks and several feed-forward parts, and their norms have no statistics",
     "convbert": "its layers mix attention with convolutions",
     "funnel": "it pools its tokens from layer to layer",
     "xlnet": "its attention is relative to where the other tokens stand",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nativebert.arch import Family
-from nativebert.arch.bert import EMBEDDINGS, SPELLINGS, TIES
-from nativebert.arch.common import bert_like, encoder, layer_of
+from nativebert.arch.bert import EMBEDDINGS
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
 from nativebert.config import EncoderConfig, Fields, Head
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 L = "encoder.albert_layer_groups.{i}.albert_layers.{j}"
 # fmt: off
@@ -41,15 +41,10 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "albert",
     EMBEDDINGS + ENCODER,
-    heads=HEADS,
-    prefixes=("albert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.common import bert_like, encoder, layer_of
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
 from nativebert.config import EncoderConfig, Fields, Head
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                                     our module               dims
@@ -39,18 +39,11 @@ HEADS = [
     linear("qa_outputs",                                          "head.qa.out",            "2 H"),
 ]
 # fmt: on
-SPELLINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-TIES = {"head.lm.out.weight": "embed.token.weight", "head.lm.bias_again": "head.lm.out.bias"}
 
-MAP = WeightMap(
+MAP = bert_map(
     "bert",
     EMBEDDINGS + LAYERS + POOLER,
-    heads=HEADS,
-    prefixes=("bert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {

@@ -9,6 +9,24 @@ from typing import Any
 
 from nativebert.config import LABELLED, EncoderConfig, Fields, Head, Layer
 from nativebert.errors import RefusedError
+from weights_map import WeightMap
+from weights_map.mapping import Rules
+
+TABLE_TIE = {"head.lm.out.weight": "embed.token.weight"}
+TIES = TABLE_TIE | {"head.lm.bias_again": "head.lm.out.bias"}
+
+
+def bert_map(name: str, rules: Rules, heads: Rules, **own: Any) -> WeightMap:
+    """A map with what the files of most families have in common: a prefix that is the family's name, layer norms with old names, a masked-LM
+    output that is tied, position ids that are not needed, a pooler and heads that may be left out. ``own`` are arguments in place of these."""
+    common = {
+        "prefixes": (f"{name}.", ""),
+        "spellings": {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
+        "ties": TIES,
+        "derived": ["embeddings.position_ids"],
+        "carried": ["pool.*", "head.*"],
+    }
+    return WeightMap(name, rules, heads=heads, **common | own)
 
 
 def layer_of(f: Fields, **own: Any) -> Layer:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from nativebert.arch import Family
-from nativebert.arch.bert import HEADS, SPELLINGS, TIES
-from nativebert.arch.common import bert_like, encoder, layer_of
+from nativebert.arch.bert import HEADS
+from nativebert.arch.common import TIES, bert_like, bert_map, encoder, layer_of
 from nativebert.config import Convolution, EncoderConfig, Fields, RelativePositions
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                             our module                 dims
@@ -51,14 +51,12 @@ MORE_HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "deberta-v2",
     EMBEDDINGS + LAYERS + RELATIVE,
-    heads=MORE_HEADS + [rule for rule in HEADS if "seq_relationship" not in str(rule)],
+    MORE_HEADS + [rule for rule in HEADS if "seq_relationship" not in str(rule)],
     prefixes=("deberta.", ""),
-    spellings=SPELLINGS,
     ties=TIES | {"head.rtd_lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
     carried=["embed.position.*", "head.*"],  # v3's files have a table of positions that nothing reads
 )
 

@@ -6,10 +6,9 @@ BERT without segments and pooler. Its layer norms have a fixed epsilon of 1e-12.
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.bert import SPELLINGS
-from nativebert.arch.common import bert_like
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map
 from nativebert.config import EncoderConfig, Fields, Head, Layer
-from weights_map import WeightMap, linear, norm, table
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                              our module               dims
@@ -36,14 +35,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "distilbert",
     ENCODER,
-    heads=HEADS,
-    prefixes=("distilbert.", ""),
-    spellings=SPELLINGS,
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
+    HEADS,
+    ties=TABLE_TIE,
     carried=["head.*"],
 )
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nativebert.arch import Family, bert
-from nativebert.arch.bert import EMBEDDINGS, LAYERS, SPELLINGS
-from nativebert.arch.common import bert_like, encoder, layer_of
+from nativebert.arch.bert import EMBEDDINGS, LAYERS
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map, encoder, layer_of
 from nativebert.config import EncoderConfig, Fields, Head
-from weights_map import WeightMap, linear, norm
+from weights_map import linear, norm
 
 # fmt: off
 #            checkpoint module                              our module               dims
@@ -32,14 +32,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "electra",
     EMBEDDINGS + PROJECT + LAYERS,
-    heads=HEADS,
-    prefixes=("electra.", ""),
-    spellings=SPELLINGS,
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
+    HEADS,
+    ties=TABLE_TIE,
     carried=["head.*"],
 )
 

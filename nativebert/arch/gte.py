@@ -12,9 +12,9 @@ from typing import Any
 
 from nativebert.arch import Family
 from nativebert.arch.bert import POOLER
-from nativebert.arch.common import bert_like, encoder, layer_of, rotary, rotary_computed
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map, encoder, layer_of, rotary, rotary_computed
 from nativebert.config import EncoderConfig, Fields
-from weights_map import WeightMap, linear, norm, table
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                       our module                  dims
@@ -39,15 +39,13 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "gte",
     EMBEDDINGS + POOLER + LAYERS,
-    heads=HEADS,
+    HEADS,
     prefixes=("gte.", "new.", ""),
     spellings={f"lm_head.layer_norm.{leaf}": f"lm_head.norm.{leaf}" for leaf in ("weight", "bias")},
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    ties=TABLE_TIE,
 )
 
 DEFAULTS = {

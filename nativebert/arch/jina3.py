@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from nativebert.arch import Family
-from nativebert.arch.bert import POOLER, TIES
-from nativebert.arch.common import encoder, layer_of, roberta_like, rotary, rotary_computed
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like, rotary, rotary_computed
 from nativebert.arch.roberta import HEADS
 from nativebert.config import EncoderConfig, Fields
-from weights_map import WeightMap, linear, norm, table
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                       our module                 dims
@@ -33,14 +33,11 @@ LAYERS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "jina_embeddings_v3",
     EMBEDDINGS + POOLER + LAYERS,
-    heads=HEADS,
+    HEADS,
     prefixes=("roberta.", ""),
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
 )
 
 DEFAULTS = {

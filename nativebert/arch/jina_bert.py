@@ -7,11 +7,11 @@ part is gated. Its config.json says ``model_type`` bert and ``position_embedding
 from __future__ import annotations
 
 from nativebert.arch import CLASSES, Family, bert
-from nativebert.arch.bert import POOLER, SPELLINGS, TIES
-from nativebert.arch.common import bert_like, encoder, layer_of
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
 from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm
+from weights_map import linear, norm
 
 TOKENS, _, *OTHERS = bert.EMBEDDINGS
 ATTENTION = bert.LAYERS[:5]  # with its norm
@@ -24,15 +24,11 @@ FEED_FORWARD = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "jina_bert",
     [TOKENS, *OTHERS, *ATTENTION, *FEED_FORWARD, *POOLER],
-    heads=[rule for rule in bert.HEADS if "seq_relationship" not in str(rule)],
+    [rule for rule in bert.HEADS if "seq_relationship" not in str(rule)],
     prefixes=("bert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
 )
 
 DEFAULTS = bert.DEFAULTS | {"feed_forward_type": "original", "position_embedding_type": "alibi"}

@@ -6,11 +6,10 @@ RoBERTa without segments; attention scores get a learned bias by distance, in bu
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.bert import SPELLINGS, TIES
-from nativebert.arch.common import encoder, layer_of, roberta_like
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like
 from nativebert.arch.roberta import HEADS
 from nativebert.config import EncoderConfig, Fields
-from weights_map import WeightMap, linear, norm, table
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                             our module               dims
@@ -31,15 +30,10 @@ ENCODER = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "mpnet",
     ENCODER,
-    heads=HEADS,
-    prefixes=("mpnet.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {

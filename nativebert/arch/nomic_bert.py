@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from nativebert.arch import Family
-from nativebert.arch.bert import POOLER, TIES
-from nativebert.arch.common import bert_like, encoder, layer_of, rotary, rotary_computed
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of, rotary, rotary_computed
 from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                       our module                 dims
@@ -41,14 +41,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "nomic_bert",
     EMBEDDINGS + POOLER + LAYERS,
-    heads=HEADS,
+    HEADS,
     prefixes=("nomic_bert.", "bert.", ""),
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
 )
 
 DEFAULTS = {

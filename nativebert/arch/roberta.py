@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nativebert.arch import Family, bert
-from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER, SPELLINGS, TIES
-from nativebert.arch.common import encoder, layer_of, roberta_like
+from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like
 from nativebert.config import EncoderConfig, Fields
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 TOKENS, POSITIONS, *OTHERS = EMBEDDINGS
 # fmt: off
@@ -29,15 +29,10 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "roberta",
     [TOKENS, *OTHERS, POSITIONS, *LAYERS, *POOLER],  # the order of transformers' RobertaEmbeddings
-    heads=HEADS,
-    prefixes=("roberta.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = bert.DEFAULTS | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}

@@ -307,7 +307,7 @@ def test_unknown_families() -> None:
     [
         (
             "deberta",
-            "'deberta': its attention is disentangled.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
+            "'deberta': .*projections of their own.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
         ),
         ("llama", r"'llama': it is a decoder\. It knows"),  # nothing here is near it
         ("t5", r"'t5': it is an encoder with a decoder\. It knows"),
