@@ -59,15 +59,18 @@ def resized_table(table: Tensor, rows: int, std: float, mean: bool) -> Tensor:
     return _with_old_rows(table, fresh, mean)
 
 
-def resized_output(weight: Tensor, bias: Tensor, rows: int, std: float, mean: bool) -> tuple[Tensor, Tensor]:
-    """Weight and bias of an output layer that is not tied to the token table, with rows cut off or added; see :func:`resized_table`."""
+def resized_output(weight: Tensor, bias: Tensor | None, rows: int, std: float, mean: bool) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, if there is one, of an output layer that is not tied to the token table, with rows cut off or added; see :func:`resized_table`."""
     fresh = torch.empty(rows, weight.shape[1], dtype=weight.dtype, device=weight.device)
     nn.init.kaiming_uniform_(fresh, a=math.sqrt(5))  # what nn.Linear draws
-    fresh_bias = torch.empty(rows, dtype=bias.dtype, device=bias.device).uniform_(-1, 1)
+    fresh_bias = None if bias is None else torch.empty(rows, dtype=bias.dtype, device=bias.device).uniform_(-1, 1)
     if not mean and rows > len(weight):
         nn.init.normal_(fresh, std=std)
-        fresh_bias.zero_()
     fresh = _with_old_rows(weight, fresh, mean)
+    if bias is None or fresh_bias is None:
+        return fresh, None
+    if not mean and rows > len(weight):
+        fresh_bias.zero_()
     if mean and rows > len(weight):
         fresh_bias[len(bias) :].normal_(mean=float(bias.float().mean()), std=1e-9 * float(bias.std()))
     fresh_bias[: len(bias)] = bias[:rows]

@@ -147,12 +147,15 @@ class LoadedModel(Model):
         return None if not self.tasks else self.tasks[0] if len(self.tasks) == 1 else "pretrain"
 
     def _resize_output(self, layer: nn.Linear, rows: int, std: float, mean: bool) -> None:
-        bias = layer.bias.data
-        layer.out_features = rows
-        if layer.weight is self.embed.token.weight:
+        layer.out_features, tied = rows, layer.weight is self.embed.token.weight
+        if tied and layer.bias is not None:
+            bias = layer.bias.data
             layer.bias.data = torch.cat([bias[:rows], bias.new_zeros(max(0, rows - len(bias)))])
-        else:
-            layer.weight.data, layer.bias.data = resized_output(layer.weight.data, bias, rows, std, mean)
+        elif not tied:
+            bias = None if layer.bias is None else layer.bias.data
+            layer.weight.data, new = resized_output(layer.weight.data, bias, rows, std, mean)
+            if new is not None:
+                layer.bias.data = new
 
     def save(self, folder: str | PathLike[str], precision: str | None = None, *, keep_tokenizer: bool = False) -> None:
         """Write the model to a folder that transformers and sentence-transformers load, or, with ``precision="int8"``, to one of a quarter
@@ -461,7 +464,11 @@ def _check(
         )
     if not config.tied:  # then a decoder that the file leaves out is not the token table, but missing
         untied = [row for row in ledger.rows if row.status == "tied" and not row.sources and row.targets[0].endswith(".weight")]
-        if untied:
+        if untied and new:
+            ledger = replace(
+                ledger, rows=tuple(replace(row, status="missing") if row in untied else row for row in ledger.rows)
+            )
+        elif untied:
             raise RefusedError(
                 f"{untied[0].targets[0]} is not in the file, and config.json says tie_word_embeddings=false: its values are nowhere to be had"
             )

@@ -27,6 +27,7 @@ FAMILIES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "ernie": "ernie",
+    "eurobert": "eurobert",
     "gpt2": "gpt2",
     "gte": "gte",
     "jina_bert": "jina_bert",
@@ -41,12 +42,11 @@ FAMILIES = {
 
 # Families that are asked for and not here: what stands between them and an encoder of BERT's kind.
 OTHERS = {
-    "deberta": "its attention is disentangled: content and relative positions are scored apart",
+    "deberta": "its files hold queries, keys and values head by head, and relative positions have projections of their own",
     "longformer": "its attention is sparse",
     "big_bird": "its attention is sparse",
-    "mobilebert": "its layers have bottlenecks, and their norms have no statistics",
+    "mobilebert": "its layers have bottlenecks and several feed-forward parts, and their norms have no statistics",
     "convbert": "its layers mix attention with convolutions",
-    "eurobert": "its norms are root mean squares",
     "funnel": "it pools its tokens from layer to layer",
     "xlnet": "its attention is relative to where the other tokens stand",
     "xlm-roberta-xl": "its norms come before attention and feed-forward",
@@ -63,7 +63,7 @@ OTHERS = {
 }
 # Where spelling does not tell which family is nearest.
 NEAREST = {"deberta": "deberta-v2", "roformer": "nomic_bert",
-           "mobilebert": "bert", "eurobert": "modernbert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
+           "mobilebert": "bert", "longformer": "roberta", "big_bird": "roberta", "convbert": "electra",
            "xlm-roberta-xl": "xlm-roberta", "data2vec-text": "roberta"}  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nativebert.arch import Family
-from nativebert.arch.bert import EMBEDDINGS, SPELLINGS, TIES
-from nativebert.arch.heads import bert_like
-from nativebert.config import EncoderConfig, Fields, Head, Layer
+from nativebert.arch.bert import EMBEDDINGS
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
+from nativebert.config import EncoderConfig, Fields, Head
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 L = "encoder.albert_layer_groups.{i}.albert_layers.{j}"
 # fmt: off
@@ -41,15 +41,10 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "albert",
     EMBEDDINGS + ENCODER,
-    heads=HEADS,
-    prefixes=("albert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {
@@ -63,39 +58,24 @@ DEFAULTS = {
 def config(f: Fields) -> EncoderConfig:
     """Translate an ALBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
     depth, groups = f.integer("num_hidden_layers", low=0, high=1000), f.integer("num_hidden_groups", high=1000)
     inner = f.integer("inner_group_num", high=1000)
     if groups > max(depth, 1) or depth * inner > 1000:
         raise RefusedError(
             f"config.json (albert): {depth} layers in {groups} groups of {inner} cannot be run: groups would be left over, or too many"
         )
-    run = [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
-    common = f.common()
-    width, narrow, vocab = f.integer("hidden_size"), f.integer("embedding_size"), f.integer("vocab_size")
-    labels, drop = len(common["labels"]), f.number("classifier_dropout_prob", high=1.0)
-    heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=drop, dense=narrow)
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
+    layer, run = layer_of(f), [(int(n / (depth / groups)), j) for n in range(depth) for j in range(inner)]
+    narrow, drop = f.integer("embedding_size"), f.number("classifier_dropout_prob", high=1.0)
+    heads = bert_like(f, dropout=drop, dense=narrow)
+    return encoder(
+        f,
+        layer,
         layers=tuple(replace(layer, weight_index=index) for index in run),
-        positions=f.integer("max_position_embeddings"),
-        segments=f.integer("type_vocab_size"),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         embedding_width=narrow,
         project=True,
-        dropout=f.number("hidden_dropout_prob", high=1.0),
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        heads={**heads, "sop": Head("sop", "pooled", labels, dropout=drop)},
+        heads={**heads, "sop": Head("sop", "pooled", heads["classify"].classes, dropout=drop)},
         pretraining=("lm", "sop"),
-        unread=f.unread(harmless=["down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"]),
-        **common,
+        harmless=["down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"],
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.heads import bert_like
-from nativebert.config import EncoderConfig, Fields, Head, Layer
-from weights_map import WeightMap, linear, norm, table, tensor
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
+from nativebert.config import EncoderConfig, Fields, Head
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                                     our module               dims
@@ -39,18 +39,11 @@ HEADS = [
     linear("qa_outputs",                                          "head.qa.out",            "2 H"),
 ]
 # fmt: on
-SPELLINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-TIES = {"head.lm.out.weight": "embed.token.weight", "head.lm.bias_again": "head.lm.out.bias"}
 
-MAP = WeightMap(
+MAP = bert_map(
     "bert",
     EMBEDDINGS + LAYERS + POOLER,
-    heads=HEADS,
-    prefixes=("bert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {
@@ -64,37 +57,7 @@ DEFAULTS = {
 def config(f: Fields) -> EncoderConfig:
     """Translate a BERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    heads = bert_like(
-        width=width,
-        vocab=vocab,
-        labels=len(common["labels"]),
-        activation=layer.activation,
-        dropout=f.number("classifier_dropout", dropout, high=1.0),
-    )
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=f.integer("max_position_embeddings"),
-        segments=f.integer("type_vocab_size"),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        heads={**heads, "nsp": Head("nsp", "pooled", 2)},
-        pretraining=("lm", "nsp"),
-        unread=f.unread(),
-        **common,
-    )
+    return encoder(f, layer_of(f), heads={**bert_like(f), "nsp": Head("nsp", "pooled", 2)}, pretraining=("lm", "nsp"))
 
 
 BERT = Family(

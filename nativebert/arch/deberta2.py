@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from nativebert.arch import Family
-from nativebert.arch.bert import HEADS, SPELLINGS, TIES
-from nativebert.arch.heads import bert_like
-from nativebert.config import Convolution, EncoderConfig, Fields, Head, Layer, RelativePositions
+from nativebert.arch.bert import HEADS
+from nativebert.arch.common import TIES, bert_like, bert_map, encoder, layer_of
+from nativebert.config import Convolution, EncoderConfig, Fields, RelativePositions
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                             our module                 dims
@@ -51,14 +51,12 @@ MORE_HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "deberta-v2",
     EMBEDDINGS + LAYERS + RELATIVE,
-    heads=MORE_HEADS + [rule for rule in HEADS if "seq_relationship" not in str(rule)],
+    MORE_HEADS + [rule for rule in HEADS if "seq_relationship" not in str(rule)],
     prefixes=("deberta.", ""),
-    spellings=SPELLINGS,
     ties=TIES | {"head.rtd_lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
     carried=["embed.position.*", "head.*"],  # v3's files have a table of positions that nothing reads
 )
 
@@ -72,12 +70,7 @@ DEFAULTS = {
 
 def config(f: Fields) -> EncoderConfig:
     """Translate a DeBERTa config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
-    width, vocab, positions = f.integer("hidden_size"), f.integer("vocab_size"), f.integer("max_position_embeddings")
+    layer, width, positions = layer_of(f), f.integer("hidden_size"), f.integer("max_position_embeddings")
     f.require_value("embedding_size", width, why="the token table has another width than the model")
     f.require_value("attention_head_size", width // layer.heads, why="heads have another width than their share of the model's")
     f.for_heads(
@@ -91,34 +84,24 @@ def config(f: Fields) -> EncoderConfig:
         raise RefusedError(
             f"config.json (deberta-v2): conv_kernel_size is {kernel}; an even one shifts the tokens, and nativebert wants an odd one"
         )
-    common = f.common()
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    drop = f.number("cls_dropout", dropout, high=1.0)
-    labels, legacy = len(common["labels"]), f.boolean("legacy")
-    heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=dropout)
-    pooled = Head("classifier", "first", labels, dense=width, activation=f.activation("pooler_hidden_act"), dropout=drop)
+    drop = f.number("cls_dropout", dropout := f.number("hidden_dropout_prob", high=1.0), high=1.0)
+    heads, tied = bert_like(f, dropout=dropout), {}
+    pooled = replace(heads["classify"], on="first", dense=width, activation=f.activation("pooler_hidden_act"), dropout=drop)
     heads |= {"classify": pooled, "choose": replace(pooled, classes=1)}
-    if not legacy:  # the output is the token table, whether the config ties them or not
-        heads["lm"], common["tied"] = replace(heads["lm"], name="rtd_lm"), True
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=positions,
+    if not f.boolean("legacy"):  # the output is the token table, whether the config ties them or not
+        heads["lm"], tied = replace(heads["lm"], name="rtd_lm"), {"tied": True}
+    return encoder(
+        f,
+        layer,
         segments=f.integer("type_vocab_size", low=0),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         masked_padding=True,
         position_table=f.boolean("position_biased_input"),
         relative=_relative(f, positions),
         convolution=Convolution(kernel, f.activation("conv_act", "tanh")) if kernel else None,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         pooler=False,
         heads=heads,
-        unread=f.unread(harmless=["conv_act", "pooler_dropout"]),
-        **common,
+        harmless=["conv_act", "pooler_dropout"],
+        **tied,
     )
 
 

@@ -6,10 +6,9 @@ BERT without segments and pooler. Its layer norms have a fixed epsilon of 1e-12.
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.bert import SPELLINGS
-from nativebert.arch.heads import bert_like
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map
 from nativebert.config import EncoderConfig, Fields, Head, Layer
-from weights_map import WeightMap, linear, norm, table
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                              our module               dims
@@ -36,14 +35,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "distilbert",
     ENCODER,
-    heads=HEADS,
-    prefixes=("distilbert.", ""),
-    spellings=SPELLINGS,
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
+    HEADS,
+    ties=TABLE_TIE,
     carried=["head.*"],
 )
 
@@ -61,7 +57,7 @@ def config(f: Fields) -> EncoderConfig:
     width, vocab, labels = f.integer("dim"), f.integer("vocab_size"), len(common["labels"])
     drop = f.number("seq_classif_dropout", high=1.0)
     dropout = f.number("dropout", high=1.0)
-    heads = bert_like(width=width, vocab=vocab, labels=labels, activation=layer.activation, dropout=dropout)
+    heads = bert_like(f, width=width, activation=layer.activation, dropout=dropout)
     for task, classes in (("classify", labels), ("choose", 1)):
         heads[task] = Head("classifier", "first", classes, dense=width, activation="relu", dropout=drop)
     return EncoderConfig(

@@ -5,11 +5,13 @@ BERT's encoder; the embedding tables may be narrower than the model, and a linea
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nativebert.arch import Family, bert
-from nativebert.arch.bert import EMBEDDINGS, LAYERS, SPELLINGS
-from nativebert.arch.heads import bert_like
-from nativebert.config import EncoderConfig, Fields, Head, Layer
-from weights_map import WeightMap, linear, norm
+from nativebert.arch.bert import EMBEDDINGS, LAYERS
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map, encoder, layer_of
+from nativebert.config import EncoderConfig, Fields, Head
+from weights_map import linear, norm
 
 # fmt: off
 #            checkpoint module                              our module               dims
@@ -30,14 +32,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "electra",
     EMBEDDINGS + PROJECT + LAYERS,
-    heads=HEADS,
-    prefixes=("electra.", ""),
-    spellings=SPELLINGS,
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
+    HEADS,
+    ties=TABLE_TIE,
     carried=["head.*"],
 )
 
@@ -52,39 +51,23 @@ def config(f: Fields) -> EncoderConfig:
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
     f.require_value("summary_type", "first", why="multiple choice reads another token than the first")
     f.require_value("summary_use_proj", True, why="multiple choice has no projection")
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
-    common = f.common()
-    width, narrow, vocab = f.integer("hidden_size"), f.integer("embedding_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    labels, drop = len(common["labels"]), f.number("classifier_dropout", dropout, high=1.0)
-    heads = bert_like(width=width, vocab=vocab, labels=labels, activation="gelu", dropout=drop, dense=narrow)
+    layer, width, narrow = layer_of(f), f.integer("hidden_size"), f.integer("embedding_size")
+    heads = bert_like(f, activation="gelu", dense=narrow)
+    sequence, choose = (replace(heads[task], on="first", dense=width) for task in ("classify", "choose"))
     heads |= {
-        "classify": Head("sequence", "first", labels, dense=width, activation="gelu", dropout=drop, dropout_first=True),
-        "choose": Head("classifier", "first", 1, dense=width, activation=f.activation("summary_activation")),
+        "classify": replace(sequence, name="sequence", activation="gelu", dropout_first=True),
+        "choose": replace(choose, activation=f.activation("summary_activation"), dropout=0.0),
         "rtd": Head("rtd", "tokens", 1, dense=width, activation=layer.activation),
     }
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=f.integer("max_position_embeddings"),
-        segments=f.integer("type_vocab_size"),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
+    return encoder(
+        f,
+        layer,
         embedding_width=narrow,
         project=narrow != width,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         pooler=False,
         heads=heads,
         pretraining=("rtd",),
-        unread=f.unread(harmless=["summary_last_dropout"]),
-        **common,
+        harmless=["summary_last_dropout"],
     )
 
 

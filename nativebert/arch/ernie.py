@@ -9,18 +9,14 @@ from dataclasses import replace
 
 from nativebert.arch import bert
 from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER
+from nativebert.arch.common import bert_map
 from nativebert.config import EncoderConfig, Fields
-from weights_map import WeightMap, table
+from weights_map import table
 
-MAP = WeightMap(
+MAP = bert_map(
     "ernie",
     [*EMBEDDINGS, table("embeddings.task_type_embeddings", "embed.task", "Y E"), *LAYERS, *POOLER],
-    heads=bert.HEADS,
-    prefixes=("ernie.", ""),
-    spellings=bert.SPELLINGS,
-    ties=bert.TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    bert.HEADS,
 )
 
 

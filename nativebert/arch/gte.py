@@ -12,10 +12,10 @@ from typing import Any
 
 from nativebert.arch import Family
 from nativebert.arch.bert import POOLER
-from nativebert.arch.heads import bert_like, rotary, rotary_computed
+from nativebert.arch.common import TABLE_TIE, bert_like, bert_map, encoder, layer_of, rotary, rotary_computed
 from nativebert.arch.in_memory import GATED
-from nativebert.config import EncoderConfig, Fields, Layer
-from weights_map import WeightMap, linear, norm, table
+from nativebert.config import EncoderConfig, Fields
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                       our module                  dims
@@ -40,15 +40,13 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "gte",
     EMBEDDINGS + POOLER + LAYERS,
-    heads=HEADS,
+    HEADS,
     prefixes=("gte.", "new.", ""),
     spellings={f"lm_head.layer_norm.{leaf}": f"lm_head.norm.{leaf}" for leaf in ("weight", "bias")},
-    ties={"head.lm.out.weight": "embed.token.weight"},
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    ties=TABLE_TIE,
 )
 
 DEFAULTS = {
@@ -70,43 +68,20 @@ def config(f: Fields) -> EncoderConfig:
     f.require_value("logn_attention_clip1", False, why="attention scores grow with the length of a text")
     f.require_value("pack_qkv", True, why="queries, keys and values are three tensors")
     theta, scale, positions = rotary(f, f.defaults.get("rope_theta", 160_000.0))
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-        rope_theta=theta,
-        rope_scale=scale,
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    heads = bert_like(
-        width=width,
-        vocab=vocab,
-        labels=len(common["labels"]),
-        activation="gelu" if f.family == "gte" else layer.activation,
-        dropout=f.number("classifier_dropout", dropout, high=1.0),
-    )
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+    heads = bert_like(f, activation="gelu" if f.family == "gte" else None)
+    return encoder(
+        f,
+        layer_of(f, rope_theta=theta, rope_scale=scale),
         positions=positions,
         segments=f.integer("type_vocab_size", low=0),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         position_table=False,
         gated=True,
         mlp_bias=False,
         down_bias=True,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        mlp_dropout=dropout,
+        mlp_dropout=f.number("hidden_dropout_prob", high=1.0),
         pooler=False,
         heads={task: heads[task] for task in ("lm", "classify", "tag")},
-        unread=f.unread(harmless=["unpad_inputs", "use_memory_efficient_attention"]),
-        **common,
+        harmless=["unpad_inputs", "use_memory_efficient_attention"],
     )
 
 

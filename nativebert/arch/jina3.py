@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nativebert.arch import Family, TaskAdapters
-from nativebert.arch.bert import POOLER, TIES
-from nativebert.arch.heads import roberta_like, rotary, rotary_computed
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like, rotary, rotary_computed
 from nativebert.arch.in_memory import PLAIN
 from nativebert.arch.roberta import HEADS
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import CorruptError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                       our module                 dims
@@ -46,14 +46,12 @@ PAIRS = [
     for part, shape in zip("AB", (f"{rows} R", f"R {columns}") if rules in EMBEDDINGS else (f"R {columns}", f"{rows} R"))
 ]
 
-MAP = WeightMap(
+MAP = bert_map(
     "jina_embeddings_v3",
     EMBEDDINGS + POOLER + LAYERS + PAIRS,
-    heads=HEADS,
+    HEADS,
     prefixes=("roberta.", ""),
     spellings={"parametrizations.weight.original": "weight"},
-    ties=TIES,
-    derived=["embeddings.position_ids"],
     carried=["pool.*", "head.*", "adapters.*"],
 )
 
@@ -75,33 +73,15 @@ def config(f: Fields) -> EncoderConfig:
     if "rotary_emb_base" in f.data:
         f = f.renamed({"rotary_emb_base": "rope_theta"}, {})
     theta, scale, positions = rotary(f, 20_000.0)
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-        rope_theta=theta,
-        rope_scale=scale,
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    drop = f.number("classifier_dropout", dropout, high=1.0)
-    heads = roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=drop)
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+    heads = roberta_like(f)
+    return encoder(
+        f,
+        layer_of(f, rope_theta=theta, rope_scale=scale),
         positions=positions,
         segments=f.integer("type_vocab_size", low=0),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         position_table=False,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         heads={task: heads[task] for task in ("lm", "classify", "tag", "answer")},
-        unread=f.unread(THEIRS),
-        **common,
+        harmless=THEIRS,
     )
 
 

@@ -7,11 +7,11 @@ part is gated. Its config.json says ``model_type`` bert and ``position_embedding
 from __future__ import annotations
 
 from nativebert.arch import Family, bert
-from nativebert.arch.bert import POOLER, SPELLINGS, TIES
-from nativebert.arch.heads import bert_like
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of
+from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm
+from weights_map import linear, norm
 
 TOKENS, _, *OTHERS = bert.EMBEDDINGS
 ATTENTION = bert.LAYERS[:5]  # with its norm
@@ -24,15 +24,11 @@ FEED_FORWARD = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "jina_bert",
     [TOKENS, *OTHERS, *ATTENTION, *FEED_FORWARD, *POOLER],
-    heads=[rule for rule in bert.HEADS if "seq_relationship" not in str(rule)],
+    [rule for rule in bert.HEADS if "seq_relationship" not in str(rule)],
     prefixes=("bert.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
 )
 
 DEFAULTS = bert.DEFAULTS | {"feed_forward_type": "original", "position_embedding_type": "alibi"}
@@ -46,39 +42,17 @@ def config(f: Fields) -> EncoderConfig:
         raise RefusedError(
             f"config.json (jina_bert): feed_forward_type is {kind!r}; nativebert computes the gated ones, {' and '.join(GATED)}"
         )
-    layer = Layer(
-        heads=f.integer("num_attention_heads"), intermediate_size=f.integer("intermediate_size"), activation=GATED[kind]
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    heads = bert_like(
-        width=width,
-        vocab=vocab,
-        labels=len(common["labels"]),
-        activation=f.activation("hidden_act"),
-        dropout=f.number("classifier_dropout", dropout, high=1.0),
-    )
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=f.integer("max_position_embeddings"),
-        segments=f.integer("type_vocab_size"),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
+    return encoder(
+        f,
+        layer_of(f, activation=GATED[kind]),
         position_table=False,
         alibi=True,
         gated=True,
         mlp_bias=False,
         down_bias=True,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        mlp_dropout=dropout,
-        heads=heads,
-        unread=f.unread(harmless=["emb_pooler", "attn_implementation", "model_max_length"]),
-        **common,
+        mlp_dropout=f.number("hidden_dropout_prob", high=1.0),
+        heads=bert_like(f),
+        harmless=["emb_pooler", "attn_implementation", "model_max_length"],
     )
 
 

@@ -6,11 +6,10 @@ RoBERTa without segments; attention scores get a learned bias by distance, in bu
 from __future__ import annotations
 
 from nativebert.arch import Family
-from nativebert.arch.bert import SPELLINGS, TIES
-from nativebert.arch.heads import roberta_like
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like
 from nativebert.arch.roberta import HEADS
-from nativebert.config import EncoderConfig, Fields, Layer
-from weights_map import WeightMap, linear, norm, table
+from nativebert.config import EncoderConfig, Fields
+from weights_map import linear, norm, table
 
 # fmt: off
 #            checkpoint module                             our module               dims
@@ -31,15 +30,10 @@ ENCODER = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "mpnet",
     ENCODER,
-    heads=HEADS,
-    prefixes=("mpnet.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = {
@@ -54,30 +48,14 @@ def config(f: Fields) -> EncoderConfig:
     # whatever the table's size, the reference reads its first 32 rows
     f.require_value("relative_attention_num_buckets", 32, why="the bias by distance has another number of buckets than 32")
     f.require_value("pad_token_id", 1, why="the reference counts positions from 2, whatever the padding token is")
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=f.integer("max_position_embeddings"),
+    return encoder(
+        f,
+        layer_of(f),
         segments=0,
-        norm_eps=f.number("layer_norm_eps"),
         pad_id=1,
         positions_after_pad=True,
         relative_buckets=32,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        heads=roberta_like(width=width, vocab=vocab, labels=len(common["labels"]), dropout=dropout),
-        unread=f.unread(),
-        **common,
+        heads=roberta_like(f, dropout=f.number("hidden_dropout_prob", high=1.0)),
     )
 
 

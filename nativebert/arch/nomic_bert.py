@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from nativebert.arch import Family
-from nativebert.arch.bert import POOLER, TIES
-from nativebert.arch.heads import bert_like, rotary, rotary_computed
+from nativebert.arch.bert import POOLER
+from nativebert.arch.common import bert_like, bert_map, encoder, layer_of, rotary, rotary_computed
 from nativebert.arch.in_memory import GATED
-from nativebert.config import EncoderConfig, Fields, Layer
+from nativebert.config import EncoderConfig, Fields
 from nativebert.errors import RefusedError
-from weights_map import WeightMap, linear, norm, table, tensor
+from weights_map import linear, norm, table, tensor
 
 # fmt: off
 #            checkpoint module                       our module                 dims
@@ -42,14 +42,11 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "nomic_bert",
     EMBEDDINGS + POOLER + LAYERS,
-    heads=HEADS,
+    HEADS,
     prefixes=("nomic_bert.", "bert.", ""),
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
 )
 
 DEFAULTS = {
@@ -103,47 +100,23 @@ def config(f: Fields) -> EncoderConfig:
         f.number("rotary_scaling_factor", 0.0)
         # beyond the trained positions the Hub's code stretches the angles, by the length of the longest text of a batch
         positions = f.integer("max_trained_positions", positions) if f.data.get("rotary_scaling_factor") else positions
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-        rope_theta=theta,
-        rope_scale=scale,
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
+    layer, heads = layer_of(f, rope_theta=theta, rope_scale=scale), bert_like(f)
+    width = f.integer("hidden_size")
     f.require_value("head_dim", width // layer.heads, why="heads have another width than their share of the model's")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    heads = bert_like(
-        width=width,
-        vocab=vocab,
-        labels=len(common["labels"]),
-        activation=layer.activation,
-        dropout=f.number("classifier_dropout", dropout, high=1.0),
-    )
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
+    return encoder(
+        f,
+        layer,
         positions=positions,
         segments=f.integer("type_vocab_size", low=0),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
         position_table=False,
         gated=True,
         attention_bias=False,
         mlp_bias=False,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
         pooler=False,
         heads={task: heads[task] for task in ("lm", "classify", "tag")},
-        unread=f.unread(
-            harmless=["embd_pdrop", "fused_bias_fc", "fused_dropout_add_ln", "last_layer_subset", "max_trained_positions", "mlp_pdrop",
-                      "dense_seq_output", "pad_vocab_size_multiple", "reorder_and_upcast_attn", "residual_in_fp32", "summary_activation",
-                      "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "use_flash_attn", "use_xentropy"]
-        ),
-        **common,
+        harmless=["embd_pdrop", "fused_bias_fc", "fused_dropout_add_ln", "last_layer_subset", "max_trained_positions", "mlp_pdrop",
+                  "dense_seq_output", "pad_vocab_size_multiple", "reorder_and_upcast_attn", "residual_in_fp32", "summary_activation",
+                  "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "use_flash_attn", "use_xentropy"],
     )  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nativebert.arch import Family, bert
-from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER, SPELLINGS, TIES
-from nativebert.arch.heads import roberta_like
-from nativebert.config import EncoderConfig, Fields, Layer
-from weights_map import WeightMap, linear, norm, table, tensor
+from nativebert.arch.bert import EMBEDDINGS, LAYERS, POOLER
+from nativebert.arch.common import bert_map, encoder, layer_of, roberta_like
+from nativebert.config import EncoderConfig, Fields
+from weights_map import linear, norm, table, tensor
 
 TOKENS, POSITIONS, *OTHERS = EMBEDDINGS
 # fmt: off
@@ -29,15 +29,10 @@ HEADS = [
 ]
 # fmt: on
 
-MAP = WeightMap(
+MAP = bert_map(
     "roberta",
     [TOKENS, *OTHERS, POSITIONS, *LAYERS, *POOLER],  # the order of transformers' RobertaEmbeddings
-    heads=HEADS,
-    prefixes=("roberta.", ""),
-    spellings=SPELLINGS,
-    ties=TIES,
-    derived=["embeddings.position_ids"],
-    carried=["pool.*", "head.*"],
+    HEADS,
 )
 
 DEFAULTS = bert.DEFAULTS | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
@@ -46,33 +41,7 @@ DEFAULTS = bert.DEFAULTS | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id"
 def config(f: Fields) -> EncoderConfig:
     """Translate a RoBERTa, XLM-RoBERTa or CamemBERT config.json. Raises CorruptError or RefusedError (see :class:`nativebert.config.Fields`)."""
     f.require_value("position_embedding_type", "absolute", why="positions enter the attention as relative distances")
-    layer = Layer(
-        heads=f.integer("num_attention_heads"),
-        intermediate_size=f.integer("intermediate_size"),
-        activation=f.activation("hidden_act"),
-    )
-    common = f.common()
-    width, vocab = f.integer("hidden_size"), f.integer("vocab_size")
-    dropout = f.number("hidden_dropout_prob", high=1.0)
-    return EncoderConfig(
-        family=f.family,
-        vocab_size=vocab,
-        width=width,
-        layers=(layer,) * f.integer("num_hidden_layers", low=0, high=1000),
-        positions=f.integer("max_position_embeddings"),
-        segments=f.integer("type_vocab_size"),
-        norm_eps=f.number("layer_norm_eps"),
-        pad_id=f.integer("pad_token_id", low=0),
-        positions_after_pad=True,
-        dropout=dropout,
-        attention_dropout=f.number("attention_probs_dropout_prob", high=1.0),
-        heads=roberta_like(
-            width=width, vocab=vocab, labels=len(common["labels"]), dropout=f.number("classifier_dropout", dropout, high=1.0)
-        ),
-        pretraining=("lm",),
-        unread=f.unread(),
-        **common,
-    )
+    return encoder(f, layer_of(f), positions_after_pad=True, heads=roberta_like(f), pretraining=("lm",))
 
 
 ROBERTA = Family(

@@ -9,10 +9,10 @@ Letters used for sizes everywhere in nativebert: ``B`` sequences, ``T`` packed t
 """
 
 from nativebert.config.encoder import ACTIVATIONS, WIDEST, Convolution, EncoderConfig, Layer, RelativePositions, check_sizes
-from nativebert.config.fields import EIGHT_BITS, HARMLESS, Fields
+from nativebert.config.fields import EIGHT_BITS, HARMLESS, LABELLED, Fields
 from nativebert.config.heads import ARCHITECTURES, Head, NewHead, select_heads
 
 __all__ = [
-    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "WIDEST", "Convolution", "EncoderConfig", "Fields", "Head", "Layer", "NewHead",
+    "ACTIVATIONS", "ARCHITECTURES", "EIGHT_BITS", "HARMLESS", "LABELLED", "WIDEST", "Convolution", "EncoderConfig", "Fields", "Head", "Layer", "NewHead",
     "RelativePositions", "check_sizes", "select_heads",
 ]  # fmt: skip

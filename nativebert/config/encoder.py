@@ -30,8 +30,9 @@ class Layer:
         weight_index: which set of weights it runs, as indices below ``layers``; empty for one of its own.
         window: a token sees those at most this far away; None for all.
         rope_theta: base of the rotary positions (arXiv:2104.09864); None for none.
-        rope_scale: what the positions are multiplied by before they are turned into angles.
+        rope_scale: what the positions are multiplied by before they are turned into angles; one number, or one for each angle of a head.
         attn_norm: whether a pre-norm layer begins with a norm (ModernBERT's first one does not).
+        key_heads: heads of keys and values, each shared by equally many heads of queries (arXiv:2305.13245); 0 for ``heads``.
     """
 
     heads: int
@@ -40,8 +41,9 @@ class Layer:
     weight_index: tuple[int, ...] = ()
     window: int | None = None
     rope_theta: float | None = None
-    rope_scale: float = 1.0
+    rope_scale: float | tuple[float, ...] = 1.0
     attn_norm: bool = True
+    key_heads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class EncoderConfig:
             the end (ModernBERT).
         gated: whether the feed-forward part is gated (arXiv:2002.05202).
         attention_bias, mlp_bias, norm_bias: whether linear layers of attention, of the feed-forward part, and norms have a bias.
+        rms_norm: whether norms are by the root mean square, without a bias (arXiv:1910.07467).
         down_bias: whether the last layer of the feed-forward part has one; None for what ``mlp_bias`` says.
         dropout: dropout probability of embeddings and layer outputs, when training.
         attention_dropout: dropout probability of attention weights, when training.
@@ -146,6 +149,7 @@ class EncoderConfig:
     mlp_bias: bool = True
     down_bias: bool | None = None
     norm_bias: bool = True
+    rms_norm: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     mlp_dropout: float = 0.0
@@ -176,6 +180,7 @@ class EncoderConfig:
             "R": 2 * self.relative.span if self.relative else 0,
             "W": self.convolution.kernel if self.convolution else 0,
             "A": self.layers[0].heads if self.layers else 0,
+            "G": self.layers[0].key_heads * self.width // self.layers[0].heads if self.layers else 0,
         }
         return {letter: size for letter, size in known.items() if size}
 
@@ -228,6 +233,10 @@ def check_sizes(config: EncoderConfig) -> EncoderConfig:
         if config.width % layer.heads:
             raise CorruptError(
                 f"config.json ({config.family}): the width {config.width} is not a multiple of the {layer.heads} attention heads"
+            )
+        if layer.key_heads and layer.heads % layer.key_heads:
+            raise CorruptError(
+                f"config.json ({config.family}): the {layer.heads} attention heads cannot share {layer.key_heads} heads of keys and values"
             )
         if layer.rope_theta is not None and config.width // layer.heads % 2:
             raise CorruptError(

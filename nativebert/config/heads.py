@@ -20,31 +20,34 @@ class Head:
 
     Attributes:
         name: where its parameters stand, ``head.<name>.*``.
-        on: what it reads: every token, the first one, their mean, or the pooler's output.
+        on: what it reads: every token, the first one, their mean, or the pooler's output; ``"late"`` for every token, the logits being the mean of
+            theirs.
         classes: outputs, ``C``.
         dense: width of the dense layer before the last; None for none.
         activation: of that dense layer.
         norm: whether a layer norm follows it.
         dense_bias: whether the dense layer has a bias.
         last: name of the last layer below ``head.<name>``.
+        last_bias: whether the last layer has a bias.
         dropout: probability, when training, before the dense (if ``dropout_first``) and the last layer.
         dropout_first: see ``dropout``.
     """
 
     name: str
-    on: Literal["tokens", "first", "mean", "pooled"]
+    on: Literal["tokens", "first", "mean", "pooled", "late"]
     classes: int
     dense: int | None = None
     activation: str = "linear"
     norm: bool = False
     dense_bias: bool = True
     last: str = "out"
+    last_bias: bool = True
     dropout: float = 0.0
     dropout_first: bool = False
 
     def parameters(self, norm_bias: bool = True) -> list[str]:
         """The names of its parameters; ``norm_bias`` says whether the model's norms have a bias."""
-        parts = [(self.last, True)]
+        parts = [(self.last, self.last_bias)]
         parts += [("dense", self.dense_bias)] if self.dense else []
         parts += [("norm", norm_bias)] if self.norm else []
         return [f"head.{self.name}.{part}.{leaf}" for part, bias in parts for leaf in ("weight", "bias")[: 1 + bias]]
@@ -123,7 +126,7 @@ def select_heads(config: EncoderConfig, head: str | None, parameters: Collection
     if head is None:
         return ()
     if head == "auto":
-        tasks = tuple(task for task in config.tasks if _is_stored(config.heads[task], parameters))
+        tasks = tuple(task for task in config.tasks if _is_stored(config, task, parameters))
     else:
         _check_head(config, head, parameters)
         tasks = (head,)
@@ -133,8 +136,11 @@ def select_heads(config: EncoderConfig, head: str | None, parameters: Collection
     return tasks
 
 
-def _is_stored(head: Head, parameters: Collection[str]) -> bool:
-    return any(name.startswith(f"head.{head.name}.") for name in parameters)
+def _is_stored(config: EncoderConfig, task: str, parameters: Collection[str]) -> bool:
+    """Whether a file has a head, or need not have it: EuroBERT's masked-LM output is nothing but the token table where the two are tied."""
+    head = config.heads[task]
+    is_table = task == "lm" and config.tied and not (head.dense or head.norm or head.last_bias)
+    return is_table or any(name.startswith(f"head.{head.name}.") for name in parameters)
 
 
 def _check_head(config: EncoderConfig, task: str, parameters: Collection[str]) -> None:
@@ -144,7 +150,7 @@ def _check_head(config: EncoderConfig, task: str, parameters: Collection[str]) -
         )
     head = config.heads[task]
     saved = [other for other in config.tasks if config.heads[other].name == head.name]
-    if saved and task not in saved and _is_stored(head, parameters):
+    if saved and task not in saved and _is_stored(config, task, parameters):
         raise BadInputError(
             f"the checkpoint was saved as {config.architecture}: its head is for {saved[0]!r}, and reading the same tensors as {task!r} "
             f"would give numbers that mean nothing. Load it with head={saved[0]!r}, or head=None."

@@ -23,6 +23,7 @@ from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import ConvolutionBlock, check, neighbours
 from nativebert.nn.heads import Head
+from nativebert.nn.layers import RMSNorm
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import AttentionContext, apply_rotary, attention_contexts, disentangled_scores
@@ -125,14 +126,16 @@ class Product:
 
 
 class _Norm:
-    """A layer norm with its parameters at hand."""
+    """A norm with its parameters at hand."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         bias = None if norm.bias is None else norm.bias.detach().clone()
         self.args = (list(norm.normalized_shape), norm.weight.detach().clone(), bias, norm.eps)
+        self.rms = isinstance(norm, RMSNorm)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.layer_norm(x, *self.args)
+        shape, weight, bias, eps = self.args
+        return torch.rms_norm(x, shape, weight, eps) if self.rms else torch.layer_norm(x, shape, weight, bias, eps)
 
 
 class _Block:
@@ -145,12 +148,12 @@ class _Block:
         self.heads, self.scale = attn.heads, attn.scale
         self.relative = None if relative_table is None else attn.project_relative(relative_table)
         self.attend = attend if relative_table is not None else product.attend
-        self.qkv = product.of(attn.q, attn.k, attn.v)
+        self.qkv = product.of(*attn.for_each_head())
         self.o = product.of(attn.o)
         self.up = product.of(mlp.up, activation=activation)
         self.gate = None if mlp.gate is None else product.of(mlp.gate)
         self.down = product.of(mlp.down)
-        self.attn_norm = _Norm(block.attn_norm) if isinstance(block.attn_norm, nn.LayerNorm) else None
+        self.attn_norm = None if isinstance(block.attn_norm, nn.Identity) else _Norm(block.attn_norm)
         self.mlp_norm = _Norm(block.mlp_norm)
         self.norm_first = isinstance(block, PreNormBlock)
 
@@ -244,7 +247,7 @@ class CpuPlan(ExecutionPlan):
                         on_copied()
             self._blocks = [prepared[id(block)] for block in model.blocks()]
             self._project = None if model.embed.project is None else Product.of(model.embed.project)
-        self._embedding_norm = _Norm(model.embed.norm) if isinstance(model.embed.norm, nn.LayerNorm) else nn.Identity()
+        self._embedding_norm = model.embed.norm if isinstance(model.embed.norm, nn.Identity) else _Norm(model.embed.norm)
         self._last_norm = None if model.norm is None else _Norm(model.norm)
 
     @torch.inference_mode()

@@ -27,6 +27,7 @@ from nativebert.engine.workspace import QkvCache, Workspace, Workspaces
 from nativebert.errors import BadInputError
 from nativebert.nn.block import PostNormBlock, PreNormBlock
 from nativebert.nn.encoder import check
+from nativebert.nn.layers import RMSNorm
 from nativebert.nn.model import Model
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import alibi_slopes, cos_sin, relative_position_bucket, relative_row
@@ -42,11 +43,11 @@ MAX_PRODUCTS, MAX_BATCH_TOKENS = 1.8e11, 2**14
 # The fields that the kernels compute, or that change no hidden state. Any other must have its default, which stands for its absence: a
 # field that config.py gains is refused until somebody lists it here.
 _LAYER_FIELDS = frozenset(
-    {"heads", "intermediate_size", "activation", "weight_index", "window", "rope_theta", "rope_scale", "attn_norm"}
+    {"heads", "intermediate_size", "activation", "weight_index", "window", "rope_theta", "rope_scale", "attn_norm", "key_heads"}
 )
 _CONFIG_FIELDS = frozenset(
     """family vocab_size width layers positions segments norm_eps pad_id padding_learns embedding_width project task_types embedding_norm causal position_table positions_after_pad
-    relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias dropout attention_dropout mlp_dropout residual_dropout pooler heads pretraining tied labels problem_type architecture faults
+    relative_buckets alibi relative masked_padding block gated down_bias attention_bias mlp_bias norm_bias rms_norm dropout attention_dropout mlp_dropout residual_dropout pooler heads pretraining tied labels problem_type architecture faults
     unread source""".split()
 )
 
@@ -120,7 +121,7 @@ class CKernelPlan(ExecutionPlan):
         self._kernels = table.contents
         blocks = model.blocks()
         by_distance = _by_distance(model)
-        rotary: dict[tuple[float, float], Tensor] = {}
+        rotary: dict[tuple[float, float | tuple[float, ...]], Tensor] = {}
         relative = None if model.relative is None else model.relative().detach()
         row = None if self.config.relative is None else self._pointer(_relative_rows(self.config, self.config.relative))
         distinct = {id(block): block for block in blocks}.values()  # ALBERT's layers share one
@@ -339,6 +340,8 @@ class CKernelPlan(ExecutionPlan):
     def _norm(self, norm: nn.LayerNorm | nn.Identity) -> kernels.Norm:
         if isinstance(norm, nn.Identity):
             return kernels.Norm()
+        if isinstance(norm, RMSNorm):
+            return kernels.Norm(self._pointer(norm.weight.clone()), None)
         bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias.clone()
         return kernels.Norm(self._pointer(norm.weight.clone()), self._pointer(bias))
 
@@ -364,7 +367,7 @@ def _products(block: PostNormBlock | PreNormBlock) -> list[list[nn.Linear]]:
     """The products of a layer, in the order in which they are computed; the first is three linear layers side by side."""
     attn, mlp = block.attn, block.mlp
     gate: list[list[nn.Linear]] = [] if mlp.gate is None else [[mlp.gate]]
-    return [[attn.q, attn.k, attn.v], [attn.o], [mlp.up], *gate, [mlp.down]]
+    return [attn.for_each_head(), [attn.o], [mlp.up], *gate, [mlp.down]]
 
 
 LONGEST_VECTOR = 64  # floats that the kernels may read beyond a table

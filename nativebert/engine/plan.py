@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nativebert.config import Head as HeadSpec
 from nativebert.errors import NotFiniteError
-from nativebert.nn.heads import READS
+from nativebert.nn.heads import READS, mean_tokens
 from nativebert.nn.packed import Packed
 from nativebert.nn.pool import pool
 
@@ -117,7 +117,8 @@ class ExecutionPlan(ABC):
         if on == "mean":
             x = READS[on](x, batch.to(x.device))
         if reduce is None:
-            return self._head_logits(task, x)
+            logits = self._head_logits(task, x)
+            return mean_tokens(logits, batch.to(x.device)) if on == "late" else logits
         cu_seqlens = batch.cu_seqlens.to(x.device)
         owner = torch.arange(len(batch.lengths), device=x.device).repeat_interleave(cu_seqlens.diff(), output_size=len(x))
         out = x.new_full((len(batch.lengths), spec.classes), -torch.inf)

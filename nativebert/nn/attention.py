@@ -24,7 +24,10 @@ class Attention(nn.Module):
         H = config.width
         self.heads, self.dropout, self.relative_dropout = layer.heads, config.attention_dropout, config.dropout
         self.scale, self.masked_padding = attention_scale(config, layer), config.masked_padding
-        self.q, self.k, self.v, self.o = (Linear(H, H, bias=config.attention_bias) for _ in range(4))
+        shared = H // layer.heads * (layer.key_heads or layer.heads)  # width of keys and values
+        self.q, self.o = (Linear(H, H, bias=config.attention_bias) for _ in range(2))
+        self.k, self.v = (Linear(H, shared, bias=config.attention_bias) for _ in range(2))
+        self.queries = layer.heads // (layer.key_heads or layer.heads)  # to a head of keys
 
     def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
         """Attend.
@@ -35,9 +38,12 @@ class Attention(nn.Module):
             context: rotary positions and bias of this layer.
             attentions: if given, the attention weights ``(n, A, l, l)`` of each of ``batch.equal_length_groups`` are appended to it.
         """
-        q, k, v = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.q, self.k, self.v))  # (T, A, D)
+        D = self.q.out_features // self.heads
+        q, k, v = (project(x).unflatten(-1, (-1, D)) for project in (self.q, self.k, self.v))  # (T, A, D)
         if context.rotary is not None:
             q, k = apply_rotary(q, context.rotary), apply_rotary(k, context.rotary)
+        if self.queries > 1:
+            k, v = (t.repeat_interleave(self.queries, dim=1) for t in (k, v))
         seen = batch.attention_mask[:, None, None] if self.masked_padding and batch.attention_mask is not None else None
         if seen is not None:
             q = q * seen  # scores of zero: padding attends to all alike
@@ -69,6 +75,19 @@ class Attention(nn.Module):
             outputs.append(y.transpose(1, 2).reshape(n * length, -1))  # (n * l, H)
         out: Tensor = self.o(torch.cat(outputs) if outputs else v.flatten(1))
         return out
+
+    def for_each_head(self) -> list[nn.Linear]:
+        """The layers of queries, keys and values, shared heads repeated: what an execution plan computes side by side, ``3 H`` wide."""
+        return [self.q, *(self._repeated(layer) for layer in (self.k, self.v))]
+
+    def _repeated(self, layer: nn.Linear) -> nn.Linear:
+        if self.queries == 1:
+            return layer
+        wide = nn.Linear(layer.in_features, self.q.out_features, bias=layer.bias is not None, device="meta")
+        for name, values in layer.named_parameters():
+            heads = values.detach().reshape(self.heads // self.queries, -1, *values.shape[1:])
+            setattr(wide, name, nn.Parameter(heads.repeat_interleave(self.queries, dim=0).flatten(0, 1), requires_grad=False))
+        return wide
 
     def project_relative(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys of a table of relative positions ``(R, H)``, each ``(A, D, R)``."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig, Layer
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.attention import Attention
-from nativebert.nn.layers import Linear
+from nativebert.nn.layers import Linear, make_norm
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import AttentionContext
 
@@ -41,9 +41,9 @@ class PostNormBlock(nn.Module):
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
         self.attn = Attention(config, layer)
-        self.attn_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
+        self.attn_norm = make_norm(config, config.width)
         self.mlp = FeedForward(config, layer)
-        self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
+        self.mlp_norm = make_norm(config, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
@@ -53,15 +53,13 @@ class PostNormBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Layer norms before attention and feed-forward; the residual sum itself is not normed (ModernBERT, GPT-2)."""
+    """Layer norms before attention and feed-forward; the residual sum itself is not normed (ModernBERT, GPT-2, EuroBERT)."""
 
     def __init__(self, config: EncoderConfig, layer: Layer) -> None:
         super().__init__()
-        self.attn_norm = (
-            nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if layer.attn_norm else nn.Identity()
-        )
+        self.attn_norm = make_norm(config, config.width) if layer.attn_norm else nn.Identity()
         self.attn = Attention(config, layer)
-        self.mlp_norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias)
+        self.mlp_norm = make_norm(config, config.width)
         self.mlp = FeedForward(config, layer)
         self.attn_dropout, self.mlp_dropout = map(nn.Dropout, config.residual_dropout)
 

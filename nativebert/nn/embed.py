@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nativebert.config import EncoderConfig
-from nativebert.nn.layers import Linear, Table
+from nativebert.nn.layers import Linear, Table, make_norm
 from nativebert.nn.packed import Packed
 
 
@@ -25,7 +25,7 @@ class Embeddings(nn.Module):
         self.position = Table(config.positions, E, padding_idx=pad) if config.position_table else None
         self.segment = Table(config.segments, E) if config.segments else None
         self.task = Table(config.task_types, E) if config.task_types else None
-        self.norm = nn.LayerNorm(E, config.norm_eps, bias=config.norm_bias) if config.embedding_norm else nn.Identity()
+        self.norm = make_norm(config, E) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.project = Linear(E, config.width) if config.project else None
         self.masked_padding = config.masked_padding

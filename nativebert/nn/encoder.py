@@ -14,7 +14,7 @@ from nativebert.errors import BadInputError, TooLongError
 from nativebert.nn.activation import ACTIVATION
 from nativebert.nn.block import BLOCKS, PostNormBlock, PreNormBlock
 from nativebert.nn.embed import Embeddings
-from nativebert.nn.layers import Table
+from nativebert.nn.layers import Table, make_norm
 from nativebert.nn.packed import Packed
 from nativebert.nn.positions import attention_contexts
 
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
                     modules.append(nn.ModuleList())
                 modules = modules[group]  # type: ignore[assignment]
             modules.append(BLOCKS[config.block](config, layer))
-        self.norm = nn.LayerNorm(config.width, config.norm_eps, bias=config.norm_bias) if config.block == "pre" else None
+        self.norm = make_norm(config, config.width) if config.block == "pre" else None
         self.activation_checkpointing = False
 
     def blocks(self) -> list[PostNormBlock | PreNormBlock]:

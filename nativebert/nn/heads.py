@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nativebert.config import EncoderConfig
 from nativebert.config import Head as Spec
 from nativebert.nn.activation import ACTIVATION
-from nativebert.nn.layers import Linear
+from nativebert.nn.layers import Linear, make_norm
 from nativebert.nn.packed import Packed
 
 
@@ -21,8 +21,8 @@ class Head(nn.Module):
         super().__init__()
         self.spec = spec
         self.dense = Linear(config.width, spec.dense, bias=spec.dense_bias) if spec.dense else None
-        self.norm = nn.LayerNorm(spec.dense or config.width, config.norm_eps, bias=config.norm_bias) if spec.norm else None
-        self.add_module(spec.last, Linear(spec.dense or config.width, spec.classes))
+        self.norm = make_norm(config, spec.dense or config.width) if spec.norm else None
+        self.add_module(spec.last, Linear(spec.dense or config.width, spec.classes, bias=spec.last_bias))
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, hidden: Tensor, batch: Packed, pooled: Tensor | None) -> Tensor:
@@ -39,7 +39,8 @@ class Head(nn.Module):
         if self.spec.on == "pooled":
             assert pooled is not None
             return self.logits(pooled)
-        return self.logits(READS[self.spec.on](hidden, batch))
+        logits = self.logits(READS[self.spec.on](hidden, batch))
+        return mean_tokens(logits, batch) if self.spec.on == "late" else logits
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of the head's input, ``(n, H)`` -> ``(n, C)``."""
@@ -76,7 +77,7 @@ def mean_tokens(hidden: Tensor, batch: Packed) -> Tensor:
 
 
 READS: dict[str, Callable[[Tensor, Packed], Tensor]] = {
-    "tokens": lambda hidden, batch: hidden,
+    **dict.fromkeys(("tokens", "late"), lambda hidden, batch: hidden),
     "first": first_tokens,
     "pooled": first_tokens,  # the pooler reads them, and the head what it makes of them
     "mean": mean_tokens,

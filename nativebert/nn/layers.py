@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nativebert.config import EncoderConfig
 
 INITIAL_STD = 0.02  # standard deviation of fresh weights (arXiv:1810.04805; transformers `initializer_range`)
+
+
+class RMSNorm(nn.LayerNorm):
+    """A norm by the root mean square of the values themselves, without a bias (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+
+def make_norm(config: EncoderConfig, width: int) -> nn.LayerNorm:
+    """A norm of the model's kind."""
+    return RMSNorm(width, config.norm_eps) if config.rms_norm else nn.LayerNorm(width, config.norm_eps, bias=config.norm_bias)
 
 
 class Linear(nn.Linear):

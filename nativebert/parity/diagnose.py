@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from nativebert.config import EncoderConfig
 from nativebert.loading import LoadedModel
-from nativebert.parity.trace import operations, same_operations
+from nativebert.parity.trace import epsilon, operations, same_operations
 from weights_map import torch as views
 
 if TYPE_CHECKING:
@@ -45,8 +43,9 @@ def different_eps(ours: LoadedModel, reference: Any, known: Family) -> dict[str,
     our_operations, their_operations = operations(ours), operations(reference)
     for name, targets in same_operations(reference, known).items():
         a, b = our_operations.get(targets[0]), their_operations[name]
-        if isinstance(a, nn.LayerNorm) and isinstance(b, nn.LayerNorm) and a.eps != b.eps:
-            differences[f"{targets[0]}.eps"] = (str(a.eps), str(b.eps))
+        mine, theirs = epsilon(a), epsilon(b)
+        if mine is not None and theirs is not None and mine != theirs:
+            differences[f"{targets[0]}.eps"] = (str(mine), str(theirs))
     return differences
 
 

@@ -129,6 +129,12 @@ def operations_of(
     return Operations(tokens, {name: renamed[name] for name in tokens}, local)
 
 
+def epsilon(module: nn.Module | None) -> float | None:
+    """The epsilon of a norm, ours or transformers'; None for anything else."""
+    found: float | None = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+    return found
+
+
 def _local(module: Any, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
     """Our ``x -> y`` against part ``number`` of the reference's module; the limits are those of sums in the precision of ``y``."""
     eps = torch.finfo(y.dtype).eps
@@ -148,13 +154,13 @@ def _local(module: Any, number: int, parts: int, x: Tensor, y: Tensor) -> Local:
     else:
         if x.shape[-1:] != weight.shape:
             return Local(math.inf, 0.0)
-        epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
+        eps_of_norm = epsilon(module) or 0.0
         if isinstance(module, nn.LayerNorm):
-            exact = torch.nn.functional.layer_norm(x, list(weight.shape), weight, bias, epsilon)
-            spread = (x.var(-1, unbiased=False) + epsilon).sqrt()
+            exact = torch.nn.functional.layer_norm(x, list(weight.shape), weight, bias, eps_of_norm)
+            spread = (x.var(-1, unbiased=False) + eps_of_norm).sqrt()
         else:
-            exact = torch.nn.functional.rms_norm(x, list(weight.shape), weight, epsilon)
-            spread = (x.square().mean(-1) + epsilon).sqrt()
+            exact = torch.nn.functional.rms_norm(x, list(weight.shape), weight, eps_of_norm)
+            spread = (x.square().mean(-1) + eps_of_norm).sqrt()
         scale = float((x.abs().amax(-1) / spread).max())
         allowed = 8 * eps * (scale * float(weight.abs().max()) + (0.0 if bias is None else float(bias.abs().max())))
     return Local(float((y.double() - exact).abs().max()) if y.shape == exact.shape else math.inf, allowed)

@@ -69,6 +69,7 @@ SMALL = {"vocab_size": 11, "max_position_embeddings": 9}
 SMALL_BERT = SMALL | {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 SMALLER = {
     "distilbert": SMALL | {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 8},
+    "eurobert": SMALL_BERT | {"num_key_value_heads": 1},
     "gpt2": {"vocab_size": 11, "n_positions": 9, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 8},
     "electra": SMALL_BERT | {"embedding_size": 6},
     "albert": SMALL_BERT | {"embedding_size": 6, "num_hidden_groups": 2},

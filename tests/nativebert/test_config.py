@@ -26,6 +26,7 @@ EXPECTED: dict[str, tuple[int, bool, float, int, int, int | None, str]] = {
     "distilbert": (0, False, 1e-12, 40, 0, None, "VEHPFA"),
     "electra": (2, False, 1e-12, 40, 0, 24, "VEHPSFA"),
     "ernie": (2, True, 1e-12, 40, 0, None, "VEHPSYFA"),
+    "eurobert": (0, False, 1e-5, 40, 0, None, "VEHFAG"),
     "gpt2": (0, False, 1e-5, 40, 0, None, "VEHPFA"),
     "gte": (1, False, 1e-12, 40, 1, None, "VEHSFA"),
     "jina_bert": (2, True, 1e-12, 40, 0, None, "VEHSFA"),
@@ -46,6 +47,7 @@ BARE = {
     "distilbert": (30522, 768, 512, 6, Layer(12, 3072, "gelu")),
     "electra": (30522, 256, 512, 12, Layer(4, 1024, "gelu")),
     "ernie": (30522, 768, 512, 12, Layer(12, 3072, "gelu")),
+    "eurobert": (128256, 768, 8192, 12, Layer(12, 3072, "silu", rope_theta=10_000.0, key_heads=12)),
     "gpt2": (50257, 768, 1024, 12, Layer(12, 3072, "gelu_new")),
     "gte": (250048, 768, 8192, 12, Layer(12, 3072, "gelu", rope_theta=160_000.0)),
     "jina_embeddings_v3": (250002, 1024, 8194, 24, Layer(16, 4096, "gelu", rope_theta=20_000.0)),
@@ -202,7 +204,7 @@ def test_the_tiny_config_of_each_family(name: str) -> None:
     assert (found.name, config.family) == (name, name)
     assert (config.vocab_size, config.width, len(config.layers), config.positions) == (len_of_vocab(), 32, 2, 40)
     assert [(layer.heads, layer.intermediate_size, layer.activation) for layer in config.layers] == [
-        (4, 48, {"nomic_bert": "silu", "gpt2": "gelu_new"}.get(name, "gelu"))
+        (4, 48, {"nomic_bert": "silu", "eurobert": "silu", "gpt2": "gelu_new"}.get(name, "gelu"))
     ] * 2
     sizes = config.segments, config.pooler, config.norm_eps, config.max_tokens, config.pad_id, config.embedding_width
     # ELECTRA and ALBERT name the width of their tables, the others have one width
@@ -305,7 +307,7 @@ def test_unknown_families() -> None:
     [
         (
             "deberta",
-            "'deberta': its attention is disentangled.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
+            "'deberta': .*projections of their own.*nearest one it knows is 'deberta-v2'.*Run this checkpoint with trans",
         ),
         ("llama", r"'llama': it is a decoder\. It knows"),  # nothing here is near it
         ("t5", r"'t5': it is an encoder with a decoder\. It knows"),

@@ -35,7 +35,7 @@ GRID = [
     if how == "float32"
     or (
         made.end in TWO_HEADS
-        and (how, made.family in ("modernbert", "nomic_bert", "gte", "jina_embeddings_v3")) != ("gamma", True)
+        and (how, made.family in ("eurobert", "modernbert", "nomic_bert", "gte", "jina_embeddings_v3")) != ("gamma", True)
     )
 ]
 
@@ -191,7 +191,8 @@ def test_a_head_that_is_left_out_is_kept(variant: str, tmp_path: Path) -> None:
     model = nb.load(tmp_path / "file", head=None)
     assert model.ledger is not None
     assert not any(name.startswith("head.") for name in model.state_dict())
-    assert any(row.status == "carried" for row in model.ledger.rows)
+    # EuroBERT's is nothing but the token table
+    assert any(row.status == "carried" for row in model.ledger.rows) or not model.config.heads["lm"].last_bias
     with torch.no_grad():
         model.embed.token.weight.mul_(2.0)
     model.save(tmp_path / "changed")
@@ -224,7 +225,9 @@ def test_the_plan_for_the_cpu_is_the_reference_and_the_same_bits_in_any_company(
     together = Packed.of(texts, position_pad_id=pad)
     hidden = plan.hidden(together)
     with torch.no_grad():
-        assert (hidden - model.encode(together).hidden).abs().max() <= 1e-5
+        exact = deepcopy(model).double().encode(together).hidden
+        own = float((model.encode(together).hidden - exact).abs().max())  # float32's, where states are large
+    assert (hidden - exact).abs().max() <= max(1e-5, 1.5 * own)
     parts = hidden.split([len(text) for text in texts])
     by_length = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
     in_order = plan.hidden(Packed.of([texts[n] for n in by_length], position_pad_id=pad)).split(

@@ -108,7 +108,8 @@ def test_every_step_of_every_family_and_head(made: Made, tmp_path: Path) -> None
 @pytest.mark.parametrize("made", HEADS, ids=str)
 def test_every_family_and_head_in_float64(made: Made) -> None:
     folder, batch, truth = with_head(made)
-    tolerance = 1e-6 if made.family in FLOAT32_PARTS else 1e-13
+    # EuroBERT's norms are in float32 there, of states whose mean square is small
+    tolerance = 1e-5 if made.family == "eurobert" else 1e-6 if made.family in FLOAT32_PARTS else 1e-13
     found = found_with_head(nb.load(folder, precision="float64"), made, batch)
     assert compare(found, truth, tolerance=tolerance).passed
 

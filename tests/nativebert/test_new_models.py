@@ -43,7 +43,7 @@ def checkpoint(model: Model) -> dict[str, torch.Tensor]:
 
 def assert_equal(model: Model, reference: Any) -> None:
     expected, actual = as_saved(reference), checkpoint(model)
-    outputs = ("decoder.weight", "vocab_projector.weight", "generator_lm_head.weight")
+    outputs = ("decoder.weight", "vocab_projector.weight", "lm_head.weight")
     tied = {name for name in actual if name.endswith(outputs)} - expected.keys()  # to the token table
     assert actual.keys() - tied == expected.keys()
     for name in expected:

@@ -343,6 +343,7 @@ def _families() -> list[tuple[str, str, dict[str, Any]]]:
         ("Electra", "ForMaskedLM", common | {"embedding_size": 24}),
         ("Albert", "ForQuestionAnswering", common | {"embedding_size": 24, "num_hidden_groups": 2, "inner_group_num": 2}),
         ("MPNet", "Model", common),
+        ("EuroBert", "ForMaskedLM", common | special | {"num_key_value_heads": 2, "pad_token_id": 0, "mask_token_id": 4}),
         ("Ernie", "ForMaskedLM", common | {"use_task_id": True}),
         ("GPT2", "Model", {"vocab_size": len(VOCAB), "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 60}),
         ("ModernBert", "ForSequenceClassification", common | special | {"local_attention": 6, "pad_token_id": 0}),

@@ -47,6 +47,7 @@ class Made:
     def segments(self) -> bool:
         return VARIANTS[self.variant].get("type_vocab_size", 2) > 1 and self.family not in (
             "distilbert",
+            "eurobert",
             "gpt2",
             "mpnet",
             "modernbert",

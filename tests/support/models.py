@@ -38,6 +38,13 @@ _DEBERTA = {
     **_SIZES, "type_vocab_size": 0, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
     "pos_att_type": "p2c|c2p", "position_biased_input": False, "layer_norm_eps": 1e-7,
 }  # fmt: skip
+_EUROBERT = _SIZES | {
+    "tie_word_embeddings": True,
+    "num_key_value_heads": 2,
+    "mask_token_id": 4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "bert": _BERT,
     "distilbert": {
@@ -59,6 +66,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "vocab_size": 60, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 48, "n_positions": 30, "use_cache": False,
     },
     "gpt2 padded": {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 30, "pad_token_id": 3, "use_cache": False},
+    "eurobert": _EUROBERT,
+    "eurobert mean": _EUROBERT | {"num_key_value_heads": 4, "classifier_pooling": "mean", "mlp_bias": True, "attention_bias": True},
+    "eurobert bos": _EUROBERT | {
+        "num_key_value_heads": 1, "classifier_pooling": "bos", "rope_parameters": {
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 20,
+        },
+    },
     "gte": _SIZES | {"pad_token_id": 1, "layer_norm_eps": 1e-12, "type_vocab_size": 1},
     "gte segments": _SIZES | {"pad_token_id": 1, "type_vocab_size": 2},
     "jina_embeddings_v3": _SIZES | {"pad_token_id": 1, "type_vocab_size": 1},
@@ -80,15 +95,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 STEM = {
     "bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
     "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "modernbert": "ModernBert",
-    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3", "ernie": "Ernie", "gpt2": "GPT2",
+    "nomic_bert": "NomicBert", "gte": "Gte", "deberta-v2": "DebertaV2", "jina_embeddings_v3": "JinaEmbeddingsV3", "ernie": "Ernie", "gpt2": "GPT2", "eurobert": "EuroBert",
 }  # fmt: skip
 """Family -> what the names of its classes in transformers begin with."""
 LACKS = {
-    **dict.fromkeys(("nomic_bert", "gte"), ("ForQuestionAnswering", "ForMultipleChoice")), "jina_embeddings_v3": ("ForMultipleChoice",),
+    **dict.fromkeys(("nomic_bert", "gte", "eurobert"), ("ForQuestionAnswering", "ForMultipleChoice")), "jina_embeddings_v3": ("ForMultipleChoice",),
     "gpt2": ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"),
 }  # fmt: skip
 """Family -> the common classes that transformers does not have for it."""
-FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deberta-v2"}
+FLOAT32_PARTS = {"modernbert", "nomic_bert", "gte", "jina_embeddings_v3", "deberta-v2", "eurobert"}
 """Families of which transformers computes a part in float32 whatever the rest is in: rotary positions, the scale of attention."""
 RENAMED = {"nomic_bert", "gte", "jina_embeddings_v3"}
 """Families whose parameters have other names in transformers than in their files; nativebert.hf has those of the files."""

@@ -20,7 +20,8 @@ def why_not(model: Model, device: torch.device) -> str:
     if device.type == "cuda" and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, and the kernels need 8.0"
     config = model.config
-    if config.causal or not config.embedding_norm or config.relative or config.convolution:
+    shared = any(layer.key_heads not in (0, layer.heads) for layer in config.layers)
+    if config.causal or config.rms_norm or shared or not config.embedding_norm or config.relative or config.convolution:
         return f"they do not compute the attention of {config.family}"
     widths = {config.width, config.embedding_width or config.width, *(h.dense for h in config.heads.values() if h.dense)}
     if max(widths) > WIDEST_ROW:

@@ -35,6 +35,10 @@ def why_not(model: Model, groups: Sequence[ParameterGroup]) -> str:
     rotary = any(layer.rope_theta is not None or layer.window is not None for layer in config.layers)
     if (
         config.block != "post"
+        or config.rms_norm
+        or config.causal
+        or not config.embedding_norm
+        or any(layer.key_heads not in (0, layer.heads) for layer in config.layers)
         or config.relative_buckets
         or config.alibi
         or config.relative
