@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         long = f"{common.plural(planned.cut_rows, 'row')} over {planned.limit} would lose {planned.cut:,} tokens ({planned.cut / total:.1%})"
     if planned.windowed:
         long = f"{common.plural(planned.windowed, 'row')} over {planned.limit} would be read in {planned.windows:,} windows"
+    fast, slow = duration(planned.fastest), duration(planned.slowest)
+    between = f" ({fast} to {slow})" if fast != slow else ""
     common.show(
         [
             ("model", common.origin(args, task.snapshot)),
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             ("tokens", f"{total:,}, {total / len(planned.tokens):.1f} per row, longest {int(planned.tokens.max()):,}; {long}"),
             ("batches", f"{planned.batches:,}, in {common.plural(planned.shards, 'shard')}"),
             ("memory", f"about {planned.memory / 2**20:,.0f} MB at the most; {planned.output / 2**20:,.0f} MB of results"),
-            ("time", f"about {duration(planned.seconds)} ({duration(planned.fastest)} to {duration(planned.slowest)}) on {task.device}, {task.precision}: "
+            ("time", f"about {duration(planned.seconds)}{between} on {task.device}, {task.precision}: "
                      f"{planned.tokens_per_second:,.0f} tokens/s in a sample, now"),
         ]
     )  # fmt: skip

@@ -247,6 +247,14 @@ def test_rows_that_are_rejected_show_in_the_exit_code(run: Run, models: Path, tm
     assert run("embed", lines, "-m", models / "embed", "-o", tmp_path / "o.parquet").code == 3
     assert (tmp_path / "o.parquet.rejects.jsonl").read_text().splitlines()[1] == '{"row": 2, "reason": "not text: 5"}'
     assert "row 1 of" in one_line(run("embed", lines, "-m", models / "embed", "-o", tmp_path / "o.parquet", "--strict"))
+    for command in ("embed", "classify"):
+        done = run(command, lines, "-m", models / command, "-o", tmp_path / "o.csv")
+        assert (done.code, "2 rows without a result, see" in done.out) == (3, True)
+        assert (tmp_path / "o.csv.rejects.jsonl").read_text().splitlines()[0] == '{"row": 1, "reason": "null"}'
+        shown = run(command, lines, "-m", models / command, "-o", "-")
+        assert (shown.code, shown.out.count("\n")) == (3, 3)
+        assert "2 rows without a result: 1 (null), 2 (not text: 5)" in shown.err
+        assert [json.loads(line)["text"] for line in shown.out.splitlines()] == ["the cat", None, None]
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "jsonl", "parquet", "feather"])
