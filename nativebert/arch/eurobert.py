@@ -62,6 +62,11 @@ def config(f: Fields) -> EncoderConfig:
     f.require_value("head_dim", width // heads, why="heads have another width than their share of the model's")
     pooling = "classifier_pooling"
     f.for_heads(["classify"], lambda: f.require_value(pooling, *READS, why="an unknown pooling before the classifier"), None)
+    pooled = f.data.get(pooling) or "late"
+    why = (
+        f"transformers pools the classifier's input by {pooled!r}; write what it was trained with as {pooling} into config.json"
+    )
+    f.for_heads(["classify"], lambda: f.require_value("clf_pooling", pooled, why=why), None)  # of the Hub's own code
     theta, scale, positions = rotary(f, 10_000.0)
     bias, labels = f.boolean("mlp_bias"), label_count(f)
     return encoder(
@@ -84,10 +89,10 @@ def config(f: Fields) -> EncoderConfig:
         tied=f.boolean("tie_word_embeddings", False),
         heads={
             "lm": Head("lm", "tokens", vocab, last_bias=bias),
-            "classify": Head("classifier", READS.get(f.data.get(pooling) or "late", "late"), labels, width, "gelu"),
+            "classify": Head("classifier", READS.get(pooled, "late"), labels, width, "gelu"),
             "tag": Head("classifier", "tokens", labels),
         },
-        harmless=["pretraining_tp"],
+        harmless=["pretraining_tp", "hidden_dropout", "bos_token", "eos_token", "mask_token", "pad_token"],
     )
 
 

@@ -27,6 +27,7 @@ class Attention(nn.Module):
         shared = H // layer.heads * (layer.key_heads or layer.heads)  # width of keys and values
         self.q, self.o = (Linear(H, H, bias=config.attention_bias) for _ in range(2))
         self.k, self.v = (Linear(H, shared, bias=config.attention_bias) for _ in range(2))
+        self.width = H // layer.heads  # D
         self.queries = layer.heads // (layer.key_heads or layer.heads)  # to a head of keys
 
     def forward(self, x: Tensor, batch: Packed, context: AttentionContext, attentions: list[Tensor] | None = None) -> Tensor:
@@ -38,8 +39,7 @@ class Attention(nn.Module):
             context: rotary positions and bias of this layer.
             attentions: if given, the attention weights ``(n, A, l, l)`` of each of ``batch.equal_length_groups`` are appended to it.
         """
-        D = self.q.out_features // self.heads
-        q, k, v = (project(x).unflatten(-1, (-1, D)) for project in (self.q, self.k, self.v))  # (T, A, D)
+        q, k, v = (project(x).unflatten(-1, (-1, self.width)) for project in (self.q, self.k, self.v))  # (T, A, D)
         if context.rotary is not None:
             q, k = apply_rotary(q, context.rotary), apply_rotary(k, context.rotary)
         if self.queries > 1:
@@ -83,7 +83,7 @@ class Attention(nn.Module):
     def _repeated(self, layer: nn.Linear) -> nn.Linear:
         if self.queries == 1:
             return layer
-        wide = nn.Linear(layer.in_features, self.q.out_features, bias=layer.bias is not None, device="meta")
+        wide = nn.Linear(layer.in_features, self.heads * self.width, bias=layer.bias is not None, device="meta")
         for name, values in layer.named_parameters():
             heads = values.detach().reshape(self.heads // self.queries, -1, *values.shape[1:])
             setattr(wide, name, nn.Parameter(heads.repeat_interleave(self.queries, dim=0).flatten(0, 1), requires_grad=False))
