@@ -29,7 +29,7 @@ def why_not(model: Model, device: torch.device) -> str:
         or config.convolution
         or any(layer.rope_scale != 1 for layer in config.layers)
     ):
-        return f"they do not compute the attention of {config.family}"
+        return f"they do not compute the layers of {config.family}"
     widths = {config.width, config.embedding_width or config.width, *(h.dense for h in config.heads.values() if h.dense)}
     if max(widths) > WIDEST_ROW:
         return f"rows of {max(widths):,} numbers are wider than the {WIDEST_ROW:,} that a tile holds"
