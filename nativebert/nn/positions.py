@@ -111,7 +111,7 @@ def attention_contexts(
 def cos_sin(positions: Tensor, theta: float, width: int, scale: float | tuple[float, ...] = 1.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines of ``position * scale / theta^(2i/D)``, each ``(T, D)`` (Su et al. 2021, arXiv:2104.09864, section 3.2.2)."""
     steps = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device)  # (D/2,)
-    factor = torch.tensor(scale, dtype=torch.float32, device=positions.device)  # () or (D/2,)
+    factor = torch.tensor(scale, device=positions.device) if isinstance(scale, tuple) else scale  # (D/2,)
     angle = positions[:, None].float() * (factor / theta ** (steps / width))
     angle = torch.cat((angle, angle), dim=-1)  # (T, D)
     return angle.cos(), angle.sin()

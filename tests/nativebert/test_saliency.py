@@ -36,7 +36,7 @@ def model_of(family: str, task: str, tokenizer: Tokenizer) -> Model:
     return model
 
 
-@pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.parametrize("family", sorted(TINY.keys() - {"gpt2"}))  # it has no head
 def test_scores_add_up_to_the_logit(family: str, tokenizer: Tokenizer) -> None:
     model = model_of(family, "classify", tokenizer)
     found = saliency(model, TEXT, PAIR, steps=128)

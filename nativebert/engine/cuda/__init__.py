@@ -22,7 +22,7 @@ def why_not(model: Model, device: torch.device) -> str:
     config = model.config
     shared = any(layer.key_heads not in (0, layer.heads) for layer in config.layers)
     if config.causal or config.rms_norm or shared or not config.embedding_norm or config.relative or config.convolution:
-        return f"they do not compute the attention of {config.family}"
+        return f"they do not compute the layers of {config.family}"
     widths = {config.width, config.embedding_width or config.width, *(h.dense for h in config.heads.values() if h.dense)}
     if max(widths) > WIDEST_ROW:
         return f"rows of {max(widths):,} numbers are wider than the {WIDEST_ROW:,} that a tile holds"
