@@ -260,7 +260,7 @@ def test_a_folder_that_goes_away_at_any_step(
         try:
             Job(embed, source, out, shard_rows=100).run()
         except BadInputError as error:
-            assert "out was removed while the job ran: begin anew" in str(error), steps  # noqa: PT017
+            assert "out was removed while the job ran: start again" in str(error), steps  # noqa: PT017
             assert not out.exists() or not list(out.iterdir())
         if left[0] > 0:
             break

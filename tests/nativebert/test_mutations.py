@@ -101,7 +101,8 @@ def exchange_norms(m: Model) -> None:
 
 
 def half_the_heads(m: Model) -> None:
-    m.layers[0].attn.heads //= 2
+    attn = m.layers[0].attn
+    attn.heads, attn.width = attn.heads // 2, attn.width * 2
 
 
 def transpose_a_square(m: Model) -> None:

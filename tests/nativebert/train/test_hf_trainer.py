@@ -172,7 +172,7 @@ def test_the_seeds_lines(tiny: Path, tmp_path: Path) -> None:
         ({"deepspeed": "x"}, RefusedError, "torchrun"),
         ({"optim": "sgd"}, RefusedError, "or pass optimizers="),
         ({"learning_rat": 1}, BadInputError, "no argument 'learning_rat'"),
-        ({"load_best_model_at_end": True}, BadInputError, "told by evaluations: set eval_strategy"),
+        ({"load_best_model_at_end": True}, BadInputError, "chosen by evaluations: set eval_strategy"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "epoch"},
             BadInputError,
