@@ -32,7 +32,8 @@ AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512v
 VNNI = [*AVX512, "-mavx512vnni"]
 LEVELS: dict[str, list[str]] = {"portable": []}
 if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
-    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI, "zen4": [*VNNI, "-DWINOGRAD"]}
+    LEVELS |= {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512vnni": VNNI}
+    LEVELS |= {"zen4": [*VNNI, "-DWINOGRAD"], "zen5": [*VNNI, "-DWINOGRAD", "-DSHARED_BROADCASTS"]}
 
 
 class BuildKernels(build_ext):

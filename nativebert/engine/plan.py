@@ -57,7 +57,7 @@ class ExecutionPlan(ABC):
     Attributes:
         device: where it runs, and where its results are.
         precision: of the encoder, one of :data:`nativebert.engine.PRECISIONS`; heads are float32.
-        backend: what computes, for people: ``"C kernels (zen4)"``, ``"oneDNN"``, ``"torch"``.
+        backend: what computes, for people: ``"C kernels (zen5)"``, ``"oneDNN"``, ``"torch"``.
         min_rows: rows that a matrix product has at least; smaller batches are filled up to them.
         batch_tokens: tokens of a batch with which it is fast.
         heads: the prepared heads, by task.

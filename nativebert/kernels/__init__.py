@@ -6,7 +6,7 @@ The variable is read when a plan is made.
 
     >>> from nativebert import kernels
     >>> kernels.available(), kernels.why_not(), kernels.levels()
-    (True, '', ['zen4', 'avx512vnni', 'avx512', 'avx2', 'portable'])
+    (True, '', ['zen5', 'zen4', 'avx512vnni', 'avx512', 'avx2', 'portable'])
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@
  * length of about one, by powers of two, which round nothing. Sums are folded into totals so often that the error does not grow with K.
  *
  * Contents: power_of_two_scaling(); the order of inputs in a panel: paired_groups(), panel_index(); pack_panels(), pack_columns(); normalize_rows() with
- * extract_outliers(); fma_pair(), winograd_tile() and store_winograd_tile(): one tile in registers; gemm(). Part of level.c.
+ * extract_outliers(); fma_row(), winograd_tile() and store_winograd_tile(): one tile in registers; gemm(). Part of level.c.
  * Stability (fp32): rows and weights of length about one, sums of pairs in fp64 for weights and fp32 for rows, accumulators folded into
  * totals every FOLD_INPUTS or twice as many inputs; pairs whose product passes OUTLIER_THRESHOLD are computed apart. test_kernels.py holds
  * the error to 2e-7 (K + 10) for inputs of a normal distribution.
@@ -223,33 +223,56 @@ INLINE void advance(RowPointers *at, int k)
     at->row5 += k;
 }
 
-/* sum + x2 w2 + (x0 + w1) (x1 + w0) of row i. Broadcasts are part of the additions, which they cost nothing: a compiler would make
- * one for several, and a broadcast by itself takes the units that add. */
-#define FMA_PAIR(row)                                                  \
-    __asm__("vfmadd231ps 128" row "%{1to16%}, %[w2], %[sum]\n\t"      \
-            "vaddps " row "%{1to16%}, %[w1], %[left]\n\t"             \
-            "vaddps 64" row "%{1to16%}, %[w0], %[right]\n\t"          \
-            "vfmadd231ps %[left], %[right], %[sum]"                   \
-            : [sum] "+v"(sum), [left] "=&v"(left), [right] "=&v"(right) \
-            : [w0] "v"(w0), [w1] "v"(w1), [w2] "v"(w2), [row0] "r"(at.row0), [row3] "r"(at.row3), [row5] "r"(at.row5), \
-              [stride] "r"(at.stride), "m"(*(const float(*)[READ_FLOATS])at.row0))
+/* Instructions of one row: sum[v] + x2 w2[v] + (x0 + w1[v]) (x1 + w0[v]) of both vectors of outputs.
+ *
+ * On Zen 4 broadcasts are part of the additions, which they cost nothing: a compiler would make one for several, and a broadcast by itself takes
+ * the units that add. Zen 5 computes twice as much in a cycle and loads as little, so there each input is loaded once for both vectors. */
+#if defined(SHARED_BROADCASTS)
+#define ROW_INSTRUCTIONS(row)                        \
+    "vbroadcastss 128" row ", %[c]\n\t"             \
+    "vbroadcastss " row ", %[a]\n\t"                \
+    "vbroadcastss 64" row ", %[b]\n\t"              \
+    "vfmadd231ps %[c], %[w20], %[sum0]\n\t"         \
+    "vfmadd231ps %[c], %[w21], %[sum1]\n\t"         \
+    "vaddps %[a], %[w10], %[c]\n\t"                 \
+    "vaddps %[b], %[w00], %[d]\n\t"                 \
+    "vaddps %[a], %[w11], %[a]\n\t"                 \
+    "vaddps %[b], %[w01], %[b]\n\t"                 \
+    "vfmadd231ps %[c], %[d], %[sum0]\n\t"           \
+    "vfmadd231ps %[a], %[b], %[sum1]"
+#else
+#define ROW_INSTRUCTIONS(row)                        \
+    "vfmadd231ps 128" row "%{1to16%}, %[w20], %[sum0]\n\t" \
+    "vaddps " row "%{1to16%}, %[w10], %[a]\n\t"     \
+    "vaddps 64" row "%{1to16%}, %[w00], %[b]\n\t"   \
+    "vfmadd231ps 128" row "%{1to16%}, %[w21], %[sum1]\n\t" \
+    "vaddps " row "%{1to16%}, %[w11], %[c]\n\t"     \
+    "vaddps 64" row "%{1to16%}, %[w01], %[d]\n\t"   \
+    "vfmadd231ps %[a], %[b], %[sum0]\n\t"           \
+    "vfmadd231ps %[c], %[d], %[sum1]"
+#endif
+#define FMA_ROW(row)                                                                                                     \
+    __asm__(ROW_INSTRUCTIONS(row)                                                                                        \
+            : [sum0] "+v"(sum[0]), [sum1] "+v"(sum[1]), [a] "=&v"(a), [b] "=&v"(b), [c] "=&v"(c), [d] "=&v"(d)           \
+            : [w00] "v"(w[0][0]), [w01] "v"(w[0][1]), [w10] "v"(w[1][0]), [w11] "v"(w[1][1]), [w20] "v"(w[2][0]),        \
+              [w21] "v"(w[2][1]), [row0] "r"(at.row0), [row3] "r"(at.row3), [row5] "r"(at.row5), [stride] "r"(at.stride), \
+              "m"(*(const float(*)[READ_FLOATS])at.row0))
 
-INLINE Vec fma_pair(const int i, Vec sum, Vec w0, Vec w1, Vec w2, RowPointers at)
+INLINE void fma_row(const int i, Vec sum[WINOGRAD_VECTORS], Vec w[STEP_INPUTS][WINOGRAD_VECTORS], RowPointers at)
 {
-    Vec left, right;
+    Vec a, b, c, d;
     switch (i) {
-    case 0: FMA_PAIR("(%[row0])"); break;
-    case 1: FMA_PAIR("(%[row0],%[stride])"); break;
-    case 2: FMA_PAIR("(%[row0],%[stride],2)"); break;
-    case 3: FMA_PAIR("(%[row3])"); break;
-    case 4: FMA_PAIR("(%[row0],%[stride],4)"); break;
-    case 5: FMA_PAIR("(%[row5])"); break;
-    case 6: FMA_PAIR("(%[row5],%[stride])"); break;
-    case 7: FMA_PAIR("(%[row5],%[stride],2)"); break;
-    case 8: FMA_PAIR("(%[row0],%[stride],8)"); break;
-    default: FMA_PAIR("(%[row5],%[stride],4)"); break;
+    case 0: FMA_ROW("(%[row0])"); break;
+    case 1: FMA_ROW("(%[row0],%[stride])"); break;
+    case 2: FMA_ROW("(%[row0],%[stride],2)"); break;
+    case 3: FMA_ROW("(%[row3])"); break;
+    case 4: FMA_ROW("(%[row0],%[stride],4)"); break;
+    case 5: FMA_ROW("(%[row5])"); break;
+    case 6: FMA_ROW("(%[row5],%[stride])"); break;
+    case 7: FMA_ROW("(%[row5],%[stride],2)"); break;
+    case 8: FMA_ROW("(%[row0],%[stride],8)"); break;
+    default: FMA_ROW("(%[row5],%[stride],4)"); break;
     }
-    return sum;
 }
 
 /* What a tile takes and gives. */
@@ -309,9 +332,7 @@ INLINE void winograd_tile(const int rows, const int fetched, const WinogradTile 
                 prefetch_step(&fetch, fetched, 0);
 #pragma GCC unroll 10
                 for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-                    for (int v = 0; v < WINOGRAD_VECTORS; v++)
-                        sum[i][v] = fma_pair(i, sum[i][v], w[0][v], w[1][v], w[2][v], at);
+                    fma_row(i, sum[i], w, at);
                 advance(&at, 1);
             }
             advance(&at, GROUP_INPUTS - LANES);
