@@ -24,7 +24,7 @@ reproduces its figures. `make bench` runs the benchmark on your machine (`MODEL=
   by at most 1e-4; otherwise the next best setting is used, or the runtime is left out.
 - **Best settings.** Batch size and variant (plain or fused graph, one or two streams) are chosen by a sweep for each workload. All runtimes get texts sorted by
   length, including those that do not sort by themselves. "Text to vector" includes tokenization. All runtimes use the tokenizer in its fastest configuration,
-  except sentence-transformers and fastembed, which use their own.
+  except sentence-transformers and fastembed, which use their own. transformers runs with sdpa attention where the model has it (not MPNet and DeBERTa).
 - **Isolation.** Each runtime is timed in its own process while the others wait, so that they do not share OpenMP threads or settings.
 - **Ratios.** The runtimes take turns in random order. The relative time is a runtime's time divided by nativebert's in the same round: the median over the
   rounds, with the range. 1.50 means that nativebert is 1.5 times as fast. "again" is a second nativebert process; its distance from 1 shows the noise.
