@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 Lines = list[tuple[str, str]]  # of a summary: name, value
 
-BAD = 1  # exit code: the check failed
+# Exit codes beside 0, and 2 for a mistake in what was asked
+BAD = 1  # the check failed
+REJECTED = 3  # done, but for some rows, which are named
 
 # Options that every task has as arguments
 TASK = ("device", "precision", "batch_tokens", "too_long", "max_tokens", "stride", "revision", "offline", "base")

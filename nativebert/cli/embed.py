@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     rows.summarize(args, source, embedder, totals, results, out)
     if args.pairs:
         _print_pairs(embedder, vectors[part.there], [str(texts[n]) for n in part.there], args.pairs, out)
-    return rows.REJECTED if totals.rejects else 0
+    return common.REJECTED if totals.rejects else 0
 
 
 # ---- weights of tokens, vectors of tokens

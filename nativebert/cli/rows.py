@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Row = tuple[str | None, ...]
 
-REJECTED = 3  # exit code: done, but for some rows, which are named
 _PART = 2**13  # rows
 _NAMED = 5  # rejected rows that are named where no file can name them
 
@@ -288,7 +287,7 @@ def run(
         if not args.quiet:
             print(file=out)
     summarize(args, source, made, totals, common.target(args, common.plural(totals.results, *what)), out)
-    return REJECTED if totals.rejects else 0
+    return common.REJECTED if totals.rejects else 0
 
 
 def summarize(args: argparse.Namespace, source: Source, task: Task, totals: Totals, results: common.Lines, out: TextIO) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nativebert.cli import common
-from nativebert.cli.rows import REJECTED
 from nativebert.errors import BadInputError
 from nativebert.io.read import Columns
 
@@ -137,7 +136,7 @@ def run(
                 **arguments,
             )
     _summary(args, made, reader, report, folder)
-    return REJECTED if report.rejected else 0
+    return common.REJECTED if report.rejected else 0
 
 
 def open_reader(args: argparse.Namespace, wanted: Columns, usual: str = "text", *, guess: bool = True) -> TableReader:
